@@ -1,0 +1,1 @@
+"""Multimodal knowledge distillation in JAX: pure functions, one explicit state."""

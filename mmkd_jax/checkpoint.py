@@ -1,0 +1,198 @@
+"""Checkpoints that an interrupted run resumes from, and the variables of a finished one: the only file with orbax."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from orbax.checkpoint import v1 as ocp
+
+from mmkd_jax import files
+from mmkd_jax.errors import UserError
+
+Damaged = list[tuple[int, str]]
+
+
+@jax.jit
+def checksums(tree: Any) -> dict[str, jax.Array]:
+    """One uint32 per leaf, the same under every sharding and process count (wrapping sums ignore order).
+
+    Orbax does not notice damaged bytes; this does.
+    """
+
+    def one(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.random.key_data(x)
+        if x.dtype == jnp.bool_:
+            x = x.astype(jnp.uint8)
+        word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[x.dtype.itemsize]
+        u, w = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32), jnp.uint32(0x9E3779B9)
+        for axis in range(u.ndim):  # each value is weighted by its place, so that swapped values show
+            i = jax.lax.broadcasted_iota(jnp.uint32, u.shape, axis)
+            w = (w ^ (i * jnp.uint32(0x85EBCA6B) + jnp.uint32(axis))) * jnp.uint32(0xC2B2AE35)
+            w = w ^ (w >> jnp.uint32(15))
+        return jnp.sum((u ^ w) * (w | jnp.uint32(1)), dtype=jnp.uint32)
+
+    return {jax.tree_util.keystr(p): one(x) for p, x in jax.tree.leaves_with_path(tree)}
+
+
+class Checkpoints:
+    """The checkpoints of one run: saved in the background, atomic, checked by checksum when they are read."""
+
+    def __init__(self, directory: str | os.PathLike, keep: int = 2):
+        self.directory, self.keep = pathlib.Path(directory).absolute(), keep
+        with files.reported(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._open()
+
+    def _open(self):
+        training = ocp.training
+        self._orbax = training.Checkpointer(
+            self.directory,
+            cleanup_tmp_directories=True,
+            preservation_policy=training.preservation_policies.LatestN(self.keep),
+        )
+
+    def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
+        """Save in the background; a failure of this save is reported by the next `save`, `wait` or `close`.
+
+        Args:
+            step: number of the checkpoint.
+            tree: a pytree of arrays, typed keys included.
+            meta: JSON values saved beside it.
+        """
+        sums = {k: int(v) for k, v in checksums(tree).items()}
+        with self._failures(step):
+            self._orbax.wait()
+            self._orbax.save_async(
+                step, tree, force=True, custom_metadata={**meta, "sums": sums, "leaves": _leaves(tree)}
+            )
+
+    def wait(self) -> None:
+        """Return when the last save is on disk."""
+        with self._failures(None):
+            self._orbax.wait()
+
+    def close(self) -> None:
+        """Wait, and let go of the directory."""
+        with self._failures(None):
+            self._orbax.close()
+
+    def restore(self, like: Any) -> tuple[int, Any, dict[str, Any], Damaged] | None:
+        """The newest undamaged checkpoint.
+
+        Args:
+            like: a pytree of arrays or of ShapeDtypeStruct with shardings, as the saved one is.
+
+        Returns:
+            (step, tree, meta, damaged), damaged being the (step, reason) that were passed over and renamed to
+            `N.damaged`; None where there is no checkpoint at all.
+
+        Raises:
+            UserError: the checkpoint holds another tree, or every checkpoint is damaged.
+        """
+        damaged: Damaged = []
+        found = None
+        for info in reversed(list(self._orbax.checkpoints)):
+            try:
+                meta = self._orbax.metadata(info.step).custom_metadata
+                if not meta or "sums" not in meta:
+                    raise ValueError("its metadata is gone")
+            except Exception as error:  # orbax has no one class for what damage does
+                damaged.append((info.step, _reason(error)))
+                continue
+            _same_leaves(self.directory / str(info.step), meta["leaves"], _leaves(like))
+            try:
+                tree = self._orbax.load(info.step, like)
+                sums = checksums(tree)
+                if wrong := [k for k, v in sums.items() if int(v) != meta["sums"].get(k)]:
+                    raise ValueError(f"bytes changed in {', '.join(wrong[:3])}")
+            except Exception as error:
+                damaged.append((info.step, _reason(error)))
+                continue
+            found = (info.step, tree, {k: v for k, v in meta.items() if k not in ("sums", "leaves")}, damaged)
+            break
+        if damaged and found is None:
+            what = "; ".join(f"{s}: {reason}" for s, reason in damaged)
+            raise UserError(f"every checkpoint in {self.directory} is damaged ({what}): start anew with --fresh")
+        if damaged:
+            self._orbax.close()
+            for step, _ in damaged:  # nothing is deleted; orbax ignores the new name
+                (self.directory / str(step)).rename(files.unused(self.directory / f"{step}.damaged"))
+            self._open()
+        return found
+
+    @contextlib.contextmanager
+    def _failures(self, step):
+        where = self.directory if step is None else self.directory / str(step)
+        with files.reported(where, "saving a checkpoint to"):
+            yield
+
+
+def write_variables(path: str | os.PathLike, variables: Any) -> str:
+    """Write variables as safetensors, atomically; equal variables give equal bytes.
+
+    Returns:
+        The SHA-256 of the file.
+    """
+    flat = {
+        jax.tree_util.keystr(p, simple=True, separator="/"): np.ascontiguousarray(np.asarray(x))
+        for p, x in jax.tree.leaves_with_path(variables)
+    }
+    data = safetensors.numpy.save(dict(sorted(flat.items())))
+    files.write(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None) -> Any:
+    """Read variables that `write_variables` wrote.
+
+    Args:
+        path: the file.
+        like: a pytree of the same structure.
+        sha256: what the file's bytes must hash to.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds other variables.
+    """
+    try:
+        data = pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"variables {path} are missing: run the part that makes them again (--fresh)") from None
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise UserError(f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; --fresh starts anew")
+    try:
+        flat = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"variables {path} cannot be read ({error}); --fresh starts anew") from None
+    paths, tree = jax.tree.flatten_with_path(like)
+    names = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths]
+    expected = {n: f"{x.dtype}{list(x.shape)}" for n, (_, x) in zip(names, paths, strict=True)}
+    _same_leaves(path, {n: f"{x.dtype}{list(x.shape)}" for n, x in flat.items()}, expected)
+    return jax.tree.unflatten(tree, [jnp.asarray(flat[n]) for n in names])
+
+
+def _leaves(tree) -> dict[str, str]:
+    return {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in jax.tree.leaves_with_path(tree)}
+
+
+def _same_leaves(where, saved, expected):
+    """Orbax loads a changed dtype without complaint, and does not name the leaf of a changed shape."""
+    unlike = [k for k in {**saved, **expected} if saved.get(k) != expected.get(k)]
+    lines = [f"{k}: {saved.get(k, 'missing')} there, {expected.get(k, 'missing')} here" for k in unlike]
+    if lines:
+        more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+        raise UserError(f"{where} belongs to another configuration: {'; '.join(lines[:3])}{more}")
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:  # orbax hides the real cause
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+

@@ -1,0 +1,184 @@
+"""The command `mmkd`: run and explain experiments, list and prepare data sets."""
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import tyro
+
+from mmkd_jax.errors import UserError
+
+_USAGE = """usage: mmkd COMMAND …
+
+  run FILE            run or resume an experiment (--help shows its options)
+  explain FILE        what an experiment will do, from shapes alone
+  data list           the data sets
+  data info NAME      what a data set holds, where it comes from
+  data prepare NAME   make a data set from its sources and compare it with what is recorded
+
+  --debug             show the stack trace of an error"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exits with 0, 2 (something the user can mend), 130 (Ctrl-C) or 143 (terminated)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [w for w in words if w != "--debug"]
+    code = 0
+    try:
+        match words:
+            case [] | ["-h" | "--help"]:
+                print(_USAGE)
+            case ["run", file, *rest] if not file.startswith("-"):
+                code = _run(file, rest)
+            case ["explain", file, *rest] if not file.startswith("-"):
+                _explain(file, rest)
+            case ["data", *rest]:
+                _data(rest)
+            case _:
+                raise UserError(f"no command {' '.join(words)!r}: see mmkd --help")
+    except UserError as error:
+        if debug:
+            raise
+        print(f"mmkd: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("mmkd: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    out: pathlib.Path | None = None
+    """The run folder; runs/NAME if not given."""
+    fresh: bool = False
+    """Start anew; the old run folder is renamed, not deleted."""
+
+
+def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict[str, float]]:
+    """Options of the run, fields of the experiment's config, numbers of its objectives."""
+    rest, numbers = [], {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        match = re.fullmatch(r"--((?:[\w-]+\.)?objective\.[\w.]+)(?:=(.*))?", word)
+        if match is None:
+            rest.append(word)
+            continue
+        value = match[2] if match[2] is not None else words.pop(0) if words else ""
+        try:
+            numbers[match[1]] = float(value)
+        except ValueError:
+            raise UserError(f"--{match[1]} needs a number, not {value!r}") from None
+    flat = tyro.conf.arg(name="")
+    both = dataclasses.make_dataclass(
+        "Run",
+        [
+            ("options", Annotated[_Options, flat], _Options()),
+            ("config", Annotated[type(experiment.config), flat], experiment.config),
+        ],
+        frozen=True,
+    )
+    both.__doc__ = (
+        "Any number of an objective is an option, too, for all parts (--objective.TERM.NUMBER 2) or for one "
+        f"(--PART.objective.TERM.NUMBER 2); `mmkd explain` lists them. --debug shows the stack trace of an error."
+    )
+    parsed = tyro.cli(both, args=rest, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+    return parsed.options, parsed.config, numbers
+
+
+def _run(file: str, words: list[str]) -> int:
+    from mmkd_jax import experiment as experiments  # late, so that --help and a wrong command answer at once
+    from mmkd_jax import files, train
+
+    experiment = experiments.load(file)
+    options, config, numbers = _parse(experiment, words, f"mmkd run {file}")
+    folder = options.out or pathlib.Path("runs") / experiment.name
+    with _asked_to_stop() as asked, _observer(config.seeds, asked) as observer, files.reported(folder):
+        try:
+            experiments.run(experiment, config, numbers, folder, options.fresh, observer)
+        except train.Interrupted as interrupted:
+            again = " ".join(["mmkd run", file, *(w for w in words if w != "--fresh")])
+            observer.say(f"stopped, {interrupted}; nothing is lost. To go on: {again}")
+            return 128 + asked[0]
+    print(f"\n{(folder / 'table.txt').read_text().rstrip()}\n\nfigures, events and checkpoints are in {folder}/")
+    return 0
+
+
+def _explain(file: str, words: list[str]) -> None:
+    from mmkd_jax import experiment as experiments
+    from mmkd_jax import explain
+
+    experiment = experiments.load(file)
+    _, config, numbers = _parse(experiment, words, f"mmkd explain {file}")
+    parts = experiment.parts(config)
+    print(explain.text(parts, experiments.check(parts, numbers)))
+
+
+def _data(words: list[str]) -> None:
+    from mmkd_jax.data import commands
+
+    match words:
+        case ["list"]:
+            print(commands.list_())
+        case ["info", name]:
+            print(commands.info(name))
+        case ["prepare", name]:
+            print(commands.prepare(name))
+        case ["prepare", name, "--out", out]:
+            print(commands.prepare(name, pathlib.Path(out)))
+        case _:
+            raise UserError("usage: mmkd data list | info NAME | prepare NAME [--out DIR]")
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """The signals that asked for a stop; the second Ctrl-C no longer waits for the next save."""
+    asked: list[int] = []
+
+    def ask(number, frame):
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _observer(seeds: int, asked: list[int]):
+    """Progress on a terminal, lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mmkd_jax.experiment import Observer
+
+    console = Console(soft_wrap=True, highlight=False)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("", now="")
+
+        def begin(part, seed, steps):
+            progress.reset(bar, total=steps, description=f"{part}, seed {seed} of {seeds}", now="compiling" if steps else "")
+
+        def note(part, seed, row):
+            shown = {k: v for k, v in row.items() if k != "step" and not k.startswith("term ")}
+            progress.update(bar, completed=row["step"], now="  ".join(f"{k} {v:.3f}" for k, v in shown.items()))
+
+        yield Observer(progress.console.print, begin, note, lambda: bool(asked))
+
+
+if __name__ == "__main__":
+    main()

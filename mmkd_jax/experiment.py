@@ -1,0 +1,224 @@
+"""Experiments: a Python file of parts, run for each seed into a folder; resumed, or taken where finished."""
+
+import ast
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from mmkd_jax import checkpoint, files, objective, run_folder, teacher, train
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.evaluate import report
+from mmkd_jax.part import Part
+from mmkd_jax.state import variables
+
+Results = dict[str, list[dict[str, Any]]]  # part -> a result for each seed
+
+
+class Experiment(NamedTuple):
+    """What an experiment file defines.
+
+    Attributes:
+        name: the file's name without .py.
+        config: the frozen dataclass with its default values; it has a field `seeds`.
+        parts: `(config) -> {name: Part}`, without computing anything.
+        report: `(config, results, folder)`, called at the end; None where the file has none.
+        code: hash of the file's code (comments and layout left out).
+    """
+
+    name: str
+    config: Any
+    parts: Callable[[Any], dict[str, Part]]
+    report: Callable | None
+    code: str
+
+
+class Observer(NamedTuple):
+    """Who watches a run: lines for a person, progress, and whether to stop."""
+
+    say: Callable[[str], None] = print
+    begin: Callable[[str, int, int], None] = lambda part, seed, steps: None
+    note: Callable[[str, int, dict[str, float]], None] = lambda part, seed, row: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def load(path: str | pathlib.Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        UserError: there is no such file, or it lacks `config` or `parts`.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        near = path.parent if path.parent.is_dir() else pathlib.Path(".")
+        raise UserError(f"no experiment {path}; {near}/ has: {choices(p.name for p in near.glob('*.py'))}")
+    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    if missing := [n for n in ("config", "parts") if not hasattr(module, n)]:
+        raise UserError(f"experiment {path} does not define {choices(missing)}")
+    if not dataclasses.is_dataclass(module.config) or not hasattr(module.config, "seeds"):
+        raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
+    code = hashlib.sha256(ast.dump(ast.parse(path.read_text())).encode()).hexdigest()
+    return Experiment(path.stem, module.config, module.parts, getattr(module, "report", None), code)
+
+
+def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Refuse, from shapes alone, whatever would fail later: paths, masks, names, references, numbers.
+
+    Args:
+        parts: of the experiment.
+        numbers: `objective.TERM.NUMBER` (all parts that have it) or `PART.objective.TERM.NUMBER` -> value.
+
+    Returns:
+        part -> its own numbers.
+    """
+    known, done = {}, set()
+    for name, part in parts.items():
+        try:
+            for model, source in part.take.items():
+                of, _, taken = source.partition(".")
+                if of not in done or taken not in (*parts[of].trained, *parts[of].ema):
+                    have = [f"{n}.{m}" for n in parts if n in done for m in (*parts[n].trained, *parts[n].ema)]
+                    raise UserError(f"take[{model!r}] = {source!r} is no model of an earlier part: {choices(have)}")
+            if bare := set(part.cache) - set(part.take):
+                raise UserError(f"cache names {choices(bare)}, which takes no variables: say whose with take=")
+            state, _ = part.abstract()
+        except UserError as error:
+            raise UserError(f"part {name!r}: {error}") from error.__cause__
+        known[name] = objective.numbers(state.memory)
+        done.add(name)
+    own: dict[str, dict[str, float]] = {name: {} for name in parts}
+    for flag, value in numbers.items():
+        of, _, number = flag.partition("objective.")
+        of = of.rstrip(".")
+        hit = [n for n in parts if (not of or n == of) and number in known[n]]
+        if not hit:
+            have = [f"{n}.objective.{k}" for n in parts for k in known[n]]
+            raise UserError(f"no number --{flag} (schedules are changed in the file); there are: {choices(have)}")
+        for name in hit:
+            own[name][number] = value
+    return own
+
+
+def run(
+    experiment: Experiment,
+    config: Any,
+    numbers: Mapping[str, float] | None = None,
+    out: str | pathlib.Path | None = None,
+    fresh: bool = False,
+    observer: Observer = Observer(),  # noqa: B008  an immutable tuple of functions
+) -> Results:
+    """Run, resume, or take the finished result of each part and seed; write the run folder.
+
+    Args:
+        experiment: from `load`.
+        config: the experiment's configuration.
+        numbers: numbers of objectives that differ from the file's, see `check`.
+        out: the run folder; default `runs/NAME`.
+        fresh: start anew; the old folder is renamed, not deleted.
+        observer: who watches.
+
+    Returns:
+        Part -> a result for each seed; `results.json` holds the same without the learning curves.
+
+    Raises:
+        UserError: whatever the user can mend.
+        train.Interrupted: stopped as asked, all saved.
+    """
+    parts = experiment.parts(config)
+    own = check(parts, numbers or {})
+    folder = pathlib.Path(out or pathlib.Path("runs") / experiment.name)
+    configuration = {
+        "experiment": experiment.name,
+        "code": experiment.code,
+        "config": dataclasses.asdict(config),
+        "numbers": dict(numbers or {}),
+    }
+    with run_folder.opened(folder, configuration, fresh, observer.say):
+        results: Results = {}
+        for name, part in parts.items():
+            for reader in (part.data, part.validation, part.test):
+                if hasattr(reader, "arrays"):  # a reader that streams is checked batch by batch
+                    part.task.check(reader.dataset.columns())
+            program = train.compile_part(part)
+            results[name] = []
+            for seed in range(config.seeds):
+                results[name].append(_one(folder, parts, name, program, seed, own[name], results, observer))
+                if observer.stop():
+                    raise train.Interrupted(f"{name}, seed {seed} is done")
+        rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
+        files.write(folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
+        report.write(folder, results, parts)
+        if experiment.report is not None:
+            experiment.report(config, results, folder)
+    return results
+
+
+def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict[str, Any]:
+    """One part, one seed: its result, taken where it is there."""
+    part, here = parts[name], folder / "parts" / name / str(seed)
+    if (here / "result.json").is_file():
+        observer.begin(name, seed, 0)
+        return json.loads((here / "result.json").read_text())
+    began = time.perf_counter()
+    observer.begin(name, seed, part.steps)
+    given = {model: _taken(folder, parts, source, seed, results) for model, source in part.take.items()}
+    data = part.data
+    for model, outputs in part.cache.items():
+        columns = teacher.compute(part.models[model], given.pop(model), data.once(), outputs, jax.random.key(seed))
+        data = data.with_columns(**{f"{model}.{k}": v for k, v in columns.items()})
+    with contextlib.closing(checkpoint.Checkpoints(here / "checkpoints")) as checkpoints:
+        fitted = train.fit(
+            part,
+            program,
+            seed,
+            checkpoints,
+            data=data,
+            given=given,
+            numbers=numbers,
+            note=lambda step, row: observer.note(name, seed, row),
+            say=observer.say,
+            stop=observer.stop,
+        )
+    scores = train.evaluate(program, fitted.variables[part.measured], part.test.once())
+    result = {
+        "arm": name,
+        "seed": seed,
+        **{k: float(v) for k, v in scores.items() if v.ndim == 0},
+        "validation": fitted.best,
+        "best_step": fitted.best_step,
+        "steps": fitted.history[-1]["step"],
+        "variables": checkpoint.write_variables(here / "variables.safetensors", fitted.variables),
+        "per_class": {k: v.tolist() for k, v in scores.items() if v.ndim == 1},
+        "history": fitted.history,
+        "data": dict(data.fingerprint),
+    }
+    timings = folder / "timings.json"
+    seconds = json.loads(timings.read_text()) if timings.is_file() else {}
+    seconds[f"{name}/{seed}"] = round(time.perf_counter() - began, 2)
+    files.write(timings, json.dumps(seconds, indent=1) + "\n")
+    files.write(here / "result.json", json.dumps(result, indent=1) + "\n")  # last: it says that the part is finished
+    metric = part.task.metric
+    observer.say(
+        f"{name}, seed {seed}: {metric} {result[metric]:.3f} "
+        f"(validation {fitted.best:.3f} at step {fitted.best_step}), {seconds[f'{name}/{seed}']} s"
+    )
+    return result
+
+
+def _taken(folder, parts, source, seed, results):
+    """The variables with which an earlier part ended, for the same seed."""
+    of, _, model = source.partition(".")
+    state, _ = parts[of].abstract()
+    path = folder / "parts" / of / str(seed) / "variables.safetensors"
+    return checkpoint.read_variables(path, variables(state, {}), results[of][seed]["variables"])[model]

@@ -1,0 +1,121 @@
+"""One step, compiled for one device, a mesh, per device, or a population: the only file that knows meshes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mmkd_jax.errors import UserError
+
+AXIS = "data"
+
+
+def make_mesh(devices=None) -> Mesh:
+    """A mesh with one data axis over the devices (default: all)."""
+    devices = jax.devices() if devices is None else devices
+    # Auto: with explicit axes every contrastive loss on sharded rows would be a type error
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+    """Replicated, but for banks (memory under a name "bank"), whose rows are spread where they divide evenly."""
+
+    def one(path, x):
+        bank = any(getattr(k, "key", None) == "bank" for k in path)
+        even = bank and x.ndim > 0 and x.shape[0] % mesh.size == 0
+        return NamedSharding(mesh, P(AXIS) if even else P())
+
+    return jax.tree.map_with_path(one, tree)
+
+
+def place(batch: Any, mesh: Mesh) -> Any:
+    """A host batch -> a global batch whose rows are spread over the mesh; each process gives its own rows."""
+    rows = NamedSharding(mesh, P(AXIS))
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), batch)
+
+
+def compile_step(
+    step: Callable, form: Literal["jit", "shard_map", "pmap"] = "jit", mesh: Mesh | None = None, donate: bool = True
+) -> Callable:
+    """Compile `step(state, frozen, batch, axis=None)` in one of three forms that give the same numbers.
+
+    Args:
+        step: from `make_step`.
+        form: "jit": the whole batch is there, XLA shards it over the mesh; "shard_map", "pmap": the step runs per device
+            on its rows and gathers by name.
+        mesh: None is one device (jit only).
+        donate: the state's buffers are reused: go on with the state that the step returns.
+
+    Returns:
+        `(state, frozen, batch) -> (state, metrics)`.
+
+    Raises:
+        UserError: a batch that does not divide over the devices, or a state that was donated already.
+    """
+    donated = {"donate_argnums": 0} if donate else {}
+    if form == "jit" and mesh is None:
+        call = jax.jit(lambda state, frozen, batch: step(state, frozen, batch), **donated)
+    elif mesh is None:
+        raise UserError(f"form {form!r} runs per device: give it a mesh, such as make_mesh()")
+    elif form == "jit":
+        call = _on_mesh(step, mesh, donated)
+    elif form == "shard_map":
+        # check_vma=False: with it the transpose has summed the gradients already, and psum would sum them again
+        local = jax.shard_map(
+            partial(step, axis=AXIS), mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=False
+        )
+        call = jax.jit(local, **donated)
+    elif form == "pmap":
+        mapped = jax.pmap(
+            partial(step, axis=AXIS), AXIS, in_axes=(None, None, 0), out_axes=None, devices=list(mesh.devices.flat)
+        )
+
+        def call(state, frozen, batch):
+            return mapped(state, frozen, jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch))
+    else:
+        raise UserError(f"no form {form!r}; there are: jit, shard_map, pmap")
+
+    def guarded(state, frozen, batch):
+        rows = len(next(iter(batch.values())))
+        if mesh is not None and rows % mesh.size:
+            raise UserError(f"a batch of {rows} rows does not divide over {mesh.size} devices: pad it, or choose another")
+        # a donated, sharded state passed again crashes the process instead of raising
+        if any(x.is_deleted() for x in jax.tree.leaves(state) if isinstance(x, jax.Array)):
+            raise UserError("this state went into an earlier step and is gone: use the state which that step returned")
+        return call(state, frozen, batch)
+
+    return guarded
+
+
+def population(step: Callable, frozen_axis: int | None = None, batch_axis: int | None = 0) -> Callable:
+    """The step over many members at once: states stacked on a leading axis (seeds, numbers of the objective).
+
+    Args:
+        step: from `make_step`.
+        frozen_axis: 0 if each member has its own teacher.
+        batch_axis: 0 if each member has its own batch, None if all share one.
+    """
+    return jax.vmap(lambda state, frozen, batch: step(state, frozen, batch), (0, frozen_axis, batch_axis))
+
+
+def _on_mesh(step, mesh, donated):
+    replicated, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    compiled = {}  # by tree structure: the shardings depend on which leaves are banks
+
+    def call(state, frozen, batch):
+        tree = jax.tree.structure(state)
+        if tree not in compiled:
+            spread = shardings(state, mesh)
+            compiled[tree] = jax.jit(
+                lambda state, frozen, batch: step(state, frozen, batch),
+                in_shardings=(spread, replicated, rows),
+                out_shardings=(spread, replicated),
+                **donated,
+            )
+        return compiled[tree](state, frozen, batch)
+
+    return call

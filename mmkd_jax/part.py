@@ -1,0 +1,98 @@
+"""A part of an experiment: who learns from what, on which data, for how long. Built without computing anything."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from mmkd_jax.data.reader import Reader
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.objective import Objective
+from mmkd_jax.state import Distillation, start
+from mmkd_jax.tasks import Task
+from mmkd_jax.views import Context, Model, cached
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One training run of an experiment, for each seed.
+
+    Attributes:
+        models: name -> Model.
+        objective: what is to be made small.
+        optimizer: an optax transformation.
+        task: what the evaluated model is measured by.
+        data: what it learns from.
+        validation: what early stopping and the choice of the best step look at.
+        test: looked at once, at the end, with the variables that did best on validation.
+        steps: updates.
+        trained: names of the trained models; the others are frozen.
+        evaluated: name of the measured model; the first trained one by default.
+        ema: name -> (source, decay): models that are the moving average of a trained one.
+        take: name -> "PART.NAME": a model that takes the variables with which that part ended, for the same seed.
+        cache: name -> outputs of a frozen model that are computed once for all rows; the model is then not run again.
+        microbatches: parts in which a batch goes through the models.
+        evaluate_every: steps between two looks at validation, and between two lines of the learning curve.
+        patience: looks without improvement after which training ends; None is all steps.
+        save_every: steps between two checkpoints.
+    """
+
+    models: Mapping[str, Model]
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    task: Task
+    data: Reader
+    validation: Reader
+    test: Reader
+    steps: int
+    trained: tuple[str, ...] = ("student",)
+    evaluated: str = ""
+    ema: Mapping[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
+    take: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cache: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    microbatches: int = 1
+    evaluate_every: int = 100
+    patience: int | None = None
+    save_every: int = 1_000
+
+    @property
+    def measured(self) -> str:
+        """Name of the model that is measured."""
+        return self.evaluated or self.trained[0]
+
+    @property
+    def distillation(self) -> Distillation:
+        """What a step needs; cached models stand in for those that are not run again."""
+        if wrong := set(self.cache) & (set(self.trained) | set(self.ema)):
+            raise UserError(f"cache names {choices(wrong)}, which changes in training: only frozen models can be cached")
+        models = {n: cached(n) if n in self.cache else m for n, m in self.models.items()}
+        return Distillation(models, self.objective, self.optimizer, self.trained, self.ema)
+
+    def outputs(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+        """A model's outputs, from shapes alone."""
+
+        def run(key):
+            batch = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in self.data.spec.items()}
+            model = self.models[name]
+            return model.apply(model.init(key, batch), batch, Context(0, key, train=False), {})[0]
+
+        return dict(jax.eval_shape(run, jax.random.key(0)))
+
+    @property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a training batch, cached outputs included."""
+        spec = dict(self.data.spec)
+        for name, kept in self.cache.items():
+            if name not in self.models:
+                raise UserError(f"cache names model {name!r}; there are: {choices(self.models)}")
+            outputs = self.outputs(name)
+            if unknown := set(kept) - set(outputs):
+                raise UserError(f"cache: model {name!r} has no output {choices(unknown)}; it has: {choices(outputs)}")
+            spec |= {f"{name}.{k}": outputs[k] for k in kept}
+        return spec
+
+    def abstract(self, numbers: Mapping[str, Any] | None = None):
+        """The state and the frozen variables from shapes alone: refuses every wrong path, before any data is read."""
+        return jax.eval_shape(lambda key: start(self.distillation, self.spec, key, numbers=numbers), jax.random.key(0))

@@ -1,0 +1,86 @@
+"""The run folder: one configuration, one writer, nothing deleted."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from mmkd_jax import files
+from mmkd_jax.errors import UserError
+
+_PACKAGES = ("mmkd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+@contextlib.contextmanager
+def opened(folder: pathlib.Path, configuration: Mapping[str, Any], fresh: bool, say) -> Iterator[None]:
+    """Hold the folder for one run of one configuration.
+
+    Args:
+        folder: made where it is not there.
+        configuration: JSON values; the same as those of the run that the folder holds, but for `config.seeds`.
+        fresh: rename an old folder and start anew.
+        say: called with what a person should know.
+
+    Raises:
+        UserError: another configuration (its fields are named), another run at work, no permission, no space.
+    """
+    if fresh and folder.exists():
+        old = files.unused(folder.with_name(folder.name + ".old"))
+        with files.reported(folder, "renaming"):
+            folder.rename(old)
+        say(f"the old run is kept as {old}")
+    with files.reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system, however the process ends
+        except BlockingIOError:
+            raise UserError(f"another run is writing to {folder}: wait for it, or use another folder: --out") from None
+        new = json.loads(json.dumps(configuration))
+        saved = folder / "config.json"
+        if saved.is_file():
+            if changed := _changes(json.loads(saved.read_text()), new):
+                raise UserError(
+                    f"{folder} holds a run of another configuration ({'; '.join(changed)}): "
+                    "take it back, use another folder (--out), or start anew (--fresh)"
+                )
+        files.write(saved, json.dumps(new, indent=1) + "\n")
+        files.write(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        yield
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, for whoever wants to know what made a number."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
+        "packages": versions,
+    }
+
+
+def _changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """What differs, field by field; the number of seeds may grow or shrink."""
+    if path == "config.seeds":
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [line for k in keys for line in _changes(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
+    if old == new:
+        return []
+    if path == "code":
+        return ["the experiment's code changed"]
+    return [f"{path}: {old} there, {new} now"]

@@ -1,0 +1,120 @@
+"""The one state: all that learns or remembers, as an explicit pytree; and how it starts."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.objective import Objective, with_numbers
+from mmkd_jax.views import Context, Model, forward
+
+
+class Distillation(NamedTuple):
+    """Who learns from what.
+
+    Attributes:
+        models: name -> Model, in the order in which they run.
+        objective: what is to be made small.
+        optimizer: an optax transformation of the whole `params` tree (`optax.partition` labels its top-level names).
+        trained: names of the models that are trained; the others are frozen and run with train=False.
+        ema: name -> (source, decay): a model whose variables are the moving average of a trained one's.
+    """
+
+    models: Mapping[str, Model]
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    trained: tuple[str, ...] = ("student",)
+    ema: Mapping[str, tuple[str, float]] = {}
+
+
+@flax.struct.dataclass
+class DistillState:
+    """All that learns or remembers.
+
+    Attributes:
+        step: updates made so far, int32.
+        params: name of a trained model -> its parameters; "objective" -> those of connectors and methods.
+        model_state: name of a trained model -> BatchNorm statistics and the like.
+        opt_state: the optimizer's.
+        memory: the objective's: numbers, banks, running statistics.
+        ema: name -> averaged variables.
+        key: the root key; it never advances.
+    """
+
+    step: Any
+    params: Any
+    model_state: Any
+    opt_state: Any
+    memory: Any
+    ema: Any
+    key: Any
+
+
+def start(
+    distillation: Distillation,
+    spec: Mapping[str, jax.ShapeDtypeStruct],
+    key: jax.Array,
+    variables: Mapping[str, Any] | None = None,
+    numbers: Mapping[str, Any] | None = None,
+) -> tuple[DistillState, dict[str, Any]]:
+    """The state before the first step, and the frozen models' variables. Pure: jit, vmap and eval_shape take it.
+
+    Every path, mask and connector is checked here, by running the objective once from shapes.
+
+    Args:
+        distillation: who learns from what.
+        spec: shapes and dtypes of a batch.
+        key: root key of the run.
+        variables: name -> variables for models that do not start at random (frozen teachers, second stages).
+        numbers: dotted name -> value, for numbers of the objective that differ from the file's.
+
+    Returns:
+        The state, and name -> variables of the frozen models.
+
+    Raises:
+        UserError: a wrong path or name; the message lists those that exist.
+    """
+    models, objective, optimizer, trained, ema = distillation
+    for name in models:
+        if name in ("batch", "objective") or "." in name:
+            raise UserError(f"a model cannot be named {name!r}: batch and objective are taken, dots separate paths")
+    if unknown := (set(trained) | set(ema) | set(variables or {})) - set(models):
+        raise UserError(f"no model named {choices(unknown)}; there are: {choices(models)}")
+    if both := set(trained) & set(ema):
+        raise UserError(f"model {choices(both)} is both trained and a moving average: it can be one of them")
+    if wrong := {source for source, _ in ema.values()} - set(trained):
+        raise UserError(f"ema follows {choices(wrong)}, which is not trained; trained are: {choices(trained)}")
+
+    ctx, batch = Context(jnp.int32(0), key), {k: jnp.zeros(s.shape, s.dtype) for k, s in spec.items()}
+    given = dict(variables or {})
+    made = {n: given[n] if n in given else m.init(ctx.at(n).key, batch) for n, m in models.items() if n not in ema}
+    made |= {n: made[source] for n, (source, _) in ema.items()}
+    if without := [n for n in trained if not jax.tree.leaves(made[n].get("params", {}))]:
+        raise UserError(f"model {choices(without)} is to be trained but has no parameters")
+    views, _ = forward(models, made, batch, ctx, trained)
+    objective_params, memory = objective.init(views)
+    objective.apply(objective_params, memory, views)  # dead code under jit; here for what it refuses
+    params = {n: made[n]["params"] for n in trained} | {"objective": objective_params}
+    with jax.numpy_dtype_promotion("standard"):
+        opt_state = optimizer.init(params)
+    state = DistillState(
+        step=jnp.int32(0),
+        params=params,
+        model_state={n: {c: v for c, v in made[n].items() if c != "params"} for n in trained},
+        opt_state=opt_state,
+        memory=with_numbers(memory, numbers or {}),
+        ema={n: made[n] for n in ema},
+        key=key,
+    )
+    return state, {n: v for n, v in made.items() if n not in trained and n not in ema}
+
+
+def variables(state: DistillState, frozen: Mapping[str, Any], params: Any = None) -> dict[str, Any]:
+    """Every model's variables: trained, averaged and frozen."""
+    params = state.params if params is None else params
+    trained = {n: {"params": params[n], **s} for n, s in state.model_state.items()}
+    return {**frozen, **state.ema, **trained}
