@@ -1,0 +1,7 @@
+"""Data sets and the readers that turn them into batches."""
+
+from mmkd_jax.data.dataset import Dataset as Dataset
+from mmkd_jax.data.dataset import from_columns as from_columns
+from mmkd_jax.data.dataset import load as load
+from mmkd_jax.data.memory import Memory as Memory
+from mmkd_jax.data.pipeline import Pipeline as Pipeline

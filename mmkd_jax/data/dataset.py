@@ -1,0 +1,207 @@
+"""A data set: rows under flat names, where they lie, and what identifies them."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmkd_jax.data import text
+from mmkd_jax.errors import UserError, choices
+
+Columns = dict[str, np.ndarray]
+SHIPPED = pathlib.Path(__file__).parent / "prepared"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows under flat names; nothing is read before it is needed.
+
+    Attributes:
+        spec: name -> shape and dtype of one row.
+        size: number of rows.
+        fingerprint: what identifies the rows: name, version, split, content hash.
+        fetch: row numbers -> columns.
+        counts: name of a bool column -> number of True in it.
+        about: what else is known: classes, scales, sources.
+    """
+
+    spec: Mapping[str, jax.ShapeDtypeStruct]
+    size: int
+    fingerprint: Mapping[str, Any]
+    fetch: Callable[[np.ndarray], Columns]
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def columns(self) -> Columns:
+        """All rows; read once."""
+        return self.fetch(np.arange(self.size))
+
+    def where(self, name: str) -> "Dataset":
+        """Only the rows in which a bool column is True."""
+        if name not in self.counts:
+            raise UserError(f"no bool column {name!r} to choose rows by; there are: {choices(self.counts)}")
+        rows = functools.cache(lambda: np.flatnonzero(self.columns[name]))
+        return dataclasses.replace(
+            self,
+            size=self.counts[name],
+            fingerprint={**self.fingerprint, "where": name},
+            fetch=lambda i: self.fetch(rows()[i]),
+            counts={name: self.counts[name]},
+        )
+
+    def with_columns(self, **columns: np.ndarray) -> "Dataset":
+        """The same rows with more columns, aligned by row number."""
+        if wrong := {k: len(v) for k, v in columns.items() if len(v) != self.size}:
+            raise UserError(f"columns {wrong} do not have {self.size} rows")
+        return dataclasses.replace(
+            self,
+            spec={**self.spec, **_row_spec(columns)},
+            fingerprint={**self.fingerprint, "columns": content_hash(columns)},
+            fetch=lambda i: self.fetch(i) | {k: v[i] for k, v in columns.items()},
+        )
+
+
+def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
+    """A data set from arrays in memory; `example_id` is the row number where there is none.
+
+    Args:
+        columns: flat batch names -> arrays of equal length.
+        name: for fingerprints and messages.
+
+    Example:
+        >>> data = from_columns({"audio": np.zeros((3, 8), np.float32), "label": np.arange(3, dtype=np.int32)}, "mine")
+        >>> data.size, sorted(data.spec)
+        (3, ['audio', 'example_id', 'label'])
+    """
+    sizes = {k: len(v) for k, v in columns.items()}
+    if len(set(sizes.values())) != 1:
+        raise UserError(f"data set {name!r}: columns have unlike lengths {sizes}")
+    size = next(iter(sizes.values()))
+    columns = {"example_id": np.arange(size, dtype=np.int32), **columns}
+    return Dataset(
+        spec=_row_spec(columns),
+        size=size,
+        fingerprint={"name": name, "content": content_hash(columns)},
+        fetch=lambda i: {k: v[i] for k, v in columns.items()},
+        counts={k: int(v.sum()) for k, v in columns.items() if v.dtype == np.bool_ and v.ndim == 1},
+    )
+
+
+def load(name: str, split: str, directory: str | os.PathLike | None = None) -> Dataset:
+    """A prepared data set: its record is read, its rows only when they are needed.
+
+    Args:
+        name: of a file in `mmkd_jax/data/datasets`.
+        split: such as "train".
+        directory: that holds `NAME/VERSION`; default: what the package ships, then `$MMKD_DATA`, then
+            `~/.local/share/mmkd_jax`.
+
+    Raises:
+        UserError: it is not prepared, has no such split, or its files are damaged.
+
+    Example:
+        >>> load("av_digits", "train").size
+        6000
+    """
+    folder = find(name, directory)
+    record = read_record(folder)
+    if split not in record["splits"]:
+        raise UserError(f"data set {name!r} has no split {split!r}; it has: {choices(record['splits'])}")
+    has = record["splits"][split]
+    return Dataset(
+        spec={k: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype)) for k, (dtype, shape) in record["rows"].items()},
+        size=has["rows"],
+        fingerprint={"name": name, "version": record["version"], "split": split, "content": has["content"]},
+        fetch=functools.partial(_fetch, functools.cache(lambda: _open(folder, split))),
+        counts=has["counts"],
+        about=record["about"],
+    )
+
+
+def find(name: str, directory: str | os.PathLike | None = None) -> pathlib.Path:
+    """The folder `…/NAME/VERSION` of a prepared data set, its newest version."""
+    places = [pathlib.Path(directory)] if directory is not None else [SHIPPED, home()]
+    for place in places:
+        if found := sorted((place / name).glob("*/record.json")):
+            return found[-1].parent
+    raise UserError(
+        f"data set {name!r} is not prepared in {' or '.join(map(str, places))}: run `mmkd data prepare {name}` "
+        "(`mmkd data list` shows the names)"
+    )
+
+
+def home() -> pathlib.Path:
+    """Where `mmkd data prepare` writes."""
+    return pathlib.Path(os.environ.get("MMKD_DATA") or pathlib.Path.home() / ".local" / "share" / "mmkd_jax")
+
+
+def read_record(folder: pathlib.Path) -> dict[str, Any]:
+    """`record.json` of a prepared data set: version, rows, splits with content hashes, files with SHA-256."""
+    try:
+        return json.loads((folder / "record.json").read_text())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / 'record.json'} is damaged ({error}): {_remedy(folder)}") from None
+
+
+def content_hash(columns: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of decoded rows: what two preparations must agree on."""
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        x = np.ascontiguousarray(columns[name])
+        digest.update(f"{name} {x.dtype.str} {x.shape}\n".encode())
+        digest.update(x.tobytes())
+    return digest.hexdigest()
+
+
+def decode(rows: list[Mapping[str, Any]], lengths: Mapping[str, int]) -> Columns:
+    """TFDS rows -> flat columns: 64-bit integers become int32, texts `NAME.ids` and `NAME.mask`."""
+    columns: Columns = {}
+    for name in rows[0]:
+        values = [r[name] for r in rows]
+        if isinstance(values[0], (bytes, str)):
+            columns[f"{name}.ids"], columns[f"{name}.mask"] = text.characters(values, lengths[name])
+            continue
+        x = np.stack([np.asarray(v) for v in values])
+        columns[name] = x.astype(np.int32) if x.dtype == np.int64 else x
+    return columns
+
+
+def _open(folder, split):
+    """Random access to the rows of a split, after its files were compared with the record."""
+    import tensorflow_datasets as tfds
+
+    record = read_record(folder)
+    for file, expected in record["files"].items():
+        path = folder / file
+        if not path.is_file():
+            raise UserError(f"data file {path} is missing: {_remedy(folder)}")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != expected:
+            raise UserError(
+                f"data file {path} is damaged (SHA-256 {found[:12]}…, recorded {expected[:12]}…): {_remedy(folder)}"
+            )
+    source = tfds.builder_from_directory(folder).as_data_source(split=split)
+    return source, record["lengths"]
+
+
+def _fetch(opened, rows):
+    source, lengths = opened()
+    return decode(source.__getitems__([int(i) for i in rows]), lengths)
+
+
+def _row_spec(columns):
+    return {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in columns.items()}
+
+
+def _remedy(folder):
+    name = folder.parent.name
+    again = "reinstall mmkd_jax" if folder.is_relative_to(SHIPPED) else f"remove {folder}"
+    return f"{again}, or make it again with `mmkd data prepare {name}`"

@@ -1,0 +1,62 @@
+"""Which row comes when: a pure function of (key, position), the same numbers in NumPy and in JAX.
+
+Each epoch is a permutation of the rows by a Feistel network over uint32, walked along its cycles until it lands inside.
+It costs O(batch); `jax.random.permutation` sorts all rows at every step.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Shaped, UInt32
+
+_ROUNDS = 6
+
+
+def order(
+    words: UInt32[Array | np.ndarray, " w"], position: Shaped[Array | np.ndarray, " b"], n: int
+) -> tuple[Int[Array | np.ndarray, " b"], Int[Array | np.ndarray, " b"]]:
+    """The rows at some positions of an endless shuffled sequence.
+
+    Formula: position p lies in epoch ⌊p / n⌋, and holds row π_epoch(p mod n), π_epoch a keyed permutation.
+
+    Args:
+        words: key data, uint32; `jax.random.key_data(key)` or `np.array([0, seed], np.uint32)`.
+        position: step · batch size + arange(batch size); NumPy in, NumPy out.
+        n: number of rows.
+
+    Returns:
+        Row numbers and epochs, both int32.
+
+    Example:
+        >>> rows, epochs = order(np.array([0, 7], np.uint32), np.arange(8), 4)
+        >>> sorted(rows[:4].tolist()), sorted(rows[4:].tolist()), epochs.tolist()
+        ([0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 0, 0, 1, 1, 1, 1])
+    """
+    xp = np if isinstance(position, np.ndarray) else jnp
+    position = position.astype(xp.uint32)
+    count = np.array([n], np.uint32)
+    epoch, x = position // count, position % count
+    key = _mix(_mix(words[0:1] ^ _mix(words[-1:])) + epoch)
+    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    mask = np.array([(1 << half) - 1], np.uint32)
+
+    def permute(x):
+        left, right = x >> np.uint32(half), x & mask
+        for i in range(_ROUNDS):
+            left, right = right, left ^ (_mix(right ^ _mix(key + np.array([i + 1], np.uint32))) & mask)
+        return (left << np.uint32(half)) | right
+
+    x = permute(x)
+    if xp is np:
+        while (outside := x >= count).any():
+            x = np.where(outside, permute(x), x)
+    else:
+        x = jax.lax.while_loop(lambda x: jnp.any(x >= count), lambda x: jnp.where(x >= count, permute(x), x), x)
+    return x.astype(xp.int32), epoch.astype(xp.int32)
+
+
+def _mix(x):
+    """The finaliser of MurmurHash3: every input bit reaches every output bit."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = (x ^ (x >> np.uint32(shift))) * np.array([factor], np.uint32)
+    return x ^ (x >> np.uint32(16))

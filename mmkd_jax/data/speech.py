@@ -1,0 +1,85 @@
+"""Synthetic speech by espeak-ng, and log-mel spectra."""
+
+import ctypes
+import pathlib
+
+import numpy as np
+import scipy.signal
+from jaxtyping import Float, UInt8
+
+SYNTHESIS_RATE, RATE = 22_050, 8_000
+FRAMES, BANDS, WINDOW, HOP = 32, 32, 256, 250
+FLOOR_DB, STEP_DB = -80, 2
+"""The log-mel level that is stored as 0, and the step: finer than the noise in it."""
+
+
+class Voice:
+    """espeak-ng through its C interface; one per process."""
+
+    _RETRIEVAL, _UTF8 = 2, 1
+    _RATE, _PITCH, _RANGE = 1, 3, 4
+
+    def __init__(self, folder: pathlib.Path):
+        """folder: holds libespeak-ng.so and espeak-ng-data."""
+        self._library = ctypes.CDLL(str(folder / "libespeak-ng.so"))
+        rate = self._library.espeak_Initialize(self._RETRIEVAL, 0, str(folder / "espeak-ng-data").encode(), 0)
+        if rate != SYNTHESIS_RATE:
+            raise RuntimeError(f"espeak-ng gave a rate of {rate}, expected {SYNTHESIS_RATE}")
+        self._heard: list[np.ndarray] = []
+
+        def hear(samples, count, events):
+            if samples and count > 0:
+                self._heard.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            return 0
+
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self._callback = kind(hear)  # kept: the library holds only its address
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def say(self, word: str, voice: str, rate: int, pitch: int, spread: int) -> Float[np.ndarray, " n"]:
+        """A word's waveform at 8 kHz in [−1, 1].
+
+        Args:
+            word: what to say.
+            voice: ACCENT+VARIANT, such as "en-us+m1".
+            rate: words a minute.
+            pitch: 0–100.
+            spread: of the pitch, 0–100.
+        """
+        if self._library.espeak_SetVoiceByName(voice.encode()):
+            raise RuntimeError(f"espeak-ng has no voice {voice!r}")
+        for parameter, value in ((self._RATE, rate), (self._PITCH, pitch), (self._RANGE, spread)):
+            self._library.espeak_SetParameter(parameter, value, 0)
+        self._heard.clear()
+        data = word.encode()
+        self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, self._UTF8, None, None)
+        self._library.espeak_Synchronize()
+        wave = np.concatenate(self._heard).astype(np.float64) / 32_768
+        loud = np.flatnonzero(np.abs(wave) > 1e-3)
+        wave = wave[loud[0] : loud[-1] + 1]  # silence around the word would make the offset meaningless
+        return scipy.signal.resample_poly(wave, RATE // 50, SYNTHESIS_RATE // 50)
+
+
+def log_mel(wave: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, "32 32"]:
+    """Log-mel levels of one second at 8 kHz, [frames, bands].
+
+    Formula: 10 log10 of mel-weighted |FFT|² under a Hann window (256, hop 250), −80 … 0 dB as 0 … 40.
+    """
+    padded = np.pad(wave, (0, WINDOW))
+    frames = np.stack([padded[i * HOP : i * HOP + WINDOW] for i in range(FRAMES)]) * np.hanning(WINDOW)
+    power = np.abs(np.fft.rfft(frames, axis=-1)) ** 2 / (WINDOW / 4) ** 2
+    level = 10 * np.log10(power @ _mel_weights() + 1e-12)
+    return np.round((np.clip(level, FLOOR_DB, 0) - FLOOR_DB) / STEP_DB).astype(np.uint8)
+
+
+def _mel_weights() -> Float[np.ndarray, "bins bands"]:
+    """Triangles that are evenly spaced on the mel scale, 60 Hz to 4 kHz."""
+
+    def mel(hertz):
+        return 2595 * np.log10(1 + np.asarray(hertz) / 700)
+
+    edges = 700 * (10 ** (np.linspace(mel(60), mel(RATE / 2), BANDS + 2) / 2595) - 1)
+    hertz = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
+    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling))

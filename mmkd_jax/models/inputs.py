@@ -1,0 +1,37 @@
+"""What a model sees of the batch: floats, and zeros where a modality is absent."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.views import Batch
+
+
+def present(batch: Batch, modality: str) -> Bool[Array, " b"]:
+    """Which rows have the modality; all, where the batch does not say.
+
+    Raises:
+        UserError: the batch lacks the modality altogether.
+    """
+    names = [k for k in batch if k == modality or k.startswith(modality + ".")]
+    if not names:
+        raise UserError(f"the batch has no modality {modality!r}; it has: {choices(batch)}")
+    return batch.get(f"present.{modality}", jnp.ones(batch[names[0]].shape[0], bool))
+
+
+def visible(batch: Batch, modality: str) -> dict[str, Num[Array, "b ..."] | Bool[Array, "b ..."]]:
+    """The modality's arrays, zeros in rows that lack it: replaced, not multiplied, so that a NaN there is gone.
+
+    Example:
+        >>> batch = {"audio": jnp.array([[1.0], [jnp.nan]]), "present.audio": jnp.array([True, False])}
+        >>> visible(batch, "audio")["audio"].tolist()
+        [[1.0], [0.0]]
+    """
+    here = present(batch, modality)
+    own = {k: x for k, x in batch.items() if k == modality or k.startswith(modality + ".")}
+    return {k: jnp.where(here.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype)) for k, x in own.items()}
+
+
+def unit(x: Num[Array, "..."]) -> Float[Array, "..."]:
+    """uint8 as [0, 1]; floats as they are."""
+    return x.astype(jnp.float32) / 255 if jnp.issubdtype(x.dtype, jnp.integer) else x
