@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.numeric import unit
 from mmkd_jax.objective import Objective, Term
 
 
@@ -74,7 +75,7 @@ def crd(
         )(ids)
         rows = jnp.concatenate([ids[:, None], rows], 1)  # the positive first
         embedded = {
-            side: _unit(project.apply({"params": params[side]}, _flat(x)))
+            side: unit(project.apply({"params": params[side]}, _flat(x)))
             for side, x in {"student": views[student], "teacher": stop_gradient(views[teacher])}.items()
         }
         values, z = jnp.zeros(ids.shape), {}
@@ -96,10 +97,6 @@ def crd(
 
 def _flat(x):
     return x.reshape(len(x), -1)
-
-
-def _unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
 
 
 def _nce(p: Float[Array, "b k"], size: int) -> Float[Array, " b"]:
@@ -124,4 +121,4 @@ def _update(bank, x, ids, valid, momentum, axis):
     # of rows with equal ids the first is taken: the order of a scatter's duplicates is not defined
     ids = jnp.where(jnp.argmax(ids[:, None] == ids[None, :], 1) == jnp.arange(len(ids)), ids, len(bank))
     new = momentum * bank[jnp.minimum(ids, len(bank) - 1)] + (1 - momentum) * everyone["x"]
-    return bank.at[ids].set(_unit(new), mode="drop")
+    return bank.at[ids].set(unit(new), mode="drop")

@@ -1,0 +1,114 @@
+"""Attacks on continuous inputs, as pure functions of (function, input)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mmkd_jax.losses.number import Number
+
+
+def pgd(
+    function: Callable[[Float[Array, "b ..."]], Float[Array, " b"]],
+    x: Float[Array, "b ..."],
+    *,
+    eps: Number,
+    step_size: Number,
+    steps: int,
+    norm: Literal["linf", "l2"] = "linf",
+    start: Float[Array, "b ..."] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Float[Array, "b ..."]:
+    """Projected gradient ascent: an input near x at which the function is large.
+
+    Formula: δ ← Π_ε(δ + a · sign ∇f) (linf) or Π_ε(δ + a · ∇f / ‖∇f‖) (l2); x + δ clipped to [low, high]
+
+    Args:
+        function: input -> one value per row; rows are attacked independently.
+        x: the clean input, [b, ...].
+        eps: radius of the ball, in units of x.
+        step_size: a, in units of x.
+        steps: number of steps.
+        norm: of the ball.
+        start: first δ, [b, ...]; zeros by default.
+        low: smallest allowed input; None is unbounded.
+        high: largest allowed input; None is unbounded.
+
+    Returns:
+        The attacked input, without a gradient.
+
+    Source: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018,
+        https://arxiv.org/abs/1706.06083
+
+    Example:
+        >>> pgd(lambda x: x.sum(-1), jnp.zeros((1, 2)), eps=0.5, step_size=0.25, steps=4)
+        Array([[0.5, 0.5]], dtype=float32)
+    """
+    eps, step_size = jnp.asarray(eps, x.dtype), jnp.asarray(step_size, x.dtype)
+    axes = tuple(range(1, x.ndim))
+
+    def scaled(d, to_at_most):
+        size = jnp.sqrt(jnp.sum(d * d, axes, keepdims=True))
+        factor = jnp.minimum(1, eps / jnp.maximum(size, 1e-12)) if to_at_most else 1 / jnp.maximum(size, 1e-12)
+        return d * factor
+
+    def project(d):
+        d = jnp.clip(d, -eps, eps) if norm == "linf" else scaled(d, True)
+        return jnp.clip(x + d, low, high) - x if low is not None or high is not None else d
+
+    def climb(_, d):
+        gradient = jax.grad(lambda d: jnp.sum(function(x + d)))(d)
+        direction = jnp.sign(gradient) if norm == "linf" else scaled(gradient, False)
+        return project(d + step_size * direction)
+
+    first = project(jnp.zeros_like(x) if start is None else start.astype(x.dtype))
+    return jax.lax.stop_gradient(x + jax.lax.fori_loop(0, steps, climb, first))
+
+
+def fgsm(
+    function: Callable[[Float[Array, "b ..."]], Float[Array, " b"]],
+    x: Float[Array, "b ..."],
+    *,
+    eps: Number,
+    low: float | None = None,
+    high: float | None = None,
+) -> Float[Array, "b ..."]:
+    """The fast gradient sign method: one step to the edge of the ball.
+
+    Formula: x + ε sign ∇f(x), clipped to [low, high]
+
+    Args:
+        function: input -> one value per row.
+        x: the clean input, [b, ...].
+        eps: radius of the ball, in units of x.
+        low: smallest allowed input; None is unbounded.
+        high: largest allowed input; None is unbounded.
+
+    Returns:
+        The attacked input, without a gradient.
+
+    Source: Goodfellow et al., Explaining and Harnessing Adversarial Examples, 2015, https://arxiv.org/abs/1412.6572
+
+    Example:
+        >>> fgsm(lambda x: -x.sum(-1), jnp.zeros((1, 2)), eps=0.5, low=-0.25)
+        Array([[-0.25, -0.25]], dtype=float32)
+    """
+    return pgd(function, x, eps=eps, step_size=eps, steps=1, low=low, high=high)
+
+
+def row_noise(key: Array, example_id: Int[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
+    """Standard normal noise that belongs to the example, not to its place in the batch.
+
+    Args:
+        key: of the step.
+        example_id: [b].
+        shape: of one row.
+
+    Example:
+        >>> row_noise(jax.random.key(0), jnp.array([3, 4]), (2, 2)).shape
+        (2, 2, 2)
+    """
+    return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), shape))(example_id)

@@ -1,0 +1,61 @@
+"""Contrastive losses: a row's partner against everyone else's; with `axis` against the rows of all devices."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mmkd_jax.losses.gather import gather
+from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.numeric import at_least_float32, like, rows_that_count, unit, zero_rows
+
+
+def info_nce(
+    student: Float[Array, "b d"],
+    teacher: Float[Array, "b d"],
+    *,
+    temperature: Number = 0.07,
+    symmetric: bool = False,
+    where: Bool[Array, " b"] | None = None,
+    axis: str | None = None,
+) -> Float[Array, " b"]:
+    """Tell a row's teacher embedding from those of the other rows.
+
+    Formula: −log softmax_j(cos(s_i, t_j) / τ)_i; symmetric: its mean with the same, s and t exchanged
+
+    Args:
+        student: embeddings s, [b, d].
+        teacher: embeddings t, [b, d].
+        temperature: τ > 0.
+        symmetric: both directions, as in CLIP.
+        where: rows that count, [b]; the others are no negatives either.
+        axis: the device axis in the per-device forms.
+
+    Returns:
+        Values [b].
+
+    Compares: embeddings
+    Extra: usually a connector
+    Source: van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018,
+        https://arxiv.org/abs/1807.03748
+
+    Example:
+        >>> x = jnp.eye(2)
+        >>> info_nce(x, x, temperature=1.0)
+        Array([0.31326166, 0.31326166], dtype=float32)
+    """
+    student, teacher = at_least_float32(student, teacher)
+    mask = rows_that_count(student, where)
+    student, teacher = (unit(zero_rows(x, mask)) for x in (student, teacher))
+    everyone, first = gather(mask, axis)
+    own = first + jnp.arange(len(mask))
+    # a row that does not count keeps its own partner, so that its softmax is not over nothing
+    allowed = everyone[None, :] | (own[:, None] == jnp.arange(len(everyone))[None, :])
+
+    def towards(anchor, others):
+        others, _ = gather(others, axis)
+        scores = anchor @ others.T / like(temperature, anchor[0, 0])
+        logp = jax.nn.log_softmax(jnp.where(allowed, scores, -jnp.inf), -1)
+        return -jnp.take_along_axis(logp, own[:, None], 1)[:, 0]
+
+    values = towards(student, teacher)
+    return (values + towards(teacher, student)) / 2 if symmetric else values

@@ -1,0 +1,58 @@
+"""Arithmetic that stays finite: the pieces that several losses share."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from mmkd_jax.losses.number import Number
+
+
+def at_least_float32(*arrays: Num[Array, "..."]) -> tuple[Array, ...]:
+    """The arrays in one floating dtype, float32 or more."""
+    dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
+    return tuple(x.astype(dtype) for x in arrays)
+
+
+def like(number: Number, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A hyperparameter in x's dtype; one per example is broadcast over the trailing axes."""
+    value = jnp.asarray(number, x.dtype)
+    return value.reshape(value.shape + (1,) * (x.ndim - value.ndim)) if value.ndim else value
+
+
+def log_softmax(x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+    """Log-probabilities; classes at −inf stay there, without a NaN in value or gradient."""
+    return jax.nn.log_softmax(x, -1)
+
+
+def expected(p: Float[Array, "*n c"], value: Float[Array, "*n c"]) -> Float[Array, "*n"]:
+    """Σ_c p_c value_c, where classes with p = 0 give 0 whatever their value."""
+    return jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, value, 0), 0), -1)
+
+
+def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """x / ‖x‖; a zero row stays zero and gets the gradient 0."""
+    square = jnp.sum(x * x, -1, keepdims=True)
+    zero = square == 0
+    return jnp.where(zero, 0, x * jax.lax.rsqrt(jnp.where(zero, 1, square)))
+
+
+def distance(square: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The square root, with gradient 0 at 0."""
+    zero = square <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
+def smooth_l1(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Huber's function with δ = 1."""
+    size = jnp.abs(x)
+    return jnp.where(size < 1, x * x / 2, size - 0.5)
+
+
+def rows_that_count(x: Num[Array, "b ..."], where: Bool[Array, " b"] | None) -> Bool[Array, " b"]:
+    """The mask, or all rows."""
+    return jnp.ones(x.shape[:1], bool) if where is None else where
+
+
+def zero_rows(x: Float[Array, "b ..."], where: Bool[Array, " b"]) -> Float[Array, "b ..."]:
+    """Zeros in the rows that do not count, so that whatever stands there reaches neither value nor gradient."""
+    return jnp.where(where.reshape(-1, *[1] * (x.ndim - 1)), x, 0)

@@ -1,0 +1,19 @@
+"""One device, a warm compile cache, strict modes where a test asks for them."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+cache = os.environ.get("MMKD_TEST_CACHE") or pathlib.Path.home() / ".cache" / "mmkd_jax" / "tests"
+jax.config.update("jax_compilation_cache_dir", str(cache))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture
+def strict():
+    """No silent promotion of dtypes or ranks."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
