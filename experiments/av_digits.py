@@ -9,14 +9,11 @@ steps; the best step is chosen on validation; the test split, with voices that n
 """
 
 import dataclasses
-import pathlib
+import sys
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from mmkd_jax import checkpoint, cli, data, losses
-from mmkd_jax.evaluate import report as figures
+from mmkd_jax import cli, data, losses
 from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
 from mmkd_jax.objective import combine, term
 from mmkd_jax.part import Part
@@ -113,4 +110,4 @@ def parts(config: Config) -> dict[str, Part]:
 
 
 if __name__ == "__main__":
-    cli.main_of(__file__)
+    cli.main(["run", __file__, *sys.argv[1:]])

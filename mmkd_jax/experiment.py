@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from mmkd_jax import checkpoint, files, objective, run_folder, teacher, train
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import report
 from mmkd_jax.part import Part
 from mmkd_jax.state import variables
+from mmkd_jax.views import Context
 
 Results = dict[str, list[dict[str, Any]]]  # part -> a result for each seed
 
@@ -30,6 +32,7 @@ class Experiment(NamedTuple):
         name: the file's name without .py.
         config: the frozen dataclass with its default values; it has a field `seeds`.
         parts: `(config) -> {name: Part}`, without computing anything.
+        baseline: name of the part that the table compares the others with; None where the file names none.
         report: `(config, results, folder)`, called at the end; None where the file has none.
         code: hash of the file's code (comments and layout left out).
     """
@@ -37,6 +40,7 @@ class Experiment(NamedTuple):
     name: str
     config: Any
     parts: Callable[[Any], dict[str, Part]]
+    baseline: str | None
     report: Callable | None
     code: str
 
@@ -69,7 +73,8 @@ def load(path: str | pathlib.Path) -> Experiment:
     if not dataclasses.is_dataclass(module.config) or not hasattr(module.config, "seeds"):
         raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
     code = hashlib.sha256(ast.dump(ast.parse(path.read_text())).encode()).hexdigest()
-    return Experiment(path.stem, module.config, module.parts, getattr(module, "report", None), code)
+    baseline, own_report = getattr(module, "baseline", None), getattr(module, "report", None)
+    return Experiment(path.stem, module.config, module.parts, baseline, own_report, code)
 
 
 def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -149,7 +154,7 @@ def run(
         for name, part in parts.items():
             for reader in (part.data, part.validation, part.test):
                 if hasattr(reader, "arrays"):  # a reader that streams is checked batch by batch
-                    part.task.check(reader.dataset.columns())
+                    part.task.check(reader.dataset.columns)
             program = train.compile_part(part)
             results[name] = []
             for seed in range(config.seeds):
@@ -158,7 +163,7 @@ def run(
                     raise train.Interrupted(f"{name}, seed {seed} is done")
         rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
         files.write(folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
-        report.write(folder, results, parts)
+        _report(folder, experiment, parts, results)
         if experiment.report is not None:
             experiment.report(config, results, folder)
     return results
@@ -172,7 +177,10 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
         return json.loads((here / "result.json").read_text())
     began = time.perf_counter()
     observer.begin(name, seed, part.steps)
-    given = {model: _taken(folder, parts, source, seed, results) for model, source in part.take.items()}
+    given = {}
+    for model, source in part.take.items():
+        of, _, taken = source.partition(".")
+        given[model] = finished(folder, parts[of], of, seed, results[of][seed]["variables"])[taken]
     data = part.data
     for model, outputs in part.cache.items():
         columns = teacher.compute(part.models[model], given.pop(model), data.once(), outputs, jax.random.key(seed))
@@ -216,9 +224,33 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
     return result
 
 
-def _taken(folder, parts, source, seed, results):
-    """The variables with which an earlier part ended, for the same seed."""
-    of, _, model = source.partition(".")
-    state, _ = parts[of].abstract()
-    path = folder / "parts" / of / str(seed) / "variables.safetensors"
-    return checkpoint.read_variables(path, variables(state, {}), results[of][seed]["variables"])[model]
+def _report(folder, experiment, parts, results):
+    """Table, figures, events, and a picture of some validation examples with what each part says of them."""
+    first = next(iter(parts.values()))
+    classes = first.data.dataset.about.get("classes")
+    report.write(folder, results, first.task.metric, experiment.baseline, experiment.name, classes)
+    for name, own in results.items():
+        for result in own:
+            report.events(folder / "events" / name / str(result["seed"]), result["history"])
+    batch = {k: v[:8] for k, v in next(first.validation.once()).items()}
+    inputs = [k for k in ("image", "audio") if k in batch]
+    if not inputs:
+        return
+    said = {}
+    for name, part in parts.items():
+        own = finished(folder, part, name, 0, results[name][0]["variables"])[part.measured]
+        outputs, _ = part.models[part.measured].apply(own, batch, Context(0, jax.random.key(0), train=False), {})
+        said[name] = np.asarray(part.task.predict(outputs))
+    rows = []
+    for i in range(len(batch["example_id"])):
+        lines = [f"label {batch['label'][i]}"] if "label" in batch else []
+        lines += [f"{name} {p[i]}" for name, p in said.items()]
+        rows.append({k: batch[k][i] for k in inputs} | {"caption": "\n".join(lines)})
+    report.examples(rows, folder / "figures" / "examples.png")
+
+
+def finished(folder: pathlib.Path, part: Part, name: str, seed: int, sha256: str) -> dict[str, Any]:
+    """The variables with which a part ended: model -> variables."""
+    state, _ = part.abstract()
+    path = folder / "parts" / name / str(seed) / "variables.safetensors"
+    return checkpoint.read_variables(path, variables(state, {}), sha256)

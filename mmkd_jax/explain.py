@@ -97,7 +97,8 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
         parts: of the experiment.
         numbers: part -> numbers of its objective that differ from the file's.
     """
-    lines = []
+    lines: list[str] = []
+    shown: dict[int, str] = {}  # models that parts share are listed once
     for name, part in parts.items():
         d = describe(part, (numbers or {}).get(name))
         batch = ", ".join(f"{k} {_shape(s)}" for k, s in part.data.spec.items())
@@ -108,7 +109,10 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
         ]
         for model, (role, size, outputs) in d.models.items():
             lines.append(f"  model     {model}: {size:,} parameters, {role}")
-            lines += [f"              {model}.{k} {_shape(s)}" for k, s in outputs.items()]
+            if (before := shown.setdefault(id(part.models[model]), name)) == name:
+                lines += [f"              {model}.{k} {_shape(s)}" for k, s in outputs.items()]
+            else:
+                lines[-1] += f"; outputs as in {before}"
         for term, (reads, own) in d.terms.items():
             given = ", ".join(f"{k} {v:g}" for k, v in own.items())
             lines.append(f"  term      {term}: {', '.join(reads)}" + (f" ({given})" if given else ""))

@@ -54,8 +54,15 @@ def summarise(results: Results, metric: str, baseline: str | None = None) -> lis
     return rows
 
 
-def write(folder: pathlib.Path, results: Results, metric: str, baseline: str | None, title: str) -> None:
-    """Write `table.{txt,md,json}`, `figures/*.png` of a run into its folder."""
+def write(
+    folder: pathlib.Path,
+    results: Results,
+    metric: str,
+    baseline: str | None,
+    title: str,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Write `table.{txt,md,json}`, learning curves and accuracies by class of a run into its folder."""
     rows = summarise(results, metric, baseline)
     files.write(folder / "table.json", json.dumps({"metric": metric, "baseline": baseline, "rows": rows}, indent=1) + "\n")
     cells = [_cells(row) for row in rows]
@@ -73,7 +80,7 @@ def write(folder: pathlib.Path, results: Results, metric: str, baseline: str | N
     files.write(folder / "table.txt", text.getvalue())
     curves(results, metric, folder / "figures" / "learning_curves.png")
     if all("per_class" in r and r["per_class"] for own in results.values() for r in own):
-        by_class(results, folder / "figures" / "by_class.png")
+        by_class(results, folder / "figures" / "by_class.png", classes)
 
 
 def curves(results: Results, metric: str, path: pathlib.Path) -> None:
