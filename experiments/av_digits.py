@@ -22,14 +22,24 @@ from mmkd_jax.views import linen
 
 
 @dataclasses.dataclass(frozen=True)
-class Net:
-    """Sizes of a model."""
+class Teacher:
+    """Sizes of the teacher."""
 
     image: tuple[int, ...] = (128, 64)
     """Layers of the image encoder."""
     audio: tuple[int, ...] = (64, 64)
     """Layers of the audio encoder."""
     width: int = 64
+    """Width of the embedding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """Sizes of the student."""
+
+    audio: tuple[int, ...] = (16, 16)
+    """Layers of the audio encoder."""
+    width: int = 16
     """Width of the embedding."""
 
 
@@ -45,10 +55,8 @@ class Config:
     """Rows of a batch."""
     learning_rate: float = 3e-3
     """Peak learning rate of the students; the teacher's is a third."""
-    temperature: float = 2.0
-    """Softens teacher and student."""
-    teacher: Net = Net()
-    student: Net = Net(image=(), audio=(16, 16), width=16)
+    teacher: Teacher = Teacher()
+    student: Student = Student()
 
 
 config = Config()
@@ -74,7 +82,7 @@ def parts(config: Config) -> dict[str, Part]:
         "validation": data.Memory(data.load("av_digits", "validation"), 500),
         "test": data.Memory(data.load("av_digits", "test"), 500),
         "evaluate_every": max(1, min(50, config.steps // 20)),
-        "save_every": 500,
+        "save_every": max(1, config.steps // 4),
     }
     learn = {
         "models": {"student": student},
@@ -97,9 +105,7 @@ def parts(config: Config) -> dict[str, Part]:
         "distilled": Part(
             **learn | {"models": {"student": student, "teacher": teacher}},
             objective=combine(
-                soft=term(
-                    losses.kl, student="student.logits", teacher="teacher.logits", temperature=config.temperature
-                )
+                soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0),
             ),
             data=every,
             take={"teacher": "teacher.teacher"},

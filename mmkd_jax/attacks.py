@@ -51,8 +51,8 @@ def pgd(
     axes = tuple(range(1, x.ndim))
 
     def scaled(d, to_at_most):
-        size = jnp.sqrt(jnp.sum(d * d, axes, keepdims=True))
-        factor = jnp.minimum(1, eps / jnp.maximum(size, 1e-12)) if to_at_most else 1 / jnp.maximum(size, 1e-12)
+        size = jnp.maximum(jnp.sqrt(jnp.sum(d * d, axes, keepdims=True)), jnp.finfo(d.dtype).tiny)
+        factor = jnp.minimum(1, eps / size) if to_at_most else 1 / size
         return d * factor
 
     def project(d):

@@ -54,8 +54,9 @@ class Checkpoints:
     def _open(self):
         training = ocp.training
         self._orbax = training.Checkpointer(
-            self.directory,
+            str(self.directory),
             cleanup_tmp_directories=True,
+            # pyrefly: ignore[bad-argument-type]  orbax says one protocol and offers another
             preservation_policy=training.preservation_policies.LatestN(self.keep),
         )
 
@@ -68,11 +69,10 @@ class Checkpoints:
             meta: JSON values saved beside it.
         """
         sums = {k: int(v) for k, v in checksums(tree).items()}
+        about: dict[str, Any] = {**meta, "sums": sums, "leaves": _leaves(tree)}
         with self._failures(step):
             self._orbax.wait()
-            self._orbax.save_async(
-                step, tree, force=True, custom_metadata={**meta, "sums": sums, "leaves": _leaves(tree)}
-            )
+            self._orbax.save_async(step, tree, force=True, custom_metadata=about)
 
     def wait(self) -> None:
         """Return when the last save is on disk."""
@@ -101,7 +101,7 @@ class Checkpoints:
         found = None
         for info in reversed(list(self._orbax.checkpoints)):
             try:
-                meta = self._orbax.metadata(info.step).custom_metadata
+                meta: Any = self._orbax.metadata(info.step).custom_metadata
                 if not meta or "sums" not in meta:
                     raise ValueError("its metadata is gone")
             except Exception as error:  # orbax has no one class for what damage does
@@ -166,7 +166,9 @@ def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None
     except FileNotFoundError:
         raise UserError(f"variables {path} are missing: run the part that makes them again (--fresh)") from None
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise UserError(f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; --fresh starts anew")
+        raise UserError(
+            f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; --fresh starts anew"
+        )
     try:
         flat = safetensors.numpy.load(data)
     except safetensors.SafetensorError as error:
@@ -195,4 +197,3 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:  # orbax hides the real cause
         error = error.__cause__
     return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
-

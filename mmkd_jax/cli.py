@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 import re
 import signal
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [w for w in words if w != "--debug"]
+    if not debug:  # orbax logs the stack trace of a full disk, which we say in one line
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
     code = 0
     try:
         match words:
@@ -41,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
             case ["data", *rest]:
                 _data(rest)
             case _:
-                raise UserError(f"no command {' '.join(words)!r}: see mmkd --help")
+                raise UserError(f"cannot read {' '.join(words)!r}: mmkd run FILE, mmkd explain FILE or mmkd data …; see mmkd --help")
     except UserError as error:
         if debug:
             raise
@@ -97,12 +100,12 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict
 
 def _run(file: str, words: list[str]) -> int:
     from mmkd_jax import experiment as experiments  # late, so that --help and a wrong command answer at once
-    from mmkd_jax import files, train
+    from mmkd_jax import train
 
     experiment = experiments.load(file)
     options, config, numbers = _parse(experiment, words, f"mmkd run {file}")
     folder = options.out or pathlib.Path("runs") / experiment.name
-    with _asked_to_stop() as asked, _observer(config.seeds, asked) as observer, files.reported(folder):
+    with _asked_to_stop() as asked, _observer(config.seeds, asked) as observer:
         try:
             experiments.run(experiment, config, numbers, folder, options.fresh, observer)
         except train.Interrupted as interrupted:

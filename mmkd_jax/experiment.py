@@ -173,8 +173,10 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
     """One part, one seed: its result, taken where it is there."""
     part, here = parts[name], folder / "parts" / name / str(seed)
     if (here / "result.json").is_file():
+        result = json.loads((here / "result.json").read_text())
         observer.begin(name, seed, 0)
-        return json.loads((here / "result.json").read_text())
+        observer.say(f"{name}, seed {seed}: {part.task.metric} {result[part.task.metric]:.3f}, finished earlier")
+        return result
     began = time.perf_counter()
     observer.begin(name, seed, part.steps)
     given = {}
@@ -195,7 +197,7 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
             given=given,
             numbers=numbers,
             note=lambda step, row: observer.note(name, seed, row),
-            say=observer.say,
+            say=lambda line: observer.say(f"{name}, seed {seed}: {line}"),
             stop=observer.stop,
         )
     scores = train.evaluate(program, fitted.variables[part.measured], part.test.once())

@@ -84,7 +84,9 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
     terms = {}
     for name in seen["terms"]:
         mine = {k.removeprefix(name + "."): v for k, v in known.items() if k.startswith(name + ".")}
-        reads = [p for scope, paths in seen["reads"].items() if scope == name or scope.startswith(name + ".") for p in paths]
+        reads = [
+            p for scope, paths in seen["reads"].items() if scope == name or scope.startswith(name + ".") for p in paths
+        ]
         terms[name] = (reads, mine)
     passes = {n: c for n, c in seen["passes"].items() if c}
     return Description(models, terms, passes, _size(state.params["objective"]), _size(state.memory))
@@ -119,7 +121,9 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
             if "weight" not in own:
                 lines[-1] += " (weight: a schedule, or set by the method)"
         if d.passes:
-            lines.append("  passes    " + ", ".join(f"{n} {c} more" for n, c in d.passes.items()) + " (in a loop: once)")
+            lines.append(
+                "  passes    " + ", ".join(f"{n} {c} more" for n, c in d.passes.items()) + " (in a loop: once)"
+            )
         if d.extra or d.memory:
             lines.append(f"  objective {d.extra:,} parameters, {d.memory:,} values remembered")
         lines.append("")

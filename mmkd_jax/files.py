@@ -25,9 +25,8 @@ def reported(path: str | os.PathLike, doing: str = "writing") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _REMEDIES:
-            raise
-        raise UserError(f"{doing} {path}: {_REMEDIES[error.errno]}") from error
+        remedy = _REMEDIES.get(error.errno, f"{error.strerror}: choose another folder with --out")
+        raise UserError(f"{doing} {path}: {remedy}") from error
     except ValueError as error:  # tensorstore's refusals come as text
         text = str(error)
         known = {"No space left on device": errno.ENOSPC, "Permission denied": errno.EACCES, "Read-only": errno.EROFS}

@@ -50,8 +50,8 @@ def term(
 ) -> Objective:
     """Bind a loss to paths and hyperparameters: `total += weight · Σ loss / Σ where`.
 
-    A string is a path `VIEW.NAME` (a tuple of them gives a tuple of arrays), unless the loss annotates the argument as a
-    string. Arguments that the loss annotates as numbers live in memory: sweeps and the command line set them without
+    A string is a path `VIEW.NAME` (a tuple of them gives a tuple of arrays), unless the loss annotates the argument as
+    a string. Arguments that the loss annotates as numbers live in memory: sweeps and the command line set them without
     recompiling; a function in the place of a number is a schedule of the step. All else is static and never called.
     The argument named `teacher` gets no gradient.
 

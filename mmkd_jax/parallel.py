@@ -45,8 +45,8 @@ def compile_step(
 
     Args:
         step: from `make_step`.
-        form: "jit": the whole batch is there, XLA shards it over the mesh; "shard_map", "pmap": the step runs per device
-            on its rows and gathers by name.
+        form: "jit": the whole batch is there, XLA shards it over the mesh; "shard_map", "pmap": the step runs per
+            device on its rows and gathers by name.
         mesh: None is one device (jit only).
         donate: the state's buffers are reused: go on with the state that the step returns.
 
@@ -56,9 +56,10 @@ def compile_step(
     Raises:
         UserError: a batch that does not divide over the devices, or a state that was donated already.
     """
-    donated = {"donate_argnums": 0} if donate else {}
+    donated = (0,) if donate else ()
+    devices = 1 if mesh is None else mesh.size
     if form == "jit" and mesh is None:
-        call = jax.jit(lambda state, frozen, batch: step(state, frozen, batch), **donated)
+        call = jax.jit(lambda state, frozen, batch: step(state, frozen, batch), donate_argnums=donated)
     elif mesh is None:
         raise UserError(f"form {form!r} runs per device: give it a mesh, such as make_mesh()")
     elif form == "jit":
@@ -68,21 +69,21 @@ def compile_step(
         local = jax.shard_map(
             partial(step, axis=AXIS), mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=False
         )
-        call = jax.jit(local, **donated)
+        call = jax.jit(local, donate_argnums=donated)
     elif form == "pmap":
         mapped = jax.pmap(
             partial(step, axis=AXIS), AXIS, in_axes=(None, None, 0), out_axes=None, devices=list(mesh.devices.flat)
         )
 
         def call(state, frozen, batch):
-            return mapped(state, frozen, jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch))
+            return mapped(state, frozen, jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch))
     else:
         raise UserError(f"no form {form!r}; there are: jit, shard_map, pmap")
 
     def guarded(state, frozen, batch):
         rows = len(next(iter(batch.values())))
-        if mesh is not None and rows % mesh.size:
-            raise UserError(f"a batch of {rows} rows does not divide over {mesh.size} devices: pad it, or choose another")
+        if rows % devices:
+            raise UserError(f"a batch of {rows} rows does not divide over {devices} devices: pad it, or choose another")
         # a donated, sharded state passed again crashes the process instead of raising
         if any(x.is_deleted() for x in jax.tree.leaves(state) if isinstance(x, jax.Array)):
             raise UserError("this state went into an earlier step and is gone: use the state which that step returned")
@@ -114,7 +115,7 @@ def _on_mesh(step, mesh, donated):
                 lambda state, frozen, batch: step(state, frozen, batch),
                 in_shardings=(spread, replicated, rows),
                 out_shardings=(spread, replicated),
-                **donated,
+                donate_argnums=donated,
             )
         return compiled[tree](state, frozen, batch)
 

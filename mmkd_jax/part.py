@@ -66,7 +66,9 @@ class Part:
     def distillation(self) -> Distillation:
         """What a step needs; cached models stand in for those that are not run again."""
         if wrong := set(self.cache) & (set(self.trained) | set(self.ema)):
-            raise UserError(f"cache names {choices(wrong)}, which changes in training: only frozen models can be cached")
+            raise UserError(
+                f"cache names {choices(wrong)}, which changes in training: only frozen models can be cached"
+            )
         models = {n: cached(n) if n in self.cache else m for n, m in self.models.items()}
         return Distillation(models, self.objective, self.optimizer, self.trained, self.ema)
 

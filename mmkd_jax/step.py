@@ -1,5 +1,6 @@
 """One training step as a pure function `(state, frozen, batch) -> (state, metrics)`."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -26,7 +27,9 @@ def make_step(distillation: Distillation, microbatches: int = 1) -> Callable:
         count)}}`. `axis` names the device axis where the step is compiled per device.
     """
     models, _, optimizer, trained, ema = distillation
-    gradient = partial(_gradient, distillation) if microbatches == 1 else partial(_accumulated, distillation, microbatches)
+    gradient = (
+        partial(_gradient, distillation) if microbatches == 1 else partial(_accumulated, distillation, microbatches)
+    )
 
     def step(state: DistillState, frozen, batch, axis: str | None = None):
         ctx = Context(state.step, jax.random.fold_in(state.key, state.step), True, axis)
@@ -36,12 +39,11 @@ def make_step(distillation: Distillation, microbatches: int = 1) -> Callable:
         with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic mixes dtypes
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-        new = state.replace(
-            step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, memory=memory
-        )
+        moved = {"model_state": model_state, "opt_state": opt_state, "memory": memory}
+        new = dataclasses.replace(state, step=state.step + 1, params=params, **moved)
         now = variables(new, {})
         averaged = {n: _average(state.ema[n], now[source], decay) for n, (source, decay) in ema.items()}
-        return new.replace(ema=averaged), {"loss": value, "terms": terms}
+        return dataclasses.replace(new, ema=averaged), {"loss": value, "terms": terms}
 
     return step
 

@@ -44,7 +44,9 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
         shared = [k for k, x in first.items() if all(k in o and o[k].shape == x.shape for o in outputs.values())]
         if not shared:
             raise UserError(f"the teachers {choices(models)} share no output of one name and shape")
-        return {k: sum(jnp.asarray(share[n] / scale, o[k].dtype) * o[k] for n, o in outputs.items()) for k in shared}, {}
+        return {
+            k: sum(jnp.asarray(share[n] / scale, o[k].dtype) * o[k] for n, o in outputs.items()) for k in shared
+        }, {}
 
     return Model(init, apply)
 

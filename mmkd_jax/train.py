@@ -115,7 +115,8 @@ def fit(
     if (found := checkpoints.restore(_like(tree))) is not None:
         step, tree, saved, damaged = found
         for number, reason in damaged:
-            say(f"checkpoint {number} is damaged ({reason}): going on from step {step}; it is kept as {number}.damaged")
+            say(f"checkpoint {number} is damaged ({reason}) and kept as {number}.damaged")
+        say(f"going on from step {step}")
         if saved["data"] != meta["data"] or saved["seed"] != seed:
             changed = [k for k in meta["data"] if saved["data"].get(k) != meta["data"][k]] or ["seed"]
             raise UserError(

@@ -83,7 +83,7 @@ def linen(module: nn.Module) -> Model:
 
     def apply(variables, batch, ctx, patch):
         mutable = [c for c in variables if c != "params"] if ctx.train else []
-        out = module.apply(variables, batch, ctx, patch, mutable=mutable or False)
+        out: Any = module.apply(variables, batch, ctx, patch, mutable=mutable or False)
         outputs, state = out if mutable else (out, {})
         return _patched(outputs, patch), state
 
@@ -109,7 +109,8 @@ def nnx(make: Callable[[flax_nnx.Rngs], Any]) -> Model:
         module = flax_nnx.merge(graph, params, rngs, rest)
         module.train() if ctx.train else module.eval()
         outputs = module(batch, ctx, patch)
-        state = {"state": flax_nnx.to_pure_dict(split(module)[3])} if ctx.train else {}
+        _, _, _, rest = split(module)
+        state = {"state": flax_nnx.to_pure_dict(rest)} if ctx.train else {}
         return _patched(outputs, patch), state
 
     return Model(init, apply)

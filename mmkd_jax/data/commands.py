@@ -68,7 +68,9 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
         if target.exists():
             raise UserError(f"{target} exists already: remove it first, or choose another folder with --out")
         made = pathlib.Path(builder.data_dir)
-        columns = {s: dataset.decode(list(builder.as_data_source(split=s)), module.LENGTHS) for s in builder.info.splits}
+        columns = {
+            s: dataset.decode(list(builder.as_data_source(split=s)), module.LENGTHS) for s in builder.info.splits
+        }
         record = _record(module, str(builder.version), columns, made)
         compared = _compare(name, record, columns)
         for file in [*record["files"], "record.json"]:

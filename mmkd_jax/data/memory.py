@@ -57,6 +57,7 @@ class Memory:
             self.batch_size, dtype=jnp.uint32
         )
         rows, epoch = order(jax.random.key_data(key), position, self.size)
+        # pyrefly: ignore[bad-return]  JAX in, JAX out
         return {k: v[rows] for k, v in arrays.items()} | {"slot": epoch}
 
     def batches(self, seed: int, start: int = 0) -> Iterator[dict[str, jax.Array]]:

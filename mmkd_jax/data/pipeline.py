@@ -64,8 +64,8 @@ class Pipeline:
         words = np.array([0, seed], np.uint32)
 
         def read(step: int) -> dict[str, np.ndarray]:
-            position = np.arange(local, dtype=np.uint32) + np.uint32(step * self.batch_size + self.process_index * local)
-            rows, epoch = order(words, position, self.size)
+            first = step * self.batch_size + self.process_index * local
+            rows, epoch = map(np.asarray, order(words, np.arange(local, dtype=np.uint32) + np.uint32(first), self.size))
             return self.dataset.fetch(rows) | {"slot": epoch}
 
         # Grain reads steps, not rows: which rows a step holds is `order`'s to say, and the state is the step

@@ -16,8 +16,15 @@ class Reader(Protocol):
     Both give the same batches, bit for bit: the step-th batch is a pure function of (seed, step).
     """
 
-    dataset: Dataset
-    batch_size: int
+    @property
+    def dataset(self) -> Dataset:
+        """The rows."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        ...
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:

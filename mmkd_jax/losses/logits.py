@@ -21,7 +21,7 @@ def cross_entropy(
         label_smoothing: ε, 0 … 1.
 
     Returns:
-        Values [...]. Classes at −inf take no part in the smoothing.
+        Values [...]. Classes at −inf take no part in the smoothing; with the label among them the value is +inf.
 
     Compares: logits, labels
     Extra: none
@@ -66,8 +66,7 @@ def kl(
         Array([0.], dtype=float32)
     """
     student, teacher = at_least_float32(student, teacher)
-    t = like(temperature, student)
-    logp, logq = log_softmax(teacher / t), log_softmax(student / t)
+    logp, logq = (log_softmax(_softened(x, temperature)) for x in (teacher, student))
     return _square(temperature, student) * _divergence(logp, logq)
 
 
@@ -84,7 +83,8 @@ def reverse_kl(
         temperature: T > 0, a number or one per example.
 
     Returns:
-        Values [...], with the factor T².
+        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the teacher only, where
+        the student has probability, the value is +inf.
 
     Compares: logits
     Extra: none
@@ -111,7 +111,8 @@ def jsd(
         temperature: T > 0, a number or one per example.
 
     Returns:
-        Values [...], without the factor T², as in the paper.
+        Values [...], without the factor T², as in the paper. A class at −inf in both counts as removed; at −inf in one
+        only, the value is finite.
 
     Compares: logits
     Extra: none
@@ -123,13 +124,14 @@ def jsd(
         Array([0.], dtype=float32)
     """
     student, teacher = at_least_float32(student, teacher)
-    t = like(temperature, student)
-    logp, logq = log_softmax(teacher / t), log_softmax(student / t)
+    logp, logq = (log_softmax(_softened(x, temperature)) for x in (teacher, student))
     share = like(beta, logp)
     p, q = jnp.exp(logp), jnp.exp(logq)
-    m = share * p + (1 - share) * q
+    # log m relative to the larger of the two, so that small probabilities keep their derivatives
+    top = jax.lax.stop_gradient(_finite(jnp.maximum(logp, logq)))
+    m = share * jnp.exp(logp - top) + (1 - share) * jnp.exp(logq - top)
     # log(0) where the mixture has no mass never counts: p (or q) is 0 there, too, or its share is
-    logm = jnp.log(jnp.where(m > 0, m, 1))
+    logm = top + jnp.log(jnp.where(m > 0, m, 1))
     b = like(beta, p[..., 0])
     return b * expected(p, _finite(logp) - logm) + (1 - b) * expected(q, _finite(logq) - logm)
 
@@ -144,7 +146,7 @@ def logit_mse(student: Float[Array, "*n c"], teacher: Float[Array, "*n c"]) -> F
         teacher: logits t, [..., c].
 
     Returns:
-        Values [...]. Classes at −inf in both count as removed.
+        Values [...]. Classes at −inf in both count as removed; at −inf in one only, the value is +inf.
 
     Compares: logits
     Extra: none
@@ -182,7 +184,8 @@ def dkd(
         temperature: T > 0, a number or one per example.
 
     Returns:
-        Values [...], with the factor T². With two classes the second part is 0.
+        Values [...], with the factor T². With two classes the second part is 0. A class at −inf in both counts as
+        removed; at −inf in the student only, where the teacher has probability, the value is +inf.
 
     Compares: logits, labels
     Extra: none
@@ -194,7 +197,6 @@ def dkd(
         Array([0.], dtype=float32)
     """
     student, teacher = at_least_float32(student, teacher)
-    t = like(temperature, student)
     target = jax.nn.one_hot(labels, student.shape[-1], dtype=jnp.bool_)
 
     def split(x):
@@ -207,9 +209,15 @@ def dkd(
         pair = log_softmax(jnp.stack([own, lse], -1))
         return pair, jnp.where(some, log_softmax(jnp.where(some, rest, 0)), -jnp.inf)
 
-    (pair_t, rest_t), (pair_s, rest_s) = split(teacher / t), split(student / t)
+    (pair_t, rest_t), (pair_s, rest_s) = (split(_softened(x, temperature)) for x in (teacher, student))
     a, b = like(alpha, pair_t[..., 0]), like(beta, pair_t[..., 0])
     return _square(temperature, student) * (a * _divergence(pair_t, pair_s) + b * _divergence(rest_t, rest_s))
+
+
+def _softened(x, temperature):
+    """x / T; classes at −inf stay there and reach no gradient, not even T's."""
+    gone = x == -jnp.inf
+    return jnp.where(gone, -jnp.inf, jnp.where(gone, 0, x) / like(temperature, x))
 
 
 def _square(temperature, x):

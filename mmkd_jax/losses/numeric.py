@@ -9,7 +9,8 @@ from mmkd_jax.losses.number import Number
 
 def at_least_float32(*arrays: Num[Array, "..."]) -> tuple[Array, ...]:
     """The arrays in one floating dtype, float32 or more."""
-    dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
+    with jax.numpy_dtype_promotion("standard"):  # asked for here, so that bfloat16 passes in strict mode, too
+        dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
     return tuple(x.astype(dtype) for x in arrays)
 
 
@@ -27,6 +28,11 @@ def log_softmax(x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
 def expected(p: Float[Array, "*n c"], value: Float[Array, "*n c"]) -> Float[Array, "*n"]:
     """Σ_c p_c value_c, where classes with p = 0 give 0 whatever their value."""
     return jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, value, 0), 0), -1)
+
+
+def inner(a: Float[Array, "b d"], b: Float[Array, "n d"]) -> Float[Array, "b n"]:
+    """⟨a_i, b_j⟩ in full precision: by default, accelerators round the factors of a float32 product."""
+    return jnp.matmul(a, b.T, precision="highest")
 
 
 def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.gather import gather
-from mmkd_jax.losses.numeric import at_least_float32, distance, rows_that_count, smooth_l1, unit, zero_rows
+from mmkd_jax.losses.numeric import at_least_float32, distance, inner, rows_that_count, smooth_l1, unit, zero_rows
 
 
 def rkd_distance(
@@ -96,7 +96,7 @@ def rkd_angle(
         x = zero_rows(x, mask)
         others, _ = gather(x, axis)
         side = unit(others[None] - x[:, None])
-        return jnp.einsum("ijd,ikd->ijk", side, side)
+        return jnp.einsum("ijd,ikd->ijk", side, side, precision="highest")
 
     n = jnp.maximum(jnp.sum(everyone).astype(student.dtype), 1)
     return jnp.sum(jnp.where(triples, smooth_l1(angles(student) - angles(teacher)), 0), (1, 2)) / (n * n)
@@ -138,7 +138,7 @@ def sp(
     def gram(x):
         x = zero_rows(x.reshape(len(x), -1), mask)
         others, _ = gather(x, axis)
-        return unit(x @ others.T)
+        return unit(inner(x, others))
 
     n = jnp.maximum(jnp.sum(everyone).astype(student.dtype), 1)
     gap = gram(student) - gram(teacher)
@@ -184,9 +184,10 @@ def pkt(
 
     def distribution(x):
         x = zero_rows(x, mask)
-        x = x / (distance(jnp.sum(x * x, -1, keepdims=True)) + eps)
+        size = distance(jnp.sum(x * x, -1, keepdims=True))
+        x = jnp.where(size > 0, x, 0) / (size + eps)  # a zero row would get the gradient 1 / eps
         others, _ = gather(x, axis)
-        similar = jnp.where(pairs, (x @ others.T + 1) / 2, 0)
+        similar = jnp.where(pairs, jnp.maximum((inner(x, others) + 1) / 2, 0), 0)  # opposite rows may round below 0
         mass = jnp.sum(similar, 1, keepdims=True)
         return similar / jnp.where(mass > 0, mass, 1)
 

@@ -82,7 +82,8 @@ def _attention(x, mask: Bool[Array, "b l"], heads: int, name: str, tap: Taps) ->
     d = x.shape[-1]
     q, k, v = (nn.DenseGeneral((heads, d // heads))(x) for _ in range(3))
     score = jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // heads) ** -0.5
-    score = jnp.where(mask[:, None, None, :], score, jnp.finfo(score.dtype).min)  # finite: a row without tokens is no NaN
+    # finite: a row without tokens is no NaN
+    score = jnp.where(mask[:, None, None, :], score, jnp.finfo(score.dtype).min)
     weights = tap(name, jax.nn.softmax(score, -1))
     return nn.DenseGeneral(d, (-2, -1))(jnp.einsum("bnqs,bsnk->bqnk", weights, v))
 

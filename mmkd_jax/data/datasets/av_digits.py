@@ -17,7 +17,8 @@ LENGTHS = {"text": 5}
 
 ABOUT = {
     "classes": list(WORDS),
-    "image": "MNIST, projected on the 7 principal components of its training images that hold 40 % of the energy; 64 grey levels",
+    "image": "MNIST, projected on the 7 principal components of its training images that hold 40 % of the energy; "
+    "64 grey levels",
     "audio": "synthetic speech in babble at 5-20 dB: log-mel, 32 frames of 31 ms x 32 bands, uint8 0-40 = -80-0 dB",
     "text": "the word, each letter replaced by a random one with probability 0.6",
     "splits": "train and validation: MNIST training digits, 80 voices; test: MNIST test digits, 15 other voices. "
