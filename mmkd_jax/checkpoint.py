@@ -18,6 +18,10 @@ from mmkd_jax.errors import UserError
 
 Damaged = list[tuple[int, str]]
 
+# safetensors' names; its own reader for NumPy does not know bfloat16
+_DTYPES = {"BOOL": np.bool_, "BF16": jnp.bfloat16, **{f"F{n}": f"<f{n // 8}" for n in (16, 32, 64)}}
+_DTYPES |= {f"{kind}{n}": f"<{kind.lower()}{n // 8}" for kind in "IU" for n in (8, 16, 32, 64)}
+
 
 @jax.jit
 def checksums(tree: Any) -> dict[str, jax.Array]:
@@ -170,7 +174,10 @@ def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None
             f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; --fresh starts anew"
         )
     try:
-        flat = safetensors.numpy.load(data)
+        flat = {
+            name: np.frombuffer(x["data"], _DTYPES[x["dtype"]]).reshape(x["shape"])
+            for name, x in safetensors.deserialize(data)
+        }
     except safetensors.SafetensorError as error:
         raise UserError(f"variables {path} cannot be read ({error}); --fresh starts anew") from None
     paths, tree = jax.tree.flatten_with_path(like)

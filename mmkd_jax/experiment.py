@@ -234,7 +234,7 @@ def _report(folder, experiment, parts, results):
     for name, own in results.items():
         for result in own:
             report.events(folder / "events" / name / str(result["seed"]), result["history"])
-    batch = {k: v[:8] for k, v in next(first.validation.once()).items()}
+    batch = {k: jax.numpy.asarray(v[:8]) for k, v in next(iter(first.validation.once())).items()}
     inputs = [k for k in ("image", "audio") if k in batch]
     if not inputs:
         return

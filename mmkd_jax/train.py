@@ -77,7 +77,7 @@ def evaluate(program: Program, variables: Any, batches) -> dict[str, np.ndarray]
     for batch in batches:
         now = program.measure(variables, batch)
         added = now if added is None else jax.tree.map(jnp.add, added, now)
-    return {k: np.asarray(s, np.float64) / np.maximum(np.asarray(c, np.float64), 1) for k, (s, c) in added.items()}
+    return {k: np.asarray(np.float64(s) / np.maximum(np.float64(c), 1)) for k, (s, c) in added.items()}
 
 
 def fit(

@@ -1,7 +1,7 @@
 """What a reader of batches is: two ways to read, one interface."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.errors import UserError
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Batches of a data set: `Memory` where it fits on the device, `Pipeline` for any size.
 

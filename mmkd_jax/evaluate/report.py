@@ -149,7 +149,7 @@ def examples(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     _save(figure, path)
 
 
-def events(folder: pathlib.Path, history: Sequence[Mapping[str, float]]) -> None:
+def events(folder: pathlib.Path, history: Sequence[Mapping[str, float | int]]) -> None:
     """TensorBoard events of a learning curve."""
     import tensorboardX
 

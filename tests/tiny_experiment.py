@@ -1,0 +1,66 @@
+"""A teacher and a student on 48 made-up rows: an experiment that takes seconds."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import optax
+
+from mmkd_jax import cli, data, losses
+from mmkd_jax.models import Multimodal
+from mmkd_jax.models.image import ImageMLP
+from mmkd_jax.objective import combine, term
+from mmkd_jax.part import Part
+from mmkd_jax.tasks import classification
+from mmkd_jax.views import linen
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Tiny."""
+
+    seeds: int = 2
+    steps: int = 60
+    width: int = 4
+    stream: bool = False
+    """Read by Grain instead of from memory."""
+    classes: int = 3
+
+
+config = Config()
+baseline = "teacher"
+
+
+def parts(config: Config) -> dict[str, Part]:
+    draw = np.random.default_rng(0)
+    columns = {"image": draw.random((48, 3, 3, 1), np.float32), "label": (np.arange(48) % 3).astype(np.int32)}
+    rows = data.from_columns(columns, "made-up")
+    task = classification(config.classes)
+    reader = data.Pipeline(rows, 16) if config.stream else data.Memory(rows, 16)
+    whole = data.Memory(rows, 20)
+    shared = {"task": task, "steps": config.steps, "evaluate_every": 5, "save_every": 10}
+    shared |= {"data": reader, "validation": whole, "test": whole}
+    nets = {n: linen(Multimodal({"image": ImageMLP((w,))}, 3, w)) for n, w in (("teacher", 8), ("student", config.width))}
+    return {
+        "teacher": Part(
+            models={"teacher": nets["teacher"]},
+            trained=("teacher",),
+            objective=combine(task=task.objective("teacher")),
+            optimizer=optax.adam(1e-2),
+            **shared,
+        ),
+        "student": Part(
+            models=nets,
+            objective=combine(
+                task=task.objective(),
+                soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2),
+            ),
+            optimizer=optax.adam(1e-2),
+            take={"teacher": "teacher.teacher"},
+            **shared,
+        ),
+    }
+
+
+if __name__ == "__main__":
+    cli.main(["run", __file__, *sys.argv[1:]])
