@@ -55,6 +55,8 @@ class Config:
     """Rows of a batch."""
     learning_rate: float = 3e-3
     """Peak learning rate of the students; the teacher's is a third."""
+    unlabelled: bool = True
+    """Distil on all pairs; if not, on the labelled ones only."""
     teacher: Teacher = Teacher()
     student: Student = Student()
 
@@ -107,7 +109,7 @@ def parts(config: Config) -> dict[str, Part]:
             objective=combine(
                 soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0),
             ),
-            data=every,
+            data=every if config.unlabelled else few,
             take={"teacher": "teacher.teacher"},
             cache={"teacher": ("logits",)},
         ),

@@ -25,7 +25,7 @@ def reported(path: str | os.PathLike, doing: str = "writing") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno, f"{error.strerror}: choose another folder with --out")
+        remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror}: choose another folder with --out")
         raise UserError(f"{doing} {path}: {remedy}") from error
     except ValueError as error:  # tensorstore's refusals come as text
         text = str(error)

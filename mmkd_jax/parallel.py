@@ -25,7 +25,9 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     """Replicated, but for banks (memory under a name "bank"), whose rows are spread where they divide evenly."""
 
     def one(path, x):
-        bank = any(getattr(k, "key", None) == "bank" for k in path)
+        names = [getattr(k, "key", getattr(k, "name", None)) for k in path]
+        # in memory only, and at the end only: a term may be named "bank", too, and then so are its parameters
+        bank = "memory" in names and "bank" in names[-2:]
         even = bank and x.ndim > 0 and x.shape[0] % mesh.size == 0
         return NamedSharding(mesh, P(AXIS) if even else P())
 
@@ -36,6 +38,28 @@ def place(batch: Any, mesh: Mesh) -> Any:
     """A host batch -> a global batch whose rows are spread over the mesh; each process gives its own rows."""
     rows = NamedSharding(mesh, P(AXIS))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), batch)
+
+
+def spread(batch: Any, mesh: Mesh) -> Any:
+    """Inside a compiled program: the batch's rows over the mesh."""
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P(AXIS)))
+
+
+def on_mesh(start: Callable, mesh: Mesh) -> Callable:
+    """Compile `start(*arguments) -> (state, frozen)` so that the state is made where it will live."""
+
+    def call(*arguments):
+        state, frozen = jax.eval_shape(start, *arguments)
+        out = (shardings(state, mesh), jax.tree.map(lambda x: NamedSharding(mesh, P()), frozen))
+        return jax.jit(start, out_shardings=out)(*arguments)
+
+    return call
+
+
+def check_divides(rows: int, mesh: Mesh) -> None:
+    """Refuse a batch that does not divide over the devices."""
+    if rows % mesh.size:
+        raise UserError(f"a batch of {rows} rows does not divide over {mesh.size} devices: pad it, or choose another")
 
 
 def compile_step(

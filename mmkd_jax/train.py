@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmkd_jax import parallel
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError
@@ -47,12 +48,19 @@ class Fitted(NamedTuple):
 
 
 def compile_part(part: Part) -> Program:
-    """The programs of a part; nothing is compiled before it is called."""
+    """The programs of a part, data-parallel over all devices; nothing is compiled before it is called."""
     step = make_step(part.distillation, part.microbatches)
+    mesh = parallel.make_mesh() if jax.device_count() > 1 else None
+    if mesh is not None:
+        parallel.check_divides(part.data.batch_size, mesh)
+
+    def begin(key, given, numbers):
+        return start(part.distillation, part.spec, key, given, numbers)
 
     def advance(state, frozen, arrays, key, steps):
         def one(state, _):
-            return step(state, frozen, part.data.batch(arrays, key, state.step))
+            batch = part.data.batch(arrays, key, state.step)
+            return step(state, frozen, batch if mesh is None else parallel.spread(batch, mesh))
 
         state, metrics = jax.lax.scan(one, state, None, steps)
         return state, jax.tree.map(lambda x: jnp.sum(x, 0), metrics)
@@ -64,9 +72,9 @@ def compile_part(part: Part) -> Program:
 
     pure = hasattr(part.data, "arrays")
     return Program(
-        start=jax.jit(lambda key, given, numbers: start(part.distillation, part.spec, key, given, numbers)),
+        start=jax.jit(begin) if mesh is None else parallel.on_mesh(begin, mesh),
         advance=jax.jit(advance, static_argnums=4, donate_argnums=0) if pure else None,
-        step=jax.jit(lambda state, frozen, batch: step(state, frozen, batch), donate_argnums=0),
+        step=parallel.compile_step(step, mesh=mesh),
         measure=jax.jit(measure),
     )
 

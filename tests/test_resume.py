@@ -42,12 +42,12 @@ def steps_saved(folder):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(folder, "--steps", "400")
+    finish(folder, "--steps", "200", "--seeds", "1")
     return outcome(folder)
 
 
 def kill_when(folder, ready, number=signal.SIGKILL):
-    process = launch(folder, "--steps", "400")
+    process = launch(folder, "--steps", "200", "--seeds", "1")
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline and not ready():
         time.sleep(0.002)
@@ -66,7 +66,7 @@ def test_sigkill_and_resume_gives_the_same_bits(tmp_path, undisturbed):
     saving = folder.glob
     code, said = kill_when(folder, lambda: any(saving("parts/student/0/checkpoints/*tmp*")))
     assert code == -signal.SIGKILL and "going on from step" in said
-    said = finish(folder, "--steps", "400")
+    said = finish(folder, "--steps", "200", "--seeds", "1")
     assert "finished earlier" in said
     assert outcome(folder) == undisturbed
     for path, when in first.items():
@@ -81,7 +81,7 @@ def test_sigkill_at_random_instants(tmp_path, undisturbed):
         for _ in range(2):
             moment = time.monotonic() + draw.uniform(1.5, 12)
             kill_when(folder, lambda moment=moment: time.monotonic() > moment)
-        finish(folder, "--steps", "400")
+        finish(folder, "--steps", "200", "--seeds", "1")
         assert outcome(folder) == undisturbed
 
 
@@ -89,8 +89,8 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path, undisturbed):
     folder = tmp_path / "run"
     code, said = kill_when(folder, lambda: len(steps_saved(folder)) >= 1, signal.SIGINT)
     assert code == 130, said
-    assert f"mmkd run {EXPERIMENT} --out {folder} --steps 400" in said and "Traceback" not in said
-    finish(folder, "--steps", "400")
+    assert f"mmkd run {EXPERIMENT} --out {folder} --steps 200 --seeds 1" in said and "Traceback" not in said
+    finish(folder, "--steps", "200", "--seeds", "1")
     assert outcome(folder) == undisturbed
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 0xFF
     data.write_bytes(content)
-    said = finish(folder, "--steps", "400")
+    said = finish(folder, "--steps", "200", "--seeds", "1")
     assert f"checkpoint {newest.name} is damaged" in said and "going on from step" in said
     assert newest.with_name(newest.name + ".damaged").is_dir()
     assert outcome(folder) == undisturbed

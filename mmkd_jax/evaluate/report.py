@@ -99,7 +99,8 @@ def curves(results: Results, metric: str, path: pathlib.Path) -> None:
             shortest = min(len(x) for x, _ in lines)
             mean = np.mean([y[:shortest] for _, y in lines], 0)
             axes.plot(lines[0][0][:shortest], mean, color=color, linewidth=2, label=arm)
-    left.set(xlabel="step", ylabel="training loss (each arm its own)", yscale="log")
+    positive = all(h["loss"] > 0 for own in results.values() for r in own for h in r["history"])
+    left.set(xlabel="step", ylabel="training loss (each arm its own)", yscale="log" if positive else "linear")
     right.set(xlabel="step", ylabel=f"validation {metric}")
     right.legend(frameon=False)
     _save(figure, path)
@@ -118,6 +119,7 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
     labels = classes or [str(i) for i in range(values.shape[1])]
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel="class", ylabel=f"test {name}", ylim=(0, 1))
+    axes.margins(x=0.01)
     axes.legend(frameon=False, ncols=len(results), loc="upper center", bbox_to_anchor=(0.5, 1.12))
     _save(figure, path)
 
