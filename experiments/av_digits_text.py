@@ -2,8 +2,8 @@
 
     mmkd run experiments/av_digits_text.py
 
-As av_digits.py, but the teacher reads the transcript, too (a small Transformer), and weighs the modalities by gates; the
-student hears and reads (an LSTM). In training the student loses a modality now and then, so that it copes without.
+As av_digits.py, but the teacher reads the transcript, too (a small Transformer); the student hears and reads (an LSTM),
+and weighs the two by gates. In training it loses a modality now and then, so that it copes without.
 """
 
 import dataclasses
@@ -53,12 +53,16 @@ def parts(config: Config) -> dict[str, Part]:
                 "text": TextTransformer(CHARACTERS, width=32, heads=2, layers=1, length=8),
             },
             classes=10,
-            fusion=Gated(64),
         )
     )
     student = with_input(
         linen(
-            Multimodal(encoders={"audio": AudioTDNN((16, 16)), "text": TextLSTM(CHARACTERS, 8)}, classes=10, width=16)
+            Multimodal(
+                encoders={"audio": AudioTDNN((16, 16)), "text": TextLSTM(CHARACTERS, 8)},
+                classes=10,
+                width=16,
+                fusion=Gated(16),
+            )
         ),
         drop_modality(config.drop, ("audio", "text")),
     )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import pathlib
 import re
 import signal
@@ -44,7 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
             case ["data", *rest]:
                 _data(rest)
             case _:
-                raise UserError(f"cannot read {' '.join(words)!r}: mmkd run FILE, mmkd explain FILE or mmkd data …; see mmkd --help")
+                raise UserError(
+                    f"cannot read {' '.join(words)!r}: mmkd run FILE, mmkd explain FILE or mmkd data …; see mmkd --help"
+                )
     except UserError as error:
         if debug:
             raise
@@ -55,6 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print("mmkd: interrupted", file=sys.stderr)
         code = 130
+    except BrokenPipeError:  # whoever read our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
@@ -81,18 +86,18 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict
             numbers[match[1]] = float(value)
         except ValueError:
             raise UserError(f"--{match[1]} needs a number, not {value!r}") from None
-    flat = tyro.conf.arg(name="")
+    flat, kind = tyro.conf.arg(name=""), type(experiment.config)
     both = dataclasses.make_dataclass(
         "Run",
         [
             ("options", Annotated[_Options, flat], _Options()),
-            ("config", Annotated[type(experiment.config), flat], experiment.config),
+            ("config", Annotated[kind, flat], experiment.config),
         ],
         frozen=True,
     )
     both.__doc__ = (
         "Any number of an objective is an option, too, for all parts (--objective.TERM.NUMBER 2) or for one "
-        f"(--PART.objective.TERM.NUMBER 2); `mmkd explain` lists them. --debug shows the stack trace of an error."
+        "(--PART.objective.TERM.NUMBER 2); `mmkd explain` lists them. --debug shows the stack trace of an error."
     )
     parsed = tyro.cli(both, args=rest, prog=prog, config=(tyro.conf.AvoidSubcommands,))
     return parsed.options, parsed.config, numbers
@@ -169,12 +174,20 @@ def _observer(seeds: int, asked: list[int]):
     from mmkd_jax.experiment import Observer
 
     console = Console(soft_wrap=True, highlight=False)
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", now="")
 
         def begin(part, seed, steps):
-            progress.reset(bar, total=steps, description=f"{part}, seed {seed} of {seeds}", now="compiling" if steps else "")
+            progress.reset(
+                bar, total=steps, description=f"{part}, seed {seed} of {seeds}", now="compiling" if steps else ""
+            )
 
         def note(part, seed, row):
             shown = {k: v for k, v in row.items() if k != "step" and not k.startswith("term ")}

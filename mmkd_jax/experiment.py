@@ -4,11 +4,12 @@ import ast
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
+import importlib.machinery
 import json
 import pathlib
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from mmkd_jax import checkpoint, files, objective, run_folder, teacher, train
+from mmkd_jax.data.memory import Memory
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import report
 from mmkd_jax.part import Part
@@ -64,10 +66,11 @@ def load(path: str | pathlib.Path) -> Experiment:
     if not path.is_file():
         near = path.parent if path.parent.is_dir() else pathlib.Path(".")
         raise UserError(f"no experiment {path}; {near}/ has: {choices(p.name for p in near.glob('*.py'))}")
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    name = f"experiment_{path.stem}"
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # dataclasses look their module up
+    importlib.machinery.SourceFileLoader(name, str(path)).exec_module(module)
     if missing := [n for n in ("config", "parts") if not hasattr(module, n)]:
         raise UserError(f"experiment {path} does not define {choices(missing)}")
     if not dataclasses.is_dataclass(module.config) or not hasattr(module.config, "seeds"):
@@ -153,7 +156,7 @@ def run(
         results: Results = {}
         for name, part in parts.items():
             for reader in (part.data, part.validation, part.test):
-                if hasattr(reader, "arrays"):  # a reader that streams is checked batch by batch
+                if isinstance(reader, Memory):  # a reader that streams is checked batch by batch
                     part.task.check(reader.dataset.columns)
             program = train.compile_part(part)
             results[name] = []

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmkd_jax import parallel
 from mmkd_jax.checkpoint import Checkpoints
+from mmkd_jax.data.memory import Memory
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError
 from mmkd_jax.part import Part
@@ -49,17 +50,17 @@ class Fitted(NamedTuple):
 
 def compile_part(part: Part) -> Program:
     """The programs of a part, data-parallel over all devices; nothing is compiled before it is called."""
-    step = make_step(part.distillation, part.microbatches)
+    step, reader = make_step(part.distillation, part.microbatches), part.data
     mesh = parallel.make_mesh() if jax.device_count() > 1 else None
     if mesh is not None:
-        parallel.check_divides(part.data.batch_size, mesh)
+        parallel.check_divides(reader.batch_size, mesh)
 
     def begin(key, given, numbers):
         return start(part.distillation, part.spec, key, given, numbers)
 
-    def advance(state, frozen, arrays, key, steps):
+    def advance(reader, state, frozen, arrays, key, steps):
         def one(state, _):
-            batch = part.data.batch(arrays, key, state.step)
+            batch = reader.batch(arrays, key, state.step)
             return step(state, frozen, batch if mesh is None else parallel.spread(batch, mesh))
 
         state, metrics = jax.lax.scan(one, state, None, steps)
@@ -70,10 +71,10 @@ def compile_part(part: Part) -> Program:
         outputs, _ = part.models[part.measured].apply(variables, batch, ctx.at(part.measured), {})
         return part.task.metrics(outputs, batch)
 
-    pure = hasattr(part.data, "arrays")
+    pure = isinstance(reader, Memory)
     return Program(
         start=jax.jit(begin) if mesh is None else parallel.on_mesh(begin, mesh),
-        advance=jax.jit(advance, static_argnums=4, donate_argnums=0) if pure else None,
+        advance=jax.jit(partial(advance, reader), static_argnums=4, donate_argnums=0) if pure else None,
         step=parallel.compile_step(step, mesh=mesh),
         measure=jax.jit(measure),
     )
@@ -81,10 +82,10 @@ def compile_part(part: Part) -> Program:
 
 def evaluate(program: Program, variables: Any, batches) -> dict[str, np.ndarray]:
     """Mean metrics over batches: sums and counts are added up before they are divided."""
-    added = None
+    added: dict[str, tuple[jax.Array, jax.Array]] = {}
     for batch in batches:
         now = program.measure(variables, batch)
-        added = now if added is None else jax.tree.map(jnp.add, added, now)
+        added = jax.tree.map(jnp.add, added, now) if added else now
     return {k: np.asarray(np.float64(s) / np.maximum(np.float64(c), 1)) for k, (s, c) in added.items()}
 
 
@@ -119,7 +120,7 @@ def fit(
     key = jax.random.key(seed)
     state, frozen = program.start(key, dict(given or {}), dict(numbers or {}))
     tree = {"state": state, "best": jax.tree.map(jnp.copy, variables(state, {}))}
-    meta = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
+    meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
     if (found := checkpoints.restore(_like(tree))) is not None:
         step, tree, saved, damaged = found
         for number, reason in damaged:
@@ -134,11 +135,9 @@ def fit(
         meta = saved
     state, best = tree["state"], tree["best"]
     step, saved_step = int(state.step), int(state.step)
+    arrays = data.arrays() if isinstance(data, Memory) else None
+    batches = None if program.advance else data.batches(seed, step)
     validation = _held(part.validation)
-    arrays = data.arrays() if program.advance else None
-    batches = None if program.advance else iter(data.batches(seed, step))
-    if not program.advance:
-        validation = part.validation
 
     while step < part.steps and not _patient_enough(part, meta, step):
         chunk = min(part.evaluate_every - step % part.evaluate_every, part.steps - step)
@@ -148,7 +147,7 @@ def fit(
             state, metrics = _loop(program, state, frozen, batches, chunk, part.task.check)
         step += chunk
         now = variables(state, frozen)[part.measured]
-        scores = evaluate(program, now, validation if isinstance(validation, list) else validation.once())
+        scores = evaluate(program, now, validation or part.validation.once())
         row = _row(step, chunk, jax.device_get(metrics), scores)
         _finite(row, checkpoints, saved_step)
         meta["history"].append(row)
@@ -171,9 +170,9 @@ def _like(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
-def _held(reader: Reader):
+def _held(reader: Reader) -> list[dict[str, Any]]:
     """Batches that fit are kept on the device; others are read anew at each look."""
-    return [jax.device_put(dict(b)) for b in reader.once()] if hasattr(reader, "arrays") else reader
+    return [jax.device_put(b) for b in reader.once()] if isinstance(reader, Memory) else []
 
 
 def _loop(program, state, frozen, batches, chunk, check):
@@ -204,5 +203,3 @@ def _finite(row, checkpoints, saved_step):
             f"{', '.join(wrong)} is not finite at step {row['step']}: lower the learning rate or look at the data; "
             f"the last checkpoint is of step {saved_step} in {checkpoints.directory}"
         )
-
-

@@ -40,7 +40,9 @@ def parts(config: Config) -> dict[str, Part]:
     whole = data.Memory(rows, 20)
     shared = {"task": task, "steps": config.steps, "evaluate_every": 5, "save_every": 10}
     shared |= {"data": reader, "validation": whole, "test": whole}
-    nets = {n: linen(Multimodal({"image": ImageMLP((w,))}, 3, w)) for n, w in (("teacher", 8), ("student", config.width))}
+    nets = {
+        n: linen(Multimodal({"image": ImageMLP((w,))}, 3, w)) for n, w in (("teacher", 8), ("student", config.width))
+    }
     return {
         "teacher": Part(
             models={"teacher": nets["teacher"]},

@@ -12,7 +12,7 @@ def gather(x: Shaped[Array, "b ..."], axis: str | None) -> tuple[Shaped[Array, "
         axis: the device axis of the per-device forms; None where the whole batch is there already.
 
     Example:
-        >>> rows, first = gather(jnp.ones((2, 3)), None)
+        >>> rows, first = gather(jax.numpy.ones((2, 3)), None)
         >>> rows.shape, first
         ((2, 3), 0)
     """

@@ -50,13 +50,16 @@ def crd(
         >>> contrast = crd(6_000, negatives=1_024)
     """
     paths = {"student": student, "teacher": teacher}
-    project = nn.Dense(width)
+    layer = nn.Dense(width)
+
+    def project(params, x) -> Float[Array, "b d"]:
+        return jnp.asarray(layer.apply({"params": params}, _flat(x)))
 
     def init(views):
         params, bank = {}, {}
         for side, path in paths.items():
             key = views.ctx.at(side).key
-            params[side] = project.init(key, _flat(views[path]))["params"]
+            params[side] = layer.init(key, _flat(views[path]))["params"]
             edge = 1 / math.sqrt(width / 3)
             bank[side] = jax.random.uniform(jax.random.fold_in(key, 1), (size, width), minval=-edge, maxval=edge)
         given = {"temperature": temperature, "momentum": momentum, "weight": weight}
@@ -70,12 +73,10 @@ def crd(
         numbers, ids, axis = memory["numbers"], views["batch.example_id"], views.ctx.axis
         valid = views.batch.get("valid", jnp.ones(ids.shape, bool))
         inside = (ids >= 0) & (ids < size)
-        rows = jax.vmap(
-            lambda i: jax.random.randint(jax.random.fold_in(views.ctx.key, i), (negatives,), 0, size)
-        )(ids)
+        rows = jax.vmap(lambda i: jax.random.randint(jax.random.fold_in(views.ctx.key, i), (negatives,), 0, size))(ids)
         rows = jnp.concatenate([ids[:, None], rows], 1)  # the positive first
         embedded = {
-            side: unit(project.apply({"params": params[side]}, _flat(x)))
+            side: unit(project(params[side], x))
             for side, x in {"student": views[student], "teacher": stop_gradient(views[teacher])}.items()
         }
         values, z = jnp.zeros(ids.shape), {}

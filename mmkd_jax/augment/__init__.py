@@ -1,0 +1,1 @@
+"""Augmentations on the device: pure functions of a batch, keyed by example."""

@@ -1,0 +1,45 @@
+"""Augmentations across modalities."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mmkd_jax.errors import UserError
+from mmkd_jax.views import Batch, Context
+
+
+def drop_modality(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, Context], Batch]:
+    """Take a modality away from some rows in training, never the last that a row has.
+
+    Args:
+        rate: probability with which each modality of a row is dropped, 0 … 1.
+        modalities: names, such as ("image", "audio"); the others are left alone.
+
+    Returns:
+        `(batch, ctx) -> batch` with `present.M` set, for `views.with_input`; the batch itself outside training.
+
+    Raises:
+        UserError: the rate is no probability.
+
+    Example:
+        >>> batch = {"image": jnp.ones((4, 2)), "audio": jnp.ones((4, 3)), "example_id": jnp.arange(4)}
+        >>> seen = drop_modality(1.0, ("image", "audio"))(batch, Context(0, jax.random.key(0)))
+        >>> (seen["present.image"] ^ seen["present.audio"]).tolist()
+        [True, True, True, True]
+    """
+    if not 0 <= rate <= 1:
+        raise UserError(f"drop_modality: rate must be between 0 and 1, not {rate}")
+
+    def transform(batch, ctx):
+        if not ctx.train:
+            return batch
+        key, ids = ctx.at("drop_modality").key, batch["example_id"]
+        here = jnp.stack([batch.get(f"present.{m}", jnp.ones(ids.shape, bool)) for m in modalities], 1)
+        draw = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(modalities),)))(ids)
+        # of those that are present the one with the largest number stays in any case
+        last = jnp.argmax(jnp.where(here, draw, -1), 1)[:, None] == jnp.arange(len(modalities))[None]
+        kept = here & ((draw >= rate) | last)
+        return {**batch, **{f"present.{m}": kept[:, i] for i, m in enumerate(modalities)}}
+
+    return transform

@@ -1,0 +1,199 @@
+"""What holds of the project as a whole: its imports, its files, its versions."""
+
+import ast
+import functools
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+MODULES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in sorted((ROOT / "mmkd_jax").rglob("*.py"))
+}
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
+    """Every module that a module of ours names in an import, wherever it stands in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            # `from package import module` names the module; `from module import name` the module
+            found |= {
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in MODULES else node.module for a in node.names
+            }
+    return frozenset(found)
+
+
+def importers(package: str) -> set[str]:
+    """The modules of ours that import a package or anything in it."""
+    return {m for m in MODULES if any(n == package or n.startswith(package + ".") for n in imports(m))}
+
+
+def under(package: str) -> set[str]:
+    return {m for m in MODULES if m == package or m.startswith(package + ".")}
+
+
+def ours(module: str) -> set[str]:
+    return {n for n in imports(module) if n.split(".")[0] == "mmkd_jax"}
+
+
+def tracked() -> list[pathlib.Path]:
+    """The files that git knows or would take; of a copy without git, all but what is hidden or built."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        paths = [ROOT / line for line in listed]
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        folders = ("mmkd_jax", "tests", "experiments", "benchmarks", "docs")
+        paths = [p for f in folders for p in (ROOT / f).rglob("*")] + [p for p in ROOT.iterdir() if p.name[0] != "."]
+    return [p for p in paths if p.is_file() and "__pycache__" not in p.parts]
+
+
+def test_importing_every_module_loads_neither_torch_nor_tensorflow():
+    names = sorted(MODULES)
+    code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert set(names) <= loaded
+    assert not {n.split(".")[0] for n in loaded} & {"torch", "tensorflow"}
+
+
+def test_neither_torch_nor_tensorflow_is_named_in_an_import():
+    assert not importers("torch") | importers("tensorflow")
+
+
+def test_losses_import_only_losses_of_ours():
+    for module in under("mmkd_jax.losses"):
+        assert {n for n in ours(module) if not n.startswith("mmkd_jax.losses")} == set(), module
+
+
+def test_the_objective_imports_no_model_and_models_import_no_objective():
+    models = under("mmkd_jax.models")
+    assert not imports("mmkd_jax.objective") & models
+    for module in models:
+        assert not ours(module) & {"mmkd_jax.objective", "mmkd_jax.step", "mmkd_jax.train", "mmkd_jax.experiment"}, (
+            module
+        )
+
+
+def test_methods_import_no_model():
+    for module in under("mmkd_jax.methods"):
+        assert not ours(module) & under("mmkd_jax.models"), module
+
+
+def test_only_the_command_line_knows_experiments():
+    assert importers("mmkd_jax.experiment") == {"mmkd_jax.cli"}
+    assert importers("mmkd_jax.cli") == set()
+
+
+@pytest.mark.parametrize(
+    ("package", "home"),
+    [
+        ("orbax", "mmkd_jax.checkpoint"),
+        ("tensorflow_datasets", "mmkd_jax.data"),
+        ("grain", "mmkd_jax.data"),
+        ("matplotlib", "mmkd_jax.evaluate"),
+        ("tyro", "mmkd_jax.cli"),
+    ],
+)
+def test_a_dependency_has_one_home(package, home):
+    users = importers(package)
+    assert users and users <= under(home)
+
+
+def test_our_imports_have_no_cycle():
+    """Packages count as their files: `mmkd_jax.losses` re-exports, and is no module that its files import."""
+    graph = {m: ours(m) & set(MODULES) for m in MODULES}
+    done: set[str] = set()
+
+    def visit(module, way):
+        assert module not in way, " → ".join([*way, module])
+        if module not in done:
+            for next_ in graph[module]:
+                visit(next_, [*way, module])
+            done.add(module)
+
+    for module in graph:
+        visit(module, [])
+
+
+def test_meshes_are_known_in_parallel_only():
+    """Others ask `parallel.make_mesh` for one: jax's own default would make every contrastive loss a type error."""
+    knows = {m for m, path in MODULES.items() if re.search(r"jax\.make_mesh|jax\.sharding", path.read_text())}
+    assert knows == {"mmkd_jax.parallel"}
+
+
+def test_no_python_file_has_more_than_300_lines():
+    long = {}
+    for folder in ("mmkd_jax", "tests", "experiments", "benchmarks"):
+        sizes = {p: len(p.read_text().splitlines()) for p in (ROOT / folder).rglob("*.py")}
+        long |= {str(p.relative_to(ROOT)): n for p, n in sizes.items() if n > 300}
+    assert long == {}
+
+
+def test_no_tracked_file_names_a_path_of_a_machine():
+    pattern = re.compile(r"(?<![\w.~])/(?:root|home/[a-z]|work/|Users/|tmp/)")
+    found = {}
+    for path in tracked():
+        if ".array_record-" in path.name or path == pathlib.Path(__file__):
+            continue
+        if hits := pattern.findall(path.read_text(errors="replace")):
+            found[str(path.relative_to(ROOT))] = hits
+    assert found == {}
+
+
+def test_constraints_are_names_and_versions_only():
+    line = re.compile(r'[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+(; python_version (<|>=) "3\.\d+")?')
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert len(lines) > 50
+    assert [x for x in lines if not line.fullmatch(x)] == []
+
+
+def test_every_dependency_is_bounded_and_constrained():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = project["dependencies"] + project["optional-dependencies"]["test"]
+    known = {
+        re.split("==", x)[0].lower().replace("_", "-") for x in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    for need in needs:
+        assert "<" in need.split(";")[0] or "==" in need.split(";")[0], need
+        assert re.split(r"[<>=;\s]", need)[0].lower().replace("_", "-") in known, need
+    assert not {"torch", "tensorflow", "transformers"} & known
+
+
+def test_every_import_of_ours_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=;\s]", n)[0].lower().replace("-", "_") for n in project["dependencies"]}
+    declared = {{"orbax_checkpoint": "orbax"}.get(n, n) for n in declared} | {"mmkd_jax"}
+    named = {n.split(".")[0] for m in MODULES for n in imports(m)} - set(sys.stdlib_module_names)
+    assert {n for n in named if n.lower() not in declared} == set()
+
+
+def test_readme_holds_the_test_command():
+    text = (ROOT / "README.md").read_text()
+    after = text.split("<!-- test command -->")
+    assert len(after) == 2
+    block = re.match(r"\s*```\w*\n(.*?)\n```", after[1], re.S)
+    assert block and "pytest" in block[1] and "constraints.txt" in block[1]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_the_python_on_a_page_of_the_docs_runs(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
+    exec(compile("\n".join(blocks), page.name, "exec"), {"__name__": page.stem})
+
+
+def test_links_within_the_docs_lead_somewhere():
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]:
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
