@@ -26,7 +26,7 @@ def make_batch(seed: int = 0, rows: int = 16) -> dict:
         "label": label,
         "labelled": draw.random(rows) < 0.5,
         "present.audio": draw.random(rows) < 0.7,
-        "valid": draw.random(rows) < 0.9,
+        "valid": draw.permutation(rows) >= 2 + seed % 3,
         "example_id": draw.permutation(64)[:rows].astype(np.int32),
     }
 

@@ -8,7 +8,7 @@ import pytest
 from mmkd_jax.attacks import fgsm, pgd, row_noise
 
 SLOPE = jnp.array([[3.0, -4.0], [0.0, 2.0]])  # norms 5 and 2
-X = jnp.array([[0.5, 0.5], [0.2, 0.9]])
+X = jnp.array([[0.5, 0.5], [0.2, 0.7]])
 
 
 def linear(x):
@@ -17,7 +17,7 @@ def linear(x):
 
 def hill(x):
     """Its top is at (1, 1); the gradient turns on the way."""
-    return -jnp.sum((x - 1) ** 2 * jnp.array([1.0, 5.0]), -1)
+    return -jnp.sum((x - 1) ** 2 * jnp.array([[1.0, 5.0]]), -1)
 
 
 def test_linf_ends_in_the_corner_and_keeps_what_has_no_slope():
@@ -42,9 +42,9 @@ def test_the_ball_the_box_and_the_start(norm):
     before = hill(X)
     for eps in (0.0, 0.05, 0.3):
         out = attack(eps)
-        assert bool((jnp.linalg.norm(out - X, order, axis=-1) <= eps + 1e-6 + (X > 0.8).any(-1) * 0.1).all())
+        assert bool((jnp.linalg.norm(out - X, order, axis=-1) <= eps + 1e-6).all())
         assert bool((out >= 0).all() and (out <= 0.8 + 1e-6).all())
-        assert bool((hill(out)[0] >= before[0] - 1e-6).all())
+        assert bool((hill(out) >= before - 1e-6).all())
     first = pgd(hill, X, eps=0.3, step_size=0.1, steps=0, norm=norm, start=start)
     size = jnp.linalg.norm(first - X, order, axis=-1)
     np.testing.assert_allclose(size, 0.3, rtol=1e-5)  # projected from outside onto the ball

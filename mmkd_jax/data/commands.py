@@ -63,10 +63,10 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
     with files.reported(out), tempfile.TemporaryDirectory() as scratch, tfds.core.registered.skip_registration():
         tfds.disable_progress_bar()
         builder = _builder(module)(data_dir=scratch, file_format="array_record")
-        builder.download_and_prepare()
         target = out / name / str(builder.version)
         if target.exists():
             raise UserError(f"{target} exists already: remove it first, or choose another folder with --out")
+        builder.download_and_prepare()
         made = pathlib.Path(builder.data_dir)
         columns = {
             s: dataset.decode(list(builder.as_data_source(split=s)), module.LENGTHS) for s in builder.info.splits

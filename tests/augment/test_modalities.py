@@ -1,0 +1,44 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax.augment.modalities import drop_modality
+from mmkd_jax.errors import UserError
+from mmkd_jax.views import Context
+
+IDS = jnp.arange(4000)
+BATCH = {"image": jnp.ones((4000, 1)), "audio": jnp.ones((4000, 1)), "example_id": IDS, "present.audio": IDS % 4 > 0}
+DROP = drop_modality(0.3, ("image", "audio"))
+
+
+def seen(batch, step=0, train=True):
+    return DROP(batch, Context(step, jax.random.key(step), train))
+
+
+def test_rate_and_the_last_modality_stays():
+    out = seen(BATCH)
+    image, audio = out["present.image"], out["present.audio"]
+    assert bool((image | audio).all())
+    assert not bool((audio & ~BATCH["present.audio"]).any())
+    alone = ~BATCH["present.audio"]
+    assert bool(image[alone].all())
+    both = BATCH["present.audio"]
+    # of rows with two, each is dropped with probability 0.3 − 0.3² / 2
+    assert float(1 - image[both].mean()) == pytest.approx(0.255, abs=0.03)
+    assert float(1 - audio[both].mean()) == pytest.approx(0.255, abs=0.03)
+
+
+def test_keyed_by_example_and_step():
+    turned = jax.tree.map(lambda x: x[::-1], BATCH)
+    np.testing.assert_array_equal(seen(turned)["present.image"][::-1], seen(BATCH)["present.image"])
+    assert bool((seen(BATCH, 1)["present.image"] != seen(BATCH)["present.image"]).any())
+
+
+def test_nothing_outside_training():
+    assert seen(BATCH, train=False) is BATCH
+
+
+def test_wrong_rate():
+    with pytest.raises(UserError, match="1.5"):
+        drop_modality(1.5, ("image",))

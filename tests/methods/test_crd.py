@@ -1,0 +1,137 @@
+"""Contrastive representation distillation against a NumPy reference, step by step."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax.methods import crd
+from mmkd_jax.objective import numbers, total
+from mmkd_jax.views import Context, Views
+
+pytestmark = pytest.mark.usefixtures("strict")
+SIZE, K, WIDTH, ROWS, TAU, MOMENTUM = 20, 6, 4, 5, 0.3, 0.6
+PART = crd(SIZE, width=WIDTH, negatives=K, temperature=TAU, momentum=MOMENTUM, weight=0.5)
+IDS = np.array([7, 0, 19, 3, 12], np.int32)
+
+
+def look(step=0, ids=IDS, **batch):
+    draw = np.random.default_rng(step)
+    student, teacher = (jnp.asarray(draw.normal(size=(ROWS, d)), jnp.float32) for d in (5, 3))
+    ctx = Context(jnp.int32(step), jax.random.fold_in(jax.random.key(0), step))
+    batch = {"example_id": jnp.asarray(ids), **batch}
+    return Views(batch, {"student": {"embedding": student}, "teacher": {"embedding": teacher}}, {}, ctx)
+
+
+def rows_of(views):
+    """The positive, then the negatives, which belong to step and example."""
+    ids = np.asarray(views.batch["example_id"])
+    draws = [jax.random.randint(jax.random.fold_in(views.ctx.key, int(i)), (K,), 0, SIZE) for i in ids]
+    return np.concatenate([ids[:, None], np.asarray(draws)], 1)
+
+
+def reference(params, memory, views, valid=None):
+    """As published: embed, score against the other side's bank, NCE, then move the banks."""
+    valid = np.ones(ROWS, bool) if valid is None else valid
+    rows, x = rows_of(views), {}
+    for side in ("student", "teacher"):
+        raw = np.asarray(views[f"{side}.embedding"], np.float64)
+        raw = raw @ np.asarray(params[side]["kernel"], np.float64) + np.asarray(params[side]["bias"], np.float64)
+        x[side] = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    banks = {side: np.asarray(b, np.float64) for side, b in memory["bank"].items()}
+    values, z = np.zeros(ROWS), {}
+    for anchor, other in (("student", "teacher"), ("teacher", "student")):
+        for i in range(ROWS):
+            e = [np.exp(x[anchor][i] @ banks[other][r] / TAU) for r in rows[i]]
+            z.setdefault(anchor, []).append(e)
+        e, kept = np.array(z[anchor]), float(memory["z"][anchor])
+        z[anchor] = kept if kept > 0 else e[valid].mean() * SIZE
+        p, noise = e / z[anchor], K / SIZE
+        values -= np.log(p[:, 0] / (p[:, 0] + noise)) + np.log(noise / (p[:, 1:] + noise)).sum(1)
+    after = {side: b.copy() for side, b in banks.items()}
+    for side in after:
+        for i, row in enumerate(np.asarray(views.batch["example_id"])):
+            if valid[i]:
+                new = MOMENTUM * banks[side][row] + (1 - MOMENTUM) * x[side][i]
+                after[side][row] = new / np.linalg.norm(new)
+    return values, {"bank": after, "z": z}
+
+
+def check(step, memory, params, **batch):
+    views = look(step, **batch)
+    valid = None if "valid" not in batch else np.asarray(batch["valid"])
+    part, after = PART.apply(params, memory, views)
+    values, expected = reference(params, memory, views, valid)
+    here = np.ones(ROWS, bool) if valid is None else valid
+    np.testing.assert_allclose(np.asarray(part.values)[here], values[here], rtol=1e-5)
+    np.testing.assert_allclose(float(total({"crd": part})[0]), 0.5 * values[here].mean(), rtol=1e-5)
+    for side in ("student", "teacher"):
+        np.testing.assert_allclose(after["bank"][side], expected["bank"][side], atol=1e-6)
+        np.testing.assert_allclose(after["z"][side], expected["z"][side], rtol=1e-5)
+    return after
+
+
+def test_three_steps_agree_with_the_reference():
+    params, memory = PART.init(look())
+    assert numbers(memory).keys() == {"temperature", "momentum", "weight"}
+    first = memory
+    for step in range(3):
+        memory = check(step, memory, params)
+        assert memory["z"] == check(step, memory, params)["z"]  # fixed by the first batch
+    others = np.setdiff1d(np.arange(SIZE), IDS)
+    for side in first["bank"]:  # only the rows that were seen move
+        moved = np.any(np.asarray(first["bank"][side] != memory["bank"][side]), 1)
+        assert moved[IDS].all() and not moved[others].any()
+
+
+def test_padding_counts_nowhere():
+    params, memory = PART.init(look())
+    valid = jnp.array([True, True, False, True, False])
+    after = check(0, memory, params, valid=valid)
+    assert np.array_equal(after["bank"]["student"][12], memory["bank"]["student"][12])
+    nobody = PART.apply(params, memory, look(valid=jnp.zeros(ROWS, bool)))[1]
+    assert float(nobody["z"]["student"]) == -1  # Z waits for a row that counts
+    assert np.array_equal(nobody["bank"]["teacher"], memory["bank"]["teacher"])
+
+
+def test_of_equal_ids_the_first_row_is_kept():
+    params, memory = PART.init(look())
+    twice = look(ids=np.array([7, 7, 19, 3, 7], np.int32))
+    after = PART.apply(params, memory, twice)[1]["bank"]["student"]
+    once = PART.apply(params, memory, look())[1]["bank"]["student"]
+    np.testing.assert_array_equal(after[7], once[7])
+
+
+def test_an_id_beyond_the_bank_is_seen():
+    params, memory = PART.init(look())
+    part, after = PART.apply(params, memory, look(ids=np.array([7, SIZE, 19, -1, 12], np.int32)))
+    assert np.isnan(np.asarray(part.values)).tolist() == [False, True, False, True, False]
+    assert np.isfinite(np.asarray(after["bank"]["student"])).all()
+    assert np.array_equal(after["bank"]["student"][SIZE - 2], memory["bank"]["student"][SIZE - 2])
+
+
+def test_gradients():
+    """As finite differences say; none to the teacher, one to its projection."""
+    params, memory = PART.init(look())
+    memory = PART.apply(params, memory, look())[1]  # Z is fixed from here on
+    views = look(1)
+
+    def loss(params, student, teacher):
+        outputs = {"student": {"embedding": student}, "teacher": {"embedding": teacher}}
+        return total(PART.apply(params, memory, dataclasses.replace(views, outputs=outputs))[0])[0]
+
+    x = views["student.embedding"], views["teacher.embedding"]
+    to_params, to_student, to_teacher = jax.jit(jax.grad(loss, (0, 1, 2)))(params, *x)
+    assert not np.any(to_teacher) and np.abs(to_student).max() > 1e-3
+    assert all(np.abs(g).max() > 1e-4 for g in jax.tree.leaves(to_params))
+
+    def at(h):
+        moved = dataclasses.replace(
+            views, outputs={**views.outputs, "student": {"embedding": x[0] + h * jnp.sign(to_student)}}
+        )
+        return 0.5 * reference(params, memory, moved)[0].mean()
+
+    slope = (at(0.01) - at(-0.01)) / 0.02
+    np.testing.assert_allclose(slope, np.abs(to_student).sum(), rtol=1e-3)

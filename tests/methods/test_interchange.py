@@ -1,0 +1,85 @@
+"""Interchange: whose activations, which rows count, where no gradient flows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax import losses
+from mmkd_jax.errors import UserError
+from mmkd_jax.methods import interchange
+from mmkd_jax.objective import numbers, total
+from mmkd_jax.views import Context, forward
+from tests.small import gap, make_batch, net, on_device
+
+pytestmark = pytest.mark.usefixtures("strict")
+MODELS = {"teacher": net(6, "image", "audio"), "student": net(8, "image", "audio", dropout=0.5)}
+BATCH = on_device(make_batch())
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def views():
+    variables = {n: jax.jit(m.init)(KEY, BATCH) for n, m in MODELS.items()}
+    return forward(MODELS, variables, BATCH, Context(jnp.int32(0), KEY))[0]
+
+
+def test_the_partner_is_the_row_before(views):
+    part = interchange("features.image", temperature=2.0)
+    params, memory = part.init(views)
+    assert params == {} and numbers(memory) == {"temperature": 2.0, "weight": 1.0}
+    made, after = part.apply(params, memory, views)
+    answers = {}
+    for name in MODELS:
+        clean = views.run[name](BATCH, train=False)["features.image"]
+        answers[name] = views.run[name](BATCH, patch={"features.image": jnp.roll(clean, 1, 0)}, train=False)["logits"]
+    expected = losses.kl(answers["student"], answers["teacher"], temperature=2.0)
+    np.testing.assert_allclose(made.values, expected, rtol=1e-5, atol=1e-7)
+    assert after.keys() == memory.keys()
+
+
+def test_a_row_counts_if_it_and_its_partner_do(views):
+    made, _ = interchange("features.image", where="present.audio").apply(*start(views), views)
+    valid, heard = np.asarray(BATCH["valid"]), np.asarray(BATCH["present.audio"])
+    assert np.array_equal(made.where, valid & np.roll(valid, 1) & heard) and 0 < made.where.sum() < valid.sum()
+
+
+def start(views):
+    return interchange("features.image").init(views)
+
+
+def test_on_the_only_way_to_the_output_it_is_kl_on_the_partner(views):
+    made, _ = interchange("embedding").apply(*start(views), views)
+    calm = {n: views.run[n](BATCH, train=False)["logits"] for n in MODELS}
+    np.testing.assert_allclose(
+        made.values, np.roll(losses.kl(calm["student"], calm["teacher"]), 1), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_names_may_differ_between_the_models(views):
+    made, _ = interchange({"student": "features.image", "teacher": "features.audio"}).apply(*start(views), views)
+    same, _ = interchange("features.image").apply(*start(views), views)
+    assert gap(made.values, same.values) > 1e-3
+    with pytest.raises(KeyError, match="features.text"):
+        interchange("features.text").init(views)
+
+
+def test_no_gradient_flows_through_the_swap():
+    variables = {n: jax.jit(m.init)(KEY, BATCH) for n, m in MODELS.items()}
+    part = interchange("features.image")
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        held = {**variables, "student": {"params": params}}
+        here, _ = forward(MODELS, held, BATCH, Context(jnp.int32(0), KEY))
+        return total(part.apply(*part.init(here), here)[0])[0]
+
+    found = gradient(variables["student"]["params"])
+    largest = {n: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(x)) for n, x in found.items()}
+    assert largest["encoders_image"] == 0 and largest["encoders_audio"] > 1e-4
+
+
+def test_a_wrong_output_is_named(views):
+    with pytest.raises(UserError, match="'swapped_student' has no 'logit'; it has: embedding"):
+        interchange("features.image", output="logit").apply(*start(views), views)

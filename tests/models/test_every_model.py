@@ -1,0 +1,204 @@
+"""What holds for every model: intermediates can be patched, masks are respected, nothing is promoted silently."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax.errors import UserError
+from mmkd_jax.models import (
+    AudioCNN,
+    AudioTDNN,
+    Concat,
+    Gated,
+    ImageCNN,
+    ImageMLP,
+    Multimodal,
+    TextLSTM,
+    TextTransformer,
+)
+from mmkd_jax.views import Context, linen
+
+ROWS, LENGTH = 6, 5
+
+
+def encoder(kind):
+    return {
+        "image mlp": {"image": ImageMLP((6, 4))},
+        "image cnn": {"image": ImageCNN((3, 4))},
+        "audio tdnn": {"audio": AudioTDNN((4, 3))},
+        "audio cnn": {"audio": AudioCNN((3, 4))},
+        "text lstm": {"text": TextLSTM(9, 4)},
+        "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=2, length=LENGTH)},
+    }[kind]
+
+
+def all_three():
+    return {"image": ImageMLP((4,)), "audio": AudioTDNN((4, 3)), "text": TextLSTM(9, 4)}
+
+
+MODELS = {k: Multimodal(encoder(k), 3, 4) for k in ("image mlp", "image cnn", "audio tdnn", "audio cnn", "text lstm")}
+MODELS |= {
+    "text transformer": Multimodal(encoder("text transformer"), 3, 4),
+    "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
+    "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
+}
+
+
+def batch():
+    draw = np.random.default_rng(0)
+    lengths = np.array([5, 3, 1, 4, 2, 5])
+    made = {
+        "image": draw.integers(0, 256, (ROWS, 6, 6, 1), dtype=np.uint8),
+        "audio": draw.random((ROWS, 8, 5), dtype=np.float32),
+        "audio.mask": np.arange(8)[None] < np.array([8, 8, 5, 3, 8, 1])[:, None],
+        "text.ids": draw.integers(1, 9, (ROWS, LENGTH)).astype(np.int32),
+        "text.mask": np.arange(LENGTH)[None] < lengths[:, None],
+        "example_id": np.arange(ROWS, dtype=np.int32) + 10,
+        "present.image": np.array([1, 1, 0, 1, 1, 1], bool),
+        "present.audio": np.array([1, 0, 1, 1, 1, 1], bool),
+        "present.text": np.array([1, 1, 1, 0, 1, 0], bool),
+    }
+    return {k: jnp.asarray(v) for k, v in made.items()}
+
+
+def ready(name):
+    model = linen(MODELS[name])
+    return model, jax.jit(model.init)(jax.random.key(0), batch())
+
+
+def run(model, variables, given, train=False, patch=None, step=0):
+    ctx = Context(jnp.int32(step), jax.random.key(step + 1), train)
+    return model.apply(variables, given, ctx, patch or {})[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_intermediate_is_patched_with_itself_and_with_something_else(name):
+    model, variables = ready(name)
+    given = batch()
+    names = list(run(model, variables, given))
+    assert "logits" in names and "embedding" in names and any(n.startswith("features.") for n in names)
+
+    def noise(x):  # a shift would be lost in a LayerNorm
+        return jax.random.uniform(jax.random.key(5), x.shape)
+
+    @jax.jit
+    def all_at_once():
+        plain = run(model, variables, given)
+        same = {n: run(model, variables, given, patch={n: plain[n]}) for n in names}
+        other = {n: run(model, variables, given, patch={n: plain[n] + noise(plain[n])})["logits"] for n in names}
+        return plain, same, other
+
+    plain, same, other = all_at_once()
+    for patched in names:
+        for n in names:
+            np.testing.assert_array_equal(same[patched][n], plain[n], err_msg=f"{n} with {patched} patched by itself")
+        assert np.abs(other[patched] - plain["logits"]).max() > 1e-6, f"{patched} reaches no logits"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_absent_modalities_and_padding_change_nothing(name):
+    model, variables = ready(name)
+    given = batch()
+
+    def spoilt(value):
+        out = dict(given)
+        for m in ("image", "audio"):
+            x = given[m].astype(jnp.float32) / (255 if m == "image" else 1)
+            gone = ~given[f"present.{m}"]
+            out[m] = jnp.where(gone.reshape(-1, *[1] * (x.ndim - 1)), value, x)
+        out["audio"] = jnp.where(given["audio.mask"][..., None], out["audio"], value)
+        unread = ~(given["text.mask"] & given["present.text"][:, None])
+        out["text.ids"] = jnp.where(unread, 7, given["text.ids"])
+        return out
+
+    def loss(params, seen):
+        return jnp.sum(run(model, {**variables, "params": params}, seen)["logits"] ** 2)
+
+    values = [jax.jit(jax.value_and_grad(loss))(variables["params"], spoilt(v)) for v in (0.0, 1e3, jnp.nan)]
+    assert np.isfinite(values[0][0])
+    for value, gradient in values[1:]:
+        np.testing.assert_array_equal(value, values[0][0])
+        jax.tree.map(np.testing.assert_array_equal, gradient, values[0][1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_strict_promotion(name, strict):
+    model, variables = ready(name)
+
+    def loss(params):
+        ctx = Context(jnp.int32(0), jax.random.key(0))
+        outputs, _ = model.apply({**variables, "params": params}, batch(), ctx, {})
+        return jnp.sum(outputs["logits"] ** 2)
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_unknown_patch_and_unknown_modality_are_refused_by_name():
+    model, variables = ready("text lstm")
+    with pytest.raises(UserError, match=r"hidden.text.9.*hidden.text.0"):
+        run(model, variables, batch(), patch={"hidden.text.9": jnp.zeros(1)})
+    with pytest.raises(UserError, match=r"shape"):
+        run(model, variables, batch(), patch={"embedding": jnp.zeros(1)})
+    without = {k: v for k, v in batch().items() if not k.startswith("text")}
+    with pytest.raises(UserError, match="no modality 'text'"):
+        run(model, variables, without)
+
+
+def test_a_modality_that_the_model_never_sees_is_not_needed():
+    model, variables = ready("audio tdnn")
+    only = {k: v for k, v in batch().items() if "audio" in k or k == "example_id"}
+    np.testing.assert_array_equal(run(model, variables, only)["logits"], run(model, variables, batch())["logits"])
+
+
+def test_dropout_belongs_to_the_example():
+    model, variables = ready("concat")
+    given = batch()
+    apply = jax.jit(lambda given, step: run(model, variables, given, train=True, step=0)["logits"], static_argnums=1)
+    whole = apply(given, 0)
+    turned = jax.tree.map(lambda x: x[::-1], given)
+    np.testing.assert_allclose(apply(turned, 0)[::-1], whole, rtol=1e-6)
+    half = jax.tree.map(lambda x: x[:3], given)
+    np.testing.assert_allclose(apply(half, 0), whole[:3], rtol=1e-6)
+    quiet = run(model, variables, given)["logits"]
+    later = run(model, variables, given, train=True, step=1)["logits"]
+    assert np.abs(whole - quiet).max() > 1e-3 and np.abs(whole - later).max() > 1e-3
+
+
+def test_dropout_keeps_the_mean():
+    from mmkd_jax.models.dropout import Dropout
+
+    x = jnp.ones((64, 100))
+    out = Dropout(0.25).apply({}, x, Context(0, jax.random.key(0)), jnp.arange(64))
+    np.testing.assert_allclose(np.unique(out), [0, 4 / 3], rtol=1e-6)
+    assert abs(float(out.mean()) - 1) < 0.03
+
+
+def test_reference_student_has_4570_parameters():
+    student = linen(Multimodal({"audio": AudioTDNN((16, 16))}, classes=10, width=16))
+    given = {"audio": jnp.zeros((2, 32, 32), jnp.uint8), "example_id": jnp.arange(2)}
+    shapes = jax.eval_shape(student.init, jax.random.key(0), given)
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 4_570
+
+
+def test_gates_ignore_absent_modalities():
+    model, variables = ready("gated")
+    gates = run(model, variables, batch())["gates"]
+    here = np.stack([batch()[f"present.{m}"] for m in ("image", "audio", "text")], -1)
+    np.testing.assert_array_equal(gates[~here], 0)
+    np.testing.assert_allclose(gates.sum(-1), 1, rtol=1e-6)
+    none = batch() | {f"present.{m}": jnp.zeros(ROWS, bool) for m in ("image", "audio", "text")}
+    np.testing.assert_array_equal(run(model, variables, none)["gates"], 0)
+
+
+def test_modules_are_linen_and_pure():
+    assert all(isinstance(m, nn.Module) for m in MODELS.values())
+    model, variables = ready("gated")
+    before = jax.tree.map(np.array, variables)
+    ctx = Context(jnp.int32(0), jax.random.key(0))
+    _, state = model.apply(variables, batch(), ctx, {})
+    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, variables))
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state["batch_stats"], dict(variables["batch_stats"]))
+    assert all(jax.tree.leaves(moved))
