@@ -220,6 +220,7 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
     seconds = json.loads(timings.read_text()) if timings.is_file() else {}
     seconds[f"{name}/{seed}"] = round(time.perf_counter() - began, 2)
     files.write(timings, json.dumps(seconds, indent=1) + "\n")
+    report.events(folder / "events" / name / str(seed), fitted.history)
     files.write(here / "result.json", json.dumps(result, indent=1) + "\n")  # last: it says that the part is finished
     metric = part.task.metric
     observer.say(
@@ -230,13 +231,10 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
 
 
 def _report(folder, experiment, parts, results):
-    """Table, figures, events, and a picture of some validation examples with what each part says of them."""
+    """Table, figures, and a picture of some validation examples with what each part says of them."""
     first = next(iter(parts.values()))
     classes = first.data.dataset.about.get("classes")
     report.write(folder, results, first.task.metric, experiment.baseline, experiment.name, classes)
-    for name, own in results.items():
-        for result in own:
-            report.events(folder / "events" / name / str(result["seed"]), result["history"])
     batch = {k: jax.numpy.asarray(v[:8]) for k, v in next(iter(first.validation.once())).items()}
     inputs = [k for k in ("image", "audio") if k in batch]
     if not inputs:

@@ -78,7 +78,7 @@ def test_no_gradient_leaves_and_radii_may_be_a_population(strict):
     np.testing.assert_array_equal(gradient, 0)
     radii = jnp.array([0.0, 0.1, 0.2])
     together = jax.vmap(lambda eps: pgd(linear, X, eps=eps, step_size=eps, steps=2))(radii)
-    np.testing.assert_allclose(together, X + radii[:, None, None] * jnp.sign(SLOPE), atol=1e-6)
+    np.testing.assert_allclose(together, np.asarray(X) + np.asarray(radii)[:, None, None] * np.sign(SLOPE), atol=1e-6)
 
 
 def test_noise_belongs_to_the_example():

@@ -152,9 +152,11 @@ def examples(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
 
 
 def events(folder: pathlib.Path, history: Sequence[Mapping[str, float | int]]) -> None:
-    """TensorBoard events of a learning curve."""
+    """TensorBoard events of a learning curve, in the place of those that a killed run left half written."""
     import tensorboardX
 
+    for old in folder.glob("*tfevents*"):
+        old.unlink()
     with files.reported(folder), tensorboardX.SummaryWriter(str(folder)) as writer:
         for row in history:
             for name, value in row.items():

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mmkd_jax.views import Context
@@ -18,7 +19,9 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b ..."], ctx: Context, example_id: Int[Array, " b"]) -> Float[Array, "b ..."]:
+    def __call__(
+        self, x: Float[Array, "b ..."], ctx: Context, example_id: Int[Array | np.ndarray, " b"]
+    ) -> Float[Array, "b ..."]:
         if not ctx.train or self.rate == 0:
             return x
         key = ctx.at("/".join(self.path)).key

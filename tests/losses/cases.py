@@ -1,6 +1,6 @@
 """One row a loss: inputs, hyperparameters, a value worked out by hand, and the paper's formula in plain NumPy.
 
-A new loss adds one row to `CASES` and its formula; `test_contract.py` holds every row to the contract.
+A new loss adds one row to `CASES` and its formula to `formulas.py`; the tests hold every row to the contract.
 """
 
 import inspect
@@ -13,6 +13,8 @@ import numpy as np
 
 from mmkd_jax import losses
 from mmkd_jax.losses.number import Number
+
+from . import formulas
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,125 +60,6 @@ class Case:
         return [k for k, x in self.inputs.items() if x.dtype.kind == "f"]
 
 
-# --- the formulas -------------------------------------------------------------------------------------------------
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def divergence(p, q):
-    return np.sum(p * np.log(p / q), -1)
-
-
-def column(temperature):
-    return np.reshape(temperature, (-1, 1))
-
-
-def cross_entropy(logits, labels, label_smoothing=0.0):
-    c = logits.shape[-1]
-    target = (1 - label_smoothing) * np.eye(c)[labels] + label_smoothing / c
-    return -np.sum(target * np.log(softmax(logits)), -1)
-
-
-def kl(student, teacher, temperature=1.0):
-    t = column(temperature)
-    return np.ravel(t) ** 2 * divergence(softmax(teacher / t), softmax(student / t))
-
-
-def reverse_kl(student, teacher, temperature=1.0):
-    return temperature**2 * divergence(softmax(student / temperature), softmax(teacher / temperature))
-
-
-def jsd(student, teacher, beta=0.5, temperature=1.0):
-    p, q = softmax(teacher / temperature), softmax(student / temperature)
-    m = beta * p + (1 - beta) * q
-    return beta * divergence(p, m) + (1 - beta) * divergence(q, m)
-
-
-def mean_square(student, teacher):
-    return np.mean((student - teacher).reshape(len(student), -1) ** 2, -1)
-
-
-def dkd(student, teacher, labels, alpha, beta, temperature):
-    values = []
-    for s, t, y in zip(student, teacher, labels, strict=True):
-        p, q = softmax(t / temperature), softmax(s / temperature)
-        rest = np.arange(len(s)) != y
-        target = divergence(np.array([p[y], 1 - p[y]]), np.array([q[y], 1 - q[y]]))
-        others = divergence(p[rest] / p[rest].sum(), q[rest] / q[rest].sum())
-        values.append(temperature**2 * (alpha * target + beta * others))
-    return np.array(values)
-
-
-def cosines(x, y):
-    return x @ y.T / np.linalg.norm(x, axis=-1)[:, None] / np.linalg.norm(y, axis=-1)
-
-
-def cosine(student, teacher):
-    return 1 - np.diag(cosines(student, teacher))
-
-
-def attention_transfer(student, teacher, power=2.0, form="code"):
-    def attention(x):
-        a = (np.abs(x) ** power).mean(-1).reshape(len(x), -1)
-        return a / np.linalg.norm(a, axis=-1, keepdims=True)
-
-    gap = attention(student) - attention(teacher)
-    return np.mean(gap**2, -1) if form == "code" else np.linalg.norm(gap, axis=-1)
-
-
-def huber(x):
-    return np.where(np.abs(x) <= 1, x**2 / 2, np.abs(x) - 0.5)
-
-
-def rkd_distance(student, teacher):
-    def relative(x):
-        d = np.linalg.norm(x[:, None] - x[None], axis=-1)
-        return d / d[d > 0].mean()
-
-    return huber(relative(student) - relative(teacher)).mean(1)
-
-
-def rkd_angle(student, teacher):
-    def angle(x, i, j, k):
-        a, b = x[j] - x[i], x[k] - x[i]
-        return a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) if i not in (j, k) else 0.0
-
-    n = len(student)
-    return np.array(
-        [
-            sum(huber(angle(student, i, j, k) - angle(teacher, i, j, k)) for j in range(n) for k in range(n)) / n**2
-            for i in range(n)
-        ]
-    )
-
-
-def sp(student, teacher):
-    def gram(x):
-        g = x.reshape(len(x), -1) @ x.reshape(len(x), -1).T
-        return g / np.linalg.norm(g, axis=1, keepdims=True)
-
-    return ((gram(student) - gram(teacher)) ** 2).mean(1)
-
-
-def pkt(student, teacher, eps=1e-7):
-    def distribution(x):
-        x = x / (np.linalg.norm(x, axis=1, keepdims=True) + eps)
-        similar = (x @ x.T + 1) / 2
-        return similar / similar.sum(1, keepdims=True)
-
-    p, q = distribution(teacher), distribution(student)
-    return (p * np.log((p + eps) / (q + eps))).mean(1)
-
-
-def info_nce(student, teacher, temperature, symmetric=False):
-    p = softmax(cosines(student, teacher) / temperature)
-    q = softmax(cosines(teacher, student) / temperature)
-    one, other = -np.log(np.diag(p)), -np.log(np.diag(q))
-    return (one + other) / 2 if symmetric else one
-
-
-# --- the rows ---------------------------------------------------------------------------------------------------------
 RNG = np.random.default_rng(0)
 LABELS = np.array([0, 3, 2, 1, 3], np.int32)  # never the last class, which the tests remove
 L3 = log(3)
@@ -198,14 +81,14 @@ def labels(*y):
 CASES = {
     "cross_entropy": Case(
         losses.cross_entropy,
-        cross_entropy,
+        formulas.cross_entropy,
         {"logits": RNG.normal(size=(5, 6)), "labels": LABELS},
         ({"logits": np.array([[0.0, L3]]), "labels": labels(1)}, {}, [log(4 / 3)]),
         zero_if_same=False,
     ),
     "cross_entropy smoothed": Case(
         losses.cross_entropy,
-        cross_entropy,
+        formulas.cross_entropy,
         {"logits": RNG.normal(size=(5, 6)), "labels": LABELS},
         # q = (0.1, 0.9)
         (
@@ -218,7 +101,7 @@ CASES = {
     ),
     "kl": Case(
         losses.kl,
-        kl,
+        formulas.kl,
         pair(5, 6),
         # p = (3/4, 1/4), q = (1/2, 1/2), T² = 4
         (both([[0, 0]], [[2 * L3, 0]]), {"temperature": 2.0}, [3 * log(3 / 2) + log(1 / 2)]),
@@ -226,7 +109,7 @@ CASES = {
     ),
     "kl, a temperature per example": Case(
         losses.kl,
-        kl,
+        formulas.kl,
         pair(5, 6),
         (
             both([[0, 0], [0, 0]], [[2 * L3, 0], [L3, 0]]),
@@ -237,14 +120,14 @@ CASES = {
     ),
     "reverse_kl": Case(
         losses.reverse_kl,
-        reverse_kl,
+        formulas.reverse_kl,
         pair(5, 6),
         (both([[0, 0]], [[2 * L3, 0]]), {"temperature": 2.0}, [2 * log(2 / 3) + 2 * log(2)]),
         {"temperature": 3.0},
     ),
     "jsd": Case(
         losses.jsd,
-        jsd,
+        formulas.jsd,
         pair(5, 6),
         # p = (1/4, 3/4), q = (3/4, 1/4), m = (5/8, 3/8)
         (
@@ -257,10 +140,10 @@ CASES = {
         ),
         {"beta": 0.3, "temperature": 2.0},
     ),
-    "logit_mse": Case(losses.logit_mse, mean_square, pair(5, 6), (both([[1, 3]], [[0, 0]]), {}, [5.0])),
+    "logit_mse": Case(losses.logit_mse, formulas.mean_square, pair(5, 6), (both([[1, 3]], [[0, 0]]), {}, [5.0])),
     "dkd": Case(
         losses.dkd,
-        dkd,
+        formulas.dkd,
         pair(5, 6) | {"labels": LABELS},
         # p = (1/2, 1/4, 1/4), q = (1/4, 1/4, 1/2); without class 0: (1/2, 1/2) and (1/3, 2/3)
         (
@@ -270,13 +153,13 @@ CASES = {
         ),
         {"alpha": 0.7, "beta": 3.0, "temperature": 2.0},
     ),
-    "hint": Case(losses.hint, mean_square, pair(4, 3, 2), (both([[1, 3]], [[1, 1]]), {}, [2.0])),
+    "hint": Case(losses.hint, formulas.mean_square, pair(4, 3, 2), (both([[1, 3]], [[1, 1]]), {}, [2.0])),
     "cosine": Case(
-        losses.cosine, cosine, pair(5, 3), (both([[3, 4]], [[4, 3]]), {}, [1 - 24 / 25]), still_at_zero=True
+        losses.cosine, formulas.cosine, pair(5, 3), (both([[3, 4]], [[4, 3]]), {}, [1 - 24 / 25]), still_at_zero=True
     ),
     "attention_transfer": Case(
         losses.attention_transfer,
-        attention_transfer,
+        formulas.attention_transfer,
         pair(3, 2, 2, 3, teacher=(3, 2, 2, 4)),
         # maps (1, 2) / √5 and (2, 1) / √5
         (both([[[[1], [-2]]]], [[[[2], [1]]]]), {"power": 1.0}, [1 / 5]),
@@ -285,7 +168,7 @@ CASES = {
     ),
     "attention_transfer as in the paper": Case(
         losses.attention_transfer,
-        attention_transfer,
+        formulas.attention_transfer,
         pair(3, 2, 2, 3, teacher=(3, 2, 2, 4)),
         (both([[[[1], [-2]]]], [[[[2], [1]]]]), {"power": 1.0, "form": "paper"}, [sqrt(2 / 5)]),
         {"form": "paper"},
@@ -293,14 +176,14 @@ CASES = {
     ),
     "rkd_distance": Case(
         losses.rkd_distance,
-        rkd_distance,
+        formulas.rkd_distance,
         pair(5, 3, teacher=(5, 4)),
         # distances 1, 3, 2 over their mean 2; 1, 2, 1 over 4/3: the differences are −1/4, 0, 1/4
         (both([[0], [1], [3]], [[0], [1], [2]]), {}, [1 / 96, 2 / 96, 1 / 96]),
     ),
     "rkd_angle": Case(
         losses.rkd_angle,
-        rkd_angle,
+        formulas.rkd_angle,
         pair(4, 3, teacher=(4, 5)),
         # a right isosceles triangle (cosines 0, 1/√2, 1/√2) and an equilateral one (1/2)
         (
@@ -311,14 +194,14 @@ CASES = {
     ),
     "sp": Case(
         losses.sp,
-        sp,
+        formulas.sp,
         pair(5, 3, 2, teacher=(5, 4)),
         # rows of the Gram matrices: (1, 0) and (1, 1) / √2
         (both(EYE, [[1, 0], [1, 0]]), {}, 2 * [((1 - sqrt(0.5)) ** 2 + 0.5) / 2]),
     ),
     "pkt": Case(
         losses.pkt,
-        pkt,
+        formulas.pkt,
         pair(5, 3, teacher=(5, 4)),
         # q = (2/3, 1/3), p = (1, 0), up to the 1e-7 of the authors
         (both(EYE, [[1, 0], [-1, 0]]), {}, 2 * [log(3 / 2) / 2]),
@@ -326,7 +209,7 @@ CASES = {
     ),
     "info_nce": Case(
         losses.info_nce,
-        info_nce,
+        formulas.info_nce,
         pair(5, 3),
         (both(EYE, 2 * EYE), {"temperature": 1.0}, 2 * [log1p(np.exp(-1))]),
         {"temperature": 0.5},
@@ -335,7 +218,7 @@ CASES = {
     ),
     "info_nce, both directions": Case(
         losses.info_nce,
-        info_nce,
+        formulas.info_nce,
         pair(5, 3),
         # towards the teacher both rows see a tie; back, row 0 is 1 ahead and row 1 is 1 behind
         (
