@@ -186,7 +186,10 @@ def _observer(seeds: int, asked: list[int]):
 
         def begin(part, seed, steps):
             progress.reset(
-                bar, total=steps, description=f"{part}, seed {seed} of {seeds}", now="compiling" if steps else ""
+                bar,
+                total=steps,
+                description=f"{part}, seed {seed} ({seed + 1}/{seeds})",
+                now="compiling" if steps else "",
             )
 
         def note(part, seed, row):

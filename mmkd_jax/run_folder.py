@@ -53,7 +53,11 @@ def opened(folder: pathlib.Path, configuration: Mapping[str, Any], fresh: bool, 
                     "take it back, use another folder (--out), or start anew (--fresh)"
                 )
         files.write(saved, json.dumps(new, indent=1) + "\n")
-        files.write(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        here, now = folder / "environment.json", environment()
+        if here.is_file() and (moved := _changes(json.loads(here.read_text()), now)):
+            say(f"the environment is not the one this run began in ({'; '.join(moved)}): bits may differ")
+        else:
+            files.write(here, json.dumps(now, indent=1) + "\n")
         yield
 
 

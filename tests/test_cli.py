@@ -83,6 +83,13 @@ def test_another_number_is_refused(finished, capsys):
     assert "student.objective.soft.temperature" in said
 
 
+def test_another_environment_is_said(finished, capsys):
+    path = finished / "environment.json"
+    path.write_text(path.read_text().replace('"cores": ', '"cores": 1'))
+    code, said = call(capsys, "run", TINY, "--out", str(finished))
+    assert code == 0 and "cores: 1" in said and "bits may differ" in said
+
+
 def test_changed_code_is_refused(finished, capsys, tmp_path):
     changed = tmp_path / "tiny_experiment.py"
     changed.write_text(pathlib.Path(TINY).read_text().replace("1e-2", "2e-2"))
