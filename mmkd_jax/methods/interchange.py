@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.logits import kl
 from mmkd_jax.losses.number import Number
@@ -65,8 +66,10 @@ def interchange(
         both = {"valid": batch["valid"] & source["valid"]} if "valid" in batch else {}
 
         def run(model):
-            value = jax.lax.stop_gradient(views.run[model](source, train=False)[names[model]])
-            return views.run[model](batch, patch={names[model]: value}, train=False)
+            elsewhere, name = views.run[model](source, train=False), names[model]
+            if name not in elsewhere:
+                raise UserError(f"interchange: model {model!r} has no output {name!r}; it has: {choices(elsewhere)}")
+            return views.run[model](batch, patch={name: jax.lax.stop_gradient(elsewhere[name])}, train=False)
 
         after = views.add(swapped_student=run(student), swapped_teacher=run(teacher))
         return dataclasses.replace(after, batch={**batch, **both})

@@ -60,7 +60,7 @@ def test_names_may_differ_between_the_models(views):
     made, _ = interchange({"student": "features.image", "teacher": "features.audio"}).apply(*start(views), views)
     same, _ = interchange("features.image").apply(*start(views), views)
     assert gap(made.values, same.values) > 1e-3
-    with pytest.raises(KeyError, match="features.text"):
+    with pytest.raises(UserError, match="no output .features.text.; it has: .*features.image"):
         interchange("features.text").init(views)
 
 
