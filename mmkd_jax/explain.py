@@ -23,6 +23,7 @@ class Description:
     Attributes:
         models: name -> (role, number of parameters, outputs).
         terms: name -> (paths it reads, numbers).
+        numbers: dotted name -> value, of those that belong to a method rather than to one of its terms.
         passes: name -> further forward passes in the objective's program; one inside a loop counts once.
         extra: number of parameters of connectors and methods.
         memory: number of values that the objective remembers.
@@ -30,6 +31,7 @@ class Description:
 
     models: dict[str, tuple[str, int, dict[str, jax.ShapeDtypeStruct]]]
     terms: dict[str, tuple[list[str], dict[str, float]]]
+    numbers: dict[str, float]
     passes: dict[str, int]
     extra: int
     memory: int
@@ -89,7 +91,8 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
         ]
         terms[name] = (reads, mine)
     passes = {n: c for n, c in seen["passes"].items() if c}
-    return Description(models, terms, passes, _size(state.params["objective"]), _size(state.memory))
+    rest = {k: v for k, v in known.items() if not any(k.startswith(t + ".") for t in terms)}
+    return Description(models, terms, rest, passes, _size(state.params["objective"]), _size(state.memory))
 
 
 def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] | None = None) -> str:
@@ -120,6 +123,8 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
             lines.append(f"  term      {term}: {', '.join(reads)}" + (f" ({given})" if given else ""))
             if "weight" not in own:
                 lines[-1] += " (weight: a schedule, or set by the method)"
+        if d.numbers:
+            lines.append("  numbers   " + ", ".join(f"{k} {v:g}" for k, v in d.numbers.items()))
         if d.passes:
             lines.append(
                 "  passes    " + ", ".join(f"{n} {c} more" for n, c in d.passes.items()) + " (in a loop: once)"

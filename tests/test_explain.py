@@ -1,0 +1,56 @@
+"""What an experiment will do, read off shapes."""
+
+import dataclasses
+
+import optax
+
+from mmkd_jax import explain, losses, methods
+from mmkd_jax.connectors import Linear
+from mmkd_jax.objective import combine, term
+from tests import tiny_experiment
+
+STUDENT = tiny_experiment.parts(tiny_experiment.config)["student"]
+PART = dataclasses.replace(
+    STUDENT,
+    objective=combine(
+        hint=term(
+            losses.hint,
+            student="student.features.image",
+            teacher="teacher.features.image",
+            connect={"student": Linear(8)},
+            weight=optax.linear_schedule(1.0, 0.0, 10),
+        ),
+        robust=methods.rslad("image", eps=0.25, steps=2),
+    ),
+)
+
+
+def test_description():
+    d = explain.describe(PART, {"robust.step_size": 0.5})
+    role, size, outputs = d.models["student"]
+    assert role == "trained" and size == (9 * 4 + 4) + (4 * 4 + 4) + (4 * 3 + 3)
+    assert outputs["logits"].shape == (16, 3)
+    assert d.models["teacher"][0] == "frozen, from teacher.teacher"
+    assert d.terms["hint"] == (["student.features.image", "teacher.features.image"], {})
+    assert d.terms["robust.clean"][0] == ["student.logits", "teacher.logits"]
+    assert d.numbers == {"robust.eps": 0.25, "robust.step_size": 0.5}
+    assert d.passes == {"student": 2}  # the attack's loop counts once, and the pass on what it found
+    assert d.extra == 4 * 8 + 8
+
+
+def test_cached_teacher_is_said_to_be_run_once():
+    part = dataclasses.replace(STUDENT, cache={"teacher": ("logits",)})
+    said = explain.text({"student": part})
+    assert "frozen, cached (logits): run once, from teacher.teacher" in said and "passes" not in said
+
+
+def test_text_names_everything():
+    said = explain.text({"student": PART})
+    for piece in (
+        "rows, classification",
+        "weight: a schedule",
+        "numbers   robust.eps 0.25",
+        "student 2 more",
+        "40 param",
+    ):
+        assert piece in said, said
