@@ -4,13 +4,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_origin
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import psum, stop_gradient
 
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.checked import BadInput, check_number
+from mmkd_jax.losses.number import KINDS, Number
 from mmkd_jax.views import Views
 
 
@@ -60,7 +62,8 @@ def term(
             gathers the other devices' rows).
         weight: number or schedule.
         where: name(s) of masks of the batch; `batch["valid"]` is and-ed in always.
-        connect: argument -> Linen module that adapts it, trained beside the student.
+        connect: argument -> what adapts it: a Linen module, trained beside the student, or a function of arrays, such
+            as `losses.standardize`.
         **arguments: the loss's own arguments.
 
     Raises:
@@ -92,10 +95,16 @@ def term(
     if unfed := set(connect) - set(paths):
         raise UserError(f"connect names {choices(unfed)}, which has no path; paths are given for: {choices(paths)}")
     hyper = {k: v for k, v in arguments.items() if k not in paths} | {"weight": weight}
-    floats = {"weight"} | {k for k, p in asks.items() if p.annotation is float or p.annotation == Number}
+    floats = {"weight"} | {k for k, p in asks.items() if p.annotation in KINDS}
     numbers = {k: v for k, v in hyper.items() if k in floats and not callable(v)}
     schedules = {k: v for k, v in hyper.items() if k in floats and callable(v)}
     static = {k: v for k, v in hyper.items() if k not in floats}
+    for k, v in numbers.items():
+        if k in asks:
+            try:
+                check_number(k, v, asks[k].annotation)
+            except BadInput as error:
+                raise UserError(f"{named}: {error}") from None
     masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
 
     def read(views, path):
@@ -104,6 +113,8 @@ def term(
     def init(views):
         params, state = {}, {}
         for k, module in connect.items():
+            if not isinstance(module, nn.Module):
+                continue
             ctx = views.ctx.at(k)._replace(train=False)
             made = module.init(ctx.key, *_inputs(module, read(views, paths[k]), ctx))
             params[k] = made["params"]
@@ -115,6 +126,9 @@ def term(
         if "teacher" in x:
             x["teacher"] = stop_gradient(x["teacher"])
         for k, module in connect.items():
+            if not isinstance(module, nn.Module):
+                x[k] = module(x[k])
+                continue
             ctx = views.ctx.at(k)
             variables = {"params": params[k], **memory["state"][k]}
             mutable = list(memory["state"][k]) if ctx.train else []
@@ -125,7 +139,10 @@ def term(
         now = memory["numbers"] | now
         factor = now.pop("weight")
         ambient = {k: v for k, v in {"axis": views.ctx.axis, "where": mask}.items() if k in asks}
-        values = loss(**x, **now, **static, **ambient)
+        try:
+            values = loss(**x, **now, **static, **ambient)
+        except BadInput as error:
+            raise UserError(str(error)) from error
         if views.ctx.axis is not None and jnp.ndim(values) == 0 and "axis" not in asks:
             raise UserError(_ungathered(named))
         return Term(values, mask, factor), memory | {"state": state if views.ctx.train else memory["state"]}

@@ -25,14 +25,39 @@ def log_softmax(x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
     return jax.nn.log_softmax(x, -1)
 
 
+def softened(x: Float[Array, "*n c"], temperature: Number) -> Float[Array, "*n c"]:
+    """x / T; classes at −inf stay there and reach no gradient, not even T's."""
+    gone = x == -jnp.inf
+    return jnp.where(gone, -jnp.inf, jnp.where(gone, 0, x) / like(temperature, x))
+
+
+def squared(temperature: Number, x: Float[Array, "*n c"]) -> Float[Array, "..."]:
+    """T² for values of x's leading axes."""
+    t = like(temperature, x[..., 0])
+    return t * t
+
+
+def finite(logp: Float[Array, "..."]) -> Float[Array, "..."]:
+    """0 in the place of −inf."""
+    return jnp.where(logp == -jnp.inf, 0, logp)
+
+
 def expected(p: Float[Array, "*n c"], value: Float[Array, "*n c"]) -> Float[Array, "*n"]:
     """Σ_c p_c value_c, where classes with p = 0 give 0 whatever their value."""
     return jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, value, 0), 0), -1)
 
 
-def inner(a: Float[Array, "b d"], b: Float[Array, "n d"]) -> Float[Array, "b n"]:
+def divergence(logp: Float[Array, "*n c"], logq: Float[Array, "*n c"]) -> Float[Array, "*n"]:
+    """KL(p ‖ q); +inf where only q is 0, and no NaN."""
+    p = jnp.exp(logp)
+    value = expected(p, finite(logp) - finite(logq))
+    impossible = jnp.any((p > 0) & (logq == -jnp.inf), -1)
+    return jnp.where(impossible, jnp.inf, value)
+
+
+def inner(a: Float[Array, "*b i d"], b: Float[Array, "*b j d"]) -> Float[Array, "*b i j"]:
     """⟨a_i, b_j⟩ in full precision: by default, accelerators round the factors of a float32 product."""
-    return jnp.matmul(a, b.T, precision="highest")
+    return jnp.matmul(a, jnp.swapaxes(b, -1, -2), precision="highest")
 
 
 def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -46,6 +71,11 @@ def distance(square: Float[Array, "..."]) -> Float[Array, "..."]:
     """The square root, with gradient 0 at 0."""
     zero = square <= 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
+def mean_square(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
+    """The mean of squares over all axes but the first."""
+    return jnp.mean(x * x, tuple(range(1, x.ndim)))
 
 
 def smooth_l1(x: Float[Array, "..."]) -> Float[Array, "..."]:

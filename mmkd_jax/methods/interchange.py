@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.gather import gather
-from mmkd_jax.losses.logits import kl
+from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
 from mmkd_jax.objective import Objective, term
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import attacks
-from mmkd_jax.losses.logits import kl
+from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
 from mmkd_jax.objective import Objective, combine, term
 

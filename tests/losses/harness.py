@@ -1,14 +1,13 @@
-"""What the tests of the contract share: which rows a clause is about, and a loss reduced and differentiated."""
+"""What the tests of the contract share: which rows a clause is about, and one compiled program a row."""
 
 from functools import cache
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from .cases import CASES
-
-every = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+from tests.losses.cases import CASES
 
 
 def only(chosen):
@@ -17,44 +16,73 @@ def only(chosen):
     return pytest.mark.parametrize("case", some.values(), ids=some.keys())
 
 
+every = only(lambda case: True)
 coupled = only(lambda case: case.couples)
-of_logits = only(lambda case: case.logits)
-of_rows = only(lambda case: not case.logits)
+of_logits = only(lambda case: case.infinite is not None)
+of_rows = only(lambda case: case.infinite is None and "student" in case.inputs)
 
 
 def arrays(inputs, dtype=None):
     """Inputs as JAX arrays, the floating ones as `dtype`."""
-    return {k: jnp.asarray(x, dtype if x.dtype.kind == "f" else None) for k, x in inputs.items()}
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if x.dtype.kind == "f" else None), inputs)
+
+
+def split_numbers(case, dtype):
+    """Hyperparameters that may be traced, as arrays; and the others."""
+    traced = {k: jnp.asarray(v, dtype) for k, v in case.hyper.items() if k in case.numbers}
+    return traced, {k: v for k, v in case.hyper.items() if k not in case.numbers}
 
 
 def hyper(case, dtype=jnp.float32):
-    """Hyperparameters, the numbers as arrays."""
-    return {k: jnp.asarray(v, dtype) if k in case.numbers else v for k, v in case.hyper.items()}
+    """All hyperparameters, the numbers as arrays."""
+    traced, static = split_numbers(case, dtype)
+    return traced | static
 
 
-def mean(case, inputs, where=None):
-    """Over the rows that count, as an objective takes it."""
-    numbers = hyper(case, jnp.float64 if inputs[case.floating[0]].dtype == jnp.float64 else jnp.float32)
+def mean(values, where=None):
+    """Over the rows that count, as an objective takes it; a value for the whole batch has taken it itself."""
     if where is None:
-        return jnp.mean(case.loss(**inputs, **numbers))
-    values = case.loss(**inputs, **numbers, where=where)
-    return jnp.sum(jnp.where(where, values, 0)) / jnp.maximum(jnp.sum(where), 1).astype(values.dtype)
+        return jnp.mean(values)
+    if values.ndim == 0:
+        return jnp.where(jnp.any(where), values, 0)
+    mask = jnp.broadcast_to(where.reshape(where.shape + (1,) * (values.ndim - where.ndim)), values.shape)
+    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)
 
 
 @cache
-def compiled(case):
-    """The mean and its gradients by the floating inputs; one function a row, so that tests share what is compiled."""
+def program(case):
+    """(floating inputs, other inputs, numbers, where) -> ((mean, values), gradients): nearly all tests share it."""
+    _, static = split_numbers(case, jnp.float32)
 
-    def function(floating, others, where):
-        return mean(case, floating | others, where)
+    def function(floating, others, numbers, where):
+        mask = {"where": where} if case.couples else {}
+        values = case.loss(**floating, **others, **numbers, **static, **mask)
+        return mean(values, where), values
 
-    return jax.jit(jax.value_and_grad(function))
+    return jax.jit(jax.value_and_grad(function, has_aux=True))
 
 
-def value_and_gradients(case, inputs, where=None):
+def run(case, inputs, where=None):
+    """The mean, the values, and the gradients by the floating inputs; in the inputs' own precision."""
     floating = {k: x for k, x in inputs.items() if k in case.floating}
     others = {k: x for k, x in inputs.items() if k not in case.floating}
-    return compiled(case)(floating, others, where)
+    wide = any(x.dtype == jnp.float64 for x in jax.tree.leaves(floating))
+    numbers, _ = split_numbers(case, jnp.float64 if wide else jnp.float32)
+    if where is None:  # the same program with and without a mask
+        where = jnp.ones(jax.tree.leaves(floating)[0].shape[:1], bool)
+    (value, values), gradients = program(case)(floating, others, numbers, where)
+    return value, values, gradients
+
+
+def keeping(case, inputs, keep):
+    """The inputs without the rows that do not count."""
+    rows = len(keep)
+    return jax.tree.map(lambda x: x[keep] if np.ndim(x) and len(x) == rows else x, inputs)
+
+
+def with_student(inputs, change):
+    """The inputs with every array of the student changed."""
+    return inputs | {"student": jax.tree.map(change, inputs["student"])}
 
 
 def finite(tree):
@@ -63,3 +91,12 @@ def finite(tree):
 
 def zero(tree):
     return all(bool((x == 0).all()) for x in jax.tree.leaves(tree))
+
+
+def largest(tree):
+    return max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))
+
+
+def close(ours, theirs, rtol, atol=0.0):
+    """The same over all leaves."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), ours, theirs)

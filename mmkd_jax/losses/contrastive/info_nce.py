@@ -1,19 +1,21 @@
-"""Contrastive losses: a row's partner against everyone else's; with `axis` against the rows of all devices."""
+"""InfoNCE."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.gather import gather
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Positive
 from mmkd_jax.losses.numeric import at_least_float32, inner, like, rows_that_count, unit, zero_rows
 
 
+@checked
 def info_nce(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b d"],
     *,
-    temperature: Number = 0.07,
+    temperature: Positive = 0.07,
     symmetric: bool = False,
     where: Bool[Array, " b"] | None = None,
     axis: str | None = None,

@@ -1,63 +1,16 @@
-"""Losses between features."""
+"""Attention transfer."""
 
 from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.number import Number
 from mmkd_jax.losses.numeric import at_least_float32, distance, like, unit
 
 
-def hint(student: Float[Array, "b ..."], teacher: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """Hint of FitNets: mean squared difference of features.
-
-    Formula: (1 / D) Σ_i (s_i − t_i)², over all axes but the first
-
-    Args:
-        student: features s, [b, ...]; a connector brings them to the teacher's shape.
-        teacher: features t, [b, ...].
-
-    Returns:
-        Values [b].
-
-    Compares: features
-    Extra: usually a connector
-    Source: Romero et al., FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550
-
-    Example:
-        >>> hint(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
-        Array([2.], dtype=float32)
-    """
-    student, teacher = at_least_float32(student, teacher)
-    gap = student - teacher
-    return jnp.mean(gap * gap, tuple(range(1, gap.ndim)))
-
-
-def cosine(student: Float[Array, "*n d"], teacher: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """One minus the cosine of the angle between features.
-
-    Formula: 1 − ⟨s, t⟩ / (‖s‖ ‖t‖)
-
-    Args:
-        student: features s, [..., d].
-        teacher: features t, [..., d].
-
-    Returns:
-        Values [...]; 1 with gradient 0 where a row is zero.
-
-    Compares: features
-    Extra: usually a connector
-    Source: Sanh et al., DistilBERT, 2019, https://arxiv.org/abs/1910.01108
-
-    Example:
-        >>> cosine(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]]))
-        Array([1.], dtype=float32)
-    """
-    student, teacher = at_least_float32(student, teacher)
-    return 1 - jnp.sum(unit(student) * unit(teacher), -1)
-
-
+@checked
 def attention_transfer(
     student: Float[Array, "b h w c"],
     teacher: Float[Array, "b h w k"],

@@ -1,0 +1,148 @@
+"""Bad input is refused when a loss is traced, in words: the argument, its shape or value, what was expected."""
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
+from jaxtyping import AbstractArray
+
+from mmkd_jax.losses.number import Positive, Share
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class BadInput(ValueError):
+    """An argument that a loss cannot take."""
+
+
+def checked(loss: Callable[P, R]) -> Callable[P, R]:
+    """Hold every argument of a loss against its own annotation.
+
+    Arrays must have the kind and rank of their annotation, and an axis of one name one size throughout. Numbers that
+    are `Positive` or a `Share` must be, where they are Python numbers. `labels` must lie in 0 … c − 1: checked where
+    their values are known, and under `jit` by `jax.experimental.checkify.checkify`, for whoever asks for that.
+
+    Raises:
+        BadInput: a ValueError that names the loss, the argument, what it is, and what was expected.
+        TypeError: an argument that the loss does not have, or lacks.
+
+    Example:
+        >>> from mmkd_jax import losses
+        >>> losses.kl(jnp.ones((4, 3)), jnp.ones((4, 5)))
+        Traceback (most recent call last):
+        mmkd_jax.losses.checked.BadInput: kl: teacher is float32[4, 5], but c is 3 in student; expected float [*n c]
+    """
+    name, signature = loss.__name__, inspect.signature(loss, eval_str=True)
+
+    @functools.wraps(loss)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        if unknown := [k for k in options if k not in signature.parameters]:
+            known = ", ".join(signature.parameters)
+            raise TypeError(f"{name}() has no argument {unknown[0]!r}; it has: {known}")
+        sizes: dict[str, tuple[Any, str]] = {}
+        try:
+            given = signature.bind(*arguments, **options).arguments
+        except TypeError as error:
+            raise TypeError(f"{name}(): {error}") from None
+        for argument, value in given.items():
+            try:
+                _check(argument, value, signature.parameters[argument].annotation, sizes)
+            except BadInput as error:
+                raise BadInput(f"{name}: {error}") from None
+        if "labels" in given and "c" in sizes and jnp.issubdtype(given["labels"].dtype, jnp.integer):
+            _check_range(name, given["labels"], sizes["c"][0])
+        return loss(*arguments, **options)
+
+    return call
+
+
+def check_number(argument: str, value: Any, annotation: Any) -> None:
+    """Refuse a Python number that is not what its annotation says; arrays pass, whatever they hold.
+
+    Raises:
+        BadInput: it names the argument, its value, and what was expected.
+    """
+    if isinstance(value, (int, float, np.floating)):
+        if annotation == Positive and not value > 0:
+            raise BadInput(f"{argument} is {value}; expected a number above 0")
+        if annotation == Share and not 0 <= value <= 1:
+            raise BadInput(f"{argument} is {value}; expected a number from 0 to 1")
+
+
+def _check(argument, value, annotation, sizes):
+    check_number(argument, value, annotation)
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    arrays = [m for m in members if isinstance(m, type) and issubclass(m, AbstractArray)]
+    if get_origin(annotation) is tuple:
+        _check_tuple(argument, value, get_args(annotation), sizes)
+    elif arrays and not (value is None or any(isinstance(value, m) for m in members if m not in arrays)):
+        _check_array(argument, value, arrays, sizes)
+
+
+def _check_tuple(argument, value, inner, sizes):
+    if not isinstance(value, (tuple, list)):
+        raise BadInput(f"{argument} is {_described(value)}; expected a tuple of arrays")
+    if inner[-1] is not ... and len(value) != len(inner):
+        raise BadInput(f"{argument} has {len(value)} arrays; expected {len(inner)}")
+    for i, x in enumerate(value):
+        _check(f"{argument}[{i}]", x, inner[0 if inner[-1] is ... else i], sizes)
+
+
+def _check_array(argument, value, arrays, sizes):
+    expected = " or ".join(f"{a.__name__.split('[')[0].lower()} [{a.dim_str.strip()}]" for a in arrays)
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        raise BadInput(f"{argument} is {_described(value)}; expected {expected}")
+    fitting = [a for a in arrays if str(value.dtype) in a.dtypes]
+    if not fitting:
+        raise BadInput(f"{argument} is {_described(value)}; expected {expected}")
+    conflict = None
+    for a in fitting:
+        found = dict(sizes)
+        conflict = _bind(argument, tuple(value.shape), a.dim_str.split(), found)
+        if conflict is None:
+            sizes.update(found)
+            return
+    raise BadInput(f"{argument} is {_described(value)}{conflict}; expected {expected}")
+
+
+def _bind(argument, shape, dims, sizes) -> str | None:
+    """Give the axes' names their sizes, or say what does not fit."""
+    variadic = [i for i, d in enumerate(dims) if d == "..." or d.startswith("*")]
+    if len(shape) < len(dims) - len(variadic) or not variadic and len(shape) != len(dims):
+        return ""
+    if variadic:
+        i, extra = variadic[0], len(shape) - len(dims) + 1
+        shape = (*shape[:i], tuple(shape[i : i + extra]), *shape[i + extra :])
+    for d, size in zip(dims, shape, strict=True):
+        if d == "...":
+            continue
+        known, where = sizes.setdefault(d, (int(d), "") if d.isdigit() else (size, argument))
+        if known != size:
+            axis = d.removeprefix("*")
+            return f", but {axis} is {list(known) if isinstance(known, tuple) else known}" + (where and f" in {where}")
+    return None
+
+
+def _check_range(name, labels, classes):
+    wanted = f"expected 0 … {classes - 1}; give padding a label in this range and leave it out by where="
+    if isinstance(labels, jax.core.Tracer):
+        message = f"{name}: labels go from {{low}} to {{high}}; {wanted}"
+        low, high = jnp.min(labels), jnp.max(labels)
+        checkify.debug_check((low >= 0) & (high < classes), message, low=low, high=high)
+    else:
+        known = np.asarray(labels)
+        if (outside := known[(known < 0) | (known >= classes)]).size:
+            raise BadInput(f"{name}: labels hold {outside.flat[0]}; {wanted}")
+
+
+def _described(value) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"{value!r:.60} ({type(value).__name__})"

@@ -1,0 +1,1 @@
+"""A row's partner against everyone else's; with `axis` against the rows of all devices."""

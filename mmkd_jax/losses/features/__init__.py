@@ -1,0 +1,1 @@
+"""Losses between features; the first axis is the batch."""

@@ -1,0 +1,1 @@
+"""Losses between logits: classes are the last axis, every leading axis is kept."""

@@ -1,0 +1,49 @@
+"""The generalised Jensen–Shannon divergence."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.number import Positive, Share
+from mmkd_jax.losses.numeric import at_least_float32, expected, finite, like, log_softmax, softened
+
+
+@checked
+def jsd(
+    student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, beta: Share = 0.5, temperature: Positive = 1.0
+) -> Float[Array, "*n"]:
+    """Generalised Jensen–Shannon divergence.
+
+    Formula: β KL(p ‖ m) + (1 − β) KL(q ‖ m), m = β p + (1 − β) q, p = softmax(t / T), q = softmax(s / T)
+
+    Args:
+        student: logits s, [..., c].
+        teacher: logits t, [..., c].
+        beta: β, 0 … 1. At the ends the value is 0 (divide by β or 1 − β for the limits, which are KL and reverse KL).
+        temperature: T > 0, a number or one per example.
+
+    Returns:
+        Values [...], without the factor T², as in the paper. A class at −inf in both counts as removed; at −inf in one
+        only, the value is finite.
+
+    Compares: logits
+    Extra: none
+    Source: Agarwal et al., On-Policy Distillation of Language Models (GKD), 2024, https://arxiv.org/abs/2306.13649
+    Differs: TRL returns KL at β = 0 and reverse KL at β = 1
+
+    Example:
+        >>> jsd(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]]))
+        Array([0.], dtype=float32)
+    """
+    student, teacher = at_least_float32(student, teacher)
+    logp, logq = (log_softmax(softened(x, temperature)) for x in (teacher, student))
+    share = like(beta, logp)
+    p, q = jnp.exp(logp), jnp.exp(logq)
+    # log m relative to the larger of the two, so that small probabilities keep their derivatives
+    top = jax.lax.stop_gradient(finite(jnp.maximum(logp, logq)))
+    m = share * jnp.exp(logp - top) + (1 - share) * jnp.exp(logq - top)
+    # log(0) where the mixture has no mass never counts: p (or q) is 0 there, too, or its share is
+    logm = top + jnp.log(jnp.where(m > 0, m, 1))
+    b = like(beta, p[..., 0])
+    return b * expected(p, finite(logp) - logm) + (1 - b) * expected(q, finite(logq) - logm)

@@ -1,0 +1,67 @@
+"""Divergences between the softened distributions of teacher and student."""
+
+from jaxtyping import Array, Float
+
+from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.number import Positive
+from mmkd_jax.losses.numeric import at_least_float32, divergence, log_softmax, softened, squared
+
+
+@checked
+def kl(
+    student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, temperature: Positive = 1.0
+) -> Float[Array, "*n"]:
+    """Knowledge distillation: KL from the teacher's softened distribution to the student's.
+
+    Formula: T² Σ_c p_c (log p_c − log q_c), p = softmax(t / T), q = softmax(s / T)
+
+    Args:
+        student: logits s, [..., c].
+        teacher: logits t, [..., c].
+        temperature: T > 0, a number or one per example.
+
+    Returns:
+        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the student only, where
+        the teacher has probability, the value is +inf.
+
+    Compares: logits
+    Extra: none
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> kl(jnp.array([[0.0, 0.0]]), jnp.array([[0.0, 0.0]]), temperature=4.0)
+        Array([0.], dtype=float32)
+    """
+    student, teacher = at_least_float32(student, teacher)
+    logp, logq = (log_softmax(softened(x, temperature)) for x in (teacher, student))
+    return squared(temperature, student) * divergence(logp, logq)
+
+
+@checked
+def reverse_kl(
+    student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, temperature: Positive = 1.0
+) -> Float[Array, "*n"]:
+    """KL from the student's softened distribution to the teacher's: it seeks one mode instead of covering all.
+
+    Formula: T² Σ_c q_c (log q_c − log p_c), p = softmax(t / T), q = softmax(s / T)
+
+    Args:
+        student: logits s, [..., c].
+        teacher: logits t, [..., c].
+        temperature: T > 0, a number or one per example.
+
+    Returns:
+        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the teacher only, where
+        the student has probability, the value is +inf.
+
+    Compares: logits
+    Extra: none
+    Source: Gu et al., MiniLLM, 2024, https://arxiv.org/abs/2306.08543
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> reverse_kl(jnp.array([[2.0, 0.0]]), jnp.array([[2.0, 0.0]]))
+        Array([0.], dtype=float32)
+    """
+    return kl(teacher, student, temperature=temperature)

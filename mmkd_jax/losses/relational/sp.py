@@ -1,0 +1,52 @@
+"""Similarity-preserving distillation."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.gather import gather
+from mmkd_jax.losses.numeric import at_least_float32, inner, rows_that_count, unit, zero_rows
+
+
+@checked
+def sp(
+    student: Float[Array, "b ..."],
+    teacher: Float[Array, "b ..."],
+    *,
+    where: Bool[Array, " b"] | None = None,
+    axis: str | None = None,
+) -> Float[Array, " b"]:
+    """Similarity-preserving distillation: the rows of the Gram matrices, normalised.
+
+    Formula: (1 / n) Σ_j (G_s[i, j] − G_t[i, j])², G = X Xᵀ with rows divided by their L2 norm
+
+    Args:
+        student: features, [b, ...], flattened.
+        teacher: features, [b, ...], flattened.
+        where: rows that count, [b].
+        axis: the device axis in the per-device forms.
+
+    Returns:
+        Values [b]; their mean is ‖G_s − G_t‖² / n².
+
+    Compares: relations of rows
+    Extra: none
+    Source: Tung and Mori, Similarity-Preserving Knowledge Distillation, 2019, https://arxiv.org/abs/1907.09682
+
+    Example:
+        >>> x = jnp.array([[0.0, 1.0], [1.0, 1.0]])
+        >>> bool((sp(x, 2 * x) < 1e-6).all())
+        True
+    """
+    student, teacher = at_least_float32(student, teacher)
+    mask = rows_that_count(student, where)
+    everyone, _ = gather(mask, axis)
+
+    def gram(x):
+        x = zero_rows(x.reshape(len(x), -1), mask)
+        others, _ = gather(x, axis)
+        return unit(inner(x, others))
+
+    n = jnp.maximum(jnp.sum(everyone).astype(student.dtype), 1)
+    gap = gram(student) - gram(teacher)
+    return jnp.sum(gap * gap, 1) / n

@@ -1,0 +1,84 @@
+"""What the contract is checked with: one row a loss."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmkd_jax.losses.number import KINDS
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A loss, what goes in, and what must come out.
+
+    Attributes:
+        loss: the function.
+        reference: the same from the paper's formula, in NumPy: one value per row, or one for the whole batch.
+        inputs: arrays (or tuples of arrays) under the names of the loss's arguments; floating ones in float64.
+        by_hand: (inputs, hyperparameters, values), worked out with pencil and paper.
+        hyper: keyword hyperparameters.
+        zero_if_same: a student equal to its teacher gets the value 0 and the gradient 0.
+        still_at_zero: a zero row of the student gets the gradient 0, as the loss divides by the row's norm.
+        infinite: arguments where a class at −inf, on this side only, makes the value +inf; None where no class may be.
+        rough: the authors' constants round at this size in float32.
+        detached: arguments that the loss itself stops: their gradient is 0.
+    """
+
+    loss: Callable
+    reference: Callable
+    inputs: dict[str, Any]
+    by_hand: tuple[dict, dict, Any]
+    hyper: dict[str, Any] = field(default_factory=dict)
+    zero_if_same: bool = True
+    still_at_zero: bool = False
+    infinite: tuple[str, ...] | None = None
+    rough: float = 1e-5
+    detached: tuple[str, ...] = ()
+
+    @property
+    def parameters(self):
+        return inspect.signature(self.loss, eval_str=True).parameters
+
+    @property
+    def couples(self) -> bool:
+        """Whether the loss relates the rows of a batch."""
+        return "where" in self.parameters
+
+    @property
+    def topic(self) -> str:
+        return self.loss.__module__.split(".")[2]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Hyperparameters that may be traced."""
+        return [k for k, p in self.parameters.items() if p.annotation in KINDS]
+
+    @property
+    def floating(self) -> list[str]:
+        """Inputs that may have a gradient."""
+        return [k for k, x in self.inputs.items() if jax.tree.leaves(x)[0].dtype.kind == "f"]
+
+
+def sampler(seed: int):
+    """Draws arrays: `draw(4, 3)` one, `draw.pair(4, 3)` a student's and a teacher's."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return rng.normal(size=shape)
+
+    draw.pair = lambda *shape, teacher=None: {"student": draw(*shape), "teacher": draw(*(teacher or shape))}
+    draw.rng = rng
+    return draw
+
+
+def both(student, teacher, **more):
+    """A student's and a teacher's array from lists, and what else the loss takes."""
+    return {"student": np.array(student, float), "teacher": np.array(teacher, float), **more}
+
+
+def labels(*y):
+    return np.array(y, np.int32)

@@ -1,0 +1,12 @@
+"""Contrastive losses as the papers write them, in NumPy."""
+
+import numpy as np
+
+from tests.losses.formulas.common import cosines, softmax
+
+
+def info_nce(student, teacher, temperature, symmetric=False):
+    p = softmax(cosines(student, teacher) / temperature)
+    q = softmax(cosines(teacher, student) / temperature)
+    one, other = -np.log(np.diag(p)), -np.log(np.diag(q))
+    return (one + other) / 2 if symmetric else one

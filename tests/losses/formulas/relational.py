@@ -1,0 +1,47 @@
+"""Losses between relations as the papers write them, in NumPy."""
+
+import numpy as np
+
+
+def huber(x):
+    return np.where(np.abs(x) <= 1, x**2 / 2, np.abs(x) - 0.5)
+
+
+def rkd_distance(student, teacher):
+    def relative(x):
+        d = np.linalg.norm(x[:, None] - x[None], axis=-1)
+        return d / d[d > 0].mean()
+
+    return huber(relative(student) - relative(teacher)).mean(1)
+
+
+def rkd_angle(student, teacher):
+    def angle(x, i, j, k):
+        a, b = x[j] - x[i], x[k] - x[i]
+        return a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) if i not in (j, k) else 0.0
+
+    n = len(student)
+    return np.array(
+        [
+            sum(huber(angle(student, i, j, k) - angle(teacher, i, j, k)) for j in range(n) for k in range(n)) / n**2
+            for i in range(n)
+        ]
+    )
+
+
+def sp(student, teacher):
+    def gram(x):
+        g = x.reshape(len(x), -1) @ x.reshape(len(x), -1).T
+        return g / np.linalg.norm(g, axis=1, keepdims=True)
+
+    return ((gram(student) - gram(teacher)) ** 2).mean(1)
+
+
+def pkt(student, teacher, eps=1e-7):
+    def distribution(x):
+        x = x / (np.linalg.norm(x, axis=1, keepdims=True) + eps)
+        similar = (x @ x.T + 1) / 2
+        return similar / similar.sum(1, keepdims=True)
+
+    p, q = distribution(teacher), distribution(student)
+    return (p * np.log((p + eps) / (q + eps))).mean(1)

@@ -1,0 +1,157 @@
+"""The extremes of the contract: huge logits, classes at −inf, rows that are zero, equal, opposite or alone."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax import losses
+from tests.losses.harness import (
+    arrays,
+    close,
+    coupled,
+    every,
+    finite,
+    hyper,
+    largest,
+    of_logits,
+    of_rows,
+    only,
+    run,
+    with_student,
+)
+from tests.losses.harness import zero as all_zero
+
+
+@only(lambda case: case.zero_if_same)
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn(case):
+    with jax.enable_x64(True):
+        inputs = arrays(case.inputs)
+        inputs["student"] = inputs["teacher"]
+        value, _, gradients = run(case, inputs)
+        close(value, 0.0, 0, 1e-12)
+        close(gradients["student"], jax.tree.map(jnp.zeros_like, gradients["student"]), 0, 1e-7)
+
+
+@every
+def test_huge_inputs(case):
+    """±1e4, alike, opposite and mixed: finite value and gradient."""
+    sign = {k: jax.tree.map(lambda x: np.where(x > 0, 1e4, -1e4), case.inputs[k]) for k in case.floating}
+    first = case.floating[0]
+    for scale in (1.0, -1.0, 1e-2):
+        huge = sign | {first: jax.tree.map(lambda x, scale=scale: x * scale, sign[first])}
+        assert finite(run(case, arrays(case.inputs | huge))), scale
+
+
+@of_logits
+def test_hessians_at_any_gap(case):
+    """Probabilities that underflow, one after the other, leave no NaN in second derivatives."""
+    inputs = arrays(case.inputs)
+    classes = inputs[case.floating[0]].shape[-1]
+    rest = {k: x[:1] for k, x in inputs.items() if k not in case.floating}
+    numbers = {k: jnp.ravel(v)[0] if k in case.numbers else v for k, v in hyper(case).items()}
+    direction = jnp.array([0.0, -1.0, -1.1, 0.2, -0.5, -2.0])[:classes]
+
+    def value(student, gap):
+        logits = {case.floating[0]: student} | {k: gap * direction[::-1] for k in case.floating[1:]}
+        logits = {k: jnp.broadcast_to(x, inputs[k][:1].shape) for k, x in logits.items()}
+        return jnp.sum(case.loss(**logits, **rest, **numbers))
+
+    gaps = jnp.array([1.0, 20.0, 45.0, 60.0, 87.5, 90.0, 100.0, 200.0, 1e3, 1e4])
+    hessians = jax.jit(jax.vmap(jax.hessian(value)))(gaps[:, None] * direction, gaps)
+    assert finite(hessians)
+    assert not all_zero(hessians[0])
+
+
+@of_logits
+def test_classes_at_minus_infinity_in_both_are_removed(case):
+    """Gradients, too; the removed class gets none, and a learned temperature stays finite."""
+    with jax.enable_x64(True):
+        inputs = arrays(case.inputs)
+        without = {k: np.asarray(x[..., :-1] if k in case.floating else x) for k, x in inputs.items()}
+        masked = {k: x.at[..., -1].set(-jnp.inf) if k in case.floating else x for k, x in inputs.items()}
+        _, values, gradients = run(case, masked)
+        close(values, case.reference(**without, **case.hyper), 1e-9, 1e-12)
+        assert finite(gradients)
+        for k in case.floating:
+            assert all_zero(gradients[k][..., -1])
+            if k not in case.detached:
+                assert not all_zero(gradients[k][..., :-1])
+        if "temperature" in case.hyper:
+            numbers = hyper(case, jnp.float64)
+            t = numbers.pop("temperature")
+            assert finite(jax.jit(jax.grad(lambda t: jnp.sum(case.loss(**masked, **numbers, temperature=t))))(t))
+
+
+@only(lambda case: case.infinite is not None and "teacher" in case.inputs)
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_class_at_minus_infinity_on_one_side_gives_no_nan(case, side):
+    inputs = arrays(case.inputs)
+    inputs[side] = inputs[side].at[..., -1].set(-jnp.inf)
+    value, values, gradients = run(case, inputs)
+    assert not any(bool(jnp.isnan(x).any()) for x in jax.tree.leaves((value, values, gradients)))
+    assert bool(jnp.isinf(value)) == (side in case.infinite)  # as the docstring says
+
+
+@of_rows
+def test_zero_rows(case):
+    inputs = with_student(arrays(case.inputs), lambda x: x.at[1].set(0))
+    value, _, gradients = run(case, inputs)
+    assert finite((value, gradients))
+    assert largest(gradients) < 1e3
+    if case.still_at_zero:
+        assert all_zero(jax.tree.map(lambda g: g[1], gradients["student"]))
+        assert not all_zero(jax.tree.map(lambda g: g[0], gradients["student"]))
+    value, _, gradients = run(case, with_student(inputs, jnp.zeros_like))
+    assert finite((value, gradients))
+    if case.still_at_zero or case.couples:
+        assert all_zero(gradients["student"])
+
+
+@coupled
+def test_duplicate_rows(case):
+    inputs = with_student(arrays(case.inputs), lambda x: x.at[1].set(x[0]))
+    value, _, gradients = run(case, inputs)
+    assert finite((value, gradients))
+    assert largest(gradients) < 1e3
+    value, _, gradients = run(case, with_student(inputs, lambda x: jnp.broadcast_to(x[:1], x.shape)))
+    assert finite((value, gradients))
+    if case.loss in (losses.rkd_distance, losses.rkd_angle):  # no pair has a direction
+        assert all_zero(gradients["student"])
+
+
+@only(lambda case: case.topic in ("relational", "contrastive"))
+def test_a_model_fused_in(case):
+    """A compiler rounds a row differently in different places; a row's relation to itself is not to suffer."""
+
+    def embed(x):
+        return x / jnp.sqrt(jnp.sum(x * x, -1, keepdims=True))
+
+    inputs = {k: v.reshape(len(v), -1) for k, v in arrays(case.inputs).items()}
+    embedded, back = jax.vjp(partial(jax.tree.map, embed), inputs)
+    expected, _, gradients = run(case, embedded)
+    (wanted,) = back(gradients)
+    fused, gradients = jax.jit(jax.value_and_grad(lambda x: run(case, jax.tree.map(embed, x))[0]))(inputs)
+    np.testing.assert_allclose(fused, expected, rtol=1e-4)
+    for k in inputs:
+        np.testing.assert_allclose(gradients[k], wanted[k], rtol=1e-3, atol=1e-5)
+
+
+@only(lambda case: case.topic in ("relational", "contrastive"))
+def test_opposite_rows(case):
+    """A cosine of −1 may round to less: tried on many pairs."""
+    x, y = np.random.default_rng(1).normal(size=(2, 200, 1, 8))
+    inputs = arrays({"student": np.concatenate([x, -x], 1), "teacher": np.concatenate([y, -3.3 * y], 1)})
+    for pair in (inputs, {"student": inputs["teacher"], "teacher": inputs["student"]}):
+        assert finite(jax.vmap(lambda x: run(case, x))(pair))
+
+
+@every
+@pytest.mark.slow
+def test_a_batch_of_one(case):
+    rows = len(jax.tree.leaves(case.inputs)[0])
+    one = jax.tree.map(lambda x: x[:1] if np.ndim(x) and len(x) == rows else x, (case.inputs, case.hyper))
+    assert finite(run(replace(case, hyper=one[1]), arrays(one[0])))
