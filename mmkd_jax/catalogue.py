@@ -100,9 +100,9 @@ def markdown() -> str:
     lines = [
         "# Losses",
         "",
-        "Generated from the docstrings by `mmkd losses --markdown`. A formula is that of one value, per example unless it "
-        "says otherwise; `mmkd losses NAME` prints arguments and shapes. A loss goes into `term(losses.NAME, …)`, a "
-        "method is an objective by itself.",
+        "Generated from the docstrings by `mmkd losses --markdown`. A formula is that of one value, per example unless "
+        "it says otherwise; `mmkd losses NAME` prints arguments and shapes. A loss goes into `term(losses.NAME, …)`, "
+        "a method is an objective by itself.",
     ]
     topic = None
     for e in entries():

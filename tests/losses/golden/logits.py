@@ -11,7 +11,7 @@ def temperature(h):
     return next((h[k] for k in ("T", "temperature", "tau", "temp") if k in h), 1.0)
 
 
-def kl(h, s, t):
+def kl(h, s, t, **_):
     values = losses.kl(s, t, temperature=temperature(h))
     return values if h.get("reduction") == "none" else jnp.mean(values)
 
@@ -41,6 +41,10 @@ def probabilities_and_task(h, s, t, y):
     w = h["distil_weight"]
     mse = jnp.mean(losses.probability_mse(s, t, temperature=temperature(h)))
     return w * mse + (1 - w) * jnp.mean(losses.cross_entropy(s, y))
+
+
+def kd_lib_with_kl(h, s, t, y):
+    return kl_and_task(h | {"alpha": h["distil_weight"]}, s, t, y)
 
 
 def soft_cross_entropy(h, s, t):
@@ -168,33 +172,45 @@ def masked(h, s, f, t, ft, y):
     return h["alpha"] * kd + (1 - h["alpha"]) * task + h["beta_feature"] * feature
 
 
+def plain_jsd(h, s, t, y):
+    return jsd(h | {"reduction": "batchmean"}, s, t, y)
+
+
+def plain_logit_mse(h, s, t):
+    return jnp.mean(losses.logit_mse(s, t))
+
+
 ROWS = (
     Golden("kd.*", "equal", "T² KL, summed over classes, mean over the batch.", kl),
-    Golden("kd.ModelOpt.*_mean", "composed", "Its default also divides by the number of classes.", kl_of_classes),
-    Golden("kd.mmrazor.*_mean", "composed", "This reduction also divides by the number of classes.", kl_of_classes),
+    Golden("kd.ModelOpt.*_mean", "composed", "Its default also divides by the number of classes.", kl_of_classes, kl),
+    Golden("kd.mmrazor.*_mean", "composed", "This reduction also divides by the number of classes.", kl_of_classes, kl),
     Golden("kd.torchdistill.*", "composed", "α cross-entropy and β KL, β = 1 − α by default.", task_and_kl),
-    Golden("kd.torchdistill.*_a0", "composed", "With α = 0 it drops T²: KL without it.", kl_without_square),
+    Golden("kd.torchdistill.*_a0", "composed", "With α = 0 it drops T²: KL without it.", kl_without_square, kl),
     Golden("kd.attention-transfer.*", "composed", "α KL and 1 − α cross-entropy.", kl_and_task),
-    Golden("kd.cls_KD.*", "composed", "KL and the teacher's entropy, times α: the same gradient.", kl_and_entropy),
+    Golden("kd.cls_KD.*", "composed", "KL and the teacher's entropy, times α: the same gradient.", kl_and_entropy, kl),
     Golden(
-        "kd.KD_Lib.*", "composed", "Its default is the MSE of probabilities: probability_mse.", probabilities_and_task
+        "kd.KD_Lib.*",
+        "composed",
+        "Its default is the MSE of probabilities: probability_mse.",
+        probabilities_and_task,
+        paper=kd_lib_with_kl,
     ),
-    Golden("kd_ce.TextBrewer.*", "composed", "Soft cross-entropy without T².", soft_cross_entropy),
+    Golden("kd_ce.TextBrewer.*", "composed", "Soft cross-entropy without T².", soft_cross_entropy, kl),
     Golden("kd_ce.TextBrewer.*_flsw", "composed", "The same with a temperature per example.", focal_temperature),
     Golden("kd_ce.TextBrewer.*_cwsm", "composed", "The same with a temperature per example.", confident_temperature),
-    Golden("kd_mse.TextBrewer.*", "composed", "The mean square of logits divided by T.", logit_mse),
+    Golden("kd_mse.TextBrewer.*", "composed", "The mean square of logits divided by T.", logit_mse, plain_logit_mse),
     Golden("tunix_logit.*", "composed", "α KL and 1 − α cross-entropy.", kl_and_task),
     Golden("maxtext_combined.*", "composed", "KL, cross-entropy and a feature loss over the valid tokens.", masked),
     Golden("keras_logits.*", "equal", "It clips probabilities at 1e-7, which these logits do not reach.", kl),
     Golden("keras_logits_default.*", "differs", "Its default takes KL of clipped raw logits, no softmax: not KD.", kl),
-    Golden("kl_div.torch.*", "composed", "KL without T².", kl_without_square),
+    Golden("kl_div.torch.*", "composed", "KL without T².", kl_without_square, kl),
     Golden("kl_div.torch.*_none", "not offered", "The summands of each class; ours is their sum over classes."),
-    Golden("optax_kl.*", "composed", "KL without T².", kl_without_square),
-    Golden("skd_inst.torchdistill.*", "composed", "KL without T².", kl_without_square),
+    Golden("optax_kl.*", "composed", "KL without T².", kl_without_square, kl),
+    Golden("skd_inst.torchdistill.*", "composed", "KL without T².", kl_without_square, kl),
     Golden("skd_dir.torchdistill.*", "not offered", "A Mahalanobis distance of similarities; not in the inventory."),
     Golden("sskd*", "not offered", "Self-supervision on rotated copies of the batch; not in the inventory."),
     Golden("srd.torchdistill", "composed", "Twice the log of the batch's summed squares, and KL without T².", log_sum),
-    Golden("gkd_jsd.trl.*", "composed", "JSD summed over the valid tokens, divided as its reduction says.", jsd),
+    Golden("gkd_jsd.trl.*", "composed", "Summed over the valid tokens, divided as its reduction says.", jsd, plain_jsd),
     Golden("dkd.*", "equal", "The weighted parts, with T².", dkd),
     Golden("dkd.mdistiller.big", "differs", "log(softmax) underflows there; ours is finite."),
     Golden("ce.torch.*", "equal", "Smoothing towards the uniform distribution over all classes.", cross_entropy),

@@ -3,6 +3,8 @@
 import pathlib
 from collections import Counter
 
+import numpy as np
+
 from tests.losses.golden import ROWS
 from tests.losses.golden.recorded import cases, chosen, compare, departure
 
@@ -53,9 +55,9 @@ def golden() -> str:
     lines = [
         "# Recorded values of published implementations",
         "",
-        f"Values and gradients of {len(rows)} cases, recorded in float64 (float32 where the original knows no other) and "
-        "compared with ours by `pytest tests/losses/test_golden.py`. Equal means at most 1e-9 of the largest magnitude "
-        "in the recording, 1e-6 where the original holds a float32 constant.",
+        f"Values and gradients of {len(rows)} cases, recorded in float64 (float32 where the original knows no other) "
+        "and compared with ours by `pytest tests/losses/test_golden.py`. Equal means at most 1e-9 of the largest "
+        "magnitude in the recording, 1e-6 where the original holds a float32 constant.",
         "",
         "| verdict | cases |",
         "| --- | ---: |",
@@ -76,27 +78,26 @@ def others() -> str:
     lines = [
         "# What others compute",
         "",
-        "Published losses as the toolkits compute them, against the loss of the paper as `mmkd_jax` has it, on recorded "
-        "inputs: their value and their gradient (its norm) as multiples of ours, and the cosine between the gradients. A "
-        "factor alone is absorbed by a weight, but a weight copied from a paper means something else then; a cosine "
-        "below 1 is another loss. Values come from the implementations at the commits named; "
+        "Published losses as the toolkits compute them, against the loss of the paper as `mmkd_jax` has it, on "
+        "recorded inputs: their value and their gradient (its norm) as multiples of ours, and the cosine between the "
+        "gradients; of several recorded cases, the one furthest away. A factor alone is absorbed by a weight, but a "
+        "weight copied from a paper means something else then; a cosine below 1 is another loss. Values come from the implementations at the commits named; "
         "`python -m tests.losses.golden.pages` makes this page.",
     ]
     for method, names in METHODS.items():
-        found, told = [], set()
+        worst = {}
         for id_, case in cases().items():
-            row = chosen(ROWS, id_)
-            place = (row.cases, case["repo"], case["loss"])
-            if case["loss"] not in names or place in told:
-                continue
-            told.add(place)
-            toolkit = f"[{case['repo'].split('/')[-1]}](https://github.com/{case['repo']}) `{case['commit'][:7]}`"
-            if "/" not in case["repo"]:
-                toolkit = case["repo"]
-            found.append(f"| {toolkit} | `{case['symbol']}` | {_departure(case, row)} | {row.why} |")
+            if case["loss"] in names:
+                row = chosen(ROWS, id_)
+                place = (row.cases, case["repo"], case["symbol"])
+                worst[place] = max(worst.get(place, (-1.0,)), (*_departure(case, row), id_, row.why))
+        found = []
+        for (_, repo, symbol), (_, numbers, id_, why) in worst.items():
+            link = f"[{repo.split('/')[-1]}](https://github.com/{repo}) `{cases()[id_]['commit'][:7]}`"
+            found.append(f"| {link if '/' in repo else repo} | `{symbol}` | `{id_}` | {numbers} | {why} |")
         if found:
-            head = "| toolkit | symbol | value × | gradient × | cosine | |"
-            lines += ["", f"## {method}", "", head, "| --- | --- | ---: | ---: | ---: | --- |", *found]
+            head = "| toolkit | symbol | recorded case | value × | gradient × | cosine | |"
+            lines += ["", f"## {method}", "", head, "| --- | --- | --- | ---: | ---: | ---: | --- |", *found]
     return "\n".join(lines) + "\n"
 
 
@@ -108,13 +109,15 @@ def _within(id_, row) -> str:
     return "1e-9" if cases()[id_]["dtype"] == "float64" and not row.single else "1e-6"
 
 
-def _departure(case, row) -> str:
-    if row.verdict == "equal":
-        return "1 | 1 | 1"
-    function = row.ours if row.verdict == "differs" else row.plain
+def _departure(case, row) -> tuple[float, str]:
+    """How far the two are apart, and the same in figures."""
+    function = row.ours if row.verdict == "differs" else row.paper
+    if row.verdict == "not offered" or row.verdict == "differs" and function is None:
+        return 0.0, " |  | "
     if function is None:
-        return " |  | "
-    return "{:.3g} | {:.3g} | {:.3f}".format(*departure(case, function))
+        return 0.0, "1 | 1 | 1"
+    value, gradient, cosine = departure(case, function)
+    return abs(np.log(gradient)) + 1 - cosine, f"{value:.3g} | {gradient:.3g} | {cosine:.3f}"
 
 
 if __name__ == "__main__":

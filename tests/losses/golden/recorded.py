@@ -26,7 +26,7 @@ class Golden:
         why: one sentence.
         ours: (hyperparameters, **inputs and parameters) -> what the implementation returned. Each says only how it
             reduces, weights and names: the numbers come from our losses. For "differs", ours in its place, to measure.
-        plain: for "composed", the mean of our loss without what was composed, to measure how far the two are apart.
+        paper: for a "composed" one that departs from its paper, the paper's loss, to measure how far the two are apart.
         single: the original holds a float32 constant or sum.
     """
 
@@ -34,7 +34,7 @@ class Golden:
     verdict: Literal["equal", "composed", "differs", "not offered"]
     why: str
     ours: Callable | None = None
-    plain: Callable | None = None
+    paper: Callable | None = None
     single: bool = False
 
 
