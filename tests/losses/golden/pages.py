@@ -81,8 +81,8 @@ def others() -> str:
         "Published losses as the toolkits compute them, against the loss of the paper as `mmkd_jax` has it, on "
         "recorded inputs: their value and their gradient (its norm) as multiples of ours, and the cosine between the "
         "gradients; of several recorded cases, the one furthest away. A factor alone is absorbed by a weight, but a "
-        "weight copied from a paper means something else then; a cosine below 1 is another loss. Values come from the implementations at the commits named; "
-        "`python -m tests.losses.golden.pages` makes this page.",
+        "weight copied from a paper means something else then; a cosine below 1 is another loss. Values come from "
+        "the implementations at the commits named; `python -m tests.losses.golden.pages` makes this page.",
     ]
     for method, names in METHODS.items():
         worst = {}
