@@ -6,6 +6,7 @@ from mmkd_jax.losses.features.cosine import cosine as cosine
 from mmkd_jax.losses.features.hint import hint as hint
 from mmkd_jax.losses.logits.binary import binary_cross_entropy as binary_cross_entropy
 from mmkd_jax.losses.logits.binary import binary_kl as binary_kl
+from mmkd_jax.losses.logits.chunked_kl import chunked_kl as chunked_kl
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy as cross_entropy
 from mmkd_jax.losses.logits.cross_entropy import weighted_cross_entropy as weighted_cross_entropy
 from mmkd_jax.losses.logits.dist import dist as dist
