@@ -1,6 +1,7 @@
 """KL over a vocabulary so large that the logits must never stand in memory as a whole."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Positive
 from mmkd_jax.losses.numeric import at_least_float32, like
+
+PIECES = 8  # of a chunk, for what is done between the products with the heads: it needs several arrays
 
 
 @checked
@@ -23,7 +26,7 @@ def chunked_kl(
     bias: Float[Array, " c"] | None = None,
     teacher_bias: Float[Array, " c"] | None = None,
     temperature: Positive = 1.0,
-    chunk: int = 2**22,
+    chunk: int = 2**23,
     where: Bool[Array, "*n"] | None = None,
     axis: str | None = None,
 ) -> Float[Array, ""]:
@@ -46,7 +49,7 @@ def chunked_kl(
         bias: b, [c]; −inf in both biases removes a class.
         teacher_bias: a, [c].
         temperature: T > 0, a number or one per row.
-        chunk: how many of a model's logits exist at a time; about 20 bytes each. A chunk is at least one row.
+        chunk: how many of a model's logits exist at a time, some 12 bytes each; at least 8 rows.
         where: rows that count, [...].
         axis: the device axis in the per-device forms.
 
@@ -63,87 +66,109 @@ def chunked_kl(
         >>> float(chunked_kl(x, x, w, w))
         0.0
     """
-    lead, classes = student.shape[:-1], head.shape[1]
-    mask = jnp.ones(lead, bool) if where is None else where
-    student, head = _one_dtype(student, head)
-    teacher, teacher_head = _one_dtype(teacher, teacher_head)
+    mask = jnp.ones(student.shape[:-1], bool) if where is None else where
     wide = at_least_float32(student[:0], teacher[:0])[0].dtype
-    bias, teacher_bias = (None if b is None else b.astype(wide) for b in (bias, teacher_bias))
-    # zeros in rows that do not count: whatever stands there reaches neither value nor gradient
-    student, teacher = (jnp.where(mask[..., None], x, 0).reshape(mask.size, -1) for x in (student, teacher))
-    t = jnp.where(mask, jnp.broadcast_to(like(temperature, jnp.zeros(lead, wide)), lead), 1)
-    held = max(1, chunk // classes)  # of rows of any array as wide as the vocabulary
-    own, fixed = (student, head, bias, t.reshape(-1)), (teacher, teacher_head, teacher_bias, mask.reshape(-1))
-    total, count = _summed(held, own, fixed), jnp.sum(mask).astype(wide)
+    t = jnp.where(mask, jnp.broadcast_to(like(temperature, jnp.zeros(mask.shape, wide)), mask.shape), 1)
+    own, fixed = _model(student, head, bias, mask, wide), _model(teacher, teacher_head, teacher_bias, mask, wide)
+    held = max(1, chunk // head.shape[1])  # rows of any array as wide as the vocabulary
+    total, count = _summed(held, own, fixed, t.reshape(-1), mask.reshape(-1)), jnp.sum(mask).astype(wide)
     if axis is not None:
         total, count = lax.psum((total, count), axis)
     return total / jnp.maximum(count, 1)
 
 
+class _Model(NamedTuple):
+    features: Array
+    head: Array
+    bias: Array | None
+
+    def logits(self, rows, dtype):
+        z = _product(rows, self.head, dtype)
+        return z if self.bias is None else z + self.bias.reshape((1,) * (z.ndim - 1) + (-1,))
+
+
+def _model(features, head, bias, mask, wide):
+    """Zeros in rows that do not count, so that whatever stands there reaches neither value nor gradient."""
+    features = jnp.where(mask[..., None], features, 0).reshape(mask.size, -1)
+    with jax.numpy_dtype_promotion("standard"):
+        narrow = jnp.result_type(features, head)
+    return _Model(features.astype(narrow), head.astype(narrow), None if bias is None else bias.astype(wide))
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(held, own, fixed):
-    """Σ kl over the rows that count. Only `own` has gradients."""
+def _summed(held, own, fixed, t, mask):
+    """Σ kl over the rows that count. `fixed` has no gradients."""
 
-    def add(total, rows):
-        return total + _of_chunk(*_logits(own, fixed, rows), *rows[2:]), None
+    def add(total, chunk):
+        own_rows, fixed_rows, t, mask = chunk
+        return total + _of_rows(own.logits(own_rows, t.dtype), fixed.logits(fixed_rows, t.dtype), t, mask), None
 
-    return lax.scan(add, jnp.zeros((), own[3].dtype), _chunks(held, own, fixed))[0]
+    return lax.scan(add, jnp.zeros((), t.dtype), _chunks(held, own, fixed, t, mask))[0]
 
 
-def _forward(held, own, fixed):
+def _forward(held, own, fixed, t, mask):
     """The value, and its gradients, which the backward pass has only to scale."""
-    features, head, bias, t = own
 
-    def add(carry, rows):
+    def add(carry, chunk):
         total, to_head, to_bias = carry
-        student, teacher = _logits(own, fixed, rows)
-        value, (slope, to_t) = jax.value_and_grad(_of_chunk, (0, 2))(student, teacher, *rows[2:])
-        to_bias = None if bias is None else to_bias + jnp.sum(slope, 0)
-        slope = slope.astype(head.dtype)
-        to_head = _add_product(to_head, rows[0].T, slope, held)
-        return (total + value, to_head, to_bias), (_product(slope, head.T, t.dtype), to_t)
+        own_rows, fixed_rows, t, mask = chunk
+        value, slope, to_t = _in_place(own.logits(own_rows, t.dtype), fixed.logits(fixed_rows, t.dtype), t, mask)
+        to_bias = None if own.bias is None else to_bias + jnp.sum(slope, (0, 1))
+        slope = slope.astype(own.head.dtype)
+        to_head = _add_product(to_head, _flat(own_rows), _flat(slope), held)
+        return (total + value, to_head, to_bias), (_product(slope, own.head.T, t.dtype), to_t)
 
-    start = jax.tree.map(lambda x: jnp.zeros(x.shape, t.dtype), (t[:0].sum(), head, bias))
-    (total, to_head, to_bias), of_rows = lax.scan(add, start, _chunks(held, own, fixed))
-    to_features, to_t = (jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])[: len(t)] for x in of_rows)
-    return total, ((to_features, to_head, to_bias, to_t), (features[:0], head[:0]))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, t.dtype), (own.head, own.bias))
+    chunks = _chunks(held, own, fixed, t, mask)
+    (total, to_head, to_bias), of_rows = lax.scan(add, (jnp.zeros((), t.dtype), *zeros), chunks)
+    to_rows, to_t = (jnp.moveaxis(x, 0, 2).reshape(-1, *x.shape[3:])[: len(t)] for x in of_rows)
+    return total, (_Model(to_rows, to_head, to_bias), to_t, own.head[:0])
 
 
-def _backward(held, kept, slope):
+def _backward(held, kept, factor):
     del held
-    (to_features, to_head, *rest), low = kept
-    cast = [(slope * g).astype(x.dtype) for g, x in zip((to_features, to_head), low, strict=True)]
-    return (*cast, *jax.tree.map(lambda g: slope * g, rest)), None
+    (to_rows, to_head, to_bias), to_t, low = kept
+    to_rows, to_head = ((factor * g).astype(low.dtype) for g in (to_rows, to_head))
+    return _Model(to_rows, to_head, None if to_bias is None else factor * to_bias), None, factor * to_t, None
 
 
 _summed.defvjp(_forward, _backward)
 
 
-def _of_chunk(student, teacher, t, mask):
+def _of_rows(student, teacher, t, mask):
     return jnp.sum(jnp.where(mask, kl(student, teacher, temperature=t), 0))
 
 
-def _chunks(held, own, fixed):
-    """The rows' arrays as [chunks, rows, …], filled up with rows that do not count.
+def _in_place(student, teacher, t, mask):
+    """A chunk's sum, its slopes in the place of the student's logits, and those by t."""
 
-    A chunk takes its rows from all over the batch, so that rows which are spread over a mesh stay where they are.
+    def some(i, carry):
+        total, z, to_t = carry
+        piece = (lax.dynamic_index_in_dim(x, i, 1, keepdims=False) for x in (z, teacher, t, mask))
+        value, slopes = jax.value_and_grad(_of_rows, (0, 2))(*piece)
+        z, to_t = (lax.dynamic_update_index_in_dim(x, g, i, 1) for x, g in zip((z, to_t), slopes, strict=True))
+        return total + value, z, to_t
+
+    return lax.fori_loop(0, PIECES, some, (jnp.zeros((), t.dtype), student, t))
+
+
+def _chunks(held, own, fixed, t, mask):
+    """What the rows have, as [chunks, rows ÷ pieces, pieces, …], filled up with rows that do not count.
+
+    Every chunk and piece takes its rows from all over the batch: where rows are spread over a mesh, they stay there.
     """
-    features, _, _, t = own
-    teacher, _, _, mask = fixed
-    count = max(1, -(-len(t) // held))
-    rows = max(1, -(-len(t) // count))
+    count = max(1, -(-len(t) // max(held, PIECES)))
+    few = max(1, -(-len(t) // (count * PIECES)))
 
     def cut(x, fill=0):
-        x = jnp.pad(x, [(0, rows * count - len(t))] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
-        return jnp.moveaxis(x.reshape(rows, count, *x.shape[1:]), 1, 0)
+        x = jnp.pad(x, [(0, few * PIECES * count - len(t))] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
+        return jnp.moveaxis(x.reshape(few, PIECES, count, *x.shape[1:]), 2, 0)
 
-    return cut(features), cut(teacher), cut(t, 1), cut(mask)
+    return cut(own.features), cut(fixed.features), cut(t, 1), cut(mask)
 
 
-def _logits(own, fixed, rows):
-    pairs = zip(rows[:2], (own, fixed), strict=True)
-    made = ((_product(x, head, own[3].dtype), bias) for x, (_, head, bias, _) in pairs)
-    return [z if bias is None else z + bias[None] for z, bias in made]
+def _flat(x):
+    return x.reshape(-1, x.shape[-1])
 
 
 def _product(a, b, dtype):
@@ -151,19 +176,13 @@ def _product(a, b, dtype):
 
 
 def _add_product(total, a, b, held):
-    """total + a b, in place and a few rows at a time: no second array of total's size appears."""
+    """total + aᵀ b, in place and a few rows at a time: no second array of total's size appears."""
     height = min(held, len(total))
 
     def add(start, size, total):
-        before, factor = (lax.dynamic_slice_in_dim(x, start, size) for x in (total, a))
+        before, factor = (lax.dynamic_slice_in_dim(x, start, size) for x in (total, a.T))
         return lax.dynamic_update_slice_in_dim(total, before + _product(factor, b, total.dtype), start, 0)
 
     blocks = len(total) // height
     total = lax.fori_loop(0, blocks, lambda i, total: add(i * height, height, total), total)
     return add(blocks * height, len(total) % height, total) if len(total) % height else total
-
-
-def _one_dtype(x, head):
-    with jax.numpy_dtype_promotion("standard"):
-        dtype = jnp.result_type(x, head)
-    return x.astype(dtype), head.astype(dtype)
