@@ -27,3 +27,6 @@ from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle
 from mmkd_jax.losses.relational.rkd import rkd_distance as rkd_distance
 from mmkd_jax.losses.relational.sp import sp as sp
+from mmkd_jax.losses.logits.topk import TopK as TopK
+from mmkd_jax.losses.logits.topk import topk as topk
+from mmkd_jax.losses.logits.topk import topk_kl as topk_kl

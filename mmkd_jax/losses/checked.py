@@ -48,17 +48,19 @@ def checked(loss: Callable[P, R]) -> Callable[P, R]:
             raise TypeError(f"{name}() has no argument {unknown[0]!r}; it has: {known}")
         sizes: dict[str, tuple[Any, str]] = {}
         try:
-            given = signature.bind(*arguments, **options).arguments
+            bound = signature.bind(*arguments, **options)
         except TypeError as error:
             raise TypeError(f"{name}(): {error}") from None
+        given = bound.arguments
         for argument, value in given.items():
             try:
-                _check(argument, value, signature.parameters[argument].annotation, sizes)
+                given[argument] = _check(argument, value, signature.parameters[argument].annotation, sizes)
             except BadInput as error:
                 raise BadInput(f"{name}: {error}") from None
-        if "labels" in given and "c" in sizes and jnp.issubdtype(given["labels"].dtype, jnp.integer):
-            _check_range(name, given["labels"], sizes["c"][0])
-        return loss(*arguments, **options)
+        labels = given.get("labels")
+        if "c" in sizes and hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.integer):
+            _check_range(name, labels, sizes["c"][0])
+        return loss(*bound.args, **bound.kwargs)
 
     return call
 
@@ -77,13 +79,27 @@ def check_number(argument: str, value: Any, annotation: Any) -> None:
 
 
 def _check(argument, value, annotation, sizes):
+    """The value, or the record that a plain tuple stands for."""
     check_number(argument, value, annotation)
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     arrays = [m for m in members if isinstance(m, type) and issubclass(m, AbstractArray)]
+    record = next((m for m in members if hasattr(m, "_fields")), None)
     if get_origin(annotation) is tuple:
         _check_tuple(argument, value, get_args(annotation), sizes)
+    elif record and isinstance(value, tuple):
+        return _check_record(argument, value, record, sizes)
     elif arrays and not (value is None or any(isinstance(value, m) for m in members if m not in arrays)):
         _check_array(argument, value, arrays, sizes)
+    return value
+
+
+def _check_record(argument, value, record, sizes):
+    if len(value) != len(record._fields):
+        expected = f"an array or a {record.__name__} ({', '.join(record._fields)})"
+        raise BadInput(f"{argument} is {_described(value)}; expected {expected}")
+    for field, x in zip(record._fields, value, strict=True):
+        _check(f"{argument}.{field}", x, record.__annotations__[field], sizes)
+    return record(*value)
 
 
 def _check_tuple(argument, value, inner, sizes):
@@ -145,4 +161,7 @@ def _check_range(name, labels, classes):
 def _described(value) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, tuple):
+        fields = getattr(value, "_fields", ())
+        return f"a {type(value).__name__} ({', '.join(fields)})" if fields else f"a tuple of {len(value)}"
     return f"{value!r:.60} ({type(value).__name__})"

@@ -5,13 +5,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.logits.topk import TopK, log_probabilities
 from mmkd_jax.losses.number import Share
 from mmkd_jax.losses.numeric import at_least_float32, cross, like, log_softmax
 
 
 @checked
 def cross_entropy(
-    logits: Float[Array, "*n c"], labels: Int[Array, "*n"] | Float[Array, "*n c"], *, label_smoothing: Share = 0.0
+    logits: Float[Array, "*n c"],
+    labels: Int[Array, "*n"] | Float[Array, "*n c"] | TopK,
+    *,
+    label_smoothing: Share = 0.0,
 ) -> Float[Array, "*n"]:
     """Cross-entropy with hard or soft labels.
 
@@ -19,7 +23,8 @@ def cross_entropy(
 
     Args:
         logits: z, [..., c].
-        labels: y, integers [...] in 0 … c − 1, or probabilities [..., c].
+        labels: y, integers [...] in 0 … c − 1, or probabilities [..., c], or a record of a teacher's k largest logits,
+            made for T = 1 (`TopK`).
         label_smoothing: ε, 0 … 1.
 
     Returns:
@@ -39,7 +44,7 @@ def cross_entropy(
     classes = jnp.maximum(jnp.sum(there, -1).astype(logp.dtype), 1)
     uniform = jnp.sum(jnp.where(there, jnp.where(there, logp, 0), 0), -1) / classes
     eps = like(label_smoothing, uniform)
-    return (1 - eps) * _from_labels(logp, labels) - eps * uniform
+    return (1 - eps) * _from_labels(logits, logp, labels) - eps * uniform
 
 
 @checked
@@ -93,7 +98,10 @@ def weighted_cross_entropy(
     return values * n / jnp.where(total > 0, total, 1)
 
 
-def _from_labels(logp, labels):
+def _from_labels(logits, logp, labels):
+    if isinstance(labels, TopK):
+        soft, logp = log_probabilities(logits, labels, 1.0)
+        return cross(jnp.exp(soft), logp)
     if jnp.issubdtype(labels.dtype, jnp.integer):
         return -jnp.take_along_axis(logp, labels[..., None], -1)[..., 0]
     return cross(*at_least_float32(labels, logp))

@@ -5,13 +5,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.logits.topk import TopK, log_probabilities
 from mmkd_jax.losses.number import Positive, Share
-from mmkd_jax.losses.numeric import at_least_float32, expected, finite, like, log_softmax, softened
+from mmkd_jax.losses.numeric import expected, finite, like
 
 
 @checked
 def jsd(
-    student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, beta: Share = 0.5, temperature: Positive = 1.0
+    student: Float[Array, "*n c"],
+    teacher: Float[Array, "*n c"] | TopK,
+    *,
+    beta: Share = 0.5,
+    temperature: Positive = 1.0,
 ) -> Float[Array, "*n"]:
     """Generalised Jensen–Shannon divergence.
 
@@ -19,7 +24,7 @@ def jsd(
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c].
+        teacher: logits t, [..., c], or a record of the k largest, made for this T (`TopK`).
         beta: β, 0 … 1. At the ends the value is 0 (divide by β or 1 − β for the limits, which are KL and reverse KL).
         temperature: T > 0, a number or one per example.
 
@@ -36,8 +41,7 @@ def jsd(
         >>> jsd(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]]))
         Array([0.], dtype=float32)
     """
-    student, teacher = at_least_float32(student, teacher)
-    logp, logq = (log_softmax(softened(x, temperature)) for x in (teacher, student))
+    logp, logq = log_probabilities(student, teacher, temperature)
     share = like(beta, logp)
     p, q = jnp.exp(logp), jnp.exp(logq)
     # log m relative to the larger of the two, so that small probabilities keep their derivatives

@@ -3,13 +3,14 @@
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.logits.topk import TopK, log_probabilities
 from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.losses.numeric import divergence, squared
 
 
 @checked
 def kl(
-    student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, temperature: Positive = 1.0
+    student: Float[Array, "*n c"], teacher: Float[Array, "*n c"] | TopK, *, temperature: Positive = 1.0
 ) -> Float[Array, "*n"]:
     """Knowledge distillation: KL from the teacher's softened distribution to the student's.
 
@@ -17,7 +18,7 @@ def kl(
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c].
+        teacher: logits t, [..., c], or a record of the k largest, made for this T (`TopK`).
         temperature: T > 0, a number or one per example.
 
     Returns:
@@ -33,9 +34,8 @@ def kl(
         >>> kl(jnp.array([[0.0, 0.0]]), jnp.array([[0.0, 0.0]]), temperature=4.0)
         Array([0.], dtype=float32)
     """
-    student, teacher = at_least_float32(student, teacher)
-    logp, logq = (log_softmax(softened(x, temperature)) for x in (teacher, student))
-    return squared(temperature, student) * divergence(logp, logq)
+    logp, logq = log_probabilities(student, teacher, temperature)
+    return squared(temperature, logq) * divergence(logp, logq)
 
 
 @checked
