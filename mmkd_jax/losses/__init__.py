@@ -1,5 +1,12 @@
 """Losses: pure functions of arrays; they return values per example and reduce nothing."""
 
+from mmkd_jax.losses.attention.attention_kl import attention_kl as attention_kl
+from mmkd_jax.losses.attention.attention_mse import attention_mse as attention_mse
+from mmkd_jax.losses.attention.hidden_mse import hidden_mse as hidden_mse
+from mmkd_jax.losses.attention.layer_gram import token_fsp as token_fsp
+from mmkd_jax.losses.attention.layer_gram import token_nst as token_nst
+from mmkd_jax.losses.attention.minilm_relations import minilm_relations as minilm_relations
+from mmkd_jax.losses.attention.patient import patient as patient
 from mmkd_jax.losses.contrastive.info_nce import info_nce as info_nce
 from mmkd_jax.losses.features.attention_transfer import attention_transfer as attention_transfer
 from mmkd_jax.losses.features.cosine import cosine as cosine
