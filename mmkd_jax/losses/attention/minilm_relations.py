@@ -18,7 +18,7 @@ def minilm_relations(
     heads: int,
     mask: Bool[Array, "b l"] | None = None,
 ) -> Float[Array, " b"]:
-    """Self-attention relations of MiniLM v2: KL between the tokens' relations to each other among queries, keys, values.
+    """Self-attention relations of MiniLM v2: KL between how tokens relate among queries, keys, values.
 
     Formula: Σ_x (1 / (A L)) Σ_a Σ_i KL(R^t_xai ‖ R^s_xai), R_xa = softmax(X_a X_aᵀ / √d_a), x over (Q, K, V)
 
@@ -46,9 +46,7 @@ def minilm_relations(
     both = beside("minilm_relations", student, teacher)
     for name, x in zip(("student", "teacher"), both[0], strict=True):
         if x.shape[-1] % heads:
-            raise BadInput(
-                f"minilm_relations: heads is {heads}; expected a divisor of {x.shape[-1]}, the {name}'s width"
-            )
+            raise BadInput(f"minilm_relations: heads is {heads}; expected a divisor of {name}'s width {x.shape[-1]}")
     tokens = jnp.ones(both[0][0].shape[:2], bool) if mask is None else mask
 
     def relation(x):

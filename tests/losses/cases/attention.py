@@ -26,8 +26,8 @@ def layers(*widths):
     return tuple(draw(3, 4, d) for d in widths)
 
 
-def two(first, second):
-    return tuple(np.array(x, float) for x in (first, second))
+def given(*tokens):
+    return tuple(np.array(x, float) for x in tokens)
 
 
 CASES = {
@@ -79,7 +79,7 @@ CASES = {
         # two heads of width 1; the first: tokens (0, √log 3), rows (½, ½) and (¼, ¾), the teacher's (½, ½) twice:
         # 0 and ½ log(4 / 3); the second is 0 everywhere: the mean over 2 heads and 2 rows
         (
-            {"student": (np.array([[[0, 0], [LOG3, 0]]]),), "teacher": (np.zeros((1, 2, 2)),)},
+            {"student": given([[[0, 0], [LOG3, 0]]]), "teacher": given([[[0, 0], [0, 0]]])},
             {"heads": 2},
             [log(4 / 3) / 8],
         ),
@@ -92,8 +92,8 @@ CASES = {
         # as above, one head, and the third token is padding; the teacher's width 4 divides by 2: 2 log 3 / 2 = log 3
         (
             {
-                "student": (np.zeros((1, 3, 1)),),
-                "teacher": (np.array([[[0, 0, 0, 0], [LOG3, LOG3, 0, 0], [9, 9, 9, 9]]]),),
+                "student": given([[[0], [0], [0]]]),
+                "teacher": given([[[0, 0, 0, 0], [LOG3, LOG3, 0, 0], [9, 9, 9, 9]]]),
                 "mask": np.array([[True, True, False]]),
             },
             {"heads": 1},
@@ -115,8 +115,8 @@ CASES = {
         # (0.6, 0.8) and (1, 0): 0.16 + 0.64; the second layer points the same way; position 1 is not read
         (
             {
-                "student": two([[[3, 4], [9, 9]]], [[[0, 2], [9, 9]]]),
-                "teacher": two([[[2, 0], [1, 0]]], [[[0, 5], [1, 0]]]),
+                "student": given([[[3, 4], [9, 9]]], [[[0, 2], [9, 9]]]),
+                "teacher": given([[[2, 0], [1, 0]]], [[[0, 5], [1, 0]]]),
             },
             {},
             [0.8],
@@ -130,8 +130,8 @@ CASES = {
         # G_s = (1 · 3 + 2 · 1) / 2, G_t = (1 · 1 + 1 · 1) / 2; and of the second text, 2 · 1 and 1 · 1 alone
         (
             {
-                "student": two([[[1], [2]], [[2], [9]]], [[[3], [1]], [[1], [9]]]),
-                "teacher": two([[[1], [1]], [[1], [5]]], [[[1], [1]], [[1], [5]]]),
+                "student": given([[[1], [2]], [[2], [9]]], [[[3], [1]], [[1], [9]]]),
+                "teacher": given([[[1], [1]], [[1], [5]]], [[[1], [1]], [[1], [5]]]),
                 "mask": np.array([[True, True], [True, False]]),
             },
             {},
@@ -144,7 +144,7 @@ CASES = {
         {"student": layers(2, 2), "teacher": layers(5, 5), "mask": TOKENS},
         # G_s = [[1, 0], [2, 0]], G_t = [[2 / 2, 0], [0, 0]]: (2 − 0)² / 4
         (
-            {"student": two([[[1], [2]]], [[[1], [0]]]), "teacher": two([[[2, 0], [0, 0]]], [[[1, 0], [0, 0]]])},
+            {"student": given([[[1], [2]]], [[[1], [0]]]), "teacher": given([[[2, 0], [0, 0]]], [[[1, 0], [0, 0]]])},
             {},
             [1.0],
         ),
