@@ -48,9 +48,8 @@ def minilm_relations(student, teacher, heads, mask=None):
         return [softmax(part @ part.T / np.sqrt(width)) for part in parts]
 
     def one(s, t):
-        return np.mean(
-            [kl(p, q) for a, b in zip(relation(t), relation(s), strict=True) for p, q in zip(a, b, strict=True)]
-        )
+        heads_of_both = zip(relation(t), relation(s), strict=True)
+        return np.mean([kl(p, q) for a, b in heads_of_both for p, q in zip(a, b, strict=True)])
 
     return sum(each_text(one, (s, t), mask) for s, t in zip(student, teacher, strict=True))
 
