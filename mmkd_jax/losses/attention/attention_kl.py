@@ -32,8 +32,9 @@ def attention_kl(
         given: whether student and teacher are probabilities, after the softmax, or scores, before it.
 
     Returns:
-        Values [b]; 0 without a query that counts. A probability of 0 is taken as the smallest float: where only the
-        student's is 0, the value is large, not infinite. Of scores, −inf in both counts as removed.
+        Values [b]; 0 without a query that counts. A probability of 0 is taken as the smallest float, without a
+        gradient: where only the student's is 0, the value is large, not infinite. Scores keep their gradient there;
+        a score of −inf in both counts as removed, in the student only, it makes the value +inf.
 
     Compares: attention distributions
     Extra: none
@@ -47,5 +48,6 @@ def attention_kl(
     student, teacher = at_least_float32(student, teacher)
     pairs = pairs_that_count("attention_kl", student, mask)
     if given == "probabilities":
-        student, teacher = (jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny)) for x in (student, teacher))
+        tiny = jnp.finfo(student.dtype).tiny
+        student, teacher = (jnp.log(jnp.maximum(jnp.where(pairs[:, None], x, 1), tiny)) for x in (student, teacher))
     return mean_divergence(student, teacher, pairs)
