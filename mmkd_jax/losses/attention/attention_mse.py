@@ -34,7 +34,7 @@ def attention_mse(
     Extra: none
     Source: Jiao et al., TinyBERT, 2020, https://arxiv.org/abs/1909.10351
     Differs: the authors' code sets scores at masked keys to 0 and averages over all pairs, padding as well; TextBrewer
-        weighs an example by its length squared; the paper knows one text without padding: ours over its pairs
+        weighs an example by its length squared; ours is the paper's, of one text without padding, for each example
 
     Example:
         >>> attention_mse(jnp.ones((1, 2, 3, 3)), jnp.zeros((1, 2, 3, 3)), mask=jnp.array([[True, True, False]]))
