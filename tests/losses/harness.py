@@ -39,6 +39,11 @@ def hyper(case, dtype=jnp.float32):
     return traced | static
 
 
+def rows(case, inputs):
+    """Of the batch; the first floating argument has them, others may be per channel."""
+    return len(jax.tree.leaves(inputs[case.floating[0]])[0])
+
+
 def mean(values, where=None):
     """Over the rows that count, as an objective takes it; a value for the whole batch has taken it itself."""
     if where is None:
@@ -69,7 +74,7 @@ def run(case, inputs, where=None):
     wide = any(x.dtype == jnp.float64 for x in jax.tree.leaves(floating))
     numbers, _ = split_numbers(case, jnp.float64 if wide else jnp.float32)
     if where is None:  # the same program with and without a mask
-        where = jnp.ones(jax.tree.leaves(floating)[0].shape[:1], bool)
+        where = jnp.ones(rows(case, inputs), bool)
     (value, values), gradients = program(case)(floating, others, numbers, where)
     return value, values, gradients
 

@@ -20,6 +20,7 @@ from tests.losses.harness import (
     of_logits,
     of_rows,
     only,
+    rows,
     run,
     with_student,
 )
@@ -152,6 +153,6 @@ def test_opposite_rows(case):
 @every
 @pytest.mark.slow
 def test_a_batch_of_one(case):
-    rows = len(jax.tree.leaves(case.inputs)[0])
-    one = jax.tree.map(lambda x: x[:1] if np.ndim(x) and len(x) == rows else x, (case.inputs, case.hyper))
+    n = rows(case, case.inputs)
+    one = jax.tree.map(lambda x: x[:1] if np.ndim(x) and len(x) == n else x, (case.inputs, case.hyper))
     assert finite(run(replace(case, hyper=one[1]), arrays(one[0])))
