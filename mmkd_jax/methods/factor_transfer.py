@@ -72,23 +72,25 @@ def factor_transfer(
         }
 
     def look(params, frozen, views):
-        run = {n: lambda p, x, net=net: net.apply({"params": p}, x) for n, net in nets(views).items()}
-        t = stop_gradient(views[teacher])
+        made, t = nets(views), stop_gradient(views[teacher])
+
+        def run(name, params, x):
+            return jnp.asarray(made[name].apply({"params": params}, x))
+
         factors = {
-            "student": run["translator"](params["translator"], views[student]),
-            "teacher": run["paraphraser"](frozen, t),
+            "student": run("translator", params["translator"], views[student]),
+            "teacher": run("paraphraser", frozen, t),
         }
         if form == "attention":
             factors = {k: jnp.mean(x * x, -1) for k, x in factors.items()}
-        code = run["paraphraser"](params["paraphraser"], t)
-        return views.add(ft=factors | {"reconstructed": run["decoder"](params["decoder"], code)})
+        code = run("paraphraser", params["paraphraser"], t)
+        return views.add(ft=factors | {"reconstructed": run("decoder", params["decoder"], code)})
 
     def init(views):
         made, t = nets(views), views[teacher]
         inputs = {"paraphraser": t, "decoder": t[..., : made["decoder"].widths[0]], "translator": views[student]}
         params = {n: net.init(views.ctx.at(n).key, inputs[n])["params"] for n, net in made.items()}
-        frozen = params["paraphraser"]
-        return params, terms.init(look(params, frozen, views))[1] | {"frozen": frozen}
+        return params, terms.init(views)[1] | {"frozen": params["paraphraser"]}
 
     def apply(params, memory, views):
         step, inner = views.ctx.step, {k: memory[k] for k in ("reconstruction", "factor")}

@@ -61,7 +61,7 @@ def mgd(
     def init(views):
         conv = nn.Conv(views[teacher].shape[-1], (3, 3))
         params = {n: conv.init(views.ctx.at(n).key, views[teacher])["params"] for n in ("first", "second")}
-        aligned, memory = generated(views).init(look(params, masked, views))
+        aligned, memory = generated(views).init(views)
         memory["numbers"]["masked"] = np.float32(masked)
         return params | {"align": aligned}, memory
 

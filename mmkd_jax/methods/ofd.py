@@ -32,7 +32,7 @@ def ofd(
         batch_norm: bias and scale of the teacher's BatchNorm in front of that ReLU: they give m in closed form, as
             BatchNorm's results are taken for Gaussian. Without them m is a running mean over the batches.
         momentum: of the running mean.
-        weight: of the term; the authors' is 2^(i − n) / 500 for the i-th of n layers.
+        weight: of the term; the authors' is 2^(i − n) / 1000 for the i-th of n layers.
         where: mask(s) of the batch.
 
     Returns:
@@ -45,7 +45,8 @@ def ofd(
     Differs: mdistiller runs the teacher in training mode; here its BatchNorm statistics never move
 
     Example:
-        >>> overhaul = ofd(student="student.pre.image.0", teacher="teacher.pre.image.0", weight=1e-3)
+        >>> path = "preactivation.image.0"
+        >>> overhaul = ofd(student=f"student.{path}", teacher=f"teacher.{path}", weight=1e-3)
     """
     masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
 

@@ -61,7 +61,7 @@ def vid(
         start = math.log(math.expm1(variance - SMALLEST))
         made = regressor(views).init(views.ctx.key, views[student])
         params = {"regressor": made["params"], "scale": jnp.full(views[teacher].shape[-1], start)}
-        return params, surprise.init(regressed(params, views))[1]
+        return params, surprise.init(views)[1]
 
     def apply(params, memory, views):
         return surprise.apply({}, memory, regressed(params, views))
