@@ -285,12 +285,11 @@ def mask_of(views: Views, names: tuple[str, ...]):
         more = views["batch." + name]
         if more.dtype != jnp.bool_:
             raise UserError(f"where={name!r} names {more.dtype}{list(more.shape)}; a mask is bool")
-        if mask is None:
-            mask = more
-        else:
+        if mask is not None:
             rank = max(mask.ndim, more.ndim)
             mask, more = (m.reshape(m.shape + (1,) * (rank - m.ndim)) for m in (mask, more))
-            mask = mask & more
+            more = mask & more
+        mask = more
     return mask
 
 
