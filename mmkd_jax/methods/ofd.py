@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from mmkd_jax import losses
 from mmkd_jax.connectors import Linear
 from mmkd_jax.losses.number import Number, Share
+from mmkd_jax.losses.numeric import at_least_float32
 from mmkd_jax.objective import Objective, mask_of, term
 
 
@@ -103,7 +104,7 @@ def negative_mean(bias: Float[Array | np.ndarray, " c"], scale: Float[Array | np
 
 def _negatives(x, where, axis):
     """The sum and the number of negative values of a channel, over all values of the global batch that count."""
-    x = x.reshape(*x.shape).astype(jnp.promote_types(x.dtype, jnp.float32))
+    (x,) = at_least_float32(x)
     mask = jnp.ones(x.shape[:1], bool) if where is None else where
     mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
     axes = tuple(range(x.ndim - 1))
