@@ -10,9 +10,16 @@ from mmkd_jax.losses.attention.patient import patient as patient
 from mmkd_jax.losses.contrastive.info_nce import info_nce as info_nce
 from mmkd_jax.losses.features.attention_transfer import attention_transfer as attention_transfer
 from mmkd_jax.losses.features.cosine import cosine as cosine
+from mmkd_jax.losses.features.factor_transfer import factor_transfer as factor_transfer
 from mmkd_jax.losses.features.hint import hint as hint
+<<<<<<< HEAD
 from mmkd_jax.losses.logits.binary import binary_cross_entropy as binary_cross_entropy
 from mmkd_jax.losses.logits.binary import binary_kl as binary_kl
+=======
+from mmkd_jax.losses.features.mgd import mgd as mgd
+from mmkd_jax.losses.features.ofd import ofd as ofd
+from mmkd_jax.losses.features.vid import vid as vid
+>>>>>>> methods
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy as cross_entropy
 from mmkd_jax.losses.logits.cross_entropy import weighted_cross_entropy as weighted_cross_entropy
 from mmkd_jax.losses.logits.dist import dist as dist
