@@ -1,5 +1,5 @@
 """What our losses are to the published implementations: one row an implementation, by topic."""
 
-from tests.losses.golden import attention, contrastive, features, logits, relational
+from tests.losses.golden import attention, contrastive, features, logits, maps, relational
 
-ROWS = (*logits.ROWS, *features.ROWS, *relational.ROWS, *contrastive.ROWS, *attention.ROWS)
+ROWS = (*logits.ROWS, *features.ROWS, *maps.ROWS, *attention.ROWS, *relational.ROWS, *contrastive.ROWS)
