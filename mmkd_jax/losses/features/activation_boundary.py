@@ -10,7 +10,7 @@ from mmkd_jax.losses.numeric import at_least_float32, like
 
 @checked
 def activation_boundary(
-    student: Float[Array, "b *n"], teacher: Float[Array, "b *n"], *, margin: Number = 1.0
+    student: Float[Array, " b *n"], teacher: Float[Array, " b *n"], *, margin: Number = 1.0
 ) -> Float[Array, " b"]:
     """Activation boundaries (AB): which neurons fire in the teacher, by a hinge in the student, not how strongly.
 

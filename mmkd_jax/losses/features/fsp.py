@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Literal
 
 import jax.numpy as jnp
+from jax.lax import slice_in_dim
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import BadInput, checked
@@ -48,7 +49,7 @@ def fsp(
     channels, wanted = ([x.shape[-1] for x in maps] for maps in (ours, theirs))
     if channels != wanted or len(channels) < 2:
         raise BadInput(
-            f"fsp: student's maps have {channels} channels, teacher's {wanted}; expected the same, of two maps"
+            f"fsp: student has maps of {channels} channels, teacher of {wanted}; expected the same, two or more"
         )
 
     def flow(first, second):
@@ -57,7 +58,7 @@ def fsp(
         return jnp.einsum("bhwc,bhwd->bcd", first, second, precision="highest") / (size[0] * size[1])
 
     gaps = [flow(*s) - flow(*t) for s, t in zip(pairwise(ours), pairwise(theirs), strict=True)]
-    return sum(jnp.sum(gap * gap, (1, 2)) for gap in gaps)
+    return jnp.sum(jnp.stack([jnp.sum(gap * gap, (1, 2)) for gap in gaps]), 0)
 
 
 def _pooled(x, size, pool):
@@ -67,5 +68,5 @@ def _pooled(x, size, pool):
         m = x.shape[axis]
         if m > n:
             bounds = [(i * m // n, -(-(i + 1) * m // n)) for i in range(n)]
-            x = jnp.stack([reduce(x.take(jnp.arange(*b), axis), axis) for b in bounds], axis)
+            x = jnp.stack([reduce(slice_in_dim(x, *b, axis=axis), axis) for b in bounds], axis)
     return x

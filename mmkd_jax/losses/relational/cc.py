@@ -49,13 +49,13 @@ def cc(
         >>> bool((cc(x, 2 * x) < 1e-6).all())
         True
     """
+    student, teacher = at_least_float32(student, teacher)
 
     def kernel(x, others):
-        product = inner(x, others)
+        product = inner(unit(x), unit(others))
         width = 2 * like(gamma, product)
         return jnp.exp(-width) * sum((width * product) ** p / factorial(p) for p in range(order + 1))
 
-    student, teacher = (unit(x) for x in at_least_float32(student, teacher))
     return _congruence(student, teacher, kernel, where, axis)
 
 

@@ -62,9 +62,7 @@ ROWS = (
     Golden("sp.*", "equal", "The squared distance of the normalised Gram matrices over n².", sp),
     Golden("sp.torchdistill.*", "differs", "It divides the rows by their L1 norm; the paper, by their L2 norm.", sp),
     Golden("pkt.*", "equal", "The mean over all n² pairs, the authors' 1e-7 included.", pkt),
-    Golden(
-        "cc.RepDistiller.*", "differs", "It multiplies the gaps of neighbouring rows: no kernel, and order counts.", cc
-    ),
+    Golden("cc.RepDistiller.*", "differs", "It multiplies the gaps of neighbouring rows; there is no kernel.", cc),
     Golden(
         "cc.torchdistill_bilinear.*",
         "composed",
@@ -73,9 +71,7 @@ ROWS = (
         cc_bilinear,
     ),
     Golden(
-        "cc.torchdistill_gaussian.*", "differs", "It does not divide the rows by their norm, nor squares the whole.", cc
+        "cc.torchdistill_gaussian.*", "differs", "It neither divides the rows by their norm nor squares the whole.", cc
     ),
-    Golden(
-        "darkrank.authors.*", "equal", "The mean over all queries of the likelihood of the nearest four.", dark_rank
-    ),
+    Golden("darkrank.authors.*", "equal", "The mean over all queries, for the nearest four.", dark_rank),
 )
