@@ -28,6 +28,8 @@ def column(*values):
 two_maps = {"student": (column(1, 3), column(2)), "teacher": (column(1), column(2))}
 # patterns (3, 4) / 5 and (4, 3) / 5: their product is 24/25, their squared distance 2 − 48/25
 two_patterns = both(column(3, 4), column(4, 3))
+# products of channels: 1 and 0 in the student, all 1 in the teacher
+two_channels = both([[[[1, 0], [0, 1]]]], [[[[1, 1], [0, 0]]]])
 # cosines: 1 and 0 in the student, all 1 in the teacher
 two_positions = both([[[[1, 0], [0, 1]]]], [[[[2], [3]]]])
 
@@ -91,8 +93,16 @@ CASES = {
         formulas.ickd,
         draw.pair(4, 2, 3, 2, teacher=(4, 1, 5, 2)),
         # rows of the Gram matrices: (1, 0), (0, 1) and twice (1, 1) / √2
-        (both([[[[1, 0], [0, 1]]]], [[[[1, 1], [0, 0]]]]), {}, [(1 - sqrt(0.5)) ** 2 + 0.5]),
+        (two_channels, {}, [(1 - sqrt(0.5)) ** 2 + 0.5]),
         still_at_zero=True,
+    ),
+    "ickd as in the paper": Case(
+        losses.ickd,
+        formulas.ickd,
+        draw.pair(4, 2, 3, 2, teacher=(4, 1, 5, 2)),
+        # the two matrices differ by 1 off the diagonal
+        (two_channels, {"form": "paper"}, [2 / 4]),
+        {"form": "paper"},
     ),
     "affinity": Case(
         losses.affinity,

@@ -59,12 +59,13 @@ def cwd(student, teacher, temperature=1.0):
     return temperature**2 * divergence(p, q).mean(1)
 
 
-def ickd(student, teacher):
+def ickd(student, teacher, form="code"):
     def correlation(x):
         g = channels(x) @ np.swapaxes(channels(x), 1, 2)
-        return g / np.linalg.norm(g, axis=2, keepdims=True)
+        return g / np.linalg.norm(g, axis=2, keepdims=True) if form == "code" else g
 
-    return ((correlation(student) - correlation(teacher)) ** 2).sum((1, 2)) / student.shape[-1]
+    square = ((correlation(student) - correlation(teacher)) ** 2).sum((1, 2))
+    return square / student.shape[-1] ** (1 if form == "code" else 2)
 
 
 def affinities(x):
