@@ -39,6 +39,9 @@ from mmkd_jax.losses.logits.mlkd import mlkd_class as mlkd_class
 from mmkd_jax.losses.logits.nkd import nkd as nkd
 from mmkd_jax.losses.logits.probability_mse import probability_mse as probability_mse
 from mmkd_jax.losses.logits.standardize import standardize as standardize
+from mmkd_jax.losses.logits.topk import TopK as TopK
+from mmkd_jax.losses.logits.topk import topk as topk
+from mmkd_jax.losses.logits.topk import topk_kl as topk_kl
 from mmkd_jax.losses.logits.weighted_kl import weighted_kl as weighted_kl
 from mmkd_jax.losses.logits.wsld import wsld as wsld
 from mmkd_jax.losses.relational.cc import cc as cc
@@ -48,6 +51,3 @@ from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle
 from mmkd_jax.losses.relational.rkd import rkd_distance as rkd_distance
 from mmkd_jax.losses.relational.sp import sp as sp
-from mmkd_jax.losses.logits.topk import TopK as TopK
-from mmkd_jax.losses.logits.topk import topk as topk
-from mmkd_jax.losses.logits.topk import topk_kl as topk_kl

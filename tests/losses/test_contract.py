@@ -27,7 +27,7 @@ from tests.losses.harness import (
 
 
 def test_every_loss_has_a_row():
-    ours = {n for n, f in vars(losses).items() if inspect.isfunction(f)}
+    ours = {n for n, f in vars(losses).items() if inspect.isfunction(f)} - {"topk"}  # which makes a teacher's record
     assert ours == {c.loss.__name__ for c in CASES.values()}
 
 

@@ -27,7 +27,7 @@ def chunked_kl(
     teacher_bias: Float[Array, " c"] | None = None,
     temperature: Positive = 1.0,
     chunk: int = 2**23,
-    where: Bool[Array, "*n"] | None = None,
+    where: Bool[Array, "..."] | None = None,
     axis: str | None = None,
 ) -> Float[Array, ""]:
     """KD through the heads: `kl` of features and their heads' weights, whose logits are made and used in chunks.
@@ -50,7 +50,7 @@ def chunked_kl(
         teacher_bias: a, [c].
         temperature: T > 0, a number or one per row.
         chunk: how many of a model's logits exist at a time, some 12 bytes each; at least 8 rows.
-        where: rows that count, [...].
+        where: rows that count, [...] or its leading axes.
         axis: the device axis in the per-device forms.
 
     Returns:
@@ -66,7 +66,9 @@ def chunked_kl(
         >>> float(chunked_kl(x, x, w, w))
         0.0
     """
-    mask = jnp.ones(student.shape[:-1], bool) if where is None else where
+    mask = jnp.ones(student.shape[:-1], bool)
+    if where is not None:
+        mask = mask & where.reshape(where.shape + (1,) * (mask.ndim - where.ndim))
     wide = at_least_float32(student[:0], teacher[:0])[0].dtype
     t = jnp.where(mask, jnp.broadcast_to(like(temperature, jnp.zeros(mask.shape, wide)), mask.shape), 1)
     own, fixed = _model(student, head, bias, mask, wide), _model(teacher, teacher_head, teacher_bias, mask, wide)
@@ -111,16 +113,18 @@ def _forward(held, own, fixed, t, mask):
 
     def add(carry, chunk):
         total, to_head, to_bias = carry
-        own_rows, fixed_rows, t, mask = chunk
+        (own_rows, fixed_rows, t, mask), columns = chunk
         value, slope, to_t = _in_place(own.logits(own_rows, t.dtype), fixed.logits(fixed_rows, t.dtype), t, mask)
         to_bias = None if own.bias is None else to_bias + jnp.sum(slope, (0, 1))
         slope = slope.astype(own.head.dtype)
-        to_head = _add_product(to_head, _flat(own_rows), _flat(slope), held)
+        to_head = _add_product(to_head, columns, slope.reshape(-1, slope.shape[-1]), held)
         return (total + value, to_head, to_bias), (_product(slope, own.head.T, t.dtype), to_t)
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, t.dtype), (own.head, own.bias))
     chunks = _chunks(held, own, fixed, t, mask)
-    (total, to_head, to_bias), of_rows = lax.scan(add, (jnp.zeros((), t.dtype), *zeros), chunks)
+    # turned here: as a transposed factor XLA's CPU refuses bfloat16
+    columns = jnp.swapaxes(chunks[0].reshape(len(chunks[0]), -1, len(own.head)), 1, 2)
+    (total, to_head, to_bias), of_rows = lax.scan(add, (jnp.zeros((), t.dtype), *zeros), (chunks, columns))
     to_rows, to_t = (jnp.moveaxis(x, 0, 2).reshape(-1, *x.shape[3:])[: len(t)] for x in of_rows)
     return total, (_Model(to_rows, to_head, to_bias), to_t, own.head[:0])
 
@@ -167,20 +171,16 @@ def _chunks(held, own, fixed, t, mask):
     return cut(own.features), cut(fixed.features), cut(t, 1), cut(mask)
 
 
-def _flat(x):
-    return x.reshape(-1, x.shape[-1])
-
-
 def _product(a, b, dtype):
     return jnp.matmul(a, b, precision="highest", preferred_element_type=dtype)
 
 
 def _add_product(total, a, b, held):
-    """total + aᵀ b, in place and a few rows at a time: no second array of total's size appears."""
+    """total + a b, in place and a few rows at a time: no second array of total's size appears."""
     height = min(held, len(total))
 
     def add(start, size, total):
-        before, factor = (lax.dynamic_slice_in_dim(x, start, size) for x in (total, a.T))
+        before, factor = (lax.dynamic_slice_in_dim(x, start, size) for x in (total, a))
         return lax.dynamic_update_slice_in_dim(total, before + _product(factor, b, total.dtype), start, 0)
 
     blocks = len(total) // height

@@ -65,7 +65,7 @@ def topk_kl(
     temperature: Positive = 1.0,
     tail: bool = False,
 ) -> Float[Array, "*n"]:
-    """KD on the teacher's k most likely classes, both distributions renormalised on them, or with a bucket for the rest.
+    """KD on the teacher's k most likely classes, both sides renormalised on them, or with a bucket for the rest.
 
     Formula: T² Σ_{c ∈ K} p_c (log p_c − log q_c), p = softmax_K(t / T), q = softmax_K(s / T), K = the k largest t
 
@@ -104,7 +104,7 @@ def topk_kl(
 def log_probabilities(
     student: Float[Array, "*n c"], teacher: Float[Array, "*n c"] | TopK, temperature: Positive
 ) -> tuple[Float[Array, "*n j"], Float[Array, "*n j"]]:
-    """log p of the teacher and log q of the student: over all classes, or over a record's k and a bucket for the rest."""
+    """log p of the teacher, log q of the student: over all classes, or over a record's k and a bucket for the rest."""
     if isinstance(teacher, TopK):
         (known, rest), (picked, others) = _buckets(student, teacher, temperature)
         return _normalised(known, rest), _normalised(picked, others)

@@ -1,6 +1,6 @@
 """One row a loss, by topic; a new loss adds a row to its topic's `CASES` and its formula to `formulas/`."""
 
-from tests.losses.cases import attention, contrastive, features, logits, maps, own, relational
+from tests.losses.cases import attention, contrastive, features, logits, maps, own, relational, topk
 
-FILES = (logits, features, maps, own, attention, relational, contrastive)
+FILES = (logits, features, maps, own, attention, relational, contrastive, topk)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}
