@@ -39,7 +39,11 @@ def chunked_kl(
     one more output of the model, `tap("head.kernel", kernel)`:
     `term(losses.chunked_kl, student="student.hidden.text.2", head="student.head.kernel",
     teacher="teacher.hidden.text.6", teacher_head="teacher.head.kernel", where="text.mask")`.
-    The logits themselves may be an output, too: what nobody reads is not computed.
+    The logits may be an output, too: what nobody reads is not computed. Microbatches join outputs by rows, which a head
+    has not: they are refused.
+
+    At 50,000 classes, 2048 rows, 256 features, float32, XLA counts 100 MiB of temporaries where the plain form has 2051
+    (`python -m benchmarks.chunked_kl`).
 
     Args:
         student: features s, [..., d].
