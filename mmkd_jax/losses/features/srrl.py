@@ -32,9 +32,8 @@ def srrl(
 
     Compares: features and logits
     Extra: a connector, and the teacher's head once more, as `methods.srrl` has them
-    Source: Yang et al., Knowledge Distillation via Softmax Regression Representation Learning, 2021, https://openreview.net/forum?id=ZzwDy_wiWv
-    Differs: the paper sums over the width of the features and the authors' code averages, as here; the toolkits weight
-        the logits 1 or 5
+    Source: Yang et al., Softmax Regression Representation Learning, 2021, https://openreview.net/forum?id=ZzwDy_wiWv
+    Differs: the paper writes squared norms, the authors' code takes means over width and classes, as here
 
     Example:
         >>> import jax.numpy as jnp
