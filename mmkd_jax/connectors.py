@@ -125,6 +125,11 @@ def nearest(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "
     return x
 
 
+def as_map(x: Float[Array, "b *hw c"]) -> Float[Array, "b h w c"]:
+    """Features as a map: tokens [b, l, d] are l × 1, rows [b, d] are 1 × 1."""
+    return x.reshape(*x.shape[:-1], *[1] * (4 - x.ndim), x.shape[-1])
+
+
 class Resampler(nn.Module):
     """Any number of tokens as a fixed number: learned queries look at them (Perceiver, Flamingo).
 

@@ -8,7 +8,6 @@ from mmkd_jax.losses.features.paired import paired
 from mmkd_jax.losses.numeric import mean_square
 from mmkd_jax.losses.pool import average_pool
 
-
 Maps = tuple[Float[Array, "b _h _w _c"], ...]
 
 
@@ -41,7 +40,7 @@ def hcl(student: Maps, teacher: Maps) -> Float[Array, " b"]:
 def _context(gap: Float[Array, "b h w c"]) -> Float[Array, " b"]:
     """Of one stage. Pooling is linear: the gap of the averages is the average of the gap."""
     height, width = gap.shape[1:3]
-    levels = [(height, width)] + [(min(l, height), min(l, width)) for l in (4, 2, 1) if l < max(height, width)]
+    levels = [(height, width)] + [(min(n, height), min(n, width)) for n in (4, 2, 1) if n < max(height, width)]
     weights = [0.5**i for i in range(len(levels))]
     values = [w * mean_square(average_pool(gap, size)) for w, size in zip(weights, levels, strict=True)]
     return jnp.sum(jnp.stack(values), 0) / sum(weights)

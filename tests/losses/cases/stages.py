@@ -54,7 +54,5 @@ CASES = {
         (both([[[[5]]]], [[[[1], [3]]]]), {}, [9.0]),
         zero_if_same=False,  # the teacher's map is larger
     ),
-    "simkd of vectors": Case(
-        losses.simkd, formulas.simkd, draw.pair(5, 4), (both([[1, 3]], [[1, 1]]), {}, [2.0])
-    ),
+    "simkd of vectors": Case(losses.simkd, formulas.simkd, draw.pair(5, 4), (both([[1, 3]], [[1, 1]]), {}, [2.0])),
 }
