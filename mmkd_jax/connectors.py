@@ -109,11 +109,12 @@ class ABF(nn.Module):
     ) -> tuple[Float[Array, "b k l e"], Float[Array, "b k l d"]]:
         x = _normalised(nn.Conv(self.width, (1, 1), use_bias=False, name="inward")(x), True, ctx)
         if residual is not None:
-            residual = nearest(residual, x.shape[1:3])
+            residual = nearest(residual, (x.shape[1], x.shape[2]))
             both = jnp.concatenate([x, residual], -1)
             share = jax.nn.sigmoid(nn.Conv(2, (1, 1), name="attention")(both))
             x = x * share[..., :1] + residual * share[..., 1:]
-        x = nearest(x, self.size or x.shape[1:3])
+        if self.size is not None:
+            x = nearest(x, self.size)
         return _normalised(nn.Conv(self.channels, (3, 3), use_bias=False, name="outward")(x), True, ctx), x
 
 

@@ -5,14 +5,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def average_pool(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b i j c"]:
+def average_pool(x: Float[Array, "b *n c"], size: tuple[int, ...]) -> Float[Array, "b *m c"]:
     """Means over windows, as many as `size` says: an axis of n is cut at ⌊i n / m⌋ and ⌈(i + 1) n / m⌉.
 
     Example:
         >>> average_pool(jnp.arange(6.0).reshape(1, 6, 1, 1), (2, 1))[0, :, 0, 0]
         Array([1., 4.], dtype=float32)
     """
-    for axis, (n, m) in enumerate(zip(x.shape[1:3], size, strict=True), 1):
+    for axis, (n, m) in enumerate(zip(x.shape[1:-1], size, strict=True), 1):
         if n != m:
             windows = jnp.asarray(_windows(n, m), x.dtype)
             x = jnp.moveaxis(jnp.tensordot(windows, x, (1, axis), precision="highest"), 0, axis)

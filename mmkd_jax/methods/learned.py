@@ -19,4 +19,4 @@ def run(
     """What it gives, and its statistics after that."""
     mutable = list(state) if ctx.train else []
     out, new = module.apply({"params": params, **state}, *inputs, ctx, mutable=mutable)
-    return out, new if ctx.train else state
+    return out, dict(new) if ctx.train else state

@@ -51,7 +51,7 @@ def reviewkd(
         raise UserError(f"reviewkd: {len(student)} stages of the student, {len(teacher)} of the teacher: give as many")
 
     def reviewed(views):
-        shapes = tuple(as_map(views[p]).shape[1:] for p in teacher)
+        shapes = tuple(tuple(as_map(views[p]).shape[1:]) for p in teacher)
         review = Review(width or min(512, views[student[-1]].shape[-1]), shapes)
         connect = {"student": review, "teacher": lambda stages: tuple(as_map(t) for t in stages)}
         return term(hcl, student=student, teacher=teacher, connect=connect, weight=weight, where=where)
@@ -74,7 +74,7 @@ class Review(nn.Module):
     """
 
     width: int
-    shapes: tuple[tuple[int, int, int], ...]
+    shapes: tuple[tuple[int, ...], ...]
 
     @nn.compact
     def __call__(

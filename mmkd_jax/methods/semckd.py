@@ -1,6 +1,7 @@
 """Semantic calibration: which layer of the teacher teaches which of the student is learned, example by example."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -57,7 +58,7 @@ def semckd(
     """
     masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
     pairs = range(len(student) * len(teacher))
-    sides = {side: tuple(f"match.{side}.{k}" for k in pairs) for side in ("student", "teacher")}
+    sides: dict[str, Any] = {side: tuple(f"match.{side}.{k}" for k in pairs) for side in ("student", "teacher")}
     loss = term(calibrated, **sides, weights="match.weights", weight=weight, where=where)
     match = Match(factor)
 

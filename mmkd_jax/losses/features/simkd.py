@@ -32,10 +32,10 @@ def simkd(student: Float[Array, "b *s c"], teacher: Float[Array, "b *t c"]) -> F
         Array([4.], dtype=float32)
     """
     student, teacher = at_least_float32(student, teacher)
-    size = student.shape[1:-1]
-    if len(size) != teacher.ndim - 2 or any(s > t for s, t in zip(size, teacher.shape[1:-1], strict=True)):
+    places, whole = student.shape[1:-1], teacher.shape[1:-1]
+    if len(places) != len(whole) or any(s > t for s, t in zip(places, whole, strict=True)):
         raise BadInput(
-            f"simkd: student has places {list(size)}, teacher {list(teacher.shape[1:-1])}; expected a student's map "
-            "no larger than the teacher's: models.simkd(size=…) pools it before it is projected"
+            f"simkd: student has places {list(places)}, teacher {list(whole)}; expected a student's map no larger than "
+            "the teacher's: models.simkd(size=…) pools it before it is projected"
         )
-    return mean_square(student - (average_pool(teacher, size) if size != teacher.shape[1:-1] else teacher))
+    return mean_square(student - average_pool(teacher, places))
