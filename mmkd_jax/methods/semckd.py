@@ -114,4 +114,5 @@ class Match(nn.Module):
         x = zero_rows(x.reshape(len(x), -1), where)
         similar = inner(x, gather(x, ctx.axis)[0])
         width = max(similar.shape[1] // self.factor, 1)
-        return unit(nn.Dense(width)(nn.relu(nn.Dense(2 * width)(similar))))
+        hidden = nn.relu(nn.Dense(2 * width)(similar))
+        return unit(nn.Dense(width)(hidden))

@@ -48,7 +48,7 @@ def test_weights_and_sizes():
         x = np.where(where.reshape(-1, 1), np.asarray(x).reshape(8, -1), 0)
         h = np.maximum((x @ x.T) @ first["kernel"] + first["bias"], 0)
         h = h @ second["kernel"] + second["bias"]
-        return h / np.linalg.norm(h, axis=1, keepdims=True)
+        return h / np.maximum(np.linalg.norm(h, axis=1, keepdims=True), 1e-12)
 
     layers = iter([jax.tree.map(np.asarray, variables["params"][f"Dense_{i}"]) for i in range(10)])
     queries, keys = (np.stack([embedded(x, next(layers), next(layers)) for x in xs], 1) for xs in (student, teacher))
