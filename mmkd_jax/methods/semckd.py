@@ -19,7 +19,7 @@ from mmkd_jax.methods import learned
 from mmkd_jax.objective import Objective, mask_of, term
 from mmkd_jax.views import Context
 
-Maps = tuple[Float[Array, "b _h _w _c"], ...]
+Maps = tuple[Float[Array, "b _ _ _"], ...]
 
 
 def semckd(

@@ -8,7 +8,7 @@ from mmkd_jax.losses.features.paired import paired
 from mmkd_jax.losses.numeric import mean_square
 from mmkd_jax.losses.pool import average_pool
 
-Maps = tuple[Float[Array, "b _h _w _c"], ...]
+Maps = tuple[Float[Array, "b _ _ _"], ...]
 
 
 @checked

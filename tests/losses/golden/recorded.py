@@ -71,7 +71,7 @@ def compare(case: dict, row: Golden) -> tuple[float, float]:
         gradients, value = jax.jit(jax.grad(function, has_aux=True))(moving)
         (theirs,) = (stored[v] for v in case["outputs"].values())
         assert value.size == theirs.size, (value.shape, theirs.shape)
-        slopes = [(np.asarray(gradients[k]), stored[v]) for k, v in case["grads"].items()]
+        slopes = [(gradients[k], stored[v]) for k, v in case["grads"].items()]
     top = max(np.abs(g).max() for _, g in slopes)
     return (
         float(np.abs(np.ravel(value) - np.ravel(theirs)).max() / np.abs(theirs).max()),
