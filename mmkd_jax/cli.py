@@ -1,4 +1,4 @@
-"""The command `mmkd`: run and explain experiments, list and prepare data sets."""
+"""The command `mmkd`: run and explain experiments, list losses, list and prepare data sets."""
 
 import contextlib
 import dataclasses
@@ -19,6 +19,7 @@ _USAGE = """usage: mmkd COMMAND …
 
   run FILE            run or resume an experiment (--help shows its options)
   explain FILE        what an experiment will do, from shapes alone
+  losses              every loss and method; losses NAME prints one, --json and --markdown all
   data list           the data sets
   data info NAME      what a data set holds, where it comes from
   data prepare NAME   make a data set from its sources and compare it with what is recorded
@@ -42,11 +43,13 @@ def main(arguments: list[str] | None = None) -> None:
                 code = _run(file, rest)
             case ["explain", file, *rest] if not file.startswith("-"):
                 _explain(file, rest)
+            case ["losses", *rest]:
+                _losses(rest)
             case ["data", *rest]:
                 _data(rest)
             case _:
                 raise UserError(
-                    f"cannot read {' '.join(words)!r}: mmkd run FILE, mmkd explain FILE or mmkd data …; see mmkd --help"
+                    f"cannot read {' '.join(words)!r}: mmkd run FILE, explain FILE, losses or data …; see mmkd --help"
                 )
     except UserError as error:
         if debug:
@@ -129,6 +132,22 @@ def _explain(file: str, words: list[str]) -> None:
     _, config, numbers = _parse(experiment, words, f"mmkd explain {file}")
     parts = experiment.parts(config)
     print(explain.text(parts, experiments.check(parts, numbers)))
+
+
+def _losses(words: list[str]) -> None:
+    from mmkd_jax import catalogue
+
+    match words:
+        case []:
+            print(catalogue.text())
+        case ["--json"]:
+            print(catalogue.as_json())
+        case ["--markdown"]:
+            print(catalogue.markdown(), end="")
+        case [name] if not name.startswith("-"):
+            print(catalogue.describe(name))
+        case _:
+            raise UserError("usage: mmkd losses [NAME | --json | --markdown]")
 
 
 def _data(words: list[str]) -> None:

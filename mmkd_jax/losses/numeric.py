@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Num, Shaped
 
 from mmkd_jax.losses.number import Number
 
 
-def at_least_float32(*arrays: Num[Array, "..."]) -> tuple[Array, ...]:
+def at_least_float32(*arrays: Shaped[Array, "..."]) -> tuple[Array, ...]:
     """The arrays in one floating dtype, float32 or more."""
     with jax.numpy_dtype_promotion("standard"):  # asked for here, so that bfloat16 passes in strict mode, too
         dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
@@ -47,12 +47,34 @@ def expected(p: Float[Array, "*n c"], value: Float[Array, "*n c"]) -> Float[Arra
     return jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, value, 0), 0), -1)
 
 
+def cross(p: Float[Array, "*n c"], logq: Float[Array, "*n c"]) -> Float[Array, "*n"]:
+    """−Σ_c p_c log q_c; +inf where only q is 0, and no NaN."""
+    impossible = jnp.any((p > 0) & (logq == -jnp.inf), -1)
+    return jnp.where(impossible, jnp.inf, -jnp.sum(p * finite(logq), -1))
+
+
 def divergence(logp: Float[Array, "*n c"], logq: Float[Array, "*n c"]) -> Float[Array, "*n"]:
     """KL(p ‖ q); +inf where only q is 0, and no NaN."""
     p = jnp.exp(logp)
     value = expected(p, finite(logp) - finite(logq))
     impossible = jnp.any((p > 0) & (logq == -jnp.inf), -1)
     return jnp.where(impossible, jnp.inf, value)
+
+
+def pearson(
+    a: Float[Array, "..."], b: Float[Array, "..."], there: Bool[Array, "..."], over: int, *, clamped: bool, eps: float
+) -> Float[Array, "..."]:
+    """Correlation along one axis of the entries that are there; 0 where one of them does not vary."""
+    count = jnp.maximum(jnp.sum(there, over, keepdims=True).astype(a.dtype), 1)
+
+    def centred(x):
+        x = jnp.where(there, x, 0)
+        return jnp.where(there, x - jnp.sum(x, over, keepdims=True) / count, 0)
+
+    a, b = centred(a), centred(b)
+    size, other = (distance(jnp.sum(x * x, over)) for x in (a, b))
+    norm = jnp.maximum(size, eps) * jnp.maximum(other, eps) if clamped else size * other + eps
+    return jnp.sum(a * b, over) / norm
 
 
 def inner(a: Float[Array, "*b i d"], b: Float[Array, "*b j d"]) -> Float[Array, "*b i j"]:

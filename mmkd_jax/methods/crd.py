@@ -44,6 +44,9 @@ def crd(
     Returns:
         An objective with two linear projections as parameters, two banks and two Z as memory.
 
+    Topic: contrastive
+    Compares: embeddings
+    Extra: two projections, two memory banks, two Z
     Source: Tian et al., Contrastive Representation Distillation, 2020, https://arxiv.org/abs/1910.10699
 
     Example:

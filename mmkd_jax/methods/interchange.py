@@ -39,6 +39,9 @@ def interchange(
     Returns:
         An objective without parameters; it runs each model twice more.
 
+    Topic: structure
+    Compares: logits after an intervention
+    Extra: two further passes of each model
     Source: Wu et al., Causal Distillation for Language Models (DIITO), 2022, https://arxiv.org/abs/2112.02505
 
     Example:

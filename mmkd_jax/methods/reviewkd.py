@@ -77,9 +77,7 @@ class Review(nn.Module):
     shapes: tuple[tuple[int, ...], ...]
 
     @nn.compact
-    def __call__(
-        self, stages: tuple[Float[Array, "b ..."], ...], ctx: Context
-    ) -> tuple[Float[Array, "b _ _ _"], ...]:
+    def __call__(self, stages: tuple[Float[Array, "b ..."], ...], ctx: Context) -> tuple[Float[Array, "b _ _ _"], ...]:
         made, residual = [], None
         for x, (height, width, channels) in zip(reversed(stages), reversed(self.shapes), strict=True):
             out, residual = ABF(self.width, channels, (height, width))(as_map(x), residual, ctx)

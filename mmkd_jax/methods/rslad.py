@@ -44,6 +44,9 @@ def rslad(
     Returns:
         An objective without parameters; it runs the student `steps + 1` times more, in the attack with train=False.
 
+    Topic: adversarial
+    Compares: logits on clean and attacked inputs
+    Extra: steps + 1 further passes of the student
     Source: Zi et al., Revisiting Adversarial Robustness Distillation, 2021, https://arxiv.org/abs/2108.07969
 
     Example:

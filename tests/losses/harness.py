@@ -69,20 +69,20 @@ def run(case, inputs, where=None):
     wide = any(x.dtype == jnp.float64 for x in jax.tree.leaves(floating))
     numbers, _ = split_numbers(case, jnp.float64 if wide else jnp.float32)
     if where is None:  # the same program with and without a mask
-        where = jnp.ones(jax.tree.leaves(floating)[0].shape[:1], bool)
+        where = jnp.ones(len(jax.tree.leaves(inputs[next(iter(case.inputs))])[0]), bool)
     (value, values), gradients = program(case)(floating, others, numbers, where)
     return value, values, gradients
 
 
-def keeping(case, inputs, keep):
-    """The inputs without the rows that do not count."""
-    rows = len(keep)
-    return jax.tree.map(lambda x: x[keep] if np.ndim(x) and len(x) == rows else x, inputs)
+def by_rows(case, function, inputs):
+    """The inputs with `function` of what has the batch's rows as its first axis."""
+    return jax.tree.map(lambda x: function(x) if np.ndim(x) and len(x) == case.rows else x, inputs)
 
 
-def with_student(inputs, change):
-    """The inputs with every array of the student changed."""
-    return inputs | {"student": jax.tree.map(change, inputs["student"])}
+def with_student(case, inputs, change):
+    """The inputs with every array of the student (or of the only model) changed."""
+    name = next(iter(case.inputs))
+    return inputs | {name: jax.tree.map(change, inputs[name])}
 
 
 def finite(tree):

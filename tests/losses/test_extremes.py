@@ -11,6 +11,7 @@ import pytest
 from mmkd_jax import losses
 from tests.losses.harness import (
     arrays,
+    by_rows,
     close,
     coupled,
     every,
@@ -49,16 +50,15 @@ def test_huge_inputs(case):
 @of_logits
 def test_hessians_at_any_gap(case):
     """Probabilities that underflow, one after the other, leave no NaN in second derivatives."""
-    inputs = arrays(case.inputs)
-    classes = inputs[case.floating[0]].shape[-1]
-    rest = {k: x[:1] for k, x in inputs.items() if k not in case.floating}
+    inputs = by_rows(case, lambda x: x[:1], arrays(case.inputs))
     numbers = {k: jnp.ravel(v)[0] if k in case.numbers else v for k, v in hyper(case).items()}
-    direction = jnp.array([0.0, -1.0, -1.1, 0.2, -0.5, -2.0])[:classes]
+    direction = jnp.array([0.0, -1.0, -1.1, 0.2, -0.5, -2.0])[: inputs[case.logits[0]].shape[-1]]
 
     def value(student, gap):
-        logits = {case.floating[0]: student} | {k: gap * direction[::-1] for k in case.floating[1:]}
-        logits = {k: jnp.broadcast_to(x, inputs[k][:1].shape) for k, x in logits.items()}
-        return jnp.sum(case.loss(**logits, **rest, **numbers))
+        logits = {case.logits[0]: student} | {k: gap * direction[::-1] for k in case.logits[1:]}
+        return jnp.sum(
+            case.loss(**inputs | {k: jnp.broadcast_to(x, inputs[k].shape) for k, x in logits.items()}, **numbers)
+        )
 
     gaps = jnp.array([1.0, 20.0, 45.0, 60.0, 87.5, 90.0, 100.0, 200.0, 1e3, 1e4])
     hessians = jax.jit(jax.vmap(jax.hessian(value)))(gaps[:, None] * direction, gaps)
@@ -68,18 +68,17 @@ def test_hessians_at_any_gap(case):
 
 @of_logits
 def test_classes_at_minus_infinity_in_both_are_removed(case):
-    """Gradients, too; the removed class gets none, and a learned temperature stays finite."""
+    """They get no gradient, and a learned temperature stays finite."""
     with jax.enable_x64(True):
         inputs = arrays(case.inputs)
         without = {k: np.asarray(x[..., :-1] if k in case.floating else x) for k, x in inputs.items()}
-        masked = {k: x.at[..., -1].set(-jnp.inf) if k in case.floating else x for k, x in inputs.items()}
+        masked = {k: x.at[..., -1].set(-jnp.inf) if k in case.logits else x for k, x in inputs.items()}
         _, values, gradients = run(case, masked)
         close(values, case.reference(**without, **case.hyper), 1e-9, 1e-12)
         assert finite(gradients)
-        for k in case.floating:
+        for k in case.logits:
             assert all_zero(gradients[k][..., -1])
-            if k not in case.detached:
-                assert not all_zero(gradients[k][..., :-1])
+            assert not all_zero(gradients[k][..., :-1])
         if "temperature" in case.hyper:
             numbers = hyper(case, jnp.float64)
             t = numbers.pop("temperature")
@@ -98,14 +97,14 @@ def test_a_class_at_minus_infinity_on_one_side_gives_no_nan(case, side):
 
 @of_rows
 def test_zero_rows(case):
-    inputs = with_student(arrays(case.inputs), lambda x: x.at[1].set(0))
+    inputs = with_student(case, arrays(case.inputs), lambda x: x.at[1].set(0))
     value, _, gradients = run(case, inputs)
     assert finite((value, gradients))
     assert largest(gradients) < 1e3
     if case.still_at_zero:
         assert all_zero(jax.tree.map(lambda g: g[1], gradients["student"]))
         assert not all_zero(jax.tree.map(lambda g: g[0], gradients["student"]))
-    value, _, gradients = run(case, with_student(inputs, jnp.zeros_like))
+    value, _, gradients = run(case, with_student(case, inputs, jnp.zeros_like))
     assert finite((value, gradients))
     if case.still_at_zero or case.couples:
         assert all_zero(gradients["student"])
@@ -113,11 +112,11 @@ def test_zero_rows(case):
 
 @coupled
 def test_duplicate_rows(case):
-    inputs = with_student(arrays(case.inputs), lambda x: x.at[1].set(x[0]))
+    inputs = with_student(case, arrays(case.inputs), lambda x: x.at[1].set(x[0]))
     value, _, gradients = run(case, inputs)
     assert finite((value, gradients))
     assert largest(gradients) < 1e3
-    value, _, gradients = run(case, with_student(inputs, lambda x: jnp.broadcast_to(x[:1], x.shape)))
+    value, _, gradients = run(case, with_student(case, inputs, lambda x: jnp.broadcast_to(x[:1], x.shape)))
     assert finite((value, gradients))
     if case.loss in (losses.rkd_distance, losses.rkd_angle):  # no pair has a direction
         assert all_zero(gradients["student"])
@@ -152,6 +151,5 @@ def test_opposite_rows(case):
 @every
 @pytest.mark.slow
 def test_a_batch_of_one(case):
-    rows = len(jax.tree.leaves(case.inputs)[0])
-    one = jax.tree.map(lambda x: x[:1] if np.ndim(x) and len(x) == rows else x, (case.inputs, case.hyper))
-    assert finite(run(replace(case, hyper=one[1]), arrays(one[0])))
+    inputs, numbers = by_rows(case, lambda x: x[:1], (case.inputs, case.hyper))
+    assert finite(run(replace(case, hyper=numbers), arrays(inputs)))

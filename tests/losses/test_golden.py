@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.losses.golden import ROWS
+from tests.losses.golden import ROWS, pages
 from tests.losses.golden.recorded import FOLDER, cases, chosen, compare
 
 if not cases():
@@ -28,3 +28,13 @@ def test_value_and_gradient_are_equal(id_):
 @pytest.mark.parametrize("id_", [i for i, r in ROW.items() if r and r.verdict == "differs" and r.ours])
 def test_what_differs_on_purpose_does(id_):
     assert max(compare(cases()[id_], ROW[id_])) > tolerance(id_)
+
+
+def test_every_case_has_a_place_on_the_pages():
+    assert {c["loss"] for c in cases().values()} <= {name for names in pages.METHODS.values() for name in names}
+
+
+@pytest.mark.parametrize("page", ["golden", "others"])
+def test_the_pages_of_the_docs_are_up_to_date(page):
+    file = {"golden": "golden.md", "others": "what-others-compute.md"}[page]
+    assert (pages.DOCS / file).read_text() == getattr(pages, page)(), "run python -m tests.losses.golden.pages"

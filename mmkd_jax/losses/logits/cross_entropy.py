@@ -1,28 +1,29 @@
-"""Cross-entropy with labels."""
+"""Cross-entropy with labels: hard or soft, smoothed, weighted by class."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.number import Share
-from mmkd_jax.losses.numeric import at_least_float32, like, log_softmax
+from mmkd_jax.losses.numeric import at_least_float32, cross, like, log_softmax
 
 
 @checked
 def cross_entropy(
-    logits: Float[Array, "*n c"], labels: Int[Array, "*n"], *, label_smoothing: Share = 0.0
+    logits: Float[Array, "*n c"], labels: Int[Array, "*n"] | Float[Array, "*n c"], *, label_smoothing: Share = 0.0
 ) -> Float[Array, "*n"]:
-    """Cross-entropy with integer labels.
+    """Cross-entropy with hard or soft labels.
 
-    Formula: −Σ_c q_c log softmax(z)_c, q = (1 − ε) onehot(y) + ε / C
+    Formula: −Σ_c q_c log softmax(z)_c, q = (1 − ε) y + ε / C; a hard label y is onehot(y)
 
     Args:
         logits: z, [..., c].
-        labels: y, [...], 0 … c − 1.
+        labels: y, integers [...] in 0 … c − 1, or probabilities [..., c].
         label_smoothing: ε, 0 … 1.
 
     Returns:
-        Values [...]. Classes at −inf take no part in the smoothing; with the label among them the value is +inf.
+        Values [...]. Classes at −inf take no part in the smoothing; where they have a label's mass the value is +inf.
 
     Compares: logits, labels
     Extra: none
@@ -34,9 +35,65 @@ def cross_entropy(
     """
     (logits,) = at_least_float32(logits)
     logp = log_softmax(logits)
-    picked = jnp.take_along_axis(logp, labels[..., None], -1)[..., 0]
     there = logits > -jnp.inf
     classes = jnp.maximum(jnp.sum(there, -1).astype(logp.dtype), 1)
     uniform = jnp.sum(jnp.where(there, jnp.where(there, logp, 0), 0), -1) / classes
     eps = like(label_smoothing, uniform)
-    return -((1 - eps) * picked + eps * uniform)
+    return (1 - eps) * _from_labels(logp, labels) - eps * uniform
+
+
+@checked
+def weighted_cross_entropy(
+    logits: Float[Array, "*n c"],
+    labels: Int[Array, "*n"] | Float[Array, "*n c"],
+    class_weights: Float[Array, " c"],
+    *,
+    normalize: bool = False,
+    where: Bool[Array, "..."] | None = None,
+    axis: str | None = None,
+) -> Float[Array, "*n"]:
+    """Cross-entropy weighted by class, for imbalanced labels, hard or soft.
+
+    Formula: −Σ_c w_c y_c log softmax(z)_c; normalize: times n / Σ_i Σ_c w_c y_ic, the sum over the rows that count
+
+    Args:
+        logits: z, [..., c].
+        labels: y, integers [...] in 0 … c − 1, or probabilities [..., c].
+        class_weights: w, [c].
+        normalize: divide by the mean weight of the batch's labels, so that the mean of the values is Σ w·ce / Σ w.
+        where: rows that count, of the values' leading axes; only `normalize` looks at them.
+        axis: the device axis in the per-device forms.
+
+    Returns:
+        Values [...]; +inf where a class at −inf has a label's weighted mass.
+
+    Compares: logits, labels
+    Extra: none
+    Source: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, 2019,
+        https://arxiv.org/abs/1901.05555
+    Differs: PyTorch normalises for hard labels and does not for soft ones
+
+    Example:
+        >>> weighted_cross_entropy(jnp.zeros((1, 2)), jnp.array([1]), jnp.array([1.0, 3.0]))
+        Array([2.0794415], dtype=float32)
+    """
+    logits, class_weights = at_least_float32(logits, class_weights)
+    soft = labels if jnp.issubdtype(labels.dtype, jnp.floating) else jax.nn.one_hot(labels, len(class_weights))
+    mass = at_least_float32(soft, logits)[0] * class_weights.reshape((1,) * (logits.ndim - 1) + (-1,))
+    counts = jnp.ones(logits.shape[:-1], bool)
+    if where is not None:
+        counts = counts & where.reshape(where.shape + (1,) * (counts.ndim - where.ndim))
+    mass, logits = (jnp.where(counts[..., None], x, 0) for x in (mass, logits))
+    values = cross(mass, log_softmax(logits))
+    if not normalize:
+        return values
+    total, n = jnp.sum(mass), jnp.sum(counts).astype(mass.dtype)
+    if axis is not None:
+        total, n = jax.lax.psum((total, n), axis)
+    return values * n / jnp.where(total > 0, total, 1)
+
+
+def _from_labels(logp, labels):
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return -jnp.take_along_axis(logp, labels[..., None], -1)[..., 0]
+    return cross(*at_least_float32(labels, logp))

@@ -1,12 +1,11 @@
 """Decoupled knowledge distillation."""
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.logits.target import target_apart
 from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, like, log_softmax, softened, squared
+from mmkd_jax.losses.numeric import at_least_float32, divergence, like, softened, squared
 
 
 @checked
@@ -41,22 +40,11 @@ def dkd(
     Differs: the authors take log(softmax) and mask with −1000, which fails at logit gaps above ~100
 
     Example:
+        >>> import jax.numpy as jnp
         >>> dkd(jnp.array([[1.0, 0.0, 2.0]]), jnp.array([[1.0, 0.0, 2.0]]), jnp.array([0]))
         Array([0.], dtype=float32)
     """
     student, teacher = at_least_float32(student, teacher)
-    target = jax.nn.one_hot(labels, student.shape[-1], dtype=jnp.bool_)
-
-    def split(x):
-        """log p_y, log(1 − p_y), log-probabilities of the rest."""
-        rest = jnp.where(target, -jnp.inf, x)
-        some = jnp.any(rest > -jnp.inf, -1, keepdims=True)
-        lse = jax.nn.logsumexp(jnp.where(some, rest, 0), -1)  # a row without a rest would be NaN
-        lse = jnp.where(some[..., 0], lse, -jnp.inf)
-        own = jnp.take_along_axis(x, labels[..., None], -1)[..., 0]
-        pair = log_softmax(jnp.stack([own, lse], -1))
-        return pair, jnp.where(some, log_softmax(jnp.where(some, rest, 0)), -jnp.inf)
-
-    (pair_t, rest_t), (pair_s, rest_s) = (split(softened(x, temperature)) for x in (teacher, student))
+    (pair_t, rest_t), (pair_s, rest_s) = (target_apart(softened(x, temperature), labels) for x in (teacher, student))
     a, b = like(alpha, pair_t[..., 0]), like(beta, pair_t[..., 0])
     return squared(temperature, student) * (a * divergence(pair_t, pair_s) + b * divergence(rest_t, rest_s))

@@ -1,5 +1,6 @@
 """One row a loss, by topic; a new loss adds a row to its topic's `CASES` and its formula to `formulas/`."""
 
-from tests.losses.cases import contrastive, features, logits, relational, stages
+from tests.losses.cases import attention, contrastive, features, logits, maps, own, relational, stages
 
-CASES = logits.CASES | features.CASES | stages.CASES | relational.CASES | contrastive.CASES
+FILES = (logits, features, maps, own, stages, attention, relational, contrastive)
+CASES = {name: case for file in FILES for name, case in file.CASES.items()}

@@ -18,14 +18,16 @@ class Case:
     Attributes:
         loss: the function.
         reference: the same from the paper's formula, in NumPy: one value per row, or one for the whole batch.
-        inputs: arrays (or tuples of arrays) under the names of the loss's arguments; floating ones in float64.
+        inputs: arrays (or tuples of arrays) under the names of the loss's arguments; floating ones in float64. The
+            first has the batch's rows as its first axis, and so has whatever is as long.
         by_hand: (inputs, hyperparameters, values), worked out with pencil and paper.
         hyper: keyword hyperparameters.
         zero_if_same: a student equal to its teacher gets the value 0 and the gradient 0.
         still_at_zero: a zero row of the student gets the gradient 0, as the loss divides by the row's norm.
         infinite: arguments where a class at −inf, on this side only, makes the value +inf; None where no class may be.
         rough: the authors' constants round at this size in float32.
-        detached: arguments that the loss itself stops: their gradient is 0.
+        stopped: where the loss stops a gradient on the way: (inputs, **hyper) -> its mean as a function of the inputs,
+            with what is stopped held as it is at those.
     """
 
     loss: Callable
@@ -37,7 +39,7 @@ class Case:
     still_at_zero: bool = False
     infinite: tuple[str, ...] | None = None
     rough: float = 1e-5
-    detached: tuple[str, ...] = ()
+    stopped: Callable | None = None
 
     @property
     def parameters(self):
@@ -49,6 +51,11 @@ class Case:
         return "where" in self.parameters
 
     @property
+    def rows(self) -> int:
+        """Length of the batch."""
+        return len(jax.tree.leaves(next(iter(self.inputs.values())))[0])
+
+    @property
     def topic(self) -> str:
         return self.loss.__module__.split(".")[2]
 
@@ -56,6 +63,11 @@ class Case:
     def numbers(self) -> list[str]:
         """Hyperparameters that may be traced."""
         return [k for k, p in self.parameters.items() if p.annotation in KINDS]
+
+    @property
+    def logits(self) -> list[str]:
+        """Inputs whose last axis is classes, which may be at −inf."""
+        return [k for k in self.floating if k in ("student", "teacher", "logits")]
 
     @property
     def floating(self) -> list[str]:

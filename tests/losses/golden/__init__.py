@@ -1,5 +1,6 @@
 """What our losses are to the published implementations: one row an implementation, by topic."""
 
-from tests.losses.golden import contrastive, features, logits, relational, stages
+from tests.losses.golden import attention, contrastive, features, logits, maps, own, relational, stages
 
-ROWS = (*logits.ROWS, *features.ROWS, *relational.ROWS, *contrastive.ROWS, *stages.ROWS)
+FILES = (logits, features, maps, own, stages, attention, relational, contrastive)
+ROWS = tuple(row for file in FILES for row in file.ROWS)

@@ -1,0 +1,42 @@
+"""Squared differences of probabilities."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.number import Positive
+from mmkd_jax.losses.numeric import at_least_float32, softened, squared
+
+
+@checked
+def probability_mse(
+    student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, temperature: Positive = 1.0
+) -> Float[Array, "*n"]:
+    """Mean squared difference of softened probabilities.
+
+    Formula: (T² / C) Σ_c (q_c − p_c)², p = softmax(t / T), q = softmax(s / T)
+
+    Args:
+        student: logits s, [..., c].
+        teacher: logits t, [..., c].
+        temperature: T > 0, a number or one per example.
+
+    Returns:
+        Values [...], with the factor T². Classes at −inf in both count as removed; at −inf in one only, the value is
+        finite.
+
+    Compares: logits
+    Extra: none
+    Source: Brier, Verification of Forecasts Expressed in Terms of Probability, 1950,
+        https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2
+
+    Example:
+        >>> probability_mse(jnp.array([[0.0, 0.0]]), jnp.array([[0.0, -jnp.inf]]))
+        Array([0.25], dtype=float32)
+    """
+    student, teacher = at_least_float32(student, teacher)
+    gone = (student == -jnp.inf) & (teacher == -jnp.inf)
+    q, p = (jax.nn.softmax(softened(x, temperature), -1) for x in (student, teacher))
+    classes = jnp.maximum(jnp.sum(~gone, -1).astype(q.dtype), 1)
+    return squared(temperature, student) * jnp.sum((q - p) ** 2, -1) / classes

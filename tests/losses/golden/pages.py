@@ -1,0 +1,125 @@
+"""The pages of the docs that are made of the recordings: `python -m tests.losses.golden.pages` writes them anew."""
+
+import pathlib
+from collections import Counter
+
+import numpy as np
+
+from tests.losses.golden import ROWS
+from tests.losses.golden.recorded import cases, chosen, compare, departure
+
+DOCS = pathlib.Path(__file__).resolve().parents[3] / "docs"
+VERDICTS = {"equal": "equal", "composed": "equal when composed", "differs": "differs on purpose"}
+# what papers call one method, the recordings keep apart
+METHODS = {
+    "KD": (
+        "kd",
+        "kl_div",
+        "kd_ce",
+        "kd_ce_dynT",
+        "kd_mse_prob",
+        "kd_mse",
+        "kd_topk",
+        "kd_masked_feature",
+        "skd_instance",
+    ),
+    "Generalised JSD (GKD)": ("gkd_jsd",),
+    "Cross-entropy": ("ce", "soft_ce", "bce"),
+    "DKD, NKD": ("dkd", "nkd"),
+    "DIST": ("dist", "dist_plus"),
+    "Logit standardisation": ("logit_std_kd", "logit_std_dkd"),
+    "WSLD, MLKD, MFT": ("wsld", "mlkd_cc", "mlkd_bc", "mft"),
+    "RKD": ("rkd", "rkd_distance", "rkd_angle"),
+    "SP, CC, PKT, DarkRank": ("sp", "sp_l1", "cc", "pkt", "hard_dark_rank"),
+    "FitNets hint, L2": ("hint", "hint_convreg", "l2", "pkd", "pkd_pearson", "pad_l2", "cos"),
+    "AT": ("at", "at_paper", "at_kdlib"),
+    "FSP, NST": ("fsp", "nst", "gram_fsp", "mmd_nst"),
+    "AB, OFD": ("ab", "ofd"),
+    "FT, KTA": ("ft", "kta"),
+    "CWD, ICKD, affinity": ("cwd", "ickd", "affinity"),
+    "VID": ("vid",),
+    "ReviewKD": ("hcl", "reviewkd_abf"),
+    "SemCKD, SRRL, SimKD": ("semckd", "srrl", "simkd"),
+    "Attention and hidden states": (
+        *("attention_mse", "attention_mse_sum", "attention_ce", "attention_ce_mean", "hidden_mse"),
+    ),
+    "CRD": ("crd",),
+    "Others": ("skd_direction", "srd", "sskd", "sskd_aux", "kdsvd"),
+}
+
+
+def golden() -> str:
+    """Every recorded case with its verdict."""
+    rows = {id_: chosen(ROWS, id_) for id_ in cases()}
+    count = Counter(r.verdict for r in rows.values())
+    lines = [
+        "# Recorded values of published implementations",
+        "",
+        f"Values and gradients of {len(rows)} cases, recorded in float64 (float32 where the original knows no other) "
+        "and compared with ours by `pytest tests/losses/test_golden.py`. Equal means at most 1e-9 of the largest "
+        "magnitude in the recording, 1e-6 where the original holds a float32 constant.",
+        "",
+        "| verdict | cases |",
+        "| --- | ---: |",
+        *(f"| {VERDICTS.get(v, v)} | {count[v]} |" for v in ("equal", "composed", "differs", "not offered")),
+    ]
+    for method, names in METHODS.items():
+        inside = {i: r for i, r in rows.items() if cases()[i]["loss"] in names}
+        if not inside:
+            continue
+        lines += ["", f"## {method}", "", "| case | verdict | within | |", "| --- | --- | --- | --- |"]
+        for id_, row in inside.items():
+            lines.append(f"| `{id_}` | {VERDICTS.get(row.verdict, row.verdict)} | {_within(id_, row)} | {row.why} |")
+    return "\n".join(lines) + "\n"
+
+
+def others() -> str:
+    """How far each implementation is from the paper's loss."""
+    lines = [
+        "# What others compute",
+        "",
+        "Published losses as the toolkits compute them, against the loss of the paper as `mmkd_jax` has it, on "
+        "recorded inputs: their value and their gradient (its norm) as multiples of ours, and the cosine between the "
+        "gradients; of several recorded cases, the one furthest away. A factor alone is absorbed by a weight, but a "
+        "weight copied from a paper means something else then; a cosine below 1 is another loss. Values come from "
+        "the implementations at the commits named; `python -m tests.losses.golden.pages` makes this page.",
+    ]
+    for method, names in METHODS.items():
+        worst = {}
+        for id_, case in cases().items():
+            if case["loss"] in names:
+                row = chosen(ROWS, id_)
+                place = (row.cases, case["repo"], case["symbol"])
+                worst[place] = max(worst.get(place, (-1.0,)), (*_departure(case, row), id_, row.why))
+        found = []
+        for (_, repo, symbol), (_, numbers, id_, why) in worst.items():
+            link = f"[{repo.split('/')[-1]}](https://github.com/{repo}) `{cases()[id_]['commit'][:7]}`"
+            found.append(f"| {link if '/' in repo else repo} | `{symbol}` | `{id_}` | {numbers} | {why} |")
+        if found:
+            head = "| toolkit | symbol | recorded case | value × | gradient × | cosine | |"
+            lines += ["", f"## {method}", "", head, "| --- | --- | --- | ---: | ---: | ---: | --- |", *found]
+    return "\n".join(lines) + "\n"
+
+
+def _within(id_, row) -> str:
+    if row.ours is None:
+        return ""
+    if row.verdict == "differs":
+        return "{:.1e}, gradient {:.1e}".format(*compare(cases()[id_], row))
+    return "1e-9" if cases()[id_]["dtype"] == "float64" and not row.single else "1e-6"
+
+
+def _departure(case, row) -> tuple[float, str]:
+    """How far the two are apart, and the same in figures."""
+    function = row.ours if row.verdict == "differs" else row.paper
+    if row.verdict == "not offered" or row.verdict == "differs" and function is None:
+        return 0.0, " |  | "
+    if function is None:
+        return 0.0, "1 | 1 | 1"
+    value, gradient, cosine = departure(case, function)
+    return abs(np.log(gradient)) + 1 - cosine, f"{value:.3g} | {gradient:.3g} | {cosine:.3f}"
+
+
+if __name__ == "__main__":
+    (DOCS / "golden.md").write_text(golden())
+    (DOCS / "what-others-compute.md").write_text(others())
