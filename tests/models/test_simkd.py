@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, experiment, losses
+from mmkd_jax import data, experiment, explain, losses
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Classifier, ImageCNN, Multimodal, simkd
 from mmkd_jax.objective import combine, term
@@ -70,7 +70,7 @@ def test_every_output_is_patched_and_reaches_what_follows(kind):
 
     same, other = patched()
     reached = {n for n, logits in other.items() if gap(logits, plain["logits"]) > 1e-6}
-    above = {"rows": set(), "maps": {"hidden.image.1", "features.image", "embedding"}}[kind]
+    above = {"rows": set(), "maps": {"preactivation.image.1", "hidden.image.1", "features.image", "embedding"}}[kind]
     assert reached == set(plain) - above
     for n in plain:
         assert gap(same[n], plain) < 1e-5, n
@@ -156,6 +156,12 @@ def test_in_an_experiment(tmp_path):
     }
     assert equal(ends["student"]["head"], ends["teacher"]["params"]["Classifier_0"])
     assert results["student"][0]["accuracy"] > 0.6
+
+
+def test_explain_says_whose_classifier_it_is():
+    text = explain.text(parts(Config()))
+    assert "trained, head from teacher.teacher.params.Classifier_0" in text
+    assert "frozen, cached (embedding): run once, from teacher.teacher" in text
 
 
 @pytest.mark.parametrize(
