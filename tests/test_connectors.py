@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import connectors
-from mmkd_jax.views import Context
+from mmkd_jax import connectors, losses
+from mmkd_jax.objective import term
+from mmkd_jax.views import Context, Views
 
 RNG = np.random.default_rng(0)
 ROWS = jnp.asarray(RNG.normal(1, 2, size=(6, 3)), jnp.float32)
@@ -208,3 +209,16 @@ def test_resampler_sees_nothing_outside_the_mask():
     (_, spoilt), gradients = run(jnp.where(mask[..., None], x, jnp.nan), variables)
     np.testing.assert_array_equal(spoilt, out)
     jax.tree.map(np.testing.assert_array_equal, gradients, (slope, learned))
+
+
+def test_resampler_takes_tokens_and_mask_from_an_experiment():
+    draw = np.random.default_rng(5)
+    few, many = (jnp.asarray(draw.normal(size=(3, n, 5)), jnp.float32) for n in (4, 6))
+    mask = jnp.arange(6)[None] < jnp.array([[4], [6], [1]])
+    views = Views({"text.mask": mask}, {"student": {"hidden": many}, "teacher": {"hidden": few}}, {}, context())
+    paths = {"student": ("student.hidden", "batch.text.mask"), "teacher": "teacher.hidden"}
+    hint = term(losses.hint, **paths, connect={"student": connectors.Resampler(4, 5, heads=1)})
+    params, memory = hint.init(views)
+    made, _ = hint.apply(params, memory, views)
+    tokens = connectors.Resampler(4, 5, heads=1).apply({"params": params["student"]}, (many, mask), context())
+    np.testing.assert_allclose(made.values, losses.hint(tokens, few), rtol=1e-5)

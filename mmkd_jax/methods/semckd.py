@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from mmkd_jax.connectors import Bottleneck, as_map
 from mmkd_jax.losses.features.semckd import semckd as calibrated
 from mmkd_jax.losses.gather import gather
-from mmkd_jax.losses.number import Positive
+from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.losses.numeric import inner, rows_that_count, unit, zero_rows
 from mmkd_jax.losses.pool import average_pool
 from mmkd_jax.methods import learned
@@ -28,7 +28,7 @@ def semckd(
     *,
     temperature: Positive = 1.0,
     factor: int = 4,
-    weight: Positive | Callable = 1.0,
+    weight: Number | Callable = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
     """Semantic calibration (SemCKD): all pairs of layers, weighted by how alike the layers see the batch.
