@@ -2,8 +2,12 @@
 
 from mmkd_jax.losses.contrastive.info_nce import info_nce as info_nce
 from mmkd_jax.losses.features.attention_transfer import attention_transfer as attention_transfer
+from mmkd_jax.losses.features.cka import cka as cka
 from mmkd_jax.losses.features.cosine import cosine as cosine
 from mmkd_jax.losses.features.hint import hint as hint
+from mmkd_jax.losses.features.normalized_l2 import normalized_l2 as normalized_l2
+from mmkd_jax.losses.features.pad_l2 import pad_l2 as pad_l2
+from mmkd_jax.losses.features.pearson import pearson as pearson
 from mmkd_jax.losses.logits.binary import binary_cross_entropy as binary_cross_entropy
 from mmkd_jax.losses.logits.binary import binary_kl as binary_kl
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy as cross_entropy
@@ -22,6 +26,11 @@ from mmkd_jax.losses.logits.probability_mse import probability_mse as probabilit
 from mmkd_jax.losses.logits.standardize import standardize as standardize
 from mmkd_jax.losses.logits.weighted_kl import weighted_kl as weighted_kl
 from mmkd_jax.losses.logits.wsld import wsld as wsld
+from mmkd_jax.losses.regression.bounded_regression import bounded_regression as bounded_regression
+from mmkd_jax.losses.regression.gaussian_kl import gaussian_kl as gaussian_kl
+from mmkd_jax.losses.regression.huber import huber as huber
+from mmkd_jax.losses.regression.l1 import l1 as l1
+from mmkd_jax.losses.regression.mse import mse as mse
 from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle
 from mmkd_jax.losses.relational.rkd import rkd_distance as rkd_distance
