@@ -41,6 +41,19 @@ class MLP(nn.Module):
         return nn.Dense(self.width)(nn.relu(_normalised(x, self.batch_norm, ctx)))
 
 
+class Each(nn.Module):
+    """A connector for each of several layers, such as `Each((Linear(8), Linear(8)))`.
+
+    Attributes:
+        connectors: as many as there are layers.
+    """
+
+    connectors: tuple[nn.Module, ...]
+
+    def __call__(self, layers: tuple[Float[Array, "b ..."], ...], ctx: Context) -> tuple[Float[Array, "b ..."], ...]:
+        return tuple(connect(x, ctx) for connect, x in zip(self.connectors, layers, strict=True))
+
+
 class Conv(nn.Module):
     """A convolution of a feature map.
 

@@ -133,7 +133,7 @@ def term(
             variables = {"params": params[k], **memory["state"][k]}
             mutable = list(memory["state"][k]) if ctx.train else []
             x[k], state[k] = module.apply(variables, *_inputs(module, x[k], ctx), mutable=mutable)
-        mask = _mask(views, masks)
+        mask = mask_of(views, masks)
         with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integer steps and floats
             now = {k: jnp.asarray(f(views.ctx.step), jnp.float32) for k, f in schedules.items()}
         now = memory["numbers"] | now
@@ -162,7 +162,7 @@ def stateless(function: Callable) -> Objective:
 
     def apply(params, memory, views):
         out = function(views, **({"axis": views.ctx.axis} if "axis" in asks else {}))
-        terms = jax.tree.map(lambda t: t if isinstance(t, Term) else Term(t, _mask(views, ())), out, is_leaf=_is_term)
+        terms = jax.tree.map(lambda t: t if isinstance(t, Term) else Term(t, mask_of(views, ())), out, is_leaf=_is_term)
         if views.ctx.axis is not None and "axis" not in asks:
             if any(jnp.ndim(t.values) == 0 for t in jax.tree.leaves(terms, is_leaf=_is_term)):
                 raise UserError(_ungathered(getattr(function, "__name__", "the function")))
@@ -278,18 +278,18 @@ def _inputs(module, x, ctx):
     return (x, ctx) if "ctx" in inspect.signature(type(module).__call__).parameters else (x,)
 
 
-def _mask(views: Views, names: tuple[str, ...]):
+def mask_of(views: Views, names: tuple[str, ...]):
+    """The named masks of the batch and `valid`, and-ed; None where there is none."""
     mask = None
     for name in [*names, *(["valid"] if "valid" in views.batch else [])]:
         more = views["batch." + name]
         if more.dtype != jnp.bool_:
             raise UserError(f"where={name!r} names {more.dtype}{list(more.shape)}; a mask is bool")
-        if mask is None:
-            mask = more
-        else:
+        if mask is not None:
             rank = max(mask.ndim, more.ndim)
             mask, more = (m.reshape(m.shape + (1,) * (rank - m.ndim)) for m in (mask, more))
-            mask = mask & more
+            more = mask & more
+        mask = more
     return mask
 
 

@@ -64,7 +64,7 @@ INVENTORY = {
         "MiniLM": ["minilm_relations"],
         "hidden states": ["hidden_mse"],
         "CLS-patient": ["patient"],
-        "Gram over layers": ["layer_gram"],
+        "Gram over layers": ["token_fsp", "token_nst"],
     },
     "relational": {
         "SP": ["sp"],

@@ -42,6 +42,17 @@ def test_mlp_and_its_hidden_width():
     np.testing.assert_allclose(module.apply({"params": params}, ROWS, context()), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_each_layer_has_a_connector_of_its_own():
+    layers = (ROWS.reshape(2, 3, 3), MAPS)
+    module = connectors.Each((connectors.Linear(5), connectors.Conv(2)))
+    variables = start(module, layers)
+    parts = zip(module.connectors, variables["params"].values(), layers, strict=True)
+    expected = [one.apply({"params": params}, x, context()) for one, params, x in parts]
+    jax.tree.map(np.testing.assert_array_equal, module.apply(variables, layers, context()), tuple(expected))
+    with pytest.raises(ValueError):
+        start(module, layers[:1])
+
+
 def test_conv_of_one_pixel_is_linear_and_stride_halves():
     module = connectors.Conv(5)
     params = start(module, MAPS)["params"]

@@ -1,13 +1,31 @@
 """Losses: pure functions of arrays; they return values per example and reduce nothing."""
 
+from mmkd_jax.losses.attention.attention_kl import attention_kl as attention_kl
+from mmkd_jax.losses.attention.attention_mse import attention_mse as attention_mse
+from mmkd_jax.losses.attention.hidden_mse import hidden_mse as hidden_mse
+from mmkd_jax.losses.attention.layer_gram import token_fsp as token_fsp
+from mmkd_jax.losses.attention.layer_gram import token_nst as token_nst
+from mmkd_jax.losses.attention.minilm_relations import minilm_relations as minilm_relations
+from mmkd_jax.losses.attention.patient import patient as patient
 from mmkd_jax.losses.contrastive.info_nce import info_nce as info_nce
+from mmkd_jax.losses.features.activation_boundary import activation_boundary as activation_boundary
+from mmkd_jax.losses.features.affinity import affinity as affinity
+from mmkd_jax.losses.features.affinity import pairwise_affinity as pairwise_affinity
 from mmkd_jax.losses.features.attention_transfer import attention_transfer as attention_transfer
 from mmkd_jax.losses.features.cka import cka as cka
 from mmkd_jax.losses.features.cosine import cosine as cosine
+from mmkd_jax.losses.features.cwd import cwd as cwd
+from mmkd_jax.losses.features.factor_transfer import factor_transfer as factor_transfer
+from mmkd_jax.losses.features.fsp import fsp as fsp
 from mmkd_jax.losses.features.hint import hint as hint
+from mmkd_jax.losses.features.ickd import ickd as ickd
+from mmkd_jax.losses.features.mgd import mgd as mgd
 from mmkd_jax.losses.features.normalized_l2 import normalized_l2 as normalized_l2
+from mmkd_jax.losses.features.nst import nst as nst
+from mmkd_jax.losses.features.ofd import ofd as ofd
 from mmkd_jax.losses.features.pad_l2 import pad_l2 as pad_l2
 from mmkd_jax.losses.features.pearson import pearson as pearson
+from mmkd_jax.losses.features.vid import vid as vid
 from mmkd_jax.losses.logits.binary import binary_cross_entropy as binary_cross_entropy
 from mmkd_jax.losses.logits.binary import binary_kl as binary_kl
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy as cross_entropy
@@ -31,6 +49,9 @@ from mmkd_jax.losses.regression.gaussian_kl import gaussian_kl as gaussian_kl
 from mmkd_jax.losses.regression.huber import huber as huber
 from mmkd_jax.losses.regression.l1 import l1 as l1
 from mmkd_jax.losses.regression.mse import mse as mse
+from mmkd_jax.losses.relational.cc import cc as cc
+from mmkd_jax.losses.relational.cc import cc_bilinear as cc_bilinear
+from mmkd_jax.losses.relational.dark_rank import dark_rank as dark_rank
 from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle
 from mmkd_jax.losses.relational.rkd import rkd_distance as rkd_distance

@@ -121,7 +121,7 @@ def _bind(argument, shape, dims, sizes) -> str | None:
         i, extra = variadic[0], len(shape) - len(dims) + 1
         shape = (*shape[:i], tuple(shape[i : i + extra]), *shape[i + extra :])
     for d, size in zip(dims, shape, strict=True):
-        if d == "...":
+        if d in ("...", "_"):
             continue
         known, where = sizes.setdefault(d, (int(d), "") if d.isdigit() else (size, argument))
         if known != size:

@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Num, Shaped
 
 from mmkd_jax.losses.number import Number
 
 
-def at_least_float32(*arrays: Num[Array, "..."]) -> tuple[Array, ...]:
+def at_least_float32(*arrays: Shaped[Array, "..."]) -> tuple[Array, ...]:
     """The arrays in one floating dtype, float32 or more."""
     with jax.numpy_dtype_promotion("standard"):  # asked for here, so that bfloat16 passes in strict mode, too
         dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))

@@ -1,5 +1,10 @@
 """Published methods that are more than a loss: functions that return an Objective."""
 
 from mmkd_jax.methods.crd import crd as crd
+from mmkd_jax.methods.factor_transfer import factor_transfer as factor_transfer
 from mmkd_jax.methods.interchange import interchange as interchange
+from mmkd_jax.methods.mgd import mgd as mgd
+from mmkd_jax.methods.ofd import ofd as ofd
+from mmkd_jax.methods.pad import pad as pad
 from mmkd_jax.methods.rslad import rslad as rslad
+from mmkd_jax.methods.vid import vid as vid

@@ -47,5 +47,6 @@ def conv_stack(
     for i, width in enumerate(widths):
         x = nn.Conv(width, (3, 3), strides=1 if i == 0 else 2, use_bias=False)(x)
         x = nn.BatchNorm(use_running_average=not ctx.train, axis_name=ctx.axis)(x)
+        x = tap(f"preactivation.{modality}.{i}", x)
         x = tap(f"hidden.{modality}.{i}", nn.relu(x))
     return x.mean((1, 2))

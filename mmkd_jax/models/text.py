@@ -50,6 +50,9 @@ class TextLSTM(nn.Module):
 class TextTransformer(nn.Module):
     """A small pre-norm Transformer encoder; the features are the mean over tokens.
 
+    Beside `hidden.M.i`, each block i gives `queries.M.i`, `keys.M.i` and `values.M.i` [b, l, d] with the heads side by
+    side, `scores.M.i` [b, heads, q, k] before mask and softmax, and `attentions.M.i` after both.
+
     Attributes:
         vocabulary: number of token ids.
         width: of the tokens.
@@ -70,21 +73,26 @@ class TextTransformer(nn.Module):
         where = self.param("positions", nn.initializers.normal(0.02), (self.length, self.width))[: ids.shape[1]]
         x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids) + where[None])
         for i in range(self.layers):
-            x = x + _attention(nn.LayerNorm()(x), mask, self.heads, f"attentions.{modality}.{i}", tap)
+            x = x + _attention(nn.LayerNorm()(x), mask, self.heads, f"{modality}.{i}", tap)
             h = nn.gelu(nn.Dense(4 * self.width)(nn.LayerNorm()(x)), approximate=False)
             x = tap(f"hidden.{modality}.{i + 1}", x + nn.Dense(self.width)(h))
         inside = jnp.where(mask[..., None], nn.LayerNorm()(x), jnp.zeros((), x.dtype))
         return inside.sum(1) / jnp.maximum(mask.sum(1, keepdims=True).astype(x.dtype), 1)
 
 
-def _attention(x, mask: Bool[Array, "b l"], heads: int, name: str, tap: Taps) -> Float[Array, "b l d"]:
+def _attention(x, mask: Bool[Array, "b l"], heads: int, layer: str, tap: Taps) -> Float[Array, "b l d"]:
     """Multi-head attention to the tokens under the mask, inside a module's `__call__`."""
     d = x.shape[-1]
-    q, k, v = (nn.DenseGeneral((heads, d // heads))(x) for _ in range(3))
-    score = jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // heads) ** -0.5
+
+    def projected(name):  # tapped with the heads side by side
+        vectors = nn.DenseGeneral((heads, d // heads))(x)
+        return tap(f"{name}.{layer}", vectors.reshape(x.shape)).reshape(vectors.shape)
+
+    q, k, v = projected("queries"), projected("keys"), projected("values")
+    score = tap(f"scores.{layer}", jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // heads) ** -0.5)
     # finite: a row without tokens is no NaN
     score = jnp.where(mask[:, None, None, :], score, jnp.finfo(score.dtype).min)
-    weights = tap(name, jax.nn.softmax(score, -1))
+    weights = tap(f"attentions.{layer}", jax.nn.softmax(score, -1))
     return nn.DenseGeneral(d, (-2, -1))(jnp.einsum("bnqs,bsnk->bqnk", weights, v))
 
 

@@ -40,6 +40,7 @@ def dkd(
     Differs: the authors take log(softmax) and mask with −1000, which fails at logit gaps above ~100
 
     Example:
+        >>> import jax.numpy as jnp
         >>> dkd(jnp.array([[1.0, 0.0, 2.0]]), jnp.array([[1.0, 0.0, 2.0]]), jnp.array([0]))
         Array([0.], dtype=float32)
     """

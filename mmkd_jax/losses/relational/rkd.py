@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.numeric import at_least_float32, distance, rows_that_count, smooth_l1, unit, zero_rows
+from mmkd_jax.losses.relational.gaps import gaps
 
 
 @checked
@@ -48,7 +49,7 @@ def rkd_distance(
     def relative(x):
         x = zero_rows(x, mask)
         others, _ = gather(x, axis)
-        gap = _gaps(x, others)
+        gap = gaps(x, others)
         d = distance(jnp.sum(gap * gap, -1))
         above = pairs & (d > 0)
         s, count = jnp.sum(jnp.where(above, d, 0)), jnp.sum(above).astype(d.dtype)
@@ -99,20 +100,8 @@ def rkd_angle(
     def angles(x):
         x = zero_rows(x, mask)
         others, _ = gather(x, axis)
-        side = unit(_gaps(x, others))
+        side = unit(gaps(x, others))
         return jnp.einsum("ijd,ikd->ijk", side, side, precision="highest")
 
     n = jnp.maximum(jnp.sum(everyone).astype(student.dtype), 1)
     return jnp.sum(jnp.where(triples, smooth_l1(angles(student) - angles(teacher)), 0), (1, 2)) / (n * n)
-
-
-def _gaps(x, others):
-    """x_i − y_j; exactly 0 between rows that are equal up to rounding.
-
-    A compiler that fuses the model in may compute a row twice and round it differently, so that not even x_i − x_i is
-    0: a direction or a distance would be made of that noise.
-    """
-    gap = x[:, None] - others[None]
-    size = jnp.sum(x * x, -1)[:, None] + jnp.sum(others * others, -1)[None]
-    noise = (8 * float(jnp.finfo(x.dtype).eps)) ** 2 * size
-    return jnp.where((jnp.sum(gap * gap, -1) <= noise)[..., None], 0, gap)

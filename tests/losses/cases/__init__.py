@@ -1,5 +1,6 @@
 """One row a loss, by topic; a new loss adds a row to its topic's `CASES` and its formula to `formulas/`."""
 
-from tests.losses.cases import contrastive, features, logits, regression, relational, vectors
+from tests.losses.cases import attention, contrastive, features, logits, maps, own, regression, relational, vectors
 
-CASES = logits.CASES | features.CASES | relational.CASES | contrastive.CASES | vectors.CASES | regression.CASES
+FILES = (logits, features, vectors, maps, own, attention, relational, regression, contrastive)
+CASES = {name: case for file in FILES for name, case in file.CASES.items()}

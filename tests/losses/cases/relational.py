@@ -1,6 +1,6 @@
 """Rows of the losses of `losses/relational/`."""
 
-from math import log, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 
@@ -43,5 +43,43 @@ CASES = {
         # q = (2/3, 1/3), p = (1, 0), up to the 1e-7 of the authors
         (both(np.eye(2), [[1, 0], [-1, 0]]), {}, 2 * [log(3 / 2) / 2]),
         still_at_zero=True,
+    ),
+    "cc": Case(
+        losses.cc,
+        formulas.cc,
+        draw.pair(5, 3, teacher=(5, 4)),
+        # products: 1 and 0 in the student, all 1 in the teacher; k = (1 + product) / e
+        (both(np.eye(2), [[2], [3]]), {"gamma": 0.5, "order": 1}, 2 * [exp(-2) / 2]),
+        {"gamma": 0.6, "order": 3},
+        still_at_zero=True,
+    ),
+    "cc_bilinear": Case(
+        losses.cc_bilinear,
+        formulas.cc_bilinear,
+        draw.pair(5, 3, teacher=(5, 4)),
+        # products: (1, 0), (0, 1) and (1, 2), (2, 4)
+        (both(np.eye(2), [[1], [2]]), {}, [4 / 2, (4 + 9) / 2]),
+    ),
+    "dark_rank": Case(
+        losses.dark_rank,
+        formulas.dark_rank,
+        draw.pair(5, 3, teacher=(5, 4)),
+        # the teacher's orders are (1, 2), (2, 0), (1, 0), where the student's scores are (−1, −3), (−2, −1), (−2, −3)
+        (
+            both([[0], [1], [3]], [[0], [2], [3]]),
+            {"alpha": 1.0, "beta": 1.0},
+            [log(1 + exp(-2)), log(1 + exp(1)), log(1 + exp(-1))],
+        ),
+        {"alpha": 2.0, "beta": 1.5, "length": 3},
+        zero_if_same=False,  # a likelihood
+    ),
+    "dark_rank of all rows": Case(
+        losses.dark_rank,
+        formulas.dark_rank,
+        draw.pair(5, 3, teacher=(5, 4)),
+        # one at the other's place: nothing to choose
+        (both([[0], [1]], [[0], [2]]), {"length": None}, [0, 0]),
+        {"length": None},
+        zero_if_same=False,
     ),
 }

@@ -1,5 +1,7 @@
 """Losses between relations as the papers write them, in NumPy."""
 
+from math import factorial
+
 import numpy as np
 
 
@@ -45,3 +47,25 @@ def pkt(student, teacher, eps=1e-7):
 
     p, q = distribution(teacher), distribution(student)
     return (p * np.log((p + eps) / (q + eps))).mean(1)
+
+
+def cc(student, teacher, gamma=0.4, order=2):
+    def correlation(x):
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        return np.exp(-2 * gamma) * sum((2 * gamma) ** p / factorial(p) * (x @ x.T) ** p for p in range(order + 1))
+
+    return ((correlation(student) - correlation(teacher)) ** 2).mean(1)
+
+
+def cc_bilinear(student, teacher):
+    return ((student @ student.T - teacher @ teacher.T) ** 2).mean(1)
+
+
+def dark_rank(student, teacher, alpha=3.0, beta=3.0, length=4):
+    def one(i):
+        score = -alpha * np.linalg.norm(student - student[i], axis=1) ** beta
+        others = np.delete(np.arange(len(student)), i)
+        nearest = others[np.argsort(np.linalg.norm(teacher - teacher[i], axis=1)[others])][:length]
+        return -sum(score[k] - np.log(np.exp(score[nearest[p:]]).sum()) for p, k in enumerate(nearest))
+
+    return np.array([one(i) for i in range(len(student))])

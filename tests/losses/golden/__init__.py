@@ -1,5 +1,6 @@
 """What our losses are to the published implementations: one row an implementation, by topic."""
 
-from tests.losses.golden import contrastive, features, logits, relational, vectors
+from tests.losses.golden import attention, contrastive, features, logits, maps, own, relational, vectors
 
-ROWS = (*logits.ROWS, *features.ROWS, *relational.ROWS, *contrastive.ROWS, *vectors.ROWS)
+FILES = (logits, features, vectors, maps, own, attention, relational, contrastive)
+ROWS = tuple(row for file in FILES for row in file.ROWS)

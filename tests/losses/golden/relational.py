@@ -34,6 +34,23 @@ def pkt(h, s, t):
     return jnp.mean(losses.pkt(s, t))
 
 
+def cc(h, s, t):
+    return jnp.mean(losses.cc(s, t, gamma=h.get("gamma", 0.4), order=h.get("max_p", 2)))
+
+
+def cc_bilinear(h, s, t):
+    return jnp.mean(losses.cc_bilinear(s, t))
+
+
+def cc_unsquared(h, s, t):
+    """‖K_s − K_t‖ / n² of the mean square."""
+    return jnp.sqrt(cc_bilinear(h, s, t)) / len(s)
+
+
+def dark_rank(h, s, t):
+    return jnp.mean(losses.dark_rank(s, t, alpha=h["alpha"], beta=h["beta"], length=h["permute_len"]))
+
+
 ROWS = (
     Golden("rkd.*", "composed", "A weighted sum of the distance and the angle term.", rkd),
     Golden("rkd.mdistiller.*_squared", "differs", "It relates squared distances; the paper, distances.", rkd),
@@ -45,4 +62,16 @@ ROWS = (
     Golden("sp.*", "equal", "The squared distance of the normalised Gram matrices over n².", sp),
     Golden("sp.torchdistill.*", "differs", "It divides the rows by their L1 norm; the paper, by their L2 norm.", sp),
     Golden("pkt.*", "equal", "The mean over all n² pairs, the authors' 1e-7 included.", pkt),
+    Golden("cc.RepDistiller.*", "differs", "It multiplies the gaps of neighbouring rows; there is no kernel.", cc),
+    Golden(
+        "cc.torchdistill_bilinear.*",
+        "composed",
+        "The root of the paper's mean square, over n.",
+        cc_unsquared,
+        cc_bilinear,
+    ),
+    Golden(
+        "cc.torchdistill_gaussian.*", "differs", "It neither divides the rows by their norm nor squares the whole.", cc
+    ),
+    Golden("darkrank.authors.*", "equal", "The mean over all queries, for the nearest four.", dark_rank),
 )

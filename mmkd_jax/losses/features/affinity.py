@@ -1,0 +1,67 @@
+"""Affinities between the positions of a feature map."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.numeric import at_least_float32, distance, inner, unit
+
+
+@checked
+def affinity(student: Float[Array, "b h w c"], teacher: Float[Array, "b h w k"]) -> Float[Array, " b"]:
+    """Affinity distillation: each position's cosines with all others, as one vector.
+
+    Formula: (1 / hw) Σ_i ‖A_s[i, :] − A_t[i, :]‖, A_ij = cos(x_i, x_j) between positions i and j
+
+    Args:
+        student: feature map [b, h, w, c].
+        teacher: feature map [b, h, w, k].
+
+    Returns:
+        Values [b].
+
+    Compares: relations of positions in feature maps of one size
+    Extra: usually a connector
+    Source: He et al., Knowledge Adaptation for Efficient Semantic Segmentation, 2019, https://arxiv.org/abs/1903.04688
+    Differs: torchdistill multiplies the positions within each channel, normalised over the map, and sums one norm a
+        channel; that relates no feature vectors
+
+    Example:
+        >>> affinity(jnp.array([[[[1.0, 0.0], [1.0, 1.0]]]]), jnp.array([[[[2.0, 0.0], [3.0, 3.0]]]])) < 1e-6
+        Array([ True], dtype=bool)
+    """
+    gap = _gap(student, teacher)
+    return jnp.mean(distance(jnp.sum(gap * gap, 2)), 1)
+
+
+@checked
+def pairwise_affinity(student: Float[Array, "b h w c"], teacher: Float[Array, "b h w k"]) -> Float[Array, " b"]:
+    """Pair-wise distillation of structured knowledge (SKD): the cosines between all positions.
+
+    Formula: (1 / (hw)²) Σ_ij (A_s[i, j] − A_t[i, j])², A_ij = cos(x_i, x_j) between positions i and j
+
+    Args:
+        student: feature map [b, h, w, c]; the paper pools patches of positions first.
+        teacher: feature map [b, h, w, k].
+
+    Returns:
+        Values [b].
+
+    Compares: relations of positions in feature maps of one size
+    Extra: none
+    Source: Liu et al., Structured Knowledge Distillation for Semantic Segmentation, 2019,
+        https://arxiv.org/abs/1903.04197
+
+    Example:
+        >>> pairwise_affinity(jnp.array([[[[1.0, 0.0], [0.0, 1.0]]]]), jnp.array([[[[2.0], [3.0]]]]))
+        Array([0.5], dtype=float32)
+    """
+    gap = _gap(student, teacher)
+    return jnp.mean(gap * gap, (1, 2))
+
+
+def _gap(student, teacher):
+    """A_s − A_t."""
+    student, teacher = at_least_float32(student, teacher)
+    s, t = (unit(x.reshape(len(x), -1, x.shape[-1])) for x in (student, teacher))
+    return inner(s, s) - inner(t, t)

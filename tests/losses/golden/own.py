@@ -1,0 +1,83 @@
+"""Implementations of losses that go with parameters of their own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax import losses, methods
+from mmkd_jax.views import Context, Views
+from tests.losses.golden.recorded import Golden, channels_last
+
+# mdistiller's margins are not among the recorded inputs; its recorded gradient tells them
+MARGIN = (
+    -1.6870570114179522,
+    -1.0133823983433872,
+    -0.000290222304575,
+    -1.3795522868398043,
+    -0.5044034599748788,
+    -1.5492203404557547,
+)
+
+
+def pooled(s, t):
+    """Maps of one size, channels last: there, the larger one is pooled."""
+    s, t = channels_last(s), channels_last(t)
+    size = min(s.shape[1], t.shape[1])
+
+    def shrink(x):
+        k = x.shape[1] // size
+        return x.reshape(len(x), size, k, size, k, -1).mean((2, 4))
+
+    return shrink(s), shrink(t)
+
+
+def vid(h, s, t, log_scale, **weights):
+    """By the method, with their 1×1 convolutions as its parameters."""
+    s, t = pooled(s, t)
+    kernels = [weights[k][:, :, 0, 0].T for k in sorted(weights)]
+    params = {"regressor": {f"Dense_{i}": {"kernel": k} for i, k in enumerate(kernels)}, "scale": log_scale}
+    method = methods.vid(student="student.map", teacher="teacher.map")
+    ctx = Context(jnp.int32(0), jax.random.key(0))
+    views = Views({}, {"student": {"map": s}, "teacher": {"map": t}}, {}, ctx)
+    term, _ = method.apply(params, method.init(views)[1], views)
+    return jnp.mean(term.values)
+
+
+def vid_given(h, s, t, var):
+    return jnp.mean(losses.vid(channels_last(s), var.reshape(-1), channels_last(t)))
+
+
+def ft_sum(h, s, t):
+    """Theirs is the mean over the elements of a factor."""
+    return jnp.mean(losses.factor_transfer(s, t)) / s[0].size
+
+
+def ft_norm(h, s, t):
+    return jnp.mean(losses.factor_transfer(s, t, power=2))
+
+
+def ft_attention(h, s, t):
+    """Theirs takes the mean square over channels for the factor."""
+    s, t = (jnp.mean(x * x, -1) for x in pooled(s, t))
+    return ft_sum(h, s, t)
+
+
+def ofd(h, s, t, margin=np.array(MARGIN)):  # noqa: B008
+    return jnp.mean(losses.ofd(channels_last(s), channels_last(t), jnp.asarray(margin).reshape(-1)))
+
+
+def ofd_without_margin(h, s, t):
+    """Theirs has the margin in a connector, and the paper's 1/1000 in the loss."""
+    return ofd(h, s, t, np.full(s.shape[1], -np.inf)) / 1000
+
+
+ROWS = (
+    Golden("vid.*", "composed", "Their 1×1 convolutions are the regressor of methods.vid; maps are pooled first.", vid),
+    Golden("vid.torchdistill", "equal", "The mean over all features, with the variance as given.", vid_given),
+    Golden("ft.*", "composed", "The paper's norm for p = 1, divided by the number of elements.", ft_sum),
+    Golden("ft.torchdistill_p2", "equal", "The paper's norm for p = 2.", ft_norm),
+    Golden("ft.RepDistiller*", "composed", "Ours on mean squares over channels, by its mean.", ft_attention),
+    Golden("kta.*", "composed", "The arithmetic of factor transfer with p = 1, by its mean.", ft_sum),
+    Golden("ofd.mdistiller*", "equal", "The sum over features where the margin ReLU lets them count.", ofd),
+    Golden("ofd.mmrazor*", "composed", "The loss itself has no margin and the factor 1/1000.", ofd_without_margin),
+)

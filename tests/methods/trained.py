@@ -1,0 +1,86 @@
+"""What the tests of methods that train parameters of their own share."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax.models import ImageCNN, Multimodal
+from mmkd_jax.objective import combine, total
+from mmkd_jax.views import Context, forward, linen
+from tests.small import (
+    CLASSES,
+    advance,
+    begin,
+    distil,
+    equal,
+    gap,
+    make_batch,
+    make_batches,
+    numbered,
+    on_device,
+    stepper,
+    task,
+)
+
+TEACHER, STUDENT = 5, 4  # channels
+MAPS = {side: f"{side}.hidden.image.0" for side in ("student", "teacher")}
+
+
+def seeing(channels):
+    """A model with a feature map of the image."""
+    return linen(Multimodal({"image": ImageCNN((channels,))}, classes=CLASSES, width=6, batch_norm=True))
+
+
+MODELS = {"teacher": seeing(TEACHER), "student": seeing(STUDENT)}
+
+
+def look(step=0, batch=None, train=True):
+    """The views of a step, not compiled with what looks at them."""
+    key, batch = jax.random.key(3), on_device(batch or make_batch())
+
+    @jax.jit
+    def outputs(batch):
+        variables = {n: m.init(jax.random.fold_in(key, i), batch) for i, (n, m) in enumerate(MODELS.items())}
+        return forward(MODELS, variables, batch, Context(0, key))[0].outputs
+
+    views, _ = forward({}, {}, batch, Context(jnp.int32(step), jax.random.fold_in(key, step), train))
+    return dataclasses.replace(views, outputs=outputs(batch))
+
+
+def gradients(method, views=None, memory=None):
+    """By the method's parameters and by all that the models gave."""
+    views = look() if views is None else views
+    params, fresh = method.init(views)
+
+    @jax.jit
+    def loss(params, outputs):
+        here = dataclasses.replace(views, outputs=outputs)
+        return total(method.apply(params, fresh if memory is None else memory, here)[0])[0]
+
+    return jax.grad(loss, (0, 1))(params, views.outputs)
+
+
+def everything_learns(method, paths=MAPS, weight="own.weight"):
+    """Each parameter gets a gradient and moves; the student's gradient is another one than without; the teacher's is 0.
+
+    Returns the state before and after ten steps, and each term's mean in each step.
+    """
+    to_params, to_outputs = gradients(method)
+    to_student, to_teacher = (to_outputs[side][path.partition(".")[2]] for side, path in paths.items())
+    assert float(jnp.abs(to_student).max()) > 1e-6
+    assert not any(np.any(g) for g in jax.tree.leaves(to_outputs["teacher"])) and not np.any(to_teacher)
+    assert all(float(jnp.abs(g).max()) > 1e-9 for g in jax.tree.leaves(to_params))
+
+    distillation = distil(MODELS, combine(task=task(), own=method))
+    step, (state, frozen) = stepper(distillation), begin(distillation)
+    before = jax.tree.map(np.array, frozen)
+    assert "batch_stats" in before["teacher"]
+    last, _, terms = advance(step, state, frozen, make_batches())
+    assert equal(frozen, before)
+    for x, y in zip(*(jax.tree.leaves(s.params["objective"]["own"]) for s in (state, last)), strict=True):
+        assert not np.array_equal(x, y)
+    without = step(numbered(state, {weight: 0.0}), frozen, make_batch())[0]
+    assert gap(without.params["student"], step(state, frozen, make_batch())[0].params["student"]) > 1e-5
+    return state, last, terms
