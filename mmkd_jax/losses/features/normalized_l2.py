@@ -24,6 +24,8 @@ def normalized_l2(student: Float[Array, "*n d"], teacher: Float[Array, "*n d"]) 
     Extra: usually a connector
     Source: Sun et al., Patient Knowledge Distillation for BERT Model Compression, 2019,
         https://arxiv.org/abs/1908.09355
+    Differs: the authors' code takes the mean over d, the paper the sum, as here; for the layers of a transformer at
+        once, see patient
 
     Example:
         >>> normalized_l2(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]]))

@@ -6,10 +6,6 @@ from mmkd_jax import losses
 from tests.losses.golden.recorded import Golden, channels_last
 
 
-def first_token(h, s, t):
-    return jnp.mean(losses.normalized_l2(s[:, 0], t[:, 0]))
-
-
 def l2(h, s, t):
     """Whole examples, normalised or not; summed, or divided by their size."""
     s, t = (x.reshape(len(x), -1) for x in (s, t))
@@ -27,7 +23,6 @@ def pad_l2(h, s, t, logvar):
 
 
 ROWS = (
-    Golden("pkd.TB", "composed", "The first token's features.", first_token),
     Golden("l2.mmrazor_*", "composed", "normalized_l2 or hint of whole examples, summed or divided by their size.", l2),
     Golden("l2.mmrazor_True_False", "composed", "normalized_l2 of whole examples.", l2),
     Golden("l2.mmrazor_False_True", "equal", "The mean square over all elements: hint.", l2),
