@@ -2,5 +2,5 @@
 
 from tests.losses.cases import attention, contrastive, features, logits, maps, own, regression, relational, vectors
 
-FILES = (logits, features, vectors, maps, own, attention, relational, regression, contrastive)
+FILES = (logits, features, maps, vectors, own, attention, relational, regression, contrastive)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}
