@@ -12,6 +12,7 @@ from mmkd_jax.losses.features.activation_boundary import activation_boundary as 
 from mmkd_jax.losses.features.affinity import affinity as affinity
 from mmkd_jax.losses.features.affinity import pairwise_affinity as pairwise_affinity
 from mmkd_jax.losses.features.attention_transfer import attention_transfer as attention_transfer
+from mmkd_jax.losses.features.cka import cka as cka
 from mmkd_jax.losses.features.cosine import cosine as cosine
 from mmkd_jax.losses.features.cwd import cwd as cwd
 from mmkd_jax.losses.features.factor_transfer import factor_transfer as factor_transfer
@@ -20,8 +21,11 @@ from mmkd_jax.losses.features.hcl import hcl as hcl
 from mmkd_jax.losses.features.hint import hint as hint
 from mmkd_jax.losses.features.ickd import ickd as ickd
 from mmkd_jax.losses.features.mgd import mgd as mgd
+from mmkd_jax.losses.features.normalized_l2 import normalized_l2 as normalized_l2
 from mmkd_jax.losses.features.nst import nst as nst
 from mmkd_jax.losses.features.ofd import ofd as ofd
+from mmkd_jax.losses.features.pad_l2 import pad_l2 as pad_l2
+from mmkd_jax.losses.features.pearson import pearson as pearson
 from mmkd_jax.losses.features.semckd import semckd as semckd
 from mmkd_jax.losses.features.simkd import simkd as simkd
 from mmkd_jax.losses.features.srrl import srrl as srrl
@@ -44,6 +48,11 @@ from mmkd_jax.losses.logits.probability_mse import probability_mse as probabilit
 from mmkd_jax.losses.logits.standardize import standardize as standardize
 from mmkd_jax.losses.logits.weighted_kl import weighted_kl as weighted_kl
 from mmkd_jax.losses.logits.wsld import wsld as wsld
+from mmkd_jax.losses.regression.bounded_regression import bounded_regression as bounded_regression
+from mmkd_jax.losses.regression.gaussian_kl import gaussian_kl as gaussian_kl
+from mmkd_jax.losses.regression.huber import huber as huber
+from mmkd_jax.losses.regression.l1 import l1 as l1
+from mmkd_jax.losses.regression.mse import mse as mse
 from mmkd_jax.losses.relational.cc import cc as cc
 from mmkd_jax.losses.relational.cc import cc_bilinear as cc_bilinear
 from mmkd_jax.losses.relational.dark_rank import dark_rank as dark_rank

@@ -219,6 +219,11 @@ ROWS = (
     Golden("nkd.*", "equal", "The teacher-weighted target and the others, with T².", nkd),
     Golden("dist.*", "equal", "1e-8 added to the product of norms: eps='added'.", dist("added")),
     Golden("dist.torchdistill.*", "equal", "Each norm clamped at 1e-8: eps='clamped'.", dist("clamped")),
+    Golden(
+        "dist_plus.*",
+        "not offered",
+        "It adds a correlation where 1 − correlation is meant: the best student is the worst.",
+    ),
     Golden("lskd.*", "composed", "standardize before kl.", standardized(kl)),
     Golden(
         "lskd.torchdistill.*", "composed", "α cross-entropy and β KL of standardised logits.", standardized_and_task

@@ -78,6 +78,11 @@ ROWS = (
     Golden("ft.torchdistill_p2", "equal", "The paper's norm for p = 2.", ft_norm),
     Golden("ft.RepDistiller*", "composed", "Ours on mean squares over channels, by its mean.", ft_attention),
     Golden("kta.*", "composed", "The arithmetic of factor transfer with p = 1, by its mean.", ft_sum),
-    Golden("ofd.mdistiller*", "equal", "The sum over features where the margin ReLU lets them count.", ofd),
+    Golden(
+        "ofd.mdistiller*",
+        "equal",
+        "The sum where the margin lets it count; margins read off the recorded gradient.",
+        ofd,
+    ),
     Golden("ofd.mmrazor*", "composed", "The loss itself has no margin and the factor 1/1000.", ofd_without_margin),
 )
