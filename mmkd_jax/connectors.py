@@ -189,4 +189,4 @@ class Resampler(nn.Module):
 def _normalised(x, batch_norm: bool, ctx: Context):
     if not batch_norm:
         return x
-    return nn.BatchNorm(use_running_average=not ctx.train, axis_name=ctx.axis)(x)
+    return nn.BatchNorm(use_running_average=not ctx.train, axis_name=ctx.axis, momentum=0.9)(x)  # as in torch

@@ -7,7 +7,7 @@ from mmkd_jax.losses.numeric import at_least_float32, mean_square
 
 
 @checked
-def hint(student: Float[Array, "b ..."], teacher: Float[Array, "b ..."]) -> Float[Array, " b"]:
+def hint(student: Float[Array, " b *n"], teacher: Float[Array, " b *n"]) -> Float[Array, " b"]:
     """Hint of FitNets: mean squared difference of features.
 
     Formula: (1 / D) Σ_i (s_i − t_i)², over all axes but the first
