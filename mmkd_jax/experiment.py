@@ -21,7 +21,7 @@ from mmkd_jax.data.memory import Memory
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import report
 from mmkd_jax.part import Part
-from mmkd_jax.state import variables
+from mmkd_jax.state import part_of, variables
 from mmkd_jax.views import Context
 
 Results = dict[str, list[dict[str, Any]]]  # part -> a result for each seed
@@ -90,21 +90,24 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
     Returns:
         part -> its own numbers.
     """
-    known, done = {}, set()
+    known, done = {}, {}
     for name, part in parts.items():
         try:
+            given = {}
             for model, source in part.take.items():
-                of, _, taken = source.partition(".")
-                if of not in done or taken not in (*parts[of].trained, *parts[of].ema):
-                    have = [f"{n}.{m}" for n in parts if n in done for m in (*parts[n].trained, *parts[n].ema)]
+                of, taken, inner = _source(source)
+                if of not in done or taken not in done[of]:
+                    have = [f"{n}.{m}" for n in done for m in done[n]]
                     raise UserError(f"take[{model!r}] = {source!r} is no model of an earlier part: {choices(have)}")
+                if model not in part.cache:
+                    given[model] = part_of(done[of][taken], inner)
             if bare := set(part.cache) - set(part.take):
                 raise UserError(f"cache names {choices(bare)}, which takes no variables: say whose with take=")
-            state, _ = part.abstract()
+            state, _ = part.abstract(given=given)
         except UserError as error:
             raise UserError(f"part {name!r}: {error}") from error.__cause__
         known[name] = objective.numbers(state.memory)
-        done.add(name)
+        done[name] = variables(state, {})
     own: dict[str, dict[str, float]] = {name: {} for name in parts}
     for flag, value in numbers.items():
         of, _, number = flag.partition("objective.")
@@ -172,6 +175,13 @@ def run(
     return results
 
 
+def _source(source: str) -> tuple[str, str, str]:
+    """Part, model, and the dotted path within its variables."""
+    of, _, taken = source.partition(".")
+    model, _, inner = taken.partition(".")
+    return of, model, inner
+
+
 def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict[str, Any]:
     """One part, one seed: its result, taken where it is there."""
     part, here = parts[name], folder / "parts" / name / str(seed)
@@ -184,8 +194,9 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
     observer.begin(name, seed, part.steps)
     given = {}
     for model, source in part.take.items():
-        of, _, taken = source.partition(".")
-        given[model] = finished(folder, parts[of], of, seed, results[of][seed]["variables"])[taken]
+        of, taken, inner = _source(source)
+        whole = finished(folder, parts[of], of, seed, results[of][seed]["variables"])[taken]
+        given[model] = part_of(whole, inner)
     data = part.data
     for model, outputs in part.cache.items():
         columns = teacher.compute(part.models[model], given.pop(model), data.once(), outputs, jax.random.key(seed))

@@ -136,7 +136,8 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
 
 
 def _role(part, name):
-    source = f", from {part.take[name]}" if name in part.take else ""
+    taken = {k.removeprefix(name).removeprefix("."): s for k, s in part.take.items() if k.partition(".")[0] == name}
+    source = "".join(f", {k} from {s}".replace("  ", " ") for k, s in taken.items())
     if name in part.trained:
         return "trained" + source
     if name in part.ema:

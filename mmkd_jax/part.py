@@ -31,7 +31,8 @@ class Part:
         trained: names of the trained models; the others are frozen.
         evaluated: name of the measured model; the first trained one by default.
         ema: name -> (source, decay): models that are the moving average of a trained one.
-        take: name -> "PART.NAME": a model that takes the variables with which that part ended, for the same seed.
+        take: name -> "PART.NAME": a model that takes the variables with which that part ended, for the same seed. With
+            dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0".
         cache: name -> outputs of a frozen model that are computed once for all rows; the model is then not run again.
         microbatches: parts in which a batch goes through the models.
         evaluate_every: steps between two looks at validation, and between two lines of the learning curve.
@@ -95,6 +96,16 @@ class Part:
             spec |= {f"{name}.{k}": outputs[k] for k in kept}
         return spec
 
-    def abstract(self, numbers: Mapping[str, Any] | None = None):
+    def abstract(self, numbers: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None):
         """The state and the frozen variables from shapes alone: refuses every wrong path, before any data is read."""
-        return jax.eval_shape(lambda key: start(self.distillation, self.spec, key, numbers=numbers), jax.random.key(0))
+        for name, model in self.models.items():
+            if missing := [c for c in model.needs if not {name, f"{name}.{c}"} & set(self.take)]:
+                raise UserError(
+                    f"model {name!r} has no {choices(missing)} of its own: say whose it takes, as in "
+                    f'take={{"{name}.{missing[0]}": "PART.NAME.params.…"}}'
+                )
+
+        def begin(key, given):
+            return start(self.distillation, self.spec, key, given, numbers)
+
+        return jax.eval_shape(begin, jax.random.key(0), dict(given or {}))

@@ -69,7 +69,8 @@ def start(
         distillation: who learns from what.
         spec: shapes and dtypes of a batch.
         key: root key of the run.
-        variables: name -> variables for models that do not start at random (frozen teachers, second stages).
+        variables: name -> variables for models that do not start at random (frozen teachers, second stages); a dotted
+            name, such as "student.params.encoders_audio", gives a part of a model's.
         numbers: dotted name -> value, for numbers of the objective that differ from the file's.
 
     Returns:
@@ -82,7 +83,8 @@ def start(
     for name in models:
         if name in ("batch", "objective") or "." in name:
             raise UserError(f"a model cannot be named {name!r}: batch and objective are taken, dots separate paths")
-    if unknown := (set(trained) | set(ema) | set(variables or {})) - set(models):
+    given = dict(variables or {})
+    if unknown := (set(trained) | set(ema) | {n.partition(".")[0] for n in given}) - set(models):
         raise UserError(f"no model named {choices(unknown)}; there are: {choices(models)}")
     if both := set(trained) & set(ema):
         raise UserError(f"model {choices(both)} is both trained and a moving average: it can be one of them")
@@ -90,8 +92,10 @@ def start(
         raise UserError(f"ema follows {choices(wrong)}, which is not trained; trained are: {choices(trained)}")
 
     ctx, batch = Context(jnp.int32(0), key), {k: jnp.zeros(s.shape, s.dtype) for k, s in spec.items()}
-    given = dict(variables or {})
     made = {n: given[n] if n in given else m.init(ctx.at(n).key, batch) for n, m in models.items() if n not in ema}
+    for name in given:
+        if "." in name:
+            made = with_part(made, name, given[name])
     made |= {n: made[source] for n, (source, _) in ema.items()}
     if without := [n for n in trained if not jax.tree.leaves(made[n].get("params", {}))]:
         raise UserError(f"model {choices(without)} is to be trained but has no parameters")
@@ -118,3 +122,27 @@ def variables(state: DistillState, frozen: Mapping[str, Any], params: Any = None
     params = state.params if params is None else params
     trained = {n: {"params": params[n], **s} for n, s in state.model_state.items()}
     return {**frozen, **state.ema, **trained}
+
+
+def part_of(tree: Any, path: str) -> Any:
+    """What stands at a dotted path; all, for an empty one.
+
+    Example:
+        >>> part_of({"params": {"head": 1}}, "params.head")
+        1
+    """
+    for name in path.split(".") if path else ():
+        if not isinstance(tree, Mapping) or name not in tree:
+            raise UserError(f"no {name!r} in {path!r}; there are: {choices(tree if isinstance(tree, Mapping) else ())}")
+        tree = tree[name]
+    return tree
+
+
+def with_part(tree: Any, path: str, value: Any) -> Any:
+    """The tree with another value, of the same shapes, at a dotted path."""
+    old, names = part_of(tree, path), path.split(".")
+    if jax.tree.map(jnp.shape, old) != (shapes := jax.tree.map(jnp.shape, value)):
+        raise UserError(f"what {path!r} is given has shapes {shapes}; its own are {jax.tree.map(jnp.shape, old)}")
+    for i in reversed(range(len(names))):
+        value = {**part_of(tree, ".".join(names[:i])), names[i]: value}
+    return value

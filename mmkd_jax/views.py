@@ -68,11 +68,13 @@ class Model(NamedTuple):
         init: `(key, batch) -> variables`, a dict whose "params" are trained if the model is.
         apply: `(variables, batch, ctx, patch) -> (outputs, new_state)`; outputs is a flat dict with dotted names.
         fixed: why this model cannot be run again on another batch; empty if it can.
+        needs: collections of its variables that are not made by `init`: another model's are put in their place.
     """
 
     init: Callable
     apply: Callable
     fixed: str = ""
+    needs: tuple[str, ...] = ()
 
 
 def linen(module: nn.Module) -> Model:
@@ -159,7 +161,7 @@ def with_input(model: Model, transform: Callable[[Batch, Context], Batch]) -> Mo
     def apply(variables, batch, ctx, patch):
         return model.apply(variables, transform(batch, ctx.at("input")), ctx, patch)
 
-    return Model(init, apply, model.fixed)
+    return Model(init, apply, model.fixed, model.needs)
 
 
 def _patched(outputs: Outputs, patch: Mapping[str, Any]) -> Outputs:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import connectors
-from mmkd_jax.views import Context
+from mmkd_jax import connectors, losses
+from mmkd_jax.objective import term
+from mmkd_jax.views import Context, Views
 
 RNG = np.random.default_rng(0)
 ROWS = jnp.asarray(RNG.normal(1, 2, size=(6, 3)), jnp.float32)
@@ -61,7 +62,11 @@ def test_conv_of_one_pixel_is_linear_and_stride_halves():
     halved = connectors.Conv(5, kernel=3, stride=2)
     variables = start(halved, MAPS)
     assert variables["params"]["Conv_0"]["kernel"].shape == (3, 3, 3, 5)
-    assert halved.apply(variables, MAPS, context()).shape == (2, 2, 2, 5)
+    out = halved.apply(variables, MAPS, context())
+    assert out.shape == (2, 2, 2, 5)
+    # the first window begins one place before the map, whatever the stride: as without one
+    whole = connectors.Conv(5, kernel=3).apply(variables, MAPS, context())
+    np.testing.assert_allclose(out, whole[:, ::2, ::2], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +75,10 @@ def test_conv_of_one_pixel_is_linear_and_stride_halves():
         (connectors.Linear(5, batch_norm=True), ROWS),
         (connectors.MLP(5, batch_norm=True), ROWS),
         (connectors.Conv(5, kernel=3, batch_norm=True), MAPS),
+        (connectors.Bottleneck(5, 4), MAPS),
+        (connectors.Bottleneck(5, 4, activated=True), ROWS),
     ],
-    ids=["linear", "mlp", "conv"],
+    ids=["linear", "mlp", "conv", "bottleneck", "bottleneck of rows"],
 )
 def test_batch_norm(module, x):
     """In training by the batch, whose statistics it keeps; else by what was kept. Over devices by all of them."""
@@ -109,9 +116,109 @@ def test_linear_batch_norm_is_normalised():
     assert float(out.min()) == 0 and float(out.max()) > 1  # a ReLU follows
 
 
-@pytest.mark.parametrize("make", [connectors.Linear, connectors.MLP], ids=["linear", "mlp"])
-def test_no_silent_promotion(make, strict):
-    module = make(5, batch_norm=True)
-    variables = start(module, ROWS)
-    out, _ = module.apply(variables, ROWS, context(train=True), mutable=["batch_stats"])
+@pytest.mark.parametrize(
+    "module, x",
+    [
+        (connectors.Linear(5, batch_norm=True), ROWS),
+        (connectors.MLP(5, batch_norm=True), ROWS),
+        (connectors.Bottleneck(5, 4), MAPS),
+        (connectors.Resampler(2, 8), MAPS[:, 0]),
+    ],
+    ids=["linear", "mlp", "bottleneck", "resampler"],
+)
+def test_no_silent_promotion(module, x, strict):
+    variables = start(module, x)
+    out, _ = module.apply(variables, x, context(train=True), mutable=["batch_stats"])
     assert out.dtype == jnp.float32
+
+
+def test_bottleneck_ends_in_a_relu_if_it_is_activated():
+    for x in (ROWS, MAPS):
+        plain, activated = connectors.Bottleneck(5, 4), connectors.Bottleneck(5, 4, activated=True)
+        assert len(start(plain, x)["batch_stats"]) == 2 and len(start(activated, x)["batch_stats"]) == 3
+        assert float(plain.apply(start(plain, x), x, context()).min()) < 0
+        assert float(activated.apply(start(activated, x), x, context()).min()) == 0
+
+
+def fused(params, x, residual, size):
+    """ABF with running statistics, which start as mean 0 and variance 1."""
+
+    def normal(x):
+        return x / np.sqrt(1 + 1e-5)
+
+    def resized(x, size):
+        rows, columns = (np.arange(m) * n // m for n, m in zip(x.shape[1:3], size, strict=True))
+        return x[:, rows][:, :, columns]
+
+    x = normal(x @ params["inward"]["kernel"][0, 0])
+    if residual is not None:
+        residual = resized(residual, x.shape[1:3])
+        both = np.concatenate([x, residual], -1)
+        share = 1 / (1 + np.exp(-(both @ params["attention"]["kernel"][0, 0] + params["attention"]["bias"])))
+        x = x * share[..., :1] + residual * share[..., 1:]
+    x = resized(x, size)
+    edges, (h, w) = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), size
+    taps = [edges[:, i : i + h, j : j + w] @ params["outward"]["kernel"][i, j] for i in range(3) for j in range(3)]
+    return normal(sum(taps)), x
+
+
+@pytest.mark.parametrize("size", [(4, 4), (6, 3), (2, 1)], ids=str)
+def test_abf_fuses_what_the_deeper_stage_left(size):
+    deep, fuse = connectors.ABF(6, 5, (2, 2)), connectors.ABF(6, 7, size)
+    first = deep.init(jax.random.key(0), MAPS[:, ::2, ::2], None, context())
+    assert "attention" not in first["params"]  # nothing to fuse yet
+    out, residual = deep.apply(first, MAPS[:, ::2, ::2], None, context())
+    expected, left = fused(first["params"], MAPS[:, ::2, ::2], None, (2, 2))
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(residual, left, rtol=1e-4, atol=1e-5)
+    variables = fuse.init(jax.random.key(1), MAPS, residual, context())
+    out, residual = fuse.apply(variables, MAPS, residual, context())
+    assert out.shape == (2, *size, 7) and residual.shape == (2, *size, 6)
+    expected, left = fused(variables["params"], MAPS, left, size)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(residual, left, rtol=1e-4, atol=1e-5)
+
+
+def test_resampler_gives_as_many_tokens_as_it_is_asked_for():
+    draw = np.random.default_rng(3)
+    short, long = (jnp.asarray(draw.normal(size=(3, n, 5)), jnp.float32) for n in (2, 7))
+    module = connectors.Resampler(4, 8, heads=2, layers=2)
+    variables = start(module, short)
+    run = jax.jit(lambda x: module.apply(variables, x, context()))
+    assert run(short).shape == run(long).shape == (3, 4, 8)
+    np.testing.assert_allclose(run(long[:, ::-1]), run(long), rtol=1e-4, atol=1e-5)  # a set, for it: no positions
+    rows = run(long)
+    assert min(float(jnp.abs(rows[:, i] - rows[:, j]).max()) for i in range(4) for j in range(i)) > 1e-2
+
+
+def test_resampler_sees_nothing_outside_the_mask():
+    draw = np.random.default_rng(4)
+    x = jnp.asarray(draw.normal(size=(3, 6, 5)), jnp.float32)
+    mask = jnp.arange(6)[None] < jnp.array([[4], [6], [0]])
+    module = connectors.Resampler(2, 8)
+    variables = start(module, (x, mask))
+
+    def value(x, variables):
+        out = module.apply(variables, (x, mask), context())
+        return jnp.sum(out**2 * jnp.arange(8.0)), out
+
+    run = jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))
+    (_, out), (slope, learned) = run(x, variables)
+    np.testing.assert_allclose(out[:1], module.apply(variables, x[:1, :4], context()), rtol=1e-4, atol=1e-5)
+    assert not np.any(slope[~np.asarray(mask)]) and all(np.abs(g).max() > 0 for g in jax.tree.leaves(learned))
+    (_, spoilt), gradients = run(jnp.where(mask[..., None], x, jnp.nan), variables)
+    np.testing.assert_array_equal(spoilt, out)
+    jax.tree.map(np.testing.assert_array_equal, gradients, (slope, learned))
+
+
+def test_resampler_takes_tokens_and_mask_from_an_experiment():
+    draw = np.random.default_rng(5)
+    few, many = (jnp.asarray(draw.normal(size=(3, n, 5)), jnp.float32) for n in (4, 6))
+    mask = jnp.arange(6)[None] < jnp.array([[4], [6], [1]])
+    views = Views({"text.mask": mask}, {"student": {"hidden": many}, "teacher": {"hidden": few}}, {}, context())
+    paths = {"student": ("student.hidden", "batch.text.mask"), "teacher": "teacher.hidden"}
+    hint = term(losses.hint, **paths, connect={"student": connectors.Resampler(4, 5, heads=1)})
+    params, memory = hint.init(views)
+    made, _ = hint.apply(params, memory, views)
+    tokens = connectors.Resampler(4, 5, heads=1).apply({"params": params["student"]}, (many, mask), context())
+    np.testing.assert_allclose(made.values, losses.hint(tokens, few), rtol=1e-5)

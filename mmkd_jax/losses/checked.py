@@ -4,7 +4,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import checkify
 from jaxtyping import AbstractArray
 
-from mmkd_jax.losses.number import Positive, Share
+from mmkd_jax.losses.number import KINDS, Positive, Share
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,11 +66,13 @@ def checked(loss: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_number(argument: str, value: Any, annotation: Any) -> None:
-    """Refuse a Python number that is not what its annotation says; arrays pass, whatever they hold.
+    """Refuse what is no number, and a Python number that is not what its annotation says; arrays pass.
 
     Raises:
         BadInput: it names the argument, its value, and what was expected.
     """
+    if annotation in KINDS and not (isinstance(value, (int, float)) or hasattr(value, "dtype")):
+        raise BadInput(f"{argument} is {_described(value)}; expected a number")
     if isinstance(value, (int, float, np.floating)):
         if annotation == Positive and not value > 0:
             raise BadInput(f"{argument} is {value}; expected a number above 0")
@@ -81,6 +83,8 @@ def check_number(argument: str, value: Any, annotation: Any) -> None:
 def _check(argument, value, annotation, sizes):
     """The value, or the record that a plain tuple stands for."""
     check_number(argument, value, annotation)
+    if get_origin(annotation) is Literal and value not in get_args(annotation):
+        raise BadInput(f"{argument} is {value!r}; expected {' or '.join(map(repr, get_args(annotation)))}")
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     arrays = [m for m in members if isinstance(m, type) and issubclass(m, AbstractArray)]
     record = next((m for m in members if hasattr(m, "_fields")), None)
@@ -118,13 +122,14 @@ def _check_array(argument, value, arrays, sizes):
     fitting = [a for a in arrays if str(value.dtype) in a.dtypes]
     if not fitting:
         raise BadInput(f"{argument} is {_described(value)}; expected {expected}")
-    conflict = None
+    conflict = ""
     for a in fitting:
         found = dict(sizes)
-        conflict = _bind(argument, tuple(value.shape), a.dim_str.split(), found)
-        if conflict is None:
+        wrong = _bind(argument, tuple(value.shape), a.dim_str.split(), found)
+        if wrong is None:
             sizes.update(found)
             return
+        conflict = conflict or wrong
     raise BadInput(f"{argument} is {_described(value)}{conflict}; expected {expected}")
 
 

@@ -1,7 +1,10 @@
 """The other devices' rows, for losses that couple rows."""
 
 import jax
-from jaxtyping import Array, Shaped
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num, Shaped
+
+from mmkd_jax.losses.numeric import zero_rows
 
 
 def gather(x: Shaped[Array, "b ..."], axis: str | None) -> tuple[Shaped[Array, "n ..."], Shaped[Array, ""] | int]:
@@ -19,3 +22,27 @@ def gather(x: Shaped[Array, "b ..."], axis: str | None) -> tuple[Shaped[Array, "
     if axis is None:
         return x, 0
     return jax.lax.all_gather(x, axis, tiled=True), jax.lax.axis_index(axis) * len(x)
+
+
+def summed(x: Num[Array, "..."], axis: str | None) -> Num[Array, "..."]:
+    """The sum over all devices of what each has summed over its own rows."""
+    return x if axis is None else jax.lax.psum(x, axis)
+
+
+def centred(
+    x: Float[Array, "b p c"], where: Bool[Array, " b"], axis: str | None
+) -> tuple[Float[Array, "b p c"], Float[Array, " c"], Float[Array, ""]]:
+    """The differences to each channel's mean over the rows that count and all positions; 0 in the other rows.
+
+    A channel that is constant up to rounding has differences that are exactly 0, and no gradient: dividing by their
+    size would make a direction of that noise.
+
+    Returns:
+        The differences, the sum of their squares in each channel, and the number of entries that a mean is over.
+    """
+    x = zero_rows(x, where)
+    n = jnp.maximum(summed(jnp.sum(where), axis) * x.shape[1], 1).astype(x.dtype)
+    gap = zero_rows(x - (summed(jnp.sum(x, (0, 1)), axis) / n)[None, None], where)
+    square, spread = (summed(jnp.sum(v * v, (0, 1)), axis) for v in (x, gap))
+    constant = spread <= (8 * float(jnp.finfo(x.dtype).eps)) ** 2 * square
+    return jnp.where(constant[None, None], 0, gap), jnp.where(constant, 0, spread), n

@@ -100,6 +100,11 @@ def mean_square(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
     return jnp.mean(x * x, tuple(range(1, x.ndim)))
 
 
+def mean_of_last(x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    """The mean over the last axis; of one number per example, the number."""
+    return jnp.mean(x, -1) if x.ndim > 1 else x
+
+
 def smooth_l1(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Huber's function with δ = 1."""
     size = jnp.abs(x)

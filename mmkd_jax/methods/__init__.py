@@ -6,5 +6,8 @@ from mmkd_jax.methods.interchange import interchange as interchange
 from mmkd_jax.methods.mgd import mgd as mgd
 from mmkd_jax.methods.ofd import ofd as ofd
 from mmkd_jax.methods.pad import pad as pad
+from mmkd_jax.methods.reviewkd import reviewkd as reviewkd
 from mmkd_jax.methods.rslad import rslad as rslad
+from mmkd_jax.methods.semckd import semckd as semckd
+from mmkd_jax.methods.srrl import srrl as srrl
 from mmkd_jax.methods.vid import vid as vid

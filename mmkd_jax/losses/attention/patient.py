@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax.losses.attention.layers import beside
 from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import unit
+from mmkd_jax.losses.features.normalized_l2 import normalized_l2
 
 
 @checked
@@ -35,5 +35,5 @@ def patient(
         >>> patient((jnp.array([[[3.0, 0.0]]]),), (jnp.array([[[0.0, 1.0]]]),))
         Array([2.], dtype=float32)
     """
-    gaps = [unit(s[:, 0]) - unit(t[:, 0]) for s, t in beside("patient", student, teacher)]
-    return jnp.sum(jnp.square(jnp.stack(gaps)), (0, 2))
+    layers = [normalized_l2(s[:, 0], t[:, 0]) for s, t in beside("patient", student, teacher)]
+    return jnp.sum(jnp.stack(layers), 0)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.logits.topk import TopK, log_probabilities
 from mmkd_jax.losses.number import Share
 from mmkd_jax.losses.numeric import at_least_float32, cross, like, log_softmax
@@ -92,9 +93,7 @@ def weighted_cross_entropy(
     values = cross(mass, log_softmax(logits))
     if not normalize:
         return values
-    total, n = jnp.sum(mass), jnp.sum(counts).astype(mass.dtype)
-    if axis is not None:
-        total, n = jax.lax.psum((total, n), axis)
+    total, n = summed(jnp.sum(mass), axis), summed(jnp.sum(counts), axis).astype(mass.dtype)
     return values * n / jnp.where(total > 0, total, 1)
 
 

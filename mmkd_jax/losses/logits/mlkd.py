@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.gather import gather
+from mmkd_jax.losses.gather import gather, summed
 from mmkd_jax.losses.number import Positive
 from mmkd_jax.losses.numeric import at_least_float32, inner, rows_that_count, softened, zero_rows
 
@@ -94,8 +94,7 @@ def mlkd_class(
 
     def gram(x):
         p = _probabilities(x, temperature, mask)
-        sums = inner(p.T, p.T)
-        return sums if axis is None else jax.lax.psum(sums, axis)
+        return summed(inner(p.T, p.T), axis)
 
     gap = gram(student) - gram(teacher)
     return jnp.sum(gap * gap) / jnp.maximum(jnp.sum(classes).astype(gap.dtype), 1)

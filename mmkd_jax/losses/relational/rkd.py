@@ -1,11 +1,10 @@
 """Relational knowledge distillation: distances and angles."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.gather import gather
+from mmkd_jax.losses.gather import gather, summed
 from mmkd_jax.losses.numeric import at_least_float32, distance, rows_that_count, smooth_l1, unit, zero_rows
 from mmkd_jax.losses.relational.gaps import gaps
 
@@ -52,9 +51,7 @@ def rkd_distance(
         gap = gaps(x, others)
         d = distance(jnp.sum(gap * gap, -1))
         above = pairs & (d > 0)
-        s, count = jnp.sum(jnp.where(above, d, 0)), jnp.sum(above).astype(d.dtype)
-        if axis is not None:
-            s, count = jax.lax.psum((s, count), axis)
+        s, count = summed(jnp.sum(jnp.where(above, d, 0)), axis), summed(jnp.sum(above), axis).astype(d.dtype)
         mean = s / jnp.maximum(count, 1)
         return d / jnp.where(mean > 0, mean, 1)
 

@@ -1,6 +1,18 @@
 """One row a loss, by topic; a new loss adds a row to its topic's `CASES` and its formula to `formulas/`."""
 
-from tests.losses.cases import attention, contrastive, features, logits, maps, own, relational, topk
+from tests.losses.cases import (
+    attention,
+    contrastive,
+    features,
+    logits,
+    maps,
+    own,
+    regression,
+    relational,
+    stages,
+    topk,
+    vectors,
+)
 
-FILES = (logits, features, maps, own, attention, relational, contrastive, topk)
+FILES = (logits, features, maps, vectors, own, stages, attention, relational, regression, contrastive, topk)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}

@@ -1,6 +1,6 @@
 """What our losses are to the published implementations: one row an implementation, by topic."""
 
-from tests.losses.golden import attention, contrastive, features, logits, maps, own, relational, topk
+from tests.losses.golden import attention, contrastive, features, logits, maps, own, relational, stages, topk, vectors
 
-FILES = (logits, features, maps, own, attention, relational, contrastive, topk)
+FILES = (logits, features, maps, vectors, own, stages, attention, relational, contrastive, topk)
 ROWS = tuple(row for file in FILES for row in file.ROWS)
