@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Positive
 from mmkd_jax.losses.numeric import at_least_float32, like
@@ -77,10 +78,8 @@ def chunked_kl(
     t = jnp.where(mask, jnp.broadcast_to(like(temperature, jnp.zeros(mask.shape, wide)), mask.shape), 1)
     own, fixed = _model(student, head, bias, mask, wide), _model(teacher, teacher_head, teacher_bias, mask, wide)
     held = max(1, chunk // head.shape[1])  # rows of any array as wide as the vocabulary
-    total, count = _summed(held, own, fixed, t.reshape(-1), mask.reshape(-1)), jnp.sum(mask).astype(wide)
-    if axis is not None:
-        total, count = lax.psum((total, count), axis)
-    return total / jnp.maximum(count, 1)
+    total = summed(_total(held, own, fixed, t.reshape(-1), mask.reshape(-1)), axis)
+    return total / jnp.maximum(summed(jnp.sum(mask), axis), 1).astype(wide)
 
 
 class _Model(NamedTuple):
@@ -102,7 +101,7 @@ def _model(features, head, bias, mask, wide):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(held, own, fixed, t, mask):
+def _total(held, own, fixed, t, mask):
     """Σ kl over the rows that count. `fixed` has no gradients."""
 
     def add(total, chunk):
@@ -140,7 +139,7 @@ def _backward(held, kept, factor):
     return _Model(to_rows, to_head, None if to_bias is None else factor * to_bias), None, factor * to_t, None
 
 
-_summed.defvjp(_forward, _backward)
+_total.defvjp(_forward, _backward)
 
 
 def _of_rows(student, teacher, t, mask):

@@ -85,8 +85,8 @@ def topk_kl(
     Extra: none
     Source: Shen and Xing, A Fast Knowledge Distillation Framework for Visual Recognition, 2022,
         https://arxiv.org/abs/2112.01528
-    Differs: toolkits for language models renormalise, without `tail`, and then nothing holds the rest of the student's
-        classes down
+    Differs: the paper's other form spreads the teacher's rest evenly over all other classes; renormalised, nothing
+        holds the student's probability of those classes down
 
     Example:
         >>> topk_kl(jnp.array([[0.0, 1.0, 9.0]]), jnp.array([[3.0, 4.0, 0.0]]), k=2)
