@@ -94,7 +94,7 @@ class _Model(NamedTuple):
 
 def _model(features, head, bias, mask, wide):
     """Zeros in rows that do not count, so that whatever stands there reaches neither value nor gradient."""
-    features = jnp.where(mask[..., None], features, 0).reshape(mask.size, -1)
+    features = jnp.where(mask[..., None], features, 0).reshape(mask.size, features.shape[-1])
     with jax.numpy_dtype_promotion("standard"):
         narrow = jnp.result_type(features, head)
     return _Model(features.astype(narrow), head.astype(narrow), None if bias is None else bias.astype(wide))
