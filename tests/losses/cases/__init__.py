@@ -14,5 +14,5 @@ from tests.losses.cases import (
     vectors,
 )
 
-FILES = (logits, features, maps, vectors, own, stages, attention, relational, regression, contrastive, topk)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}

@@ -2,5 +2,5 @@
 
 from tests.losses.golden import attention, contrastive, features, logits, maps, own, relational, stages, topk, vectors
 
-FILES = (logits, features, maps, vectors, own, stages, attention, relational, contrastive, topk)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, contrastive)
 ROWS = tuple(row for file in FILES for row in file.ROWS)
