@@ -9,13 +9,14 @@ from collections import defaultdict
 
 import pytest
 
-from tests.losses.cases import CASES
-
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs/checks.md"
 
 
 class Passed:
-    """A plugin of pytest: (check, loss) -> how many rows passed."""
+    """A plugin of pytest: (check, loss) -> how many rows passed.
+
+    The rows are imported late: the checker of types wants to see our package come in.
+    """
 
     def __init__(self):
         self.count = defaultdict(int)
@@ -23,6 +24,8 @@ class Passed:
     def pytest_runtest_logreport(self, report):
         if report.when != "call" or not report.passed or "[" not in report.nodeid:
             return
+        from tests.losses.cases import CASES
+
         check, _, row = report.nodeid.split("::")[-1].removesuffix("]").partition("[")
         # some checks have a parameter of their own before the row's name
         loss = next((CASES[r].loss.__name__ for r in (row, row.partition("-")[2]) if r in CASES), None)
@@ -32,6 +35,8 @@ class Passed:
 
 def page(count) -> str:
     """The table, a column for each check."""
+    from tests.losses.cases import CASES
+
     checks = list(dict.fromkeys(check for check, _ in count))
     rows = list(dict.fromkeys(c.loss.__name__ for c in CASES.values()))
     total = {c: sum(count.get((c, r), 0) for r in rows) for c in checks}

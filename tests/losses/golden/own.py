@@ -52,14 +52,25 @@ def ft_sum(h, s, t):
     return jnp.mean(losses.factor_transfer(s, t)) / s[0].size
 
 
+def ft_paper(h, s, t):
+    return jnp.mean(losses.factor_transfer(s, t))
+
+
 def ft_norm(h, s, t):
     return jnp.mean(losses.factor_transfer(s, t, power=2))
 
 
 def ft_attention(h, s, t):
     """Theirs takes the mean square over channels for the factor."""
-    s, t = (jnp.mean(x * x, -1) for x in pooled(s, t))
-    return ft_sum(h, s, t)
+    return ft_sum(h, *squares(s, t))
+
+
+def ft_attention_paper(h, s, t):
+    return ft_paper(h, *squares(s, t))
+
+
+def squares(s, t):
+    return [jnp.mean(x * x, -1) for x in pooled(s, t)]
 
 
 def ofd(h, s, t, margin=np.array(MARGIN)):  # noqa: B008
@@ -67,22 +78,38 @@ def ofd(h, s, t, margin=np.array(MARGIN)):  # noqa: B008
 
 
 def ofd_without_margin(h, s, t):
-    """Theirs has the margin in a connector, and the paper's 1/1000 in the loss."""
-    return ofd(h, s, t, np.full(s.shape[1], -np.inf)) / 1000
+    """Theirs has the margin in a connector, and the authors' 1/1000 in the loss."""
+    return ofd_unscaled(h, s, t) / 1000
+
+
+def ofd_unscaled(h, s, t):
+    return ofd(h, s, t, np.full(s.shape[1], -np.inf))
 
 
 ROWS = (
     Golden("vid.*", "composed", "Their 1×1 convolutions are the regressor of methods.vid; maps are pooled first.", vid),
     Golden("vid.torchdistill", "equal", "The mean over all features, with the variance as given.", vid_given),
-    Golden("ft.*", "composed", "The paper's norm for p = 1, divided by the number of elements.", ft_sum),
+    Golden("ft.*", "composed", "The paper's norm for p = 1, divided by the number of elements.", ft_sum, ft_paper),
     Golden("ft.torchdistill_p2", "equal", "The paper's norm for p = 2.", ft_norm),
-    Golden("ft.RepDistiller*", "composed", "Ours on mean squares over channels, by its mean.", ft_attention),
-    Golden("kta.*", "composed", "The arithmetic of factor transfer with p = 1, by its mean.", ft_sum),
+    Golden(
+        "ft.RepDistiller*",
+        "composed",
+        "It takes the mean squares over channels for factors, and the mean of their gaps.",
+        ft_attention,
+        ft_attention_paper,
+    ),
+    Golden("kta.*", "composed", "The arithmetic of factor transfer with p = 1, by its mean.", ft_sum, ft_paper),
     Golden(
         "ofd.mdistiller*",
         "equal",
         "The sum where the margin lets it count; margins read off the recorded gradient.",
         ofd,
     ),
-    Golden("ofd.mmrazor*", "composed", "The loss itself has no margin and the factor 1/1000.", ofd_without_margin),
+    Golden(
+        "ofd.mmrazor*",
+        "composed",
+        "Its connector has the margin; the rest is over 1000.",
+        ofd_without_margin,
+        ofd_unscaled,
+    ),
 )

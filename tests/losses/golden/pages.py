@@ -47,6 +47,13 @@ METHODS = {
     "Others": ("skd_direction", "srd", "sskd", "sskd_aux", "kdsvd"),
 }
 
+# departures that no value of a loss shows
+OUTSIDE = (
+    "mdistiller's VID keeps its variances outside of what it trains: they never move.",
+    "mdistiller's OFD puts the teacher into training mode: its BatchNorm statistics move.",
+    "torchdistill's CRD cannot draw its own negatives: it reads an attribute that does not exist.",
+)
+
 
 def golden() -> str:
     """Every recorded case with its verdict."""
@@ -98,6 +105,11 @@ def others() -> str:
         if found:
             head = "| toolkit | symbol | recorded case | value × | gradient × | cosine | |"
             lines += ["", f"## {method}", "", head, "| --- | --- | --- | ---: | ---: | ---: | --- |", *found]
+    seen = {chosen(ROWS, id_).cases for id_ in cases()}
+    unseen = [r for r in ROWS if r.cases not in seen and (r.paper or r.verdict in ("differs", "not offered"))]
+    lines += ["", "## Known from the code, without a recording here", ""]
+    lines += [f"- `{r.cases.removesuffix('.*')}`: {r.why}" for r in unseen]
+    lines += [f"- {fact}" for fact in OUTSIDE]
     return "\n".join(lines) + "\n"
 
 
