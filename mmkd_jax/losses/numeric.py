@@ -47,6 +47,17 @@ def expected(p: Float[Array, "*n c"], value: Float[Array, "*n c"]) -> Float[Arra
     return jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, value, 0), 0), -1)
 
 
+def log_mixture(logp: Float[Array, "*n c"], logq: Float[Array, "*n c"], share: Number) -> Float[Array, "*n c"]:
+    """log(share · p + (1 − share) · q), relative to the larger: small probabilities keep their derivatives.
+
+    Where the mixture has no mass it is finite, whatever it is: nothing is expected there.
+    """
+    part = like(share, logp)
+    top = jax.lax.stop_gradient(finite(jnp.maximum(logp, logq)))
+    m = part * jnp.exp(logp - top) + (1 - part) * jnp.exp(logq - top)
+    return top + jnp.log(jnp.where(m > 0, m, 1))
+
+
 def cross(p: Float[Array, "*n c"], logq: Float[Array, "*n c"]) -> Float[Array, "*n"]:
     """−Σ_c p_c log q_c; +inf where only q is 0, and no NaN."""
     impossible = jnp.any((p > 0) & (logq == -jnp.inf), -1)

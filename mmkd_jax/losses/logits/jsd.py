@@ -1,13 +1,12 @@
 """The generalised Jensen–Shannon divergence."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.topk import TopK, log_probabilities
 from mmkd_jax.losses.number import Positive, Share
-from mmkd_jax.losses.numeric import expected, finite, like
+from mmkd_jax.losses.numeric import expected, finite, like, log_mixture
 
 
 @checked
@@ -42,12 +41,6 @@ def jsd(
         Array([0.], dtype=float32)
     """
     logp, logq = log_probabilities(student, teacher, temperature)
-    share = like(beta, logp)
-    p, q = jnp.exp(logp), jnp.exp(logq)
-    # log m relative to the larger of the two, so that small probabilities keep their derivatives
-    top = jax.lax.stop_gradient(finite(jnp.maximum(logp, logq)))
-    m = share * jnp.exp(logp - top) + (1 - share) * jnp.exp(logq - top)
-    # log(0) where the mixture has no mass never counts: p (or q) is 0 there, too, or its share is
-    logm = top + jnp.log(jnp.where(m > 0, m, 1))
+    p, q, logm = jnp.exp(logp), jnp.exp(logq), log_mixture(logp, logq, beta)
     b = like(beta, p[..., 0])
     return b * expected(p, finite(logp) - logm) + (1 - b) * expected(q, finite(logq) - logm)
