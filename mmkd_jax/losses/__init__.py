@@ -46,6 +46,7 @@ from mmkd_jax.losses.logits.mlkd import mlkd_batch as mlkd_batch
 from mmkd_jax.losses.logits.mlkd import mlkd_class as mlkd_class
 from mmkd_jax.losses.logits.nkd import nkd as nkd
 from mmkd_jax.losses.logits.probability_mse import probability_mse as probability_mse
+from mmkd_jax.losses.logits.skew_kl import skew_kl as skew_kl
 from mmkd_jax.losses.logits.standardize import standardize as standardize
 from mmkd_jax.losses.logits.topk import TopK as TopK
 from mmkd_jax.losses.logits.topk import topk as topk

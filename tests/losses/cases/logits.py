@@ -277,4 +277,13 @@ CASES = {
         ({"logits": np.array([[1.0, 3.0, 8.0]])}, {}, [[-3 / sqrt(13), -1 / sqrt(13), 4 / sqrt(13)]]),
         zero_if_same=False,
     ),
+    "skew_kl": Case(
+        losses.skew_kl,
+        formulas.skew_kl,
+        draw.pair(2, 3, 6),
+        # p = (3/4, 1/4), q = (1/4, 3/4), half of each is (1/2, 1/2)
+        (both([[0, log(3)]], [[log(3), 0]]), {"alpha": 0.5}, [0.75 * log(3 / 2) + 0.25 * log(1 / 2)]),
+        {"alpha": 0.3, "temperature": 2.0},
+        infinite=(),
+    ),
 }

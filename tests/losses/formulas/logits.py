@@ -142,3 +142,8 @@ def mft(student, teacher, labels, threshold, temperature):
 def standardize(logits):
     gap = logits - logits.mean(-1, keepdims=True)
     return gap / (logits.std(-1, ddof=1, keepdims=True) + 1e-7)
+
+
+def skew_kl(student, teacher, alpha, temperature):
+    p, q = softmax(teacher / temperature), softmax(student / temperature)
+    return divergence(p, alpha * p + (1 - alpha) * q)
