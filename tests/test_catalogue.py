@@ -121,3 +121,9 @@ def test_an_unknown_loss_is_answered_with_those_that_are_close(capsys):
 
 def test_the_page_of_the_docs_is_up_to_date():
     assert (DOCS / "losses.md").read_text() == catalogue.markdown(), "mmkd losses --markdown > docs/losses.md"
+
+
+def test_the_page_of_checks_knows_every_loss():
+    page = (DOCS / "checks.md").read_text()
+    missing = [n for n in ENTRIES if not n.startswith("methods.") and f"| `{n}` |" not in page]
+    assert missing == [], "python -m tests.losses.checks"

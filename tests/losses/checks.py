@@ -45,7 +45,8 @@ def page(count) -> str:
         "",
         f"{len(rows)} losses, {len(CASES)} rows of test data (variants have rows of their own), "
         f"{sum(total.values())} checks passed. A figure is the number of rows; a check that does not apply, such as a "
-        "class at −inf for a loss of features, is empty. `python -m tests.losses.checks` makes this page.",
+        "class at −inf for a loss of features, is empty. Losses that couple rows run on eight virtual devices, too: "
+        "`pytest tests/sharded/test_losses.py`. `python -m tests.losses.checks` makes this page.",
         "",
         *(f"{i}. {c.removeprefix('test_').replace('_', ' ')}: {total[c]}" for i, c in enumerate(checks, 1)),
         "",
