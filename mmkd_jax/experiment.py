@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mmkd_jax import checkpoint, files, objective, run_folder, teacher, train
+from mmkd_jax import checkpoint, files, hyperparameters, run_folder, teacher, train
 from mmkd_jax.data.memory import Memory
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import report
@@ -90,7 +90,7 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
     Returns:
         part -> its own numbers.
     """
-    known, done = {}, {}
+    known, done, taken_by = {}, {}, {}
     for name, part in parts.items():
         try:
             given = {}
@@ -106,8 +106,8 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             state, _ = part.abstract(given=given)
         except UserError as error:
             raise UserError(f"part {name!r}: {error}") from error.__cause__
-        known[name] = objective.numbers(state.memory)
-        done[name] = variables(state, {})
+        known[name] = hyperparameters.numbers(state.memory)
+        done[name], taken_by[name] = variables(state, {}), given
     own: dict[str, dict[str, float]] = {name: {} for name in parts}
     for flag, value in numbers.items():
         of, _, number = flag.partition("objective.")
@@ -118,6 +118,11 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             raise UserError(f"no number --{flag} (schedules are changed in the file); there are: {choices(have)}")
         for name in hit:
             own[name][number] = value
+    for name in filter(own.get, parts):
+        try:
+            parts[name].abstract(own[name], taken_by[name])
+        except UserError as error:
+            raise UserError(f"part {name!r}: {error}") from error.__cause__
     return own
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax import objective
+from mmkd_jax import hyperparameters
 from mmkd_jax.objective import Term
 from mmkd_jax.part import Part
 from mmkd_jax.state import start, variables
@@ -69,7 +69,7 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
         watched = dataclasses.replace(views, record=record, run={n: counted(n, r) for n, r in views.run.items()})
         _, memory = part.objective.init(views)
         # the file's numbers are constants, which are concrete even here
-        seen["numbers"] = {k: float(v) for k, v in objective.numbers(memory).items() if isinstance(v, np.generic)}
+        seen["numbers"] = {k: float(v) for k, v in hyperparameters.numbers(memory).items() if isinstance(v, np.generic)}
         terms, _ = part.objective.apply(state.params["objective"], state.memory, watched)
         seen["terms"] = [
             jax.tree_util.keystr(p, simple=True, separator=".")

@@ -233,42 +233,6 @@ def total(terms: Any, axis: str | None = None) -> tuple[jax.Array, dict[str, tup
     return value, metrics
 
 
-def numbers(memory: Any, prefix: str = "") -> dict[str, Any]:
-    """The numbers that an objective remembers, by dotted name: `{"soft.temperature": 4.0, "soft.weight": 1.0, …}`."""
-    found = {}
-    for name, value in memory.items() if isinstance(memory, Mapping) else ():
-        if name == "numbers":
-            found |= {prefix + k: v for k, v in value.items()}
-        else:
-            found |= numbers(value, f"{prefix}{name}.")
-    return found
-
-
-def with_numbers(memory: Any, values: Mapping[str, Any]) -> Any:
-    """The memory with some numbers set, by the names that `numbers` gives.
-
-    Raises:
-        UserError: no such number; the message lists those that exist.
-    """
-    if unknown := set(values) - set(numbers(memory)):
-        raise UserError(
-            f"the objective has no number {choices(unknown)} (schedules are changed in the file); "
-            f"it has: {choices(numbers(memory))}"
-        )
-
-    def put(node, prefix):
-        if not isinstance(node, Mapping):
-            return node
-        return {
-            k: {n: jnp.asarray(values.get(prefix + n, x), jnp.float32) for n, x in v.items()}
-            if k == "numbers"
-            else put(v, f"{prefix}{k}.")
-            for k, v in node.items()
-        }
-
-    return put(memory, "")
-
-
 def _is_term(x) -> bool:
     return isinstance(x, Term)
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.objective import Objective, with_numbers
+from mmkd_jax.hyperparameters import with_numbers
+from mmkd_jax.objective import Objective
 from mmkd_jax.views import Context, Model, forward
 
 
@@ -101,6 +102,7 @@ def start(
         raise UserError(f"model {choices(without)} is to be trained but has no parameters")
     views, _ = forward(models, made, batch, ctx, trained)
     objective_params, memory = objective.init(views)
+    memory = with_numbers(memory, numbers or {})
     objective.apply(objective_params, memory, views)  # dead code under jit; here for what it refuses
     params = {n: made[n]["params"] for n in trained} | {"objective": objective_params}
     with jax.numpy_dtype_promotion("standard"):
@@ -110,7 +112,7 @@ def start(
         params=params,
         model_state={n: {c: v for c, v in made[n].items() if c != "params"} for n in trained},
         opt_state=opt_state,
-        memory=with_numbers(memory, numbers or {}),
+        memory=memory,
         ema={n: made[n] for n in ema},
         key=key,
     )

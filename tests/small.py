@@ -6,8 +6,9 @@ import numpy as np
 import optax
 
 from mmkd_jax import losses
+from mmkd_jax.hyperparameters import with_numbers
 from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
-from mmkd_jax.objective import term, with_numbers
+from mmkd_jax.objective import term
 from mmkd_jax.parallel import compile_step
 from mmkd_jax.state import Distillation, start
 from mmkd_jax.step import make_step

@@ -139,6 +139,10 @@ def test_stream_equals_memory(done, capsys, tmp_path):
             ["temprature", "student.objective.soft.temperature"],
         ),
         (["run", TINY, "--objective.soft.temperature", "warm"], ["warm"]),
+        (
+            ["run", TINY, "--objective.soft.temperature", "0"],
+            ["'student'", "'soft'", "kl: temperature is 0.0", "above 0"],
+        ),
         (["data", "info", "nothing"], ["nothing", "av_digits"]),
         (["data", "frobnicate"], ["usage"]),
     ],

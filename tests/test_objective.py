@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 from mmkd_jax import losses
 from mmkd_jax.connectors import Linear
 from mmkd_jax.errors import UserError
+from mmkd_jax.hyperparameters import numbers, with_numbers
 from mmkd_jax.losses.number import Number
-from mmkd_jax.objective import Objective, Term, combine, numbers, stateless, term, total, with_numbers
+from mmkd_jax.objective import Objective, Term, combine, stateless, term, total
 from mmkd_jax.views import Context, Views
 from tests.small import gap
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import crd
-from mmkd_jax.objective import numbers, total
+from mmkd_jax.objective import total
 from mmkd_jax.views import Context, Views
 
 pytestmark = pytest.mark.usefixtures("strict")

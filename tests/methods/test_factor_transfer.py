@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import factor_transfer
-from mmkd_jax.objective import combine, numbers, total
+from mmkd_jax.objective import combine, total
 from tests.methods.trained import MAPS, MODELS, gradients, look
 from tests.small import advance, begin, distil, equal, gap, make_batch, make_batches, numbered, stepper, task
 

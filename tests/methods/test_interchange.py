@@ -7,8 +7,9 @@ import pytest
 
 from mmkd_jax import losses
 from mmkd_jax.errors import UserError
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import interchange
-from mmkd_jax.objective import numbers, total
+from mmkd_jax.objective import total
 from mmkd_jax.views import Context, forward
 from tests.small import gap, make_batch, net, on_device
 

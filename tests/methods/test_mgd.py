@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax.hyperparameters import numbers, with_numbers
 from mmkd_jax.methods import mgd
-from mmkd_jax.objective import numbers, with_numbers
 from tests.methods.trained import MAPS, TEACHER, everything_learns, gradients, look
 from tests.small import make_batch
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import ofd
 from mmkd_jax.methods.ofd import negative_mean
-from mmkd_jax.objective import numbers, total
+from mmkd_jax.objective import total
 from tests.methods.trained import TEACHER, everything_learns, look
 from tests.small import make_batch
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import pad
-from mmkd_jax.objective import numbers
 from tests.methods.trained import MAPS, STUDENT, TEACHER, everything_learns, look
 from tests.small import equal
 

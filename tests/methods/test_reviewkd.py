@@ -8,8 +8,8 @@ import pytest
 from mmkd_jax import losses
 from mmkd_jax.connectors import ABF
 from mmkd_jax.errors import UserError
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import reviewkd
-from mmkd_jax.objective import numbers
 from tests.methods.stages import MODELS, check_mechanism, check_padding, pictures, views_of
 from tests.small import begin, distil
 

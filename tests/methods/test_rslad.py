@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import rslad
-from mmkd_jax.objective import numbers, total
+from mmkd_jax.objective import total
 from mmkd_jax.views import Context, forward
 from tests.small import make_batch, net, on_device
 

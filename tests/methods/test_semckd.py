@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import semckd
 from mmkd_jax.methods.semckd import Match
-from mmkd_jax.objective import numbers
 from mmkd_jax.views import Context
 from tests.methods.stages import MODELS, check_mechanism, check_padding, pictures, views_of
 from tests.small import begin, distil, gap

@@ -9,8 +9,8 @@ import pytest
 
 from mmkd_jax import losses
 from mmkd_jax.errors import UserError
+from mmkd_jax.hyperparameters import numbers, with_numbers
 from mmkd_jax.methods import srrl
-from mmkd_jax.objective import numbers, with_numbers
 from mmkd_jax.views import cached
 from tests.methods.stages import MODELS, check_mechanism, check_padding, pictures, views_of
 from tests.small import begin, distil, gap

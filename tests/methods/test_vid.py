@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmkd_jax.errors import UserError
+from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import vid
-from mmkd_jax.objective import numbers
 from tests.methods.trained import MAPS, STUDENT, TEACHER, everything_learns, look
 from tests.small import make_batch
 
