@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.batch_norm import BatchNorm
 from mmkd_jax.views import Context
 
 
@@ -189,4 +190,4 @@ class Resampler(nn.Module):
 def _normalised(x, batch_norm: bool, ctx: Context):
     if not batch_norm:
         return x
-    return nn.BatchNorm(use_running_average=not ctx.train, axis_name=ctx.axis, momentum=0.9)(x)  # as in torch
+    return BatchNorm(momentum=0.9)(x, ctx)

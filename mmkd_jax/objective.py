@@ -83,7 +83,8 @@ def term(
     for name, p in asks.items():
         required = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         if required and name not in arguments and name not in ("where", "axis"):
-            raise UserError(f"{named} needs the argument {name!r}: give a path such as {name}='student.logits'")
+            path = "batch.label" if name == "labels" else "student.logits"
+            raise UserError(f"{named} needs the argument {name!r}: give a path such as {name}={path!r}")
 
     def is_path(name):
         value, p = arguments[name], asks.get(name)
@@ -94,8 +95,11 @@ def term(
     paths = {k: v for k, v in arguments.items() if is_path(k)}
     if unfed := set(connect) - set(paths):
         raise UserError(f"connect names {choices(unfed)}, which has no path; paths are given for: {choices(paths)}")
-    hyper = {k: v for k, v in arguments.items() if k not in paths} | {"weight": weight}
+    if strange := [k for k, module in connect.items() if not callable(module) and not isinstance(module, nn.Module)]:
+        raise UserError(f"connect[{strange[0]!r}] is {connect[strange[0]]!r}; give a Linen module or a function")
     floats = {"weight"} | {k for k, p in asks.items() if p.annotation in KINDS}
+    defaults = {k: p.default for k, p in asks.items() if k in floats and isinstance(p.default, (int, float))}
+    hyper = {k: v for k, v in (defaults | arguments).items() if k not in paths} | {"weight": weight}
     numbers = {k: v for k, v in hyper.items() if k in floats and not callable(v)}
     schedules = {k: v for k, v in hyper.items() if k in floats and callable(v)}
     static = {k: v for k, v in hyper.items() if k not in floats}
@@ -125,15 +129,15 @@ def term(
         x, state = {k: read(views, p) for k, p in paths.items()}, {}
         if "teacher" in x:
             x["teacher"] = stop_gradient(x["teacher"])
+        mask = mask_of(views, masks)
         for k, module in connect.items():
             if not isinstance(module, nn.Module):
                 x[k] = module(x[k])
                 continue
-            ctx = views.ctx.at(k)
+            ctx = views.ctx.at(k)._replace(where=mask)
             variables = {"params": params[k], **memory["state"][k]}
             mutable = list(memory["state"][k]) if ctx.train else []
             x[k], state[k] = module.apply(variables, *_inputs(module, x[k], ctx), mutable=mutable)
-        mask = mask_of(views, masks)
         with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integer steps and floats
             now = {k: jnp.asarray(f(views.ctx.step), jnp.float32) for k, f in schedules.items()}
         now = memory["numbers"] | now
@@ -142,7 +146,8 @@ def term(
         try:
             values = loss(**x, **now, **static, **ambient)
         except BadInput as error:
-            raise UserError(str(error)) from error
+            adapt = "; connect= adapts an argument where only widths differ" if ", but " in str(error) else ""
+            raise UserError(f"{error}{adapt}") from error
         if views.ctx.axis is not None and jnp.ndim(values) == 0 and "axis" not in asks:
             raise UserError(_ungathered(named))
         return Term(values, mask, factor), memory | {"state": state if views.ctx.train else memory["state"]}
@@ -179,6 +184,13 @@ def combine(**parts: Objective) -> Objective:
         >>> both = combine(task=term(losses.cross_entropy, logits="student.logits", labels="batch.label"),
         ...                small=stateless(lambda views: (views["student.embedding"] ** 2).mean(-1)))
     """
+
+    for name, part in parts.items():
+        if not isinstance(part, Objective):
+            called = getattr(part, "__name__", repr(part))
+            raise UserError(
+                f"term {name!r} is {called}, no objective: a loss goes into term({called}, …), a method is called"
+            )
 
     def named(name, function, *arguments):
         try:

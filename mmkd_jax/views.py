@@ -20,13 +20,15 @@ class Context(NamedTuple):
     """All that is ambient, made explicit.
 
     `key` never advances: whoever needs randomness folds a name into it (`at`), and rows fold in their `example_id`.
-    `axis` names the device axis in the per-device forms (shard_map, pmap) and is None elsewhere.
+    `axis` names the device axis in the per-device forms (shard_map, pmap) and is None elsewhere. `where` tells the rows
+    that count for statistics of the batch (BatchNorm); None is all of them.
     """
 
     step: Any
     key: Any
     train: bool = True
     axis: str | None = None
+    where: Any = None
 
     def at(self, name: str) -> "Context":
         """The same context with a key of its own for `name`."""
@@ -229,7 +231,7 @@ def forward(
     """
     outputs, states, run = {}, {}, {}
     for name, model in models.items():
-        here = ctx.at(name)._replace(train=ctx.train and name in trained)
+        here = ctx.at(name)._replace(train=ctx.train and name in trained, where=batch.get("valid"))
         outputs[name], states[name] = model.apply(variables[name], batch, here, {})
         run[name] = _rerun(model, variables[name], here)
     return Views(batch, outputs, run, ctx), {n: s for n, s in states.items() if n in trained}
@@ -239,6 +241,6 @@ def _rerun(model, variables, here):
     def run(batch, patch=None, train=here.train):
         if model.fixed:
             raise UserError(model.fixed)
-        return model.apply(variables, batch, here._replace(train=train), patch or {})[0]
+        return model.apply(variables, batch, here._replace(train=train, where=batch.get("valid")), patch or {})[0]
 
     return run

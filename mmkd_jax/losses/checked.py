@@ -4,7 +4,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@runtime_checkable
+class _HasDtype(Protocol):
+    dtype: Any
+
+
 class BadInput(ValueError):
     """An argument that a loss cannot take."""
 
@@ -27,7 +32,8 @@ def checked(loss: Callable[P, R]) -> Callable[P, R]:
 
     Arrays must have the kind and rank of their annotation, and an axis of one name one size throughout. Numbers that
     are `Positive` or a `Share` must be, where they are Python numbers. `labels` must lie in 0 … c − 1: checked where
-    their values are known, and under `jit` by `jax.experimental.checkify.checkify`, for whoever asks for that.
+    their values are known, and under `jit`, as traced `Positive` numbers are, by `jax.experimental.checkify.checkify`,
+    for whoever asks for that.
 
     Raises:
         BadInput: a ValueError that names the loss, the argument, what it is, and what was expected.
@@ -50,16 +56,25 @@ def checked(loss: Callable[P, R]) -> Callable[P, R]:
         try:
             bound = signature.bind(*arguments, **options)
         except TypeError as error:
-            raise TypeError(f"{name}(): {error}") from None
+            words = [k for k, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY]
+            raise TypeError(f"{name}(): {error}; by keyword only: {', '.join(words) or 'nothing'}") from None
         given = bound.arguments
         for argument, value in given.items():
             try:
                 given[argument] = _check(argument, value, signature.parameters[argument].annotation, sizes)
             except BadInput as error:
                 raise BadInput(f"{name}: {error}") from None
-        labels = given.get("labels")
-        if "c" in sizes and hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.integer):
-            _check_range(name, labels, sizes["c"][0])
+        tokens = "*n" in sizes and "b" not in sizes  # any leading axes
+        examples = sizes["*n"][0] if tokens else (sizes["b"][0],) if "b" in sizes else None
+        if "axis" in signature.parameters and not tokens:
+            examples = ()  # rows are coupled: there is no number of a row's own
+        for argument, value in given.items():
+            if signature.parameters[argument].annotation in KINDS or argument == "where" and tokens:
+                _check_per_example(f"{name}: {argument}", value, examples)
+            classes = getattr(value, "indices", value if argument == "labels" else None)
+            if "c" in sizes and hasattr(classes, "dtype") and jnp.issubdtype(classes.dtype, jnp.integer):
+                of = argument if classes is value else f"{argument}.indices"
+                _check_range(name, of, classes, sizes["c"][0])
         return loss(*bound.args, **bound.kwargs)
 
     return call
@@ -71,20 +86,27 @@ def check_number(argument: str, value: Any, annotation: Any) -> None:
     Raises:
         BadInput: it names the argument, its value, and what was expected.
     """
-    if annotation in KINDS and not (isinstance(value, (int, float)) or hasattr(value, "dtype")):
+    if annotation in KINDS and (isinstance(value, bool) or not isinstance(value, (int, float, np.number, _HasDtype))):
         raise BadInput(f"{argument} is {_described(value)}; expected a number")
-    if isinstance(value, (int, float, np.floating)):
+    if isinstance(value, (int, float, np.number)):
         if annotation == Positive and not value > 0:
             raise BadInput(f"{argument} is {value}; expected a number above 0")
         if annotation == Share and not 0 <= value <= 1:
             raise BadInput(f"{argument} is {value}; expected a number from 0 to 1")
+    elif annotation == Positive and isinstance(value, jax.core.Tracer) and value.size:
+        low = jnp.min(value)
+        checkify.debug_check(low > 0, f"{argument} is {{low}}; expected a number above 0", low=low)
 
 
 def _check(argument, value, annotation, sizes):
     """The value, or the record that a plain tuple stands for."""
     check_number(argument, value, annotation)
+    if annotation in KINDS:
+        return value
     if get_origin(annotation) is Literal and value not in get_args(annotation):
         raise BadInput(f"{argument} is {value!r}; expected {' or '.join(map(repr, get_args(annotation)))}")
+    if annotation in (int, int | None) and value is not None and (not isinstance(value, int) or value < 1):
+        raise BadInput(f"{argument} is {_described(value)}; expected a whole number above 0")
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     arrays = [m for m in members if isinstance(m, type) and issubclass(m, AbstractArray)]
     record = next((m for m in members if hasattr(m, "_fields")), None)
@@ -151,16 +173,26 @@ def _bind(argument, shape, dims, sizes) -> str | None:
     return None
 
 
-def _check_range(name, labels, classes):
+def _check_per_example(argument, value, examples):
+    """A scalar, or one for each example, along the leading axes: another shape would broadcast over something else."""
+    shape = np.shape(value) if value is not None else ()
+    if examples is not None and shape != examples[: len(shape)]:
+        each = f", or one for each example {list(examples)}" if examples else ""
+        raise BadInput(f"{argument} is {_described(value)}; expected a scalar{each}")
+
+
+def _check_range(name, argument, labels, classes):
     wanted = f"expected 0 … {classes - 1}; give padding a label in this range and leave it out by where="
+    if not labels.size:
+        return
     if isinstance(labels, jax.core.Tracer):
-        message = f"{name}: labels go from {{low}} to {{high}}; {wanted}"
+        message = f"{name}: {argument} go from {{low}} to {{high}}; {wanted}"
         low, high = jnp.min(labels), jnp.max(labels)
         checkify.debug_check((low >= 0) & (high < classes), message, low=low, high=high)
     else:
         known = np.asarray(labels)
         if (outside := known[(known < 0) | (known >= classes)]).size:
-            raise BadInput(f"{name}: labels hold {outside.flat[0]}; {wanted}")
+            raise BadInput(f"{name}: {argument} hold {outside.flat[0]}; {wanted}")
 
 
 def _described(value) -> str:

@@ -21,8 +21,9 @@ def like(number: Number, x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def log_softmax(x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
-    """Log-probabilities; classes at −inf stay there, without a NaN in value or gradient."""
-    return jax.nn.log_softmax(x, -1)
+    """Log-probabilities; classes at −inf stay there, even if all are, without a NaN in value or gradient."""
+    some = jnp.any(x > -jnp.inf, -1, keepdims=True)
+    return jnp.where(some, jax.nn.log_softmax(jnp.where(some, x, 0), -1), -jnp.inf)
 
 
 def softened(x: Float[Array, "*n c"], temperature: Number) -> Float[Array, "*n c"]:
@@ -75,17 +76,23 @@ def divergence(logp: Float[Array, "*n c"], logq: Float[Array, "*n c"]) -> Float[
 def pearson(
     a: Float[Array, "..."], b: Float[Array, "..."], there: Bool[Array, "..."], over: int, *, clamped: bool, eps: float
 ) -> Float[Array, "..."]:
-    """Correlation along one axis of the entries that are there; 0 where one of them does not vary."""
+    """Correlation along one axis of the entries that are there; 0, with gradient 0, where one of them does not vary."""
     count = jnp.maximum(jnp.sum(there, over, keepdims=True).astype(a.dtype), 1)
 
     def centred(x):
         x = jnp.where(there, x, 0)
-        return jnp.where(there, x - jnp.sum(x, over, keepdims=True) / count, 0)
+        return varying(jnp.where(there, x - jnp.sum(x, over, keepdims=True) / count, 0), x, over)
 
     a, b = centred(a), centred(b)
     size, other = (distance(jnp.sum(x * x, over)) for x in (a, b))
     norm = jnp.maximum(size, eps) * jnp.maximum(other, eps) if clamped else size * other + eps
     return jnp.sum(a * b, over) / norm
+
+
+def weighed(weight: Float[Array, "..."], value: Float[Array, "..."]) -> Float[Array, "..."]:
+    """weight · value, where nothing of something infinite is nothing."""
+    nothing = (weight == 0) & jnp.isinf(value)
+    return jnp.where(nothing, 0, weight * jnp.where(nothing, 0, value))
 
 
 def inner(a: Float[Array, "*b i d"], b: Float[Array, "*b j d"]) -> Float[Array, "*b i j"]:
@@ -95,8 +102,10 @@ def inner(a: Float[Array, "*b i d"], b: Float[Array, "*b j d"]) -> Float[Array, 
 
 def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     """x / ‖x‖; a zero row stays zero and gets the gradient 0."""
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True, initial=0))
+    zero = top == 0
+    x = x / jnp.where(zero, 1, top)  # squares of tiny or huge entries stay inside the floats
     square = jnp.sum(x * x, -1, keepdims=True)
-    zero = square == 0
     return jnp.where(zero, 0, x * jax.lax.rsqrt(jnp.where(zero, 1, square)))
 
 
@@ -114,6 +123,12 @@ def mean_square(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
 def mean_of_last(x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
     """The mean over the last axis; of one number per example, the number."""
     return jnp.mean(x, -1) if x.ndim > 1 else x
+
+
+def varying(gap: Float[Array, "..."], x: Float[Array, "..."], over: int) -> Float[Array, "..."]:
+    """The differences of x to its mean along an axis; exactly 0, without gradient, where they are rounding noise."""
+    spread, size = (jnp.sum(v * v, over, keepdims=True) for v in (gap, x))
+    return jnp.where(spread <= (8 * float(jnp.finfo(x.dtype).eps)) ** 2 * size, 0, gap)
 
 
 def smooth_l1(x: Float[Array, "..."]) -> Float[Array, "..."]:

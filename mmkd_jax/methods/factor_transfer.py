@@ -9,6 +9,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from mmkd_jax import losses
+from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number
 from mmkd_jax.objective import Objective, combine, term
 
@@ -87,6 +88,9 @@ def factor_transfer(
         return views.add(ft=factors | {"reconstructed": run("decoder", params["decoder"], code)})
 
     def init(views):
+        for path in (student, teacher):
+            if views[path].ndim != 4:
+                raise UserError(f"factor_transfer: {path} is {list(views[path].shape)}; expected a map [b, h, w, c]")
         made, t = nets(views), views[teacher]
         inputs = {"paraphraser": t, "decoder": t[..., : made["decoder"].widths[0]], "translator": views[student]}
         params = {n: net.init(views.ctx.at(n).key, inputs[n])["params"] for n, net in made.items()}

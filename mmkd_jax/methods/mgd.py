@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mmkd_jax import losses
+from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number, Share
 from mmkd_jax.objective import Objective, term
 
@@ -59,6 +60,8 @@ def mgd(
         return views.add(mgd={"mask": kept(views["batch.example_id"]), "block": block})
 
     def init(views):
+        if len(shape := views[teacher].shape) != 4:
+            raise UserError(f"mgd: {teacher} is {list(shape)}; expected a feature map [b, h, w, c]")
         conv = nn.Conv(views[teacher].shape[-1], (3, 3))
         params = {n: conv.init(views.ctx.at(n).key, views[teacher])["params"] for n in ("first", "second")}
         aligned, memory = generated(views).init(views)

@@ -47,6 +47,8 @@ def reviewkd(
         >>> stages = ("hidden.image.0", "hidden.image.1", "features.image")
         >>> review = reviewkd(tuple(f"student.{s}" for s in stages), tuple(f"teacher.{s}" for s in stages))
     """
+    if isinstance(student, str) or isinstance(teacher, str):
+        raise UserError(f"reviewkd: {student!r} and {teacher!r}: give tuples of paths, one a stage")
     if len(student) != len(teacher):
         raise UserError(f"reviewkd: {len(student)} stages of the student, {len(teacher)} of the teacher: give as many")
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.connectors import Bottleneck, as_map
+from mmkd_jax.errors import UserError
 from mmkd_jax.losses.features.semckd import semckd as calibrated
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.number import Number, Positive
@@ -46,7 +47,8 @@ def semckd(
         where: mask(s) of the batch.
 
     Returns:
-        An objective. The MLPs read similarities to the n rows of the batch: n is fixed from the first batch on.
+        An objective. The MLPs read similarities to the n rows of the batch: n is fixed from the first batch on. Each
+        pair of layers has a projection of its own: with many layers it is by far the dearest method here.
 
     Topic: features
     Compares: features of several layers
@@ -56,6 +58,8 @@ def semckd(
     Example:
         >>> match = semckd(("student.hidden.image.0", "student.hidden.image.1"), ("teacher.hidden.image.2",))
     """
+    if isinstance(student, str) or isinstance(teacher, str):
+        raise UserError(f"semckd: {student!r} and {teacher!r}: give tuples of paths, one a layer")
     masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
     pairs = range(len(student) * len(teacher))
     sides: dict[str, Any] = {side: tuple(f"match.{side}.{k}" for k in pairs) for side in ("student", "teacher")}
@@ -73,8 +77,8 @@ def semckd(
         return params, memory | {"numbers": numbers, "state": state}
 
     def apply(params, memory, views):
-        now = memory["numbers"]["temperature"]
-        (s, t, weights), state = learned.run(match, params, memory["state"], views.ctx, *look(views), now)
+        now, ctx = memory["numbers"]["temperature"], views.ctx._replace(where=mask_of(views, masks))
+        (s, t, weights), state = learned.run(match, params, memory["state"], ctx, *look(views), now)
         both = {f"student.{k}": x for k, x in enumerate(s)} | {f"teacher.{k}": x for k, x in enumerate(t)}
         inner_memory = {"numbers": {k: v for k, v in memory["numbers"].items() if k != "temperature"}, "state": {}}
         found, _ = loss.apply({}, inner_memory, views.add(match=both | {"weights": weights}))

@@ -8,7 +8,7 @@ from mmkd_jax.connectors import Linear
 from mmkd_jax.losses.features.srrl import srrl as regression
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods import learned
-from mmkd_jax.objective import Objective, term
+from mmkd_jax.objective import Objective, mask_of, term
 
 
 def srrl(
@@ -48,6 +48,7 @@ def srrl(
         >>> head = srrl(beta=0.5)
     """
     model, _, name = teacher.partition(".")
+    masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
     sides = {"student": ("reused.features", "reused.logits"), "teacher": (teacher, f"{model}.{output}")}
     loss = term(regression, **sides, alpha=alpha, beta=beta, weight=weight, where=where)
 
@@ -59,7 +60,8 @@ def srrl(
         return params, loss.init(views)[1] | {"state": state}
 
     def apply(params, memory, views):
-        z, state = learned.run(connector(views), params, memory["state"], views.ctx, views[student])
+        ctx = views.ctx._replace(where=mask_of(views, masks))
+        z, state = learned.run(connector(views), params, memory["state"], ctx, views[student])
         z = jax.nn.relu(z)
         logits = views.run[model](views.batch, patch={name: z}, train=False)[output]
         reused = views.add(reused={"features": z, "logits": logits})

@@ -4,6 +4,7 @@ import flax.linen as nn
 from einops import rearrange
 from jaxtyping import Array, Float
 
+from mmkd_jax.batch_norm import BatchNorm
 from mmkd_jax.models.inputs import unit, visible
 from mmkd_jax.views import Batch, Context, Taps
 
@@ -46,7 +47,7 @@ def conv_stack(
     """Convolution, BatchNorm, ReLU for each width, and the mean over places; inside a module's `__call__`."""
     for i, width in enumerate(widths):
         x = nn.Conv(width, (3, 3), strides=1 if i == 0 else 2, use_bias=False)(x)
-        x = nn.BatchNorm(use_running_average=not ctx.train, axis_name=ctx.axis)(x)
+        x = BatchNorm()(x, ctx)
         x = tap(f"preactivation.{modality}.{i}", x)
         x = tap(f"hidden.{modality}.{i}", nn.relu(x))
     return x.mean((1, 2))

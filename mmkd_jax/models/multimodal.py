@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from mmkd_jax.batch_norm import BatchNorm
 from mmkd_jax.models.dropout import Dropout
 from mmkd_jax.models.fusion import Concat
 from mmkd_jax.models.heads import Classifier
@@ -44,7 +45,7 @@ class Multimodal(nn.Module):
         features = {m: tap(f"features.{m}", encode(batch, m, ctx, tap)) for m, encode in self.encoders.items()}
         x = nn.Dense(self.width, use_bias=not self.batch_norm)(self.fusion(features, here, tap))
         if self.batch_norm:
-            x = nn.BatchNorm(use_running_average=not ctx.train, axis_name=ctx.axis)(x)
+            x = BatchNorm()(x, ctx)
         x = tap("embedding", nn.relu(x))
         x = Dropout(self.dropout)(x, ctx, batch["example_id"])
         tap("logits", Classifier(self.classes)(x))

@@ -29,8 +29,8 @@ def arrays(inputs, dtype=None):
 
 
 def split_numbers(case, dtype):
-    """Hyperparameters that may be traced, as arrays; and the others."""
-    traced = {k: jnp.asarray(v, dtype) for k, v in case.hyper.items() if k in case.numbers}
+    """Hyperparameters that may be traced, as arrays, whether the row names them or not; and the others."""
+    traced = {k: jnp.asarray(case.hyper.get(k, case.parameters[k].default), dtype) for k in case.numbers}
     return traced, {k: v for k, v in case.hyper.items() if k not in case.numbers}
 
 

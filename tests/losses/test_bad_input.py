@@ -151,6 +151,15 @@ def test_numbers_out_of_range(case):
                     bound(case, inputs, **{k: value})
 
 
+@only(lambda case: case.numbers)
+def test_numbers_of_another_shape(case):
+    """They would broadcast over rows, classes or channels, and nothing would notice."""
+    for name in case.numbers:
+        for shape in ((case.rows + 1,), (case.rows, 1), (1, case.rows)):
+            said = refusal(case, case.inputs, **{name: jnp.full(shape, 0.5)})
+            assert f"{name} is float32{list(shape)}" in said and "expected a scalar" in said
+
+
 @only(lambda case: any(get_origin(p.annotation) is Literal for p in case.parameters.values()))
 def test_words_that_are_not_offered(case):
     for k, p in case.parameters.items():

@@ -17,6 +17,7 @@ from tests.losses.harness import (
     every,
     finite,
     hyper,
+    largest,
     mean,
     only,
     program,
@@ -29,6 +30,12 @@ from tests.losses.harness import (
 def test_every_loss_has_a_row():
     ours = {n for n, f in vars(losses).items() if inspect.isfunction(f)} - {"topk"}  # which makes a teacher's record
     assert ours == {c.loss.__name__ for c in CASES.values()}
+
+
+def test_every_number_is_named_by_a_row():
+    named = {(c.loss.__name__, k) for c in CASES.values() for k in c.hyper}
+    numbers = {(c.loss.__name__, k) for c in CASES.values() for k in c.numbers}
+    assert numbers - named == set()
 
 
 @every
@@ -81,17 +88,30 @@ def test_half_precision_is_computed_in_float32(case, strict):
     close(values, case.reference(**jax.tree.map(np.asarray, exact), **case.hyper), 1e-4, case.rough)
 
 
-@only(lambda case: case.numbers)
+@every
 def test_a_population_is_a_loop(case):
+    """Over inputs and numbers at once: values and gradients; and every number that a row names matters."""
     inputs = arrays(case.inputs)
-    numbers, static = split_numbers(case, jnp.float32)
-    numbers = {k: numbers.get(k, jnp.asarray(0.5)) for k in case.numbers}
-    population = {k: jnp.stack([v, v * 0.5, v * 0.9]) for k, v in numbers.items()}
-    one = jax.jit(lambda n: case.loss(**inputs, **n, **static))
-    together = jax.jit(jax.vmap(one))(population)
-    alone = jnp.stack([one({k: v[i] for k, v in population.items()}) for i in range(3)])
-    assert float(jnp.abs(alone[0] - alone[1]).max()) > 1e-5 * float(jnp.abs(alone[0]).max())  # the number matters
-    close(together, alone, 1e-5, 1e-6)
+    others = {k: x for k, x in inputs.items() if k not in case.floating}
+    numbers, _ = split_numbers(case, jnp.float32)
+    one, where = program(case), jnp.ones(case.rows, bool)
+    members = [({k: inputs[k] for k in case.floating}, numbers)]
+    members += [jax.tree.map(lambda x, scale=scale: x * scale, members[0]) for scale in (0.5, 0.9)]
+    together = jax.jit(jax.vmap(one, (0, None, 0, None)))
+    (means, values), gradients = together(
+        jax.tree.map(lambda *x: jnp.stack(x), *(m for m, _ in members)),
+        others,
+        jax.tree.map(lambda *x: jnp.stack(x), *(n for _, n in members)),
+        where,
+    )
+    for i, (moving, mine) in enumerate(members):
+        (mean_, values_), gradients_ = one(moving, others, mine, where)
+        close((means[i], values[i]), (mean_, values_), 1e-5, 1e-6)
+        close(jax.tree.map(lambda g, i=i: g[i], gradients), gradients_, 1e-4, 1e-5 * max(1.0, largest(gradients_)))
+    (_, before), _ = one(members[0][0], others, numbers, where)
+    for k in case.hyper.keys() & numbers:
+        (_, after), _ = one(members[0][0], others, numbers | {k: numbers[k] * 0.5}, where)
+        assert largest(after - before) > 1e-5 * largest(before), k
 
 
 @coupled

@@ -95,6 +95,45 @@ def test_a_class_at_minus_infinity_on_one_side_gives_no_nan(case, side):
     assert bool(jnp.isinf(value)) == (side in case.infinite)  # as the docstring says
 
 
+@of_logits
+def test_a_row_without_a_class_gives_no_nan(case):
+    inputs = arrays(case.inputs)
+    gone = {k: inputs[k].at[0].set(-jnp.inf) for k in case.logits}
+    _, values, gradients = run(case, inputs | gone)
+    assert not any(bool(jnp.isnan(x).any()) for x in jax.tree.leaves((values, gradients)))
+
+
+def test_nothing_of_something_infinite_is_nothing():
+    never, even, label = jnp.array([[1.0, 0.0, -jnp.inf]]), jnp.zeros((1, 3)), jnp.array([2])
+    for value in (
+        losses.dkd(never, even, label, alpha=0.0, beta=0.0),
+        losses.nkd(never, even, jnp.array([0]), gamma=0.0),
+        losses.wsld(jnp.array([[1e4, 0.0, -jnp.inf]]), even, jnp.array([0])),
+        losses.cross_entropy(never, label, label_smoothing=1.0),
+    ):
+        assert finite(value)
+
+
+@only(lambda case: case.still_at_zero)
+@pytest.mark.parametrize("size", [1e-14, 1e-30, 1e14])
+def test_tiny_and_huge_rows_have_a_direction(case, size):
+    """The square of their norm is no float; their gradient is large or small, but one."""
+    inputs = with_student(case, arrays(case.inputs), lambda x: x * size)
+    value, _, gradients = run(case, inputs)
+    assert finite((value, gradients))
+
+
+def test_rows_and_classes_that_do_not_vary_teach_nothing():
+    """Their mean is rounded: what is left is noise, of which a norm would make a direction."""
+    t = jnp.asarray(np.random.default_rng(0).normal(size=(6, 10)), jnp.float32)
+    for eps in ("added", "clamped"):
+        slope = jax.grad(lambda s, eps=eps: jnp.sum(losses.dist(s, t, eps=eps)))
+        assert largest(slope(jnp.zeros((6, 10)))) == 0
+    for constant in (0.1, 1234.567):
+        z, back = jax.vjp(losses.standardize, jnp.full((1, 1000), constant))
+        assert all_zero((z, back(t[:1, :1] * jnp.ones((1, 1000)))))
+
+
 @of_rows
 def test_zero_rows(case):
     inputs = with_student(case, arrays(case.inputs), lambda x: x.at[1].set(0))

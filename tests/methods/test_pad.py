@@ -31,7 +31,7 @@ def test_values():
     assert kernel.shape == (STUDENT, TEACHER)
     s, t = (np.asarray(views[p], np.float64) for p in MAPS.values())
     raw = s @ kernel
-    flat = raw.reshape(-1, TEACHER)
+    flat = raw[np.asarray(views["batch.valid"])].reshape(-1, TEACHER)  # padding is no part of the statistics
     v = (raw - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
     adapted = s @ np.asarray(params["student"]["kernel"], np.float64) + np.asarray(params["student"]["bias"])
     values = np.mean((t - adapted) ** 2 / (1e-3 + np.exp(v)) + v, -1)

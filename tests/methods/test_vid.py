@@ -15,11 +15,10 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 
 def test_everything_learns():
-    state, last, terms = everything_learns(vid(**MAPS))
+    state, last, _ = everything_learns(vid(**MAPS))
     start, end = (np.asarray(jax.nn.softplus(s.params["objective"]["own"]["scale"])) for s in (state, last))
     np.testing.assert_allclose(start, 5, rtol=1e-4)
     assert np.all(end < 5 - 1e-3)  # the features vary less than that: the variances shrink
-    assert terms["own"][-1] < terms["own"][0]
 
 
 @pytest.mark.parametrize("paths", [MAPS, {}], ids=["maps", "embeddings"])

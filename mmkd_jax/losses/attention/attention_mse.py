@@ -28,7 +28,7 @@ def attention_mse(
         mask: tokens that count, [b, k], as queries and as keys; or pairs of query and key that do, [b, q, k].
 
     Returns:
-        Values [b]; 0 without a pair that counts.
+        Values [b]; 0 without a pair that counts. Scores of −inf in both, as under a causal mask, differ by 0.
 
     Compares: attention scores
     Extra: none
@@ -43,5 +43,6 @@ def attention_mse(
     student, teacher = at_least_float32(student, teacher)
     pairs = pairs_that_count("attention_mse", student, mask)
     student, teacher = (jnp.where(pairs[:, None], x, 0) for x in (student, teacher))
-    gap = student - teacher
+    gone = (student == -jnp.inf) & (teacher == -jnp.inf)
+    gap = jnp.where(gone, 0, student) - jnp.where(gone, 0, teacher)
     return mean_that_counts(gap * gap, pairs)

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.attention.layers import beside
 from mmkd_jax.losses.attention.pairs import mean_divergence, pairs_of
 from mmkd_jax.losses.checked import BadInput, checked
+from mmkd_jax.losses.layers import beside
 from mmkd_jax.losses.numeric import inner
 
 

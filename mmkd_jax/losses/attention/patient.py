@@ -3,14 +3,14 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.attention.layers import beside
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.features.normalized_l2 import normalized_l2
+from mmkd_jax.losses.layers import beside
 
 
 @checked
 def patient(
-    student: tuple[Float[Array, "b l d"], ...], teacher: tuple[Float[Array, "b l d"], ...]
+    student: tuple[Float[Array, "b _ d"], ...], teacher: tuple[Float[Array, "b _ d"], ...]
 ) -> Float[Array, " b"]:
     """Patient knowledge distillation (PKD): squared distance of the normalised first tokens, layer by layer.
 

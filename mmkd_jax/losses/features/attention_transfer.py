@@ -3,6 +3,7 @@
 from typing import Literal
 
 import jax.numpy as jnp
+from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import checked
@@ -25,7 +26,7 @@ def attention_transfer(
     Args:
         student: feature map [b, h, w, c].
         teacher: feature map [b, h, w, k].
-        power: p.
+        power: p, a number or one per example.
         form: "code" as the authors released it, "paper" as they wrote it.
 
     Returns:
@@ -44,7 +45,9 @@ def attention_transfer(
 
     def attention(x):
         size = jnp.abs(x)
-        raised = jnp.where(size > 0, jnp.where(size > 0, size, 1) ** like(power, size[0, 0, 0, 0]), 0)
+        top = stop_gradient(jnp.max(size, (1, 2, 3), keepdims=True))
+        size = size / jnp.where(top > 0, top, 1)  # the map is of unit norm anyway, and high powers stay finite
+        raised = jnp.where(size > 0, jnp.where(size > 0, size, 1) ** like(power, size), 0)
         return unit(jnp.mean(raised, -1).reshape(len(x), -1))
 
     gap = attention(student) - attention(teacher)

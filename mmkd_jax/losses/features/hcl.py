@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.features.paired import paired
+from mmkd_jax.losses.layers import beside
 from mmkd_jax.losses.numeric import mean_square
 from mmkd_jax.losses.pool import average_pool
 
@@ -33,7 +33,7 @@ def hcl(student: Maps, teacher: Maps) -> Float[Array, " b"]:
         >>> hcl((2 * jnp.ones((1, 8, 8, 3)),), (jnp.ones((1, 8, 8, 3)),))
         Array([1.], dtype=float32)
     """
-    stages = [_context(s - t) for s, t in paired("hcl", student, teacher)]
+    stages = [_context(s - t) for s, t in beside("hcl", student, teacher, alike=True)]
     return jnp.sum(jnp.stack(stages), 0)
 
 

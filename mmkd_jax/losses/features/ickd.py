@@ -27,7 +27,7 @@ def ickd(
         form: "code" as the authors released it, "paper" as they wrote it.
 
     Returns:
-        Values [b]. A channel that is zero everywhere gets the gradient 0.
+        Values [b].
 
     Compares: correlations of channels
     Extra: usually a connector

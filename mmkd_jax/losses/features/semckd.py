@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import BadInput, checked
-from mmkd_jax.losses.features.paired import paired
+from mmkd_jax.losses.layers import beside
 from mmkd_jax.losses.numeric import at_least_float32, mean_square
 
 
@@ -41,6 +41,6 @@ def semckd(
     rows, layers, others = weights.shape
     if len(student) != layers * others:
         raise BadInput(f"semckd: student has {len(student)} arrays; expected {layers} × {others}, as weights has")
-    apart = jnp.stack([mean_square(s - t) for s, t in paired("semckd", student, teacher)], 1)
+    apart = jnp.stack([mean_square(s - t) for s, t in beside("semckd", student, teacher, alike=True)], 1)
     weights, apart = at_least_float32(weights, apart)
     return jnp.sum(weights.reshape(rows, -1) * apart, 1) / layers

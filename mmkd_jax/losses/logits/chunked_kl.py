@@ -60,7 +60,8 @@ def chunked_kl(
 
     Returns:
         The mean over the rows that count, on all devices; 0 if there are none. Gradients reach the student's features,
-        head and bias, and the temperature; none reaches the teacher's. Reverse mode only (no `jvp`).
+        head and bias, and the temperature; none reaches the teacher's. Reverse mode only (no `jvp`);
+        under `shard_map` with check_vma=False, as everywhere here.
 
     Compares: features through their heads, as logits
     Extra: none; the heads' weights as outputs of the models
@@ -74,7 +75,7 @@ def chunked_kl(
     mask = jnp.ones(student.shape[:-1], bool)
     if where is not None:
         mask = mask & where.reshape(where.shape + (1,) * (mask.ndim - where.ndim))
-    wide = at_least_float32(student[:0], teacher[:0])[0].dtype
+    wide = at_least_float32(student[:0], teacher[:0], head[:0], teacher_head[:0])[0].dtype
     t = jnp.where(mask, jnp.broadcast_to(like(temperature, jnp.zeros(mask.shape, wide)), mask.shape), 1)
     own, fixed = _model(student, head, bias, mask, wide), _model(teacher, teacher_head, teacher_bias, mask, wide)
     held = max(1, chunk // head.shape[1])  # rows of any array as wide as the vocabulary

@@ -2,19 +2,19 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.logits.topk import TopK, log_probabilities
 from mmkd_jax.losses.number import Share
-from mmkd_jax.losses.numeric import at_least_float32, cross, like, log_softmax
+from mmkd_jax.losses.numeric import at_least_float32, cross, like, log_softmax, weighed
 
 
 @checked
 def cross_entropy(
     logits: Float[Array, "*n c"],
-    labels: Int[Array, "*n"] | Float[Array, "*n c"] | TopK,
+    labels: Integer[Array, "*n"] | Float[Array, "*n c"] | TopK,
     *,
     label_smoothing: Share = 0.0,
 ) -> Float[Array, "*n"]:
@@ -45,13 +45,13 @@ def cross_entropy(
     classes = jnp.maximum(jnp.sum(there, -1).astype(logp.dtype), 1)
     uniform = jnp.sum(jnp.where(there, jnp.where(there, logp, 0), 0), -1) / classes
     eps = like(label_smoothing, uniform)
-    return (1 - eps) * _from_labels(logits, logp, labels) - eps * uniform
+    return weighed(1 - eps, _from_labels(logits, logp, labels)) - eps * uniform
 
 
 @checked
 def weighted_cross_entropy(
     logits: Float[Array, "*n c"],
-    labels: Int[Array, "*n"] | Float[Array, "*n c"],
+    labels: Integer[Array, "*n"] | Float[Array, "*n c"],
     class_weights: Float[Array, " c"],
     *,
     normalize: bool = False,
@@ -84,7 +84,11 @@ def weighted_cross_entropy(
         Array([2.0794415], dtype=float32)
     """
     logits, class_weights = at_least_float32(logits, class_weights)
-    soft = labels if jnp.issubdtype(labels.dtype, jnp.floating) else jax.nn.one_hot(labels, len(class_weights))
+    soft = (
+        labels
+        if jnp.issubdtype(labels.dtype, jnp.floating)
+        else jax.nn.one_hot(labels, len(class_weights), dtype=logits.dtype)
+    )
     mass = at_least_float32(soft, logits)[0] * class_weights.reshape((1,) * (logits.ndim - 1) + (-1,))
     counts = jnp.ones(logits.shape[:-1], bool)
     if where is not None:

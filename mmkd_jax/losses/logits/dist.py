@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, like, pearson, rows_that_count, softened, zero_rows
+from mmkd_jax.losses.numeric import at_least_float32, like, log_softmax, pearson, rows_that_count, softened, zero_rows
 
 
 @checked
@@ -56,7 +55,7 @@ def dist(
     mask = rows_that_count(student, where)
     student, teacher = zero_rows(student, mask), zero_rows(teacher, mask)
     there = ~((student == -jnp.inf) & (teacher == -jnp.inf))
-    p, q = (jax.nn.softmax(softened(x, temperature), -1) for x in (teacher, student))
+    p, q = (jnp.exp(log_softmax(softened(x, temperature))) for x in (teacher, student))
     form = {"clamped": eps == "clamped", "eps": 1e-8}
     within_row = 1 - pearson(p, q, there, 1, **form)
     p, q, counts = (gather(x, axis)[0] for x in (p, q, there & mask[:, None]))

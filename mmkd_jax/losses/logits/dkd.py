@@ -1,18 +1,18 @@
 """Decoupled knowledge distillation."""
 
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.target import target_apart
 from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, like, softened, squared
+from mmkd_jax.losses.numeric import at_least_float32, divergence, like, softened, squared, weighed
 
 
 @checked
 def dkd(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
-    labels: Int[Array, "*n"],
+    labels: Integer[Array, "*n"],
     *,
     alpha: Number = 1.0,
     beta: Number = 8.0,
@@ -47,4 +47,5 @@ def dkd(
     student, teacher = at_least_float32(student, teacher)
     (pair_t, rest_t), (pair_s, rest_s) = (target_apart(softened(x, temperature), labels) for x in (teacher, student))
     a, b = like(alpha, pair_t[..., 0]), like(beta, pair_t[..., 0])
-    return squared(temperature, student) * (a * divergence(pair_t, pair_s) + b * divergence(rest_t, rest_s))
+    parts = weighed(a, divergence(pair_t, pair_s)) + weighed(b, divergence(rest_t, rest_s))
+    return squared(temperature, student) * parts

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.number import Positive, Share
@@ -13,7 +13,7 @@ from mmkd_jax.losses.numeric import at_least_float32, expected, finite, like, lo
 def mft(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
-    labels: Int[Array, "*n"],
+    labels: Integer[Array, "*n"],
     *,
     threshold: Share = 0.2,
     temperature: Positive = 1.0,
@@ -44,7 +44,7 @@ def mft(
         Array([0.], dtype=float32)
     """
     student, teacher = at_least_float32(student, teacher)
-    p = jax.nn.softmax(softened(teacher, temperature), -1)
+    p = jnp.exp(log_softmax(softened(teacher, temperature)))
     logq = log_softmax(softened(student, temperature))
     label = jax.nn.one_hot(labels, p.shape[-1], dtype=p.dtype)
     own, top = jnp.sum(p * label, -1), jnp.max(p, -1)

@@ -1,13 +1,12 @@
 """Multi-level logit distillation: how rows, and how classes, go together."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.gather import gather, summed
 from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, inner, rows_that_count, softened, zero_rows
+from mmkd_jax.losses.numeric import at_least_float32, inner, log_softmax, rows_that_count, softened, zero_rows
 
 
 @checked
@@ -102,4 +101,4 @@ def mlkd_class(
 
 def _probabilities(x, temperature, mask):
     """Softened; 0 in rows that do not count."""
-    return zero_rows(jax.nn.softmax(softened(zero_rows(x, mask), temperature), -1), mask)
+    return zero_rows(jnp.exp(log_softmax(softened(zero_rows(x, mask), temperature))), mask)

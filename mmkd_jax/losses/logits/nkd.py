@@ -1,19 +1,19 @@
 """Normalised knowledge distillation."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.target import target_apart
 from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, cross, like, softened, squared
+from mmkd_jax.losses.numeric import at_least_float32, cross, like, softened, squared, weighed
 
 
 @checked
 def nkd(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
-    labels: Int[Array, "*n"],
+    labels: Integer[Array, "*n"],
     *,
     gamma: Number = 1.5,
     temperature: Positive = 1.0,
@@ -48,4 +48,4 @@ def nkd(
     (_, rest_t), (_, rest_s) = (target_apart(softened(x, temperature), labels) for x in (teacher, student))
     target = cross(jnp.exp(pair_t[..., :1]), pair_s[..., :1])
     others = squared(temperature, student) * cross(jnp.exp(rest_t), rest_s)
-    return target + like(gamma, target) * others
+    return target + weighed(like(gamma, target), others)

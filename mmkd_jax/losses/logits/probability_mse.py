@@ -1,12 +1,11 @@
 """Squared differences of probabilities."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, softened, squared
+from mmkd_jax.losses.numeric import at_least_float32, log_softmax, softened, squared
 
 
 @checked
@@ -37,6 +36,6 @@ def probability_mse(
     """
     student, teacher = at_least_float32(student, teacher)
     gone = (student == -jnp.inf) & (teacher == -jnp.inf)
-    q, p = (jax.nn.softmax(softened(x, temperature), -1) for x in (student, teacher))
+    q, p = (jnp.exp(log_softmax(softened(x, temperature))) for x in (student, teacher))
     classes = jnp.maximum(jnp.sum(~gone, -1).astype(q.dtype), 1)
     return squared(temperature, student) * jnp.sum((q - p) ** 2, -1) / classes

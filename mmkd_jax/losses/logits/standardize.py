@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, distance
+from mmkd_jax.losses.numeric import at_least_float32, distance, varying
 
 
 @checked
@@ -32,7 +32,7 @@ def standardize(logits: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
     there = logits > -jnp.inf
     count = jnp.sum(there, -1, keepdims=True).astype(logits.dtype)
     z = jnp.where(there, logits, 0)
-    gap = jnp.where(there, z - jnp.sum(z, -1, keepdims=True) / jnp.maximum(count, 1), 0)
+    gap = varying(jnp.where(there, z - jnp.sum(z, -1, keepdims=True) / jnp.maximum(count, 1), 0), z, -1)
     std = distance(jnp.sum(gap * gap, -1, keepdims=True) / jnp.maximum(count - 1, 1))
     spread = std > 0
     return jnp.where(there, jnp.where(spread, gap / (jnp.where(spread, std, 1) + 1e-7), 0), -jnp.inf)

@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from mmkd_jax.losses.numeric import log_softmax
 
 
 def target_apart(
-    x: Float[Array, "*n c"], labels: Int[Array, "*n"]
+    x: Float[Array, "*n c"], labels: Integer[Array, "*n"]
 ) -> tuple[Float[Array, "*n 2"], Float[Array, "*n c"]]:
     """[log p_y, log(1 − p_y)], and the log-probabilities of the others among themselves (−inf at y).
 

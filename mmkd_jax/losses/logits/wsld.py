@@ -2,19 +2,19 @@
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, cross, log_softmax, softened, squared
+from mmkd_jax.losses.numeric import at_least_float32, cross, log_softmax, softened, squared, weighed
 
 
 @checked
 def wsld(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
-    labels: Int[Array, "*n"],
+    labels: Integer[Array, "*n"],
     *,
     temperature: Positive = 2.0,
 ) -> Float[Array, "*n"]:
@@ -29,7 +29,8 @@ def wsld(
         temperature: T > 0, a number or one per example.
 
     Returns:
-        Values [...], cross-entropies: not 0 at the teacher. The weight gets no gradient. A class at −inf in both counts
+        Values [...], cross-entropies: not 0 at the teacher. The weight gets no gradient; it is 0 where the
+        teacher rules the label out. A class at −inf in both counts
         as removed; at −inf in the student only, where the teacher has probability, the value is +inf.
 
     Compares: logits, labels
@@ -43,7 +44,8 @@ def wsld(
         '0.4382'
     """
     student, teacher = at_least_float32(student, teacher)
-    known = cross_entropy(student, labels) / (cross_entropy(teacher, labels) + 1e-7)
-    weight = stop_gradient(1 - jnp.exp(-known))
+    own, bound = (stop_gradient(cross_entropy(x, labels)) for x in (student, teacher))
+    never = jnp.isinf(bound)  # the teacher rules the label out: the student knows better, or knows it is removed
+    weight = 1 - jnp.exp(-jnp.where(never, 0, own) / (jnp.where(never, 0, bound) + 1e-7))
     p, logq = jnp.exp(log_softmax(softened(teacher, temperature))), log_softmax(softened(student, temperature))
-    return squared(temperature, student) * weight * cross(p, logq)
+    return squared(temperature, student) * weighed(weight, cross(p, logq))
