@@ -86,8 +86,13 @@ def describe(name: str) -> str:
     """
     known = {e.name: e for e in entries()}
     if name not in known:
-        close = difflib.get_close_matches(name, known, 5, 0.4) or known
-        raise UserError(f"no loss {name!r}; close to it: {', '.join(close)}; all of them: mmkd losses")
+        word = name.lower()
+        whole = [n for n, e in known.items() if re.search(rf"\b{re.escape(word)}\b", f"{n} {e.line}".lower())]
+        part = [n for n in known if word in n]
+        near = difflib.get_close_matches(word, known, 4, 0.5)
+        close = list(dict.fromkeys(sorted(whole, key=len) + part + near))[:8] if word else []
+        hint = f"close to it: {', '.join(close)}; " if close else ""
+        raise UserError(f"no loss {name!r}; {hint}all of them: mmkd losses")
     return f"{known[name].signature}\n\n{known[name].doc}"
 
 

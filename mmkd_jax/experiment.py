@@ -105,7 +105,9 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
                 raise UserError(f"cache names {choices(bare)}, which takes no variables: say whose with take=")
             state, _ = part.abstract(given=given)
         except UserError as error:
-            raise UserError(f"part {name!r}: {error}") from error.__cause__
+            cached = [f"{m!r} is cached: add the output to cache={{{m!r}: {kept}}}" for m, kept in part.cache.items()]
+            hint = "".join(f"; {c}" for c, m in zip(cached, part.cache, strict=True) if f"{m!r} has no" in str(error))
+            raise UserError(f"part {name!r}: {error}{hint}") from error.__cause__
         known[name] = hyperparameters.numbers(state.memory)
         done[name], taken_by[name] = variables(state, {}), given
     own: dict[str, dict[str, float]] = {name: {} for name in parts}

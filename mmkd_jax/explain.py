@@ -123,6 +123,10 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
             lines.append(f"  term      {term}: {', '.join(reads)}" + (f" ({given})" if given else ""))
             if "weight" not in own:
                 lines[-1] += " (weight: a schedule, or set by the method)"
+        read = {p for reads, _ in d.terms.values() for p in reads}
+        for model in part.trained:
+            if "logits" in d.models[model][2] and f"{model}.logits" not in read:
+                lines.append(f"  note      no term reads {model}.logits: what gives them may stay as it began")
         if d.numbers:
             lines.append("  numbers   " + ", ".join(f"{k} {v:g}" for k, v in d.numbers.items()))
         if d.passes:

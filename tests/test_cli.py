@@ -227,3 +227,10 @@ def test_help(capsys):
     assert "mmkd COMMAND" in call(capsys, "--help")[1]
     code, said = call(capsys, "run", TINY, "--help")
     assert code == 0 and "--fresh" in said and "--width" in said
+
+
+def test_an_output_that_the_cache_does_not_keep(capsys, tmp_path):
+    old = 'take={"teacher": "teacher.teacher"},'
+    file = variant(tmp_path, old, old + ' cache={"teacher": ("embedding",)},')
+    said = refused(capsys, "explain", file)
+    assert "'teacher' has no 'logits'" in said and "'teacher' is cached: add the output to cache=" in said

@@ -54,3 +54,10 @@ def test_text_names_everything():
         "40 param",
     ):
         assert piece in said, said
+
+
+def test_a_classifier_that_nothing_trains_is_noted():
+    hint = term(losses.hint, student="student.embedding", teacher="teacher.embedding", connect={"student": Linear(8)})
+    said = explain.text({"student": dataclasses.replace(STUDENT, objective=combine(hint=hint))})
+    assert "no term reads student.logits" in said
+    assert "no term reads" not in explain.text({"student": PART})

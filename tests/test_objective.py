@@ -1,6 +1,7 @@
 """Terms, their masks, numbers and refusals; and the one reduction, by hand."""
 
 import dataclasses
+import inspect
 from functools import partial
 from typing import Literal
 
@@ -277,3 +278,10 @@ def test_any_pair_of_functions_is_an_objective():
     terms, after = part.apply(params, memory, at)
     np.testing.assert_allclose(terms["running"].values, 2 * (at["student.logits"] ** 2).mean(-1), rtol=1e-6)
     np.testing.assert_allclose(after["running"]["mean"], at["teacher.logits"].mean(0) / 2, rtol=1e-6)
+
+
+def test_what_is_no_objective_and_what_adapts_nothing_are_refused():
+    with pytest.raises(UserError, match="term 'soft' is kl, no objective: a loss goes into term"):
+        inspect.unwrap(combine)(soft=losses.kl)  # in tests the checker of types would speak first
+    with pytest.raises(UserError, match="connect\\['student'\\] is 16; give a Linen module or a function"):
+        term(losses.hint, student="student.embedding", teacher="teacher.embedding", connect={"student": 16})

@@ -19,7 +19,7 @@ def attention_transfer(
     power: Number = 2.0,
     form: Literal["code", "paper"] = "code",
 ) -> Float[Array, " b"]:
-    """Attention transfer: where the channels are active, as a normalised map.
+    """Attention transfer (AT): where the channels are active, as a normalised map.
 
     Formula: A = vec(mean_c |x_c|^p) / ‖·‖; code: mean_i (A_s − A_t)²_i; paper: ‖A_s − A_t‖
 

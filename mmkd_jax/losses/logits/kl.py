@@ -12,7 +12,7 @@ from mmkd_jax.losses.numeric import divergence, squared
 def kl(
     student: Float[Array, "*n c"], teacher: Float[Array, "*n c"] | TopK, *, temperature: Positive = 1.0
 ) -> Float[Array, "*n"]:
-    """Knowledge distillation: KL from the teacher's softened distribution to the student's.
+    """Knowledge distillation (KD): KL from the teacher's softened distribution to the student's.
 
     Formula: T² Σ_c p_c (log p_c − log q_c), p = softmax(t / T), q = softmax(s / T)
 

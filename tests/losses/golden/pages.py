@@ -64,7 +64,10 @@ def golden() -> str:
         "",
         f"Values and gradients of {len(rows)} cases, recorded in float64 (float32 where the original knows no other) "
         "and compared with ours by `pytest tests/losses/test_golden.py`. Equal means at most 1e-9 of the largest "
-        "magnitude in the recording, 1e-6 where the original holds a float32 constant.",
+        "magnitude in the recording, 1e-6 where the original holds a float32 constant. An id tells loss, origin and "
+        "inputs: `8x10` is eight rows of ten classes or features, `6x12v20` six rows of twelve features against "
+        "twenty, `fm` feature maps (`up`: the teacher's are larger; `diff`: of other channels), `tok` tokens, `T4` "
+        "temperature 4.",
         "",
         "| verdict | cases |",
         "| --- | ---: |",
