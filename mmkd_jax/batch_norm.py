@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmkd_jax.losses.gather import summed
 from mmkd_jax.views import Context
 
 
@@ -37,11 +38,11 @@ class BatchNorm(nn.Module):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if ctx.train:
             counts = _counts(x, ctx.where)
-            n = _over_all(jnp.sum(counts).astype(wide.dtype), ctx.axis) * (wide[..., 0].size / counts.size)
+            n = summed(jnp.sum(counts).astype(wide.dtype), ctx.axis) * (wide[..., 0].size / counts.size)
 
             def average(v):
                 inside = jnp.where(counts, v, 0)
-                return _over_all(jnp.sum(inside, tuple(range(v.ndim - 1))), ctx.axis) / jnp.maximum(n, 1)
+                return summed(jnp.sum(inside, tuple(range(v.ndim - 1))), ctx.axis) / jnp.maximum(n, 1)
 
             mean = jnp.where(n > 0, average(wide), mean)
             var = jnp.where(n > 0, average((wide - _as(mean, wide)) ** 2), var)
@@ -60,10 +61,6 @@ def _counts(x, where):
     while where.shape != x.shape[: where.ndim] or where.ndim == x.ndim:
         where = jnp.any(where, -1)
     return where.reshape(where.shape + (1,) * (x.ndim - where.ndim))
-
-
-def _over_all(x, axis):
-    return x if axis is None else jax.lax.psum(x, axis)
 
 
 def _as(x, like):

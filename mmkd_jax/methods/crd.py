@@ -9,7 +9,7 @@ import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.gather import gather
+from mmkd_jax.losses.gather import gather, summed
 from mmkd_jax.losses.number import Number
 from mmkd_jax.losses.numeric import unit
 from mmkd_jax.objective import Objective, Term
@@ -112,9 +112,8 @@ def _nce(p: Float[Array, "b k"], size: int) -> Float[Array, " b"]:
 
 def _normaliser(z, p, valid, size, axis):
     """Set once, from the first batch that has a valid row."""
-    s, count = jnp.sum(jnp.where(valid[:, None], p, 0)), jnp.sum(valid) * p.shape[1]
-    if axis is not None:
-        s, count = jax.lax.psum((s, count), axis)
+    s = summed(jnp.sum(jnp.where(valid[:, None], p, 0)), axis)
+    count = summed(jnp.sum(valid), axis) * p.shape[1]
     first = jnp.where(count > 0, s / jnp.maximum(count, 1).astype(s.dtype) * size, -1)
     return jnp.where(z < 0, first, z)
 

@@ -1,6 +1,5 @@
 """Overhaul of feature distillation, with its connector and its margins."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
@@ -9,6 +8,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax import losses
 from mmkd_jax.connectors import Linear
+from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.number import Number, Share
 from mmkd_jax.losses.numeric import at_least_float32
 from mmkd_jax.objective import Objective, mask_of, term
@@ -110,7 +110,7 @@ def _negatives(x, where, axis):
     axes = tuple(range(x.ndim - 1))
     below = mask & (x < 0)
     sums = jnp.sum(jnp.where(below, x, 0), axes), jnp.sum(below, axes), jnp.sum(mask, axes)
-    total, negative, count = sums if axis is None else jax.lax.psum(sums, axis)
+    total, negative, count = (summed(v, axis) for v in sums)
     count = jnp.maximum(count, 1).astype(x.dtype)
     return {"sum": total / count, "share": negative.astype(x.dtype) / count}
 
