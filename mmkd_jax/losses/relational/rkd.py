@@ -14,6 +14,7 @@ def rkd_distance(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b e"],
     *,
+    normalize: bool = False,
     where: Bool[Array, " b"] | None = None,
     axis: str | None = None,
 ) -> Float[Array, " b"]:
@@ -24,6 +25,7 @@ def rkd_distance(
     Args:
         student: embeddings s, [b, d].
         teacher: embeddings t, [b, e].
+        normalize: divide the embeddings by their norm first, as mmrazor does and the authors' code does not.
         where: rows that count, [b].
         axis: the device axis in the per-device forms.
 
@@ -33,7 +35,7 @@ def rkd_distance(
     Compares: relations of rows
     Extra: none
     Source: Park et al., Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068
-    Differs: duplicate rows get the gradient 0; the authors' clamp gives ~1e10 there
+    Differs: mmrazor normalises by default; duplicate rows get the gradient 0, where the authors' clamp gives ~1e10
 
     Example:
         >>> x = jnp.array([[0.0], [1.0], [3.0]])
@@ -47,6 +49,7 @@ def rkd_distance(
 
     def relative(x):
         x = zero_rows(x, mask)
+        x = unit(x) if normalize else x
         others, _ = gather(x, axis)
         gap = gaps(x, others)
         d = distance(jnp.sum(gap * gap, -1))
@@ -64,6 +67,7 @@ def rkd_angle(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b e"],
     *,
+    normalize: bool = False,
     where: Bool[Array, " b"] | None = None,
     axis: str | None = None,
 ) -> Float[Array, " b"]:
@@ -74,6 +78,7 @@ def rkd_angle(
     Args:
         student: embeddings s, [b, d].
         teacher: embeddings t, [b, e].
+        normalize: divide the embeddings by their norm first, as mmrazor does and the authors' code does not.
         where: rows that count, [b].
         axis: the device axis in the per-device forms.
 
@@ -96,6 +101,7 @@ def rkd_angle(
 
     def angles(x):
         x = zero_rows(x, mask)
+        x = unit(x) if normalize else x
         others, _ = gather(x, axis)
         side = unit(gaps(x, others))
         return jnp.einsum("ijd,ikd->ijk", side, side, precision="highest")

@@ -1,5 +1,7 @@
 """Similarity-preserving distillation."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -13,16 +15,18 @@ def sp(
     student: Float[Array, "b ..."],
     teacher: Float[Array, "b ..."],
     *,
+    norm: Literal["l2", "l1"] = "l2",
     where: Bool[Array, " b"] | None = None,
     axis: str | None = None,
 ) -> Float[Array, " b"]:
     """Similarity-preserving distillation: the rows of the Gram matrices, normalised.
 
-    Formula: (1 / n) Σ_j (G_s[i, j] − G_t[i, j])², G = X Xᵀ with rows divided by their L2 norm
+    Formula: (1 / n) Σ_j (G_s[i, j] − G_t[i, j])², G = X Xᵀ with rows divided by their norm
 
     Args:
         student: features, [b, ...], flattened.
         teacher: features, [b, ...], flattened.
+        norm: by which the rows of G are divided: "l2" as in the paper and its tables, "l1" as in torchdistill's.
         where: rows that count, [b].
         axis: the device axis in the per-device forms.
 
@@ -32,6 +36,7 @@ def sp(
     Compares: relations of rows
     Extra: none
     Source: Tung and Mori, Similarity-Preserving Knowledge Distillation, 2019, https://arxiv.org/abs/1907.09682
+    Differs: torchdistill divides the rows by their L1 norm, the paper by their L2 norm; both are offered
 
     Example:
         >>> x = jnp.array([[0.0, 1.0], [1.0, 1.0]])
@@ -45,7 +50,11 @@ def sp(
     def gram(x):
         x = zero_rows(x.reshape(len(x), -1), mask)
         others, _ = gather(x, axis)
-        return unit(inner(x, others))
+        g = inner(x, others)
+        if norm == "l2":
+            return unit(g)
+        size = jnp.sum(jnp.abs(g), -1, keepdims=True)
+        return g / jnp.where(size > 0, size, 1)
 
     n = jnp.maximum(jnp.sum(everyone).astype(student.dtype), 1)
     gap = gram(student) - gram(teacher)

@@ -29,6 +29,40 @@ CASES = {
             [0.25 / 9] + 2 * [(sqrt(0.5) - 0.5) ** 2 / 9],
         ),
     ),
+    "rkd_distance of normalised rows": Case(
+        losses.rkd_distance,
+        formulas.rkd_distance,
+        draw.pair(5, 3, teacher=(5, 4)),
+        # on the circle: distances √2, 2, √2 and √2, √2, 2, of one mean
+        (
+            both([[3, 0], [0, 2], [-5, 0]], [[1, 0], [0, 4], [0, -7]]),
+            {"normalize": True},
+            [x * (3 * (2 - sqrt(2)) / (2 * sqrt(2) + 2)) ** 2 / 6 for x in (1, 1, 2)],
+        ),
+        {"normalize": True},
+        still_at_zero=True,
+    ),
+    "rkd_angle of normalised rows": Case(
+        losses.rkd_angle,
+        formulas.rkd_angle,
+        draw.pair(4, 3, teacher=(4, 5)),
+        # on the circle: a right isosceles triangle and an equilateral one
+        (
+            both([[2, 0], [0, 3], [-1, 0]], [[1, 0], [-1, sqrt(3)], [-1, -sqrt(3)]]),
+            {"normalize": True},
+            [(sqrt(0.5) - 0.5) ** 2 / 9, 0.25 / 9, (sqrt(0.5) - 0.5) ** 2 / 9],
+        ),
+        {"normalize": True},
+        still_at_zero=True,
+    ),
+    "sp with rows divided by their L1 norm": Case(
+        losses.sp,
+        formulas.sp,
+        draw.pair(5, 3, 2, teacher=(5, 4)),
+        # (1, 0) and (1/2, 1/2)
+        (both(np.eye(2), [[1, 0], [1, 0]]), {"norm": "l1"}, [0.25, 0.25]),
+        {"norm": "l1"},
+    ),
     "sp": Case(
         losses.sp,
         formulas.sp,

@@ -5,24 +5,28 @@ from math import factorial
 import numpy as np
 
 
+def to_unit(x, normalize):
+    return x / np.linalg.norm(x, axis=1, keepdims=True) if normalize else x
+
+
 def huber(x):
     return np.where(np.abs(x) <= 1, x**2 / 2, np.abs(x) - 0.5)
 
 
-def rkd_distance(student, teacher):
+def rkd_distance(student, teacher, normalize=False):
     def relative(x):
         d = np.linalg.norm(x[:, None] - x[None], axis=-1)
         return d / d[d > 0].mean()
 
-    return huber(relative(student) - relative(teacher)).mean(1)
+    return huber(relative(to_unit(student, normalize)) - relative(to_unit(teacher, normalize))).mean(1)
 
 
-def rkd_angle(student, teacher):
+def rkd_angle(student, teacher, normalize=False):
     def angle(x, i, j, k):
         a, b = x[j] - x[i], x[k] - x[i]
         return a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) if i not in (j, k) else 0.0
 
-    n = len(student)
+    n, student, teacher = len(student), to_unit(student, normalize), to_unit(teacher, normalize)
     return np.array(
         [
             sum(huber(angle(student, i, j, k) - angle(teacher, i, j, k)) for j in range(n) for k in range(n)) / n**2
@@ -31,10 +35,10 @@ def rkd_angle(student, teacher):
     )
 
 
-def sp(student, teacher):
+def sp(student, teacher, norm="l2"):
     def gram(x):
         g = x.reshape(len(x), -1) @ x.reshape(len(x), -1).T
-        return g / np.linalg.norm(g, axis=1, keepdims=True)
+        return g / np.linalg.norm(g, ord={"l2": 2, "l1": 1}[norm], axis=1, keepdims=True)
 
     return ((gram(student) - gram(teacher)) ** 2).mean(1)
 
