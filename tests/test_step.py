@@ -62,7 +62,9 @@ def test_accumulation_is_the_full_batch():
     for name in each:
         assert np.abs(each[name]).min() > 1e-4
         np.testing.assert_allclose(terms[name], each[name], rtol=1e-5, atol=1e-7, err_msg=name)
-    assert gap((parts.params, parts.memory), (full.params, full.memory)) < 1e-5
+    assert gap(parts.params, full.params) < 1e-5
+    for here, there in zip(jax.tree.leaves(parts.memory), jax.tree.leaves(full.memory), strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5)  # the bank's Z is in the hundreds
     for x, y in zip(jax.tree.leaves(state.params), jax.tree.leaves(full.params), strict=True):
         assert gap(x, y) > 1e-4  # every parameter has learned: of student, connectors and projections
     # dropout was there, and it takes its mask from the example: microbatches drop what the full batch drops
