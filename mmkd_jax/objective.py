@@ -109,7 +109,6 @@ def term(
                 check_number(k, v, asks[k].annotation)
             except BadInput as error:
                 raise UserError(f"{named}: {error}") from None
-    masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
 
     def read(views, path):
         return tuple(views[p] for p in path) if isinstance(path, tuple) else views[path]
@@ -129,7 +128,7 @@ def term(
         x, state = {k: read(views, p) for k, p in paths.items()}, {}
         if "teacher" in x:
             x["teacher"] = stop_gradient(x["teacher"])
-        mask = mask_of(views, masks)
+        mask = mask_of(views, where)
         for k, module in connect.items():
             if not isinstance(module, nn.Module):
                 x[k] = module(x[k])
@@ -254,8 +253,9 @@ def _inputs(module, x, ctx):
     return (x, ctx) if "ctx" in inspect.signature(type(module).__call__).parameters else (x,)
 
 
-def mask_of(views: Views, names: tuple[str, ...]):
+def mask_of(views: Views, where: str | tuple[str, ...] | None):
     """The named masks of the batch and `valid`, and-ed; None where there is none."""
+    names = () if where is None else (where,) if isinstance(where, str) else where
     mask = None
     for name in [*names, *(["valid"] if "valid" in views.batch else [])]:
         more = views["batch." + name]

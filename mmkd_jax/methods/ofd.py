@@ -49,7 +49,6 @@ def ofd(
         >>> path = "preactivation.image.0"
         >>> overhaul = ofd(student=f"student.{path}", teacher=f"teacher.{path}", weight=1e-3)
     """
-    masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
 
     def matched(views):
         connect = {"student": Linear(views[teacher].shape[-1], batch_norm=True)}
@@ -74,7 +73,7 @@ def ofd(
     def apply(params, memory, views):
         margin, numbers = memory["margin"], dict(memory["numbers"])
         if batch_norm is None:
-            seen = _negatives(stop_gradient(views[teacher]), mask_of(views, masks), views.ctx.axis)
+            seen = _negatives(stop_gradient(views[teacher]), mask_of(views, where), views.ctx.axis)
             m = numbers.pop("momentum")
             margin = {k: m * margin[k] + (1 - m) * seen[k] for k in seen} if views.ctx.train else margin
         mean = margin["mean"] if "mean" in margin else _ratio(margin["sum"], margin["share"])

@@ -60,7 +60,6 @@ def semckd(
     """
     if isinstance(student, str) or isinstance(teacher, str):
         raise UserError(f"semckd: {student!r} and {teacher!r}: give tuples of paths, one a layer")
-    masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
     pairs = range(len(student) * len(teacher))
     sides: dict[str, Any] = {side: tuple(f"match.{side}.{k}" for k in pairs) for side in ("student", "teacher")}
     loss = term(calibrated, **sides, weights="match.weights", weight=weight, where=where)
@@ -68,7 +67,7 @@ def semckd(
 
     def look(views):
         s, t = (tuple(as_map(views[p]) for p in paths) for paths in (student, teacher))
-        return s, jax.lax.stop_gradient(t), rows_that_count(t[0], mask_of(views, masks))
+        return s, jax.lax.stop_gradient(t), rows_that_count(t[0], mask_of(views, where))
 
     def init(views):
         params, state = learned.begin(match, views.ctx, *look(views), temperature)
@@ -77,7 +76,7 @@ def semckd(
         return params, memory | {"numbers": numbers, "state": state}
 
     def apply(params, memory, views):
-        now, ctx = memory["numbers"]["temperature"], views.ctx._replace(where=mask_of(views, masks))
+        now, ctx = memory["numbers"]["temperature"], views.ctx._replace(where=mask_of(views, where))
         (s, t, weights), state = learned.run(match, params, memory["state"], ctx, *look(views), now)
         both = {f"student.{k}": x for k, x in enumerate(s)} | {f"teacher.{k}": x for k, x in enumerate(t)}
         inner_memory = {"numbers": {k: v for k, v in memory["numbers"].items() if k != "temperature"}, "state": {}}

@@ -48,7 +48,6 @@ def srrl(
         >>> head = srrl(beta=0.5)
     """
     model, _, name = teacher.partition(".")
-    masks = () if where is None else (where,) if isinstance(where, str) else tuple(where)
     sides = {"student": ("reused.features", "reused.logits"), "teacher": (teacher, f"{model}.{output}")}
     loss = term(regression, **sides, alpha=alpha, beta=beta, weight=weight, where=where)
 
@@ -60,7 +59,7 @@ def srrl(
         return params, loss.init(views)[1] | {"state": state}
 
     def apply(params, memory, views):
-        ctx = views.ctx._replace(where=mask_of(views, masks))
+        ctx = views.ctx._replace(where=mask_of(views, where))
         z, state = learned.run(connector(views), params, memory["state"], ctx, views[student])
         z = jax.nn.relu(z)
         logits = views.run[model](views.batch, patch={name: z}, train=False)[output]

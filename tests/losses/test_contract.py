@@ -85,7 +85,7 @@ def test_half_precision_is_computed_in_float32(case, strict):
         k: jax.tree.map(lambda x: x.dtype, inputs[k]) for k in case.floating
     }
     exact = jax.tree.map(lambda x: np.asarray(x, np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, inputs)
-    close(values, case.reference(**jax.tree.map(np.asarray, exact), **case.hyper), 1e-4, case.rough)
+    close(values, case.reference(**jax.tree.map(np.asarray, exact), **case.hyper), 1e-4, 1e-5)
 
 
 @every

@@ -25,7 +25,6 @@ class Case:
         zero_if_same: a student equal to its teacher gets the value 0 and the gradient 0.
         still_at_zero: a zero row of the student gets the gradient 0, as the loss divides by the row's norm.
         infinite: arguments where a class at −inf, on this side only, makes the value +inf; None where no class may be.
-        rough: the authors' constants round at this size in float32.
         stopped: where the loss stops a gradient on the way: (inputs, **hyper) -> its mean as a function of the inputs,
             with what is stopped held as it is at those.
     """
@@ -38,7 +37,6 @@ class Case:
     zero_if_same: bool = True
     still_at_zero: bool = False
     infinite: tuple[str, ...] | None = None
-    rough: float = 1e-5
     stopped: Callable | None = None
 
     @property
