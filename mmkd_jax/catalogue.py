@@ -10,7 +10,8 @@ from collections.abc import Callable
 from mmkd_jax import losses, methods
 from mmkd_jax.errors import UserError
 
-_TOPICS = ("logits", "features", "attention", "relational", "regression", "contrastive", "adversarial", "structure")
+_TOPICS = ("logits", "features", "attention", "relational", "regression", "contrastive", "alignment")
+_TOPICS += ("adversarial", "structure")
 _FIELDS = ("Topic", "Formula", "Compares", "Extra", "Source", "Differs")
 
 

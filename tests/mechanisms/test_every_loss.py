@@ -1,147 +1,48 @@
-"""Every loss and every method of the first groups trains a student beside a real teacher, without further code."""
+"""Every loss and every method trains a student for ten steps beside a real teacher, and resumes exactly."""
 
-import inspect
+import contextlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import catalogue, losses, methods
-from mmkd_jax.connectors import Conv, Each, Linear
-from mmkd_jax.models import ImageCNN, Multimodal
-from mmkd_jax.objective import combine, term
-from mmkd_jax.views import linen
-from tests.small import advance, begin, distil, stepper
+from mmkd_jax import catalogue
+from mmkd_jax.checkpoint import Checkpoints
+from mmkd_jax.objective import combine
+from tests.mechanisms.stages import STAGES
+from tests.small import advance, begin, distil, equal, stepper
 
-CLASSES, ROWS, WIDE = 4, 12, 8
-MODELS = {
-    name: linen(Multimodal({"image": ImageCNN(widths)}, classes=CLASSES, width=width))
-    for name, widths, width in (("teacher", (WIDE, WIDE), 6), ("student", (4, 6), 5))
-}
-WEIGHTS = jnp.array([0.5, 1.0, 2.0, 1.5])
-TEACHER = {"teacher": "teacher.logits"}
-EMBEDDING = {"student": "student.embedding", "teacher": "teacher.embedding"}
-STAGES = tuple(f"{{}}.hidden.image.{i}" for i in (0, 1))
+ELSEWHERE = {"attention"}  # by value and gradient on a pair of Transformers: test_attention.py
 
 
-def of(path, **more):
-    """The same output of both models."""
-    return {"student": f"student.{path}", "teacher": f"teacher.{path}", **more}
+def test_the_stages_hold_every_loss_and_method():
+    there = {name.partition(",")[0] for stage in STAGES.values() for name in stage.parts}
+    entries = {e.name: e.topic for e in catalogue.entries() if not e.name.startswith("recipes.")}
+    assert there <= set(entries)
+    assert {n for n, topic in entries.items() if topic not in ELSEWHERE} <= there
 
 
-def stages(name):
-    return tuple(s.format(name) for s in STAGES)
-
-
-MAP = of("hidden.image.0", connect={"student": Conv(WIDE)})
-RAW = of("hidden.image.0")
-# what a loss is given beside the logits of student and teacher, or in their place
-GIVEN = {
-    "cross_entropy": {"logits": "student.logits", "labels": "batch.label"},
-    "weighted_cross_entropy": {"logits": "student.logits", "labels": "batch.label", "class_weights": WEIGHTS},
-    "binary_cross_entropy": {"logits": "student.logits", "labels": "batch.labels"},
-    "weighted_kl": of("logits", class_weights=WEIGHTS),
-    "topk_kl": of("logits", k=2),
-    "standardize": {"logits": "student.logits"},
-    "chunked_kl": of("embedding", head="batch.head", teacher_head="batch.teacher_head"),
-    "mse": {"predictions": "student.logits", "targets": "teacher.logits"},
-    "l1": {"predictions": "student.logits", "targets": "teacher.logits"},
-    "huber": {"predictions": "student.logits", "targets": "teacher.logits"},
-    "bounded_regression": of("logits", targets="batch.targets", margin=1.0),
-    "gaussian_kl": {m: (f"{m}.logits", f"{m}.logits") for m in ("student", "teacher")},
-    "hint": MAP,
-    "cosine": EMBEDDING | {"connect": {"student": Linear(6)}},
-    "normalized_l2": EMBEDDING | {"connect": {"student": Linear(6)}},
-    "pearson": MAP,
-    "attention_transfer": RAW,
-    "fsp": {
-        "student": stages("student"),
-        "teacher": stages("teacher"),
-        "connect": {"student": Each((Conv(WIDE), Conv(WIDE)))},
-    },
-    "nst": RAW,
-    "vid": {"mean": "student.logits", "teacher": "teacher.logits", "variance": jnp.ones(CLASSES)},
-    "activation_boundary": of("preactivation.image.0", connect={"student": Conv(WIDE)}),
-    "ofd": of("preactivation.image.0", margin=-jnp.ones(WIDE), connect={"student": Conv(WIDE)}),
-    "factor_transfer": MAP,
-    "cwd": MAP,
-    "ickd": MAP,
-    "affinity": RAW,
-    "pairwise_affinity": RAW,
-    "pad_l2": of("logits", log_variance="student.logits"),
-    "mgd": MAP
-    | {
-        "mask": "batch.places",
-        "block": (jnp.ones((3, 3, 8, 2)) / 9, jnp.zeros(2), jnp.ones((3, 3, 2, 8)) / 9, jnp.zeros(8)),
-    },
-    "hcl": {
-        "student": stages("student"),
-        "teacher": stages("teacher"),
-        "connect": {"student": Each((Conv(WIDE), Conv(WIDE)))},
-    },
-    "semckd": {"student": ("student.logits",), "teacher": ("teacher.logits",), "weights": jnp.ones((ROWS, 1, 1))},
-    "srrl": {m: (f"{m}.logits", f"{m}.logits") for m in ("student", "teacher")},
-    "simkd": MAP,
-    "cka": RAW,
-    **{n: EMBEDDING for n in ("sp", "cc", "cc_bilinear", "pkt", "rkd_distance", "rkd_angle", "dark_rank")},
-}
-METHODS = {
-    "vid": methods.vid(),
-    "ofd": methods.ofd(**of("preactivation.image.0")),
-    "factor_transfer": methods.factor_transfer(**RAW, paraphrase_steps=1),
-    "pad": methods.pad(),
-    "mgd": methods.mgd(**RAW),
-    "srrl": methods.srrl(),
-    "reviewkd": methods.reviewkd(stages("student"), stages("teacher")),
-    "semckd": methods.semckd(stages("student"), stages("teacher")),
-}
-TOPICS = ("logits", "regression", "features", "relational")
-
-
-def bound(loss):
-    """The term of a loss: logits and labels as its arguments are named, unless the table says otherwise."""
-    asks = inspect.signature(loss).parameters
-    usual = of("logits") | ({"labels": "batch.label"} if "labels" in asks else {})
-    return term(loss, **GIVEN.get(loss.__name__, usual), where="labelled", weight=0.01)
-
-
-def batches(steps=3):
-    draw = np.random.default_rng(0)
-    for _ in range(steps):
-        label = draw.integers(0, CLASSES, ROWS).astype(np.int32)
-        yield {
-            "image": (draw.normal(size=(ROWS, 4, 4, 1)) + label[:, None, None, None]).astype(np.float32),
-            "label": label,
-            "labels": draw.random((ROWS, CLASSES)) < 0.5,
-            "targets": draw.normal(size=(ROWS, CLASSES)).astype(np.float32),
-            "places": draw.random((ROWS, 4, 4)) < 0.5,
-            "head": draw.normal(size=(5, CLASSES)).astype(np.float32),
-            "teacher_head": draw.normal(size=(6, CLASSES)).astype(np.float32),
-            "labelled": draw.random(ROWS) < 0.8,
-            "example_id": draw.permutation(64)[:ROWS].astype(np.int32),
-        }
-
-
-def test_the_tables_hold_every_loss_and_method():
-    entries = [e for e in catalogue.entries() if e.topic in TOPICS]
-    assert set(METHODS) == {e.name.removeprefix("methods.") for e in entries if e.name.startswith("methods.")}
-    assert set(GIVEN) <= {e.name for e in entries}
-
-
-@pytest.mark.parametrize("topic", [*TOPICS, "methods"])
-def test_three_steps(topic):
-    if topic == "methods":
-        parts = METHODS
-    else:
-        names = [e.name for e in catalogue.entries() if e.topic == topic and not e.name.startswith("methods.")]
-        parts = {n: bound(getattr(losses, n)) for n in names}
-    days = list(batches())
-    distillation = distil(MODELS, combine(**parts), rate=0.01)
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
+def test_ten_steps_and_a_resumption_in_their_middle(stage, tmp_path):
+    days = list(stage.batches(10))
+    distillation = distil(stage.models, combine(**stage.parts), rate=stage.rate, trained=stage.trained, ema=stage.ema)
     state, frozen = begin(distillation, days[0])
-    after, values, terms = advance(stepper(distillation), state, frozen, days)
+    step = stepper(distillation)
+    half, *_ = advance(step, state, frozen, days[:5])
+    last, values, terms = advance(step, half, frozen, days[5:])
     assert np.isfinite(values).all()
     for name, value in terms.items():
         assert np.isfinite(value).all(), name
-        assert (value != 0).any(), name
-    assert not jax.tree.all(jax.tree.map(jnp.array_equal, state.params["student"], after.params["student"]))
+        assert (value != 0).any() or name in stage.sometimes_zero, name
+    for name in stage.trained:
+        assert not equal(state.params[name], last.params[name]), name
+
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(5, half, {})
+        checkpoints.wait()
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), half)
+        _, restored, _, damaged = checkpoints.restore(like)
+    assert not damaged
+    again, repeated, _ = advance(step, restored, frozen, days[5:])
+    np.testing.assert_array_equal(repeated, values)
+    assert equal(again.replace(key=0), last.replace(key=0))  # typed keys do not compare; steps drew from them
