@@ -73,6 +73,10 @@ INVENTORY = {
         "RKD": ["rkd_distance", "rkd_angle"],
         "DarkRank": ["dark_rank"],
     },
+    "contrastive": {
+        "InfoNCE": ["info_nce"],
+        "SigLIP": ["siglip"],
+    },
 }
 
 

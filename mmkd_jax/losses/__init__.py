@@ -8,6 +8,7 @@ from mmkd_jax.losses.attention.layer_gram import token_nst as token_nst
 from mmkd_jax.losses.attention.minilm_relations import minilm_relations as minilm_relations
 from mmkd_jax.losses.attention.patient import patient as patient
 from mmkd_jax.losses.contrastive.info_nce import info_nce as info_nce
+from mmkd_jax.losses.contrastive.siglip import siglip as siglip
 from mmkd_jax.losses.features.activation_boundary import activation_boundary as activation_boundary
 from mmkd_jax.losses.features.affinity import affinity as affinity
 from mmkd_jax.losses.features.affinity import pairwise_affinity as pairwise_affinity

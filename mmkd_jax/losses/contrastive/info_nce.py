@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.contrastive import ring as in_a_ring
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.number import Positive
 from mmkd_jax.losses.numeric import at_least_float32, inner, like, rows_that_count, unit, zero_rows
@@ -17,6 +18,7 @@ def info_nce(
     *,
     temperature: Positive = 0.07,
     symmetric: bool = False,
+    ring: bool = False,
     where: Bool[Array, " b"] | None = None,
     axis: str | None = None,
 ) -> Float[Array, " b"]:
@@ -29,6 +31,8 @@ def info_nce(
         teacher: embeddings t, [b, d].
         temperature: τ > 0.
         symmetric: both directions, as in CLIP.
+        ring: in the per-device forms, let rows travel from device to device: none holds the similarities of all. The
+            same value and gradient, reverse mode only; elsewhere it changes nothing.
         where: rows that count, [b]; the others are no negatives either.
         axis: the device axis in the per-device forms.
 
@@ -48,6 +52,8 @@ def info_nce(
     student, teacher = at_least_float32(student, teacher)
     mask = rows_that_count(student, where)
     student, teacher = (unit(zero_rows(x, mask)) for x in (student, teacher))
+    if ring and axis is not None:
+        return in_a_ring.nce(student, teacher, like(temperature, student[0, 0]), mask, symmetric, axis)
     everyone, first = gather(mask, axis)
     own = first + jnp.arange(len(mask))
     # a row that does not count keeps its own partner, so that its softmax is not over nothing
