@@ -118,7 +118,7 @@ def _back(slope, score, s, t, to_s, to_t, to_temperature, along):
     return (to_s, to_temperature - jnp.sum(slope * score)), (t, *along, to_t)
 
 
-def _round(visit: Callable[[Any, Any, Bool[Array, "b b"]], tuple[Any, Any]], here: Any, guest: Any, axis: str):
+def _round(visit: Callable[..., tuple[Any, Any]], here: Any, guest: Any, axis: str):
     """`here, guest = visit(here, guest, own)` with each device's guest in turn; at the end it is home again.
 
     `own` marks the pairs of a row with its own partner.
