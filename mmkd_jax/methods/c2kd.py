@@ -89,18 +89,18 @@ def c2kd(
     def init(views):
         made = {side: learned.begin(proxy(views, side), views.ctx.at(side), views[p]) for side, p in paths.items()}
         params, state = ({side: m[i] for side, m in made.items()} for i in (0, 1))
-        nothing, memory = terms.init(proxies(params, state, views)[0])
-        memory = {"terms": memory, "numbers": {"threshold": np.float32(threshold)}, "state": state}
-        return params | {"terms": nothing}, memory
+        memory = terms.init(proxies(params, state, views)[0])[1]
+        return params, memory | {"numbers": {"threshold": np.float32(threshold)}, "state": state}
 
     def apply(params, memory, views):
         here, state = proxies(params, memory["state"], views)
         alike = kendall(here["proxy.student"], here["proxy.teacher"]) > memory["numbers"]["threshold"]
-        found, inner = terms.apply(params["terms"], memory["terms"], here)
-        for side in found:
+        nothing = {side: {part: {} for part in memory[side]} for side in paths}
+        found, inner = terms.apply(nothing, {side: memory[side] for side in paths}, here)
+        for side in paths:
             across = found[side]["across"]
             found[side]["across"] = across._replace(values=jnp.where(alike, across.values, 0))
-        return found, memory | {"terms": inner, "state": state}
+        return found, memory | inner | {"state": state}
 
     return Objective(init, apply)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.number import Number
-from mmkd_jax.losses.numeric import zero_rows
+from mmkd_jax.losses.numeric import at_least_float32, zero_rows
 from mmkd_jax.modalities import masks, present
 from mmkd_jax.objective import Objective, Term, mask_of
 
@@ -130,7 +130,7 @@ class Edges(nn.Module):
         of_logits, of_features, edge = nn.Dense(self.size), nn.Dense(self.size), nn.Dense(1)
         q = {}
         for m in self.modalities:
-            z, h = (zero_rows(x[m].astype(jnp.float32), here[m]) for x in (logits, features))
+            z, h = (zero_rows(x, here[m]) for x in at_least_float32(logits[m], features[m]))
             q[m] = jnp.concatenate([of_logits(z), of_features(h)], -1)
         score = jnp.concatenate([edge(jnp.concatenate([q[j], q[i]], -1)) for i, j in self.edges], -1)
         there = jnp.stack([here[i] & here[j] for i, j in self.edges], 1)
