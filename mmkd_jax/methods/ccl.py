@@ -82,10 +82,10 @@ def ccl(
 
     def apply(params, memory, views):
         numbers, found = memory["numbers"], {}
-        y, seen = views[labels], {"s": views[student], "z": views[answer]}
+        y, s, z = views[labels], views[student], views[answer]
 
         def terms(m, t, s, z, mask):
-            """The three of the student, and the composition's own with the same s and z."""
+            """The three of the student, and the composition's own, with the same s and z."""
             (t, c, q), _ = learned.run(module(views), params[m], {}, views.ctx, t, s)
             s, z, t, c, q = at_least_float32(s, z, t, c, q)
 
@@ -93,14 +93,13 @@ def ccl(
                 options = {"temperature": numbers["temperature"], "symmetric": True}
                 return contrast(a, b, y, **options, where=mask, axis=views.ctx.axis)
 
-            agree = numbers["agreement"].astype(z.dtype) * (kl(z, q) + reverse_kl(z, q))
-            both = near(s, c) + agree
+            both = near(s, c) + numbers["agreement"].astype(z.dtype) * (kl(z, q) + reverse_kl(z, q))
             return both + near(s, t), both + near(c, t) + cross_entropy(q, y)
 
         for m, path in teachers.items():
-            mask = mask_of(views, masks(views.batch, where, m))
-            own, _ = terms(m, stop_gradient(views[path]), seen["s"], seen["z"], mask)
-            _, composed = terms(m, stop_gradient(views[path]), *map(stop_gradient, seen.values()), mask)
+            mask, t = mask_of(views, masks(views.batch, where, m)), stop_gradient(views[path])
+            own, _ = terms(m, t, s, z, mask)
+            _, composed = terms(m, t, stop_gradient(s), stop_gradient(z), mask)
             found[m] = {"student": Term(own, mask, numbers["weight"]), "composition": Term(composed, mask)}
         return found, memory
 

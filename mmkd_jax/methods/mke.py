@@ -60,8 +60,7 @@ def mke(
     Compares: logits on noisy and clean inputs
     Extra: one further pass of the student
     Source: Xue et al., Multimodal Knowledge Expansion, 2021, https://arxiv.org/abs/2103.14431
-    Differs: the authors' TwoMoon has hard labels and noise alone, as is the default here, and one mean |x| over both
-        coordinates
+    Differs: the authors' TwoMoon has hard labels and no second term, as is the default here, and one_scale=True
 
     Example:
         >>> expanded = mke(("image", "audio"), labelled="labelled", consistency=0.5)
