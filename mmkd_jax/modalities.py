@@ -23,13 +23,15 @@ def masks(batch: Batch, where: str | tuple[str, ...] | None, *modalities: str) -
     """The names in `where`, and those of the masks of the modalities, for `term(where=…)`.
 
     Raises:
-        UserError: the batch lacks one of the modalities.
+        UserError: the batch lacks one of the modalities, and its mask, too, which is enough beside a cached teacher.
 
     Example:
         >>> masks({"audio": jnp.ones((1, 2)), "present.audio": jnp.array([True])}, "labelled", "audio")
         ('labelled', 'present.audio')
     """
     names = () if where is None else (where,) if isinstance(where, str) else tuple(where)
+    told = tuple(f"present.{m}" for m in modalities if f"present.{m}" in batch)
     for modality in modalities:
-        present(batch, modality)
-    return names + tuple(f"present.{m}" for m in modalities if f"present.{m}" in batch)
+        if f"present.{modality}" not in told:
+            present(batch, modality)
+    return names + told

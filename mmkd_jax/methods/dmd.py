@@ -88,7 +88,7 @@ def dmd(
         w = jnp.asarray(graph.apply({"params": params}, z, h, here, numbers["sharpness"]))
         z = {m: zero_rows(x, here[m]) for m, x in zip(z, at_least_float32(*z.values()), strict=True)}
         both = jnp.stack([here[i] & here[j] for i, j in edges], 1)
-        gaps = jnp.stack([jnp.sum(jnp.abs(z[j] - stop_gradient(z[i])), -1) for i, j in edges], 1)
+        gaps = jnp.stack([jnp.sum(jnp.abs(z[j] - stop_gradient(z[i])), -1) for i, j in edges], 1).astype(w.dtype)
         values = jnp.sum(jnp.where(both, (w + pi[None].astype(w.dtype)) * gaps, 0), 1)
 
         mask = mask_of(views, masks(views.batch, where, *branches))

@@ -40,6 +40,7 @@ def umt(
     Extra: a frozen teacher for each modality; trains a linear map where the widths differ
     Source: Du et al., On Uni-Modal Feature Learning in Supervised Multi-Modal Learning, 2023,
         https://arxiv.org/abs/2305.01233
+    Differs: the mean over the width is that of BalanceBenchmark, which has the method, too
 
     Example:
         >>> each = umt({"image": "image_teacher.features.image", "audio": "audio_teacher.features.audio"})

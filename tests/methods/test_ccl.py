@@ -73,3 +73,12 @@ def test_refusals():
         METHOD.init(dataclasses.replace(views, batch=without(views.batch, "audio")))
     with pytest.raises(UserError, match="no teacher"):
         ccl({})
+
+
+def test_a_cached_teachers_modality_may_be_there_by_its_mask_alone():
+    views = look()
+    told = dataclasses.replace(views, batch={k: x for k, x in views.batch.items() if k != "audio"})
+    method = ccl({"audio": TEACHERS["audio"]}, where="labelled")
+    params, memory = method.init(told)
+    one, other = (total(method.apply(params, memory, v)[0])[0] for v in (told, views))
+    assert float(one) == float(other)
