@@ -30,6 +30,7 @@ INVENTORY = {
         "MLKD": ["mlkd_batch", "mlkd_class"],
         "top-k KL": ["topk_kl"],
         "MFT": ["mft"],
+        "the non-target classes of C2KD": ["non_target_kl"],
         "large vocabularies": ["chunked_kl"],
     },
     "regression": {
@@ -72,6 +73,14 @@ INVENTORY = {
         "PKT": ["pkt"],
         "RKD": ["rkd_distance", "rkd_angle"],
         "DarkRank": ["dark_rank"],
+        "MMANet": ["mmanet"],
+    },
+    "contrastive": {
+        "UMT": ["methods.umt"],
+        "MKE": ["methods.mke"],
+        "C2KD": ["methods.c2kd"],
+        "DMD": ["methods.dmd"],
+        "CCL": ["ccl", "methods.ccl"],
     },
     "contrastive": {
         "InfoNCE": ["info_nce"],

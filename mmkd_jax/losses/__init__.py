@@ -7,6 +7,7 @@ from mmkd_jax.losses.attention.layer_gram import token_fsp as token_fsp
 from mmkd_jax.losses.attention.layer_gram import token_nst as token_nst
 from mmkd_jax.losses.attention.minilm_relations import minilm_relations as minilm_relations
 from mmkd_jax.losses.attention.patient import patient as patient
+from mmkd_jax.losses.contrastive.ccl import ccl as ccl
 from mmkd_jax.losses.contrastive.info_nce import info_nce as info_nce
 from mmkd_jax.losses.contrastive.siglip import siglip as siglip
 from mmkd_jax.losses.features.activation_boundary import activation_boundary as activation_boundary
@@ -46,6 +47,7 @@ from mmkd_jax.losses.logits.mft import mft as mft
 from mmkd_jax.losses.logits.mlkd import mlkd_batch as mlkd_batch
 from mmkd_jax.losses.logits.mlkd import mlkd_class as mlkd_class
 from mmkd_jax.losses.logits.nkd import nkd as nkd
+from mmkd_jax.losses.logits.non_target_kl import non_target_kl as non_target_kl
 from mmkd_jax.losses.logits.probability_mse import probability_mse as probability_mse
 from mmkd_jax.losses.logits.skew_kl import skew_kl as skew_kl
 from mmkd_jax.losses.logits.standardize import standardize as standardize
@@ -62,6 +64,7 @@ from mmkd_jax.losses.regression.mse import mse as mse
 from mmkd_jax.losses.relational.cc import cc as cc
 from mmkd_jax.losses.relational.cc import cc_bilinear as cc_bilinear
 from mmkd_jax.losses.relational.dark_rank import dark_rank as dark_rank
+from mmkd_jax.losses.relational.mmanet import mmanet as mmanet
 from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle
 from mmkd_jax.losses.relational.rkd import rkd_distance as rkd_distance

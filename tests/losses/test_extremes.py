@@ -19,6 +19,7 @@ from tests.losses.harness import (
     hyper,
     largest,
     of_logits,
+    of_pairs,
     of_rows,
     only,
     run,
@@ -161,7 +162,7 @@ def test_duplicate_rows(case):
         assert all_zero(gradients["student"])
 
 
-@only(lambda case: case.topic in ("relational", "contrastive"))
+@of_pairs
 def test_a_model_fused_in(case):
     """A compiler rounds a row differently in different places; a row's relation to itself is not to suffer."""
 
@@ -178,7 +179,7 @@ def test_a_model_fused_in(case):
         np.testing.assert_allclose(gradients[k], wanted[k], rtol=1e-3, atol=1e-5)
 
 
-@only(lambda case: case.topic in ("relational", "contrastive"))
+@of_pairs
 def test_opposite_rows(case):
     """A cosine of −1 may round to less: tried on many pairs."""
     x, y = np.random.default_rng(1).normal(size=(2, 200, 1, 8))

@@ -3,6 +3,7 @@
 from tests.losses.cases import (
     attention,
     contrastive,
+    cross,
     features,
     logits,
     maps,
@@ -14,5 +15,5 @@ from tests.losses.cases import (
     vectors,
 )
 
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, cross)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}

@@ -82,6 +82,7 @@ GIVEN = {
     "srrl": {m: (f"{m}.logits", f"{m}.logits") for m in ("student", "teacher")},
     "simkd": MAP,
     "cka": RAW,
+    "mmanet": {"student": "student.embedding", "teacher": ("teacher.embedding", "teacher.logits")},
     **{n: EMBEDDING for n in ("sp", "cc", "cc_bilinear", "pkt", "rkd_distance", "rkd_angle", "dark_rank")},
 }
 METHODS = {
