@@ -73,6 +73,17 @@ INVENTORY = {
         "RKD": ["rkd_distance", "rkd_angle"],
         "DarkRank": ["dark_rank"],
     },
+    "alignment": {
+        "of features": ["methods.feature_alignment"],
+        "of subspaces": ["methods.subspace_alignment"],
+        "of labels": ["agreement_jsd", "agreement_kl", "methods.label_alignment"],
+        "CCA and Deep CCA": ["cca"],
+        "CORAL": ["coral"],
+        "CMD": ["cmd"],
+        "MMD": ["mmd"],
+        "principal angles": ["grassmann"],
+        "entropic optimal transport": ["sinkhorn"],
+    },
 }
 
 
