@@ -2,7 +2,9 @@
 
 from mmkd_jax.methods.crd import crd as crd
 from mmkd_jax.methods.factor_transfer import factor_transfer as factor_transfer
+from mmkd_jax.methods.feature_alignment import feature_alignment as feature_alignment
 from mmkd_jax.methods.interchange import interchange as interchange
+from mmkd_jax.methods.label_alignment import label_alignment as label_alignment
 from mmkd_jax.methods.mgd import mgd as mgd
 from mmkd_jax.methods.ofd import ofd as ofd
 from mmkd_jax.methods.pad import pad as pad
@@ -10,4 +12,5 @@ from mmkd_jax.methods.reviewkd import reviewkd as reviewkd
 from mmkd_jax.methods.rslad import rslad as rslad
 from mmkd_jax.methods.semckd import semckd as semckd
 from mmkd_jax.methods.srrl import srrl as srrl
+from mmkd_jax.methods.subspace_alignment import subspace_alignment as subspace_alignment
 from mmkd_jax.methods.vid import vid as vid

@@ -13,7 +13,11 @@ def covariances(
     """Of the student, of the teacher, and between the two, of n − 1; channels that do not vary are exactly 0."""
     (s, _, n), (t, _, _) = (centred(x[:, None], where, axis) for x in (student, teacher))
     s, t = s[:, 0], t[:, 0]
-    return tuple(summed(inner(x.T, y.T), axis) / jnp.maximum(n - 1, 1) for x, y in ((s, s), (t, t), (s, t)))
+
+    def between(x, y):
+        return summed(inner(x.T, y.T), axis) / jnp.maximum(n - 1, 1)
+
+    return between(s, s), between(t, t), between(s, t)
 
 
 def there(values: Float[Array, " d"]) -> Bool[Array, " d"]:

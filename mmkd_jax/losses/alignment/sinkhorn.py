@@ -1,5 +1,7 @@
 """Entropic optimal transport."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -57,7 +59,8 @@ def sinkhorn(
         (True, '2.000')
     """
     from ott.geometry.pointcloud import PointCloud  # a second, which only those who need it are to wait
-    from ott.solvers.linear import solve
+    from ott.problems.linear.linear_problem import LinearProblem
+    from ott.solvers.linear.sinkhorn import Sinkhorn
     from ott.tools.sinkhorn_divergence import sinkhorn_divergence
 
     student, teacher = at_least_float32(student, teacher)
@@ -68,12 +71,17 @@ def sinkhorn(
     everyone, _ = gather(mask, axis)
     a = (everyone | ~jnp.any(everyone)).astype(s.dtype)  # where no row counts, points that are all 0 do no harm
     a = a / jnp.sum(a)
-    always = {"min_iterations": iterations, "max_iterations": iterations, "inner_iterations": iterations}
+    entropy: Any = like(epsilon, unit)  # ott says it is a float
+    always: dict[str, Any] = {
+        "min_iterations": iterations,
+        "max_iterations": iterations,
+        "inner_iterations": iterations,
+    }
     always |= {"implicit_diff": None, "use_danskin": True}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # ott's code relies on them
-        points = {"a": a, "b": a}
         if debiased:
-            value, _ = sinkhorn_divergence(PointCloud, s, t, epsilon=like(epsilon, unit), **points, solve_kwargs=always)
+            value, _ = sinkhorn_divergence(PointCloud, s, t, a=a, b=a, epsilon=entropy, solve_kwargs=always)
         else:
-            value = solve(PointCloud(s, t, epsilon=like(epsilon, unit)), **points, **always).reg_ot_cost
-    return value * unit
+            problem = LinearProblem(PointCloud(s, t, epsilon=entropy), a, a)
+            value = Sinkhorn(**always)(problem).reg_ot_cost
+    return jnp.asarray(value) * unit
