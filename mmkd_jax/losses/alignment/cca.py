@@ -47,7 +47,8 @@ def cca(
     Compares: features of any two widths, by their correlations
     Extra: usually a connector
     Source: Andrew et al., Deep Canonical Correlation Analysis, 2013, https://proceedings.mlr.press/v28/andrew13.html
-    Differs: a PyTorch code in wide use gives the Frobenius norm of T where all singular values are asked for
+    Differs: a PyTorch code in wide use adds r₁ to TᵀT, too, whose roots it adds up, and gives another value where all
+        singular values are asked for
 
     Example:
         >>> x = jnp.array([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0], [5.0, 3.0]])
