@@ -86,6 +86,17 @@ INVENTORY = {
         "InfoNCE": ["info_nce"],
         "SigLIP": ["siglip"],
     },
+    "alignment": {
+        "of features": ["methods.feature_alignment"],
+        "of subspaces": ["methods.subspace_alignment"],
+        "of labels": ["agreement_jsd", "agreement_kl", "methods.label_alignment"],
+        "CCA and Deep CCA": ["cca"],
+        "CORAL": ["coral"],
+        "CMD": ["cmd"],
+        "MMD": ["mmd"],
+        "principal angles": ["grassmann"],
+        "entropic optimal transport": ["sinkhorn"],
+    },
 }
 
 

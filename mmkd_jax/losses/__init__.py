@@ -1,5 +1,13 @@
 """Losses: pure functions of arrays; they return values per example and reduce nothing."""
 
+from mmkd_jax.losses.alignment.agreement import agreement_jsd as agreement_jsd
+from mmkd_jax.losses.alignment.agreement import agreement_kl as agreement_kl
+from mmkd_jax.losses.alignment.cca import cca as cca
+from mmkd_jax.losses.alignment.cmd import cmd as cmd
+from mmkd_jax.losses.alignment.coral import coral as coral
+from mmkd_jax.losses.alignment.grassmann import grassmann as grassmann
+from mmkd_jax.losses.alignment.mmd import mmd as mmd
+from mmkd_jax.losses.alignment.sinkhorn import sinkhorn as sinkhorn
 from mmkd_jax.losses.attention.attention_kl import attention_kl as attention_kl
 from mmkd_jax.losses.attention.attention_mse import attention_mse as attention_mse
 from mmkd_jax.losses.attention.hidden_mse import hidden_mse as hidden_mse

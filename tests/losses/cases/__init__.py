@@ -1,6 +1,7 @@
 """One row a loss, by topic; a new loss adds a row to its topic's `CASES` and its formula to `formulas/`."""
 
 from tests.losses.cases import (
+    alignment,
     attention,
     contrastive,
     cross,
@@ -16,4 +17,5 @@ from tests.losses.cases import (
 )
 
 FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, cross)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, alignment)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}

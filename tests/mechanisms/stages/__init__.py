@@ -3,4 +3,7 @@
 from tests.mechanisms.stages import cross, pictures
 
 FILES = (pictures, cross)
+from tests.mechanisms.stages import alignment, pictures
+
+FILES = (pictures, alignment)
 STAGES = {f"{file.__name__.rpartition('.')[2]}, {name}": stage for file in FILES for name, stage in file.STAGES.items()}
