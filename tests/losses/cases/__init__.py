@@ -2,6 +2,7 @@
 
 from tests.losses.cases import (
     attention,
+    clip,
     contrastive,
     features,
     logits,
@@ -14,5 +15,5 @@ from tests.losses.cases import (
     vectors,
 )
 
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, clip)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}
