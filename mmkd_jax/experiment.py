@@ -168,6 +168,10 @@ def run(
             for reader in (part.data, part.validation, part.test):
                 if isinstance(reader, Memory):  # a reader that streams is checked batch by batch
                     part.task.check(reader.dataset.columns)
+            try:
+                part.check_banks()
+            except UserError as error:
+                raise UserError(f"part {name!r}: {error}") from None
             program = train.compile_part(part)
             results[name] = []
             for seed in range(config.seeds):

@@ -21,14 +21,18 @@ def make_mesh(devices=None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def is_bank(path: Any, x: Any) -> bool:
+    """Whether a leaf of memory holds a row for each example: it stands under a name "bank", at the path's end."""
+    return x.ndim > 0 and "bank" in [getattr(k, "key", getattr(k, "name", None)) for k in path[-2:]]
+
+
 def shardings(tree: Any, mesh: Mesh) -> Any:
     """Replicated, but for banks (memory under a name "bank"), whose rows are spread where they divide evenly."""
 
     def one(path, x):
-        names = [getattr(k, "key", getattr(k, "name", None)) for k in path]
-        # in memory only, and at the end only: a term may be named "bank", too, and then so are its parameters
-        bank = "memory" in names and "bank" in names[-2:]
-        even = bank and x.ndim > 0 and x.shape[0] % mesh.size == 0
+        # in memory only: a term may be named "bank", too, and then so are its parameters
+        bank = any(getattr(k, "name", getattr(k, "key", None)) == "memory" for k in path) and is_bank(path, x)
+        even = bank and x.shape[0] % mesh.size == 0
         return NamedSharding(mesh, P(AXIS) if even else P())
 
     return jax.tree.map_with_path(one, tree)

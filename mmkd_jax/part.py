@@ -7,9 +7,11 @@ from typing import Any
 import jax
 import optax
 
+from mmkd_jax.data.memory import Memory
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.objective import Objective
+from mmkd_jax.parallel import is_bank
 from mmkd_jax.state import Distillation, start
 from mmkd_jax.tasks import Task
 from mmkd_jax.views import Context, Model, cached
@@ -95,6 +97,23 @@ class Part:
                 raise UserError(f"cache: model {name!r} has no output {choices(unknown)}; it has: {choices(outputs)}")
             spec |= {f"{name}.{k}": outputs[k] for k in kept}
         return spec
+
+    def check_banks(self) -> None:
+        """Refuse training data with an example beyond a memory bank: its row would be another example's, or none."""
+        memory = self.abstract()[0].memory
+        banks = [(p, len(x)) for p, x in jax.tree.leaves_with_path(memory) if is_bank(p, x)]
+        if not banks:
+            return
+        known, size = isinstance(self.data, Memory), self.data.dataset.size
+        largest = int(self.data.dataset.columns["example_id"].max()) if known else size - 1  # a stream is not read
+        for path, rows in banks:
+            if largest >= rows:
+                name = jax.tree_util.keystr(path, simple=True, separator=".").partition(".bank")[0]
+                said = f"goes to {largest}" if known else f"goes to {largest}, as the data set has {size} rows"
+                raise UserError(
+                    f"term {name!r}: its bank has {rows} rows, but example_id of the training data {said}: "
+                    f"give it size={largest + 1}"
+                )
 
     def abstract(self, numbers: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None):
         """The state and the frozen variables from shapes alone: refuses every wrong path, before any data is read."""

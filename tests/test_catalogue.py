@@ -97,6 +97,22 @@ INVENTORY = {
         "principal angles": ["grassmann"],
         "entropic optimal transport": ["sinkhorn"],
     },
+    "contrastive": {
+        "InfoNCE": ["info_nce"],
+        "CRD": ["methods.crd"],
+        "CompRess": ["compress", "methods.compress"],
+        "SEED": ["seed", "methods.seed"],
+        "CLIP-KD: FD": ["clip_fd"],
+        "CLIP-KD: MFD": ["methods.clip_mfd"],
+        "CLIP-KD: CRD": ["clip_crd"],
+        "CLIP-KD: ICL": ["clip_icl"],
+        "CLIP-KD: GD": ["clip_gd"],
+        "CLIP-KD: AFD": ["methods.clip_afd"],
+        "CLIP-KD": ["methods.clip_kd"],
+        "TinyCLIP": ["tinyclip"],
+        "MobileCLIP": ["mobileclip"],
+        "DIME-FM": ["dime_vl", "dime_pseudo_vl", "dime_unimodal"],
+    },
 }
 
 

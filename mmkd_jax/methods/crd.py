@@ -9,6 +9,7 @@ import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
+from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import gather, summed
 from mmkd_jax.losses.number import Number
 from mmkd_jax.losses.numeric import unit
@@ -32,7 +33,8 @@ def crd(
     Z = N · mean of the first batch's exp, then fixed; bank ← normalise(m · bank + (1 − m) · embedding) after use.
 
     Args:
-        size: rows of the banks: example_id runs from 0 to size − 1. A larger one makes the loss NaN.
+        size: rows of the banks: example_id runs from 0 to size − 1. A larger one makes the loss NaN;
+            an experiment refuses such data before its first step.
         student: path of the student's embedding.
         teacher: path of the teacher's embedding; it gets no gradient, its projection does.
         width: of both projections.
@@ -59,6 +61,8 @@ def crd(
         return jnp.asarray(layer.apply({"params": params}, _flat(x)))
 
     def init(views):
+        if (rows := len(views["batch.example_id"])) > size:
+            raise UserError(f"crd: size is {size}, but a batch has {rows} rows: give the banks a row for each example")
         params, bank = {}, {}
         for side, path in paths.items():
             key = views.ctx.at(side).key

@@ -1,14 +1,12 @@
 """InfoNCE."""
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.contrastive import ring as in_a_ring
-from mmkd_jax.losses.gather import gather
+from mmkd_jax.losses.contrastive.distributions import directions, log_affinities, of_own, partners
 from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, inner, like, rows_that_count, unit, zero_rows
+from mmkd_jax.losses.numeric import like
 
 
 @checked
@@ -45,25 +43,18 @@ def info_nce(
         https://arxiv.org/abs/1807.03748
 
     Example:
+        >>> import jax.numpy as jnp
         >>> x = jnp.eye(2)
         >>> [f"{v:.4f}" for v in info_nce(x, x, temperature=1.0)]
         ['0.3133', '0.3133']
     """
-    student, teacher = at_least_float32(student, teacher)
-    mask = rows_that_count(student, where)
-    student, teacher = (unit(zero_rows(x, mask)) for x in (student, teacher))
+    mask, (student, teacher) = directions((student, teacher), where)
     if ring and axis is not None:
         return in_a_ring.nce(student, teacher, like(temperature, student[0, 0]), mask, symmetric, axis)
-    everyone, first = gather(mask, axis)
-    own = first + jnp.arange(len(mask))
-    # a row that does not count keeps its own partner, so that its softmax is not over nothing
-    allowed = everyone[None, :] | (own[:, None] == jnp.arange(len(everyone))[None, :])
+    allowed, own = partners(mask, axis)
 
     def towards(anchor, others):
-        others, _ = gather(others, axis)
-        scores = inner(anchor, others) / like(temperature, anchor[0, 0])
-        logp = jax.nn.log_softmax(jnp.where(allowed, scores, -jnp.inf), -1)
-        return -jnp.take_along_axis(logp, own[:, None], 1)[:, 0]
+        return of_own(log_affinities(anchor, others, temperature, allowed, axis), own)
 
     values = towards(student, teacher)
     return (values + towards(teacher, student)) / 2 if symmetric else values

@@ -3,6 +3,7 @@
 from tests.losses.cases import (
     alignment,
     attention,
+    clip,
     contrastive,
     cross,
     features,
@@ -18,4 +19,5 @@ from tests.losses.cases import (
 
 FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, cross)
 FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, alignment)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, clip)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}

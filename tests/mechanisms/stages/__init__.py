@@ -6,4 +6,7 @@ FILES = (pictures, cross)
 from tests.mechanisms.stages import alignment, pictures
 
 FILES = (pictures, alignment)
+from tests.mechanisms.stages import clip, pictures
+
+FILES = (pictures, clip)
 STAGES = {f"{file.__name__.rpartition('.')[2]}, {name}": stage for file in FILES for name, stage in file.STAGES.items()}

@@ -1,0 +1,161 @@
+"""CLIP-KD: what the student sees masked, what is fused, and its six terms, each swappable."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax import losses, methods
+from mmkd_jax.errors import UserError
+from mmkd_jax.hyperparameters import numbers
+from mmkd_jax.methods.clip_mfd import mask_patches
+from mmkd_jax.objective import combine, term, total
+from tests.losses.formulas import clip as formulas
+from tests.losses.formulas import contrastive
+from tests.methods.towers import ALIKE, MODELS, PATHS, SIDES, captions, look
+from tests.small import advance, begin, distil, equal, gap, numbered, stepper
+
+pytestmark = pytest.mark.usefixtures("strict")
+TERMS = ("fd", "mfd", "crd", "icl", "gd", "afd")
+
+
+def embeddings(views, model):
+    return tuple(np.asarray(views[path], np.float64) for path in PATHS[model])
+
+
+def value(method, views, params=None):
+    made, memory = method.init(views)
+    return float(total({"it": method.apply(params or made, memory, views)[0]})[0])
+
+
+def test_whole_patches_are_masked_by_step_and_example():
+    ids, x = jnp.arange(40), jnp.ones((40, 4, 6, 2), jnp.uint8)
+    for share, gone in ((0.0, 0), (0.5, 3), (1.0, 6)):
+        seen = mask_patches(jax.random.key(0), ids, x, 2, jnp.float32(share))
+        assert seen.dtype == jnp.uint8
+        blocks = np.asarray(seen).reshape(40, 2, 2, 3, 2, 2).swapaxes(2, 3).reshape(40, 6, 8)
+        assert (blocks.all(-1) | ~blocks.any(-1)).all()
+        assert ((blocks == 0).all(-1).sum(-1) == gone).all()
+    half = mask_patches(jax.random.key(0), ids, x, 2, 0.5)
+    assert len(np.unique(np.asarray(half), axis=0)) > 10  # of 20
+    moved = mask_patches(jax.random.key(0), ids[::-1], x, 2, 0.5)
+    np.testing.assert_array_equal(moved[::-1], half)
+    assert not np.array_equal(mask_patches(jax.random.key(1), ids, x, 2, 0.5), half)
+
+
+def test_mfd_is_fd_of_a_student_that_sees_a_part():
+    views = look(ALIKE)
+    plain = total({"fd": term(losses.clip_fd, **PATHS).apply({}, _numbers(1.0), views)[0]})[0]
+    assert value(methods.clip_mfd(patch=2, masked=0.0, weight=1.0), views) == pytest.approx(float(plain), rel=1e-6)
+    blind = look(ALIKE, captions() | {"image": np.zeros((16, 4, 4, 1), np.float32)})
+    whole = methods.clip_mfd(patch=2, masked=1.0, weight=1.0)
+    sees = dataclasses.replace(blind, outputs={**blind.outputs, "teacher": views.outputs["teacher"]})
+    expected = total({"fd": term(losses.clip_fd, **PATHS).apply({}, _numbers(1.0), sees)[0]})[0]
+    assert value(whole, views) == pytest.approx(float(expected), rel=1e-6)
+    assert abs(value(methods.clip_mfd(patch=2, weight=1.0), views) - float(plain)) > 1e-3
+    with pytest.raises(UserError, match=r"clip_mfd: image is \[16, 4, 4, 1\]; expected .* patches of 3"):
+        methods.clip_mfd(patch=3).init(views)
+
+
+def _numbers(weight):
+    return {"numbers": {"weight": np.float32(weight)}, "state": {}}
+
+
+def test_afd_fuses_student_and_teacher():
+    method, views = methods.clip_afd(temperature=0.5, where=("present.text",)), look()
+    params, memory = method.init(views)
+    sides = zip(SIDES, embeddings(views, "student"), embeddings(views, "teacher"), strict=True)
+    fused = [
+        np.concatenate([formulas.to_unit(s), formulas.to_unit(t)], 1) @ np.asarray(params[n]["kernel"], np.float64)
+        + np.asarray(params[n]["bias"])
+        for n, s, t in sides
+    ]
+    here = np.asarray(views.batch["valid"] & views.batch["present.text"])
+    expected = contrastive.info_nce(fused[0][here], fused[1][here], 0.5, symmetric=True)
+    assert value(method, views) == pytest.approx(expected.mean(), rel=1e-5)
+
+    def loss(params, outputs):
+        return total({"it": method.apply(params, memory, dataclasses.replace(views, outputs=outputs))[0]})[0]
+
+    to_params, to_outputs = jax.jit(jax.grad(loss, (0, 1)))(params, views.outputs)
+    assert all(float(jnp.abs(g).max()) > 1e-4 for g in jax.tree.leaves(to_params["image"]["kernel"]))
+    assert not any(np.any(g) for g in jax.tree.leaves(to_outputs["teacher"]))
+    assert all(np.abs(to_outputs["student"][f"features.{s}"]).max() > 1e-4 for s in SIDES)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Ten steps of all six, the student being narrower; nearly all weights as published."""
+    method = methods.clip_kd(patch=2, teacher_temperature=0.07, where="present.text")
+    distillation = distil(MODELS, combine(kd=method), rate=1e-4)
+    step, (state, frozen) = stepper(distillation), begin(distillation, captions())
+    before = jax.tree.map(np.array, frozen)
+    last, values, terms = advance(step, state, frozen, [captions()] * 10)
+    return step, state, frozen, before, last, values, terms
+
+
+def test_its_six_terms_are_the_formulas(trained):
+    _, state, _, _, _, _, terms = trained
+    assert {k for k in numbers(state.memory) if k.endswith("weight")} == {f"kd.{t}.weight" for t in TERMS}
+    views = look(ALIKE)
+    here = np.asarray(views.batch["valid"])
+    ours, theirs = ([x[here] for x in embeddings(views, m)] for m in ("student", "teacher"))
+    method = methods.clip_kd(patch=2, teacher_temperature=0.05)
+    params, memory = method.init(views)
+    assert params["project"] == {}
+    metrics = total(method.apply(params, memory, views)[0])[1]
+    expected = {
+        "fd": formulas.clip_fd(ours, theirs),
+        "crd": formulas.clip_crd(ours, theirs, 0.07, 0.05),
+        "icl": formulas.clip_icl(ours, theirs, 0.07),
+        "gd": formulas.clip_gd(ours, theirs, 1 / 0.07, 1 / 0.05),
+    }
+    for name, values in expected.items():
+        found, count = metrics[name]
+        np.testing.assert_allclose(float(found / count), values.mean(), rtol=1e-4, err_msg=name)
+    weights = {n: float(memory[n]["numbers"]["weight"]) for n in TERMS}
+    assert weights == {"fd": 2000, "mfd": 2000, "crd": 1, "icl": 1, "gd": 1e8, "afd": 1}
+
+
+def test_it_learns_and_each_term_matters(trained):
+    step, state, frozen, before, last, values, terms = trained
+    assert np.isfinite(values).all() and values[-1] < 0.9 * values[0]
+    assert equal(frozen, before)
+    assert {n.removeprefix("kd.") for n in terms} == set(TERMS)
+    for x, y in zip(jax.tree.leaves(state.params), jax.tree.leaves(last.params), strict=True):
+        assert not np.array_equal(x, y)
+    assert set(state.params["objective"]["kd"]["project"]) == set(SIDES)
+    whole = step(state, frozen, captions())[0].params["student"]
+    for name in TERMS:
+        without = step(numbered(state, {f"kd.{name}.weight": 0.0}), frozen, captions())[0].params["student"]
+        assert gap(whole, without) > 1e-7, name
+
+
+def test_each_term_can_be_swapped_or_left_out():
+    views = look(ALIKE)
+    relations = term(losses.rkd_distance, student="projected.image", teacher=PATHS["teacher"][0])
+    method = methods.clip_kd(swap={"crd": relations, "mfd": None, "gd": None})
+    params, memory = method.init(dataclasses.replace(views, run={}))  # no second pass
+    made = method.apply(params, memory, dataclasses.replace(views, run={}))[0]
+    assert set(made) == {"fd", "crd", "icl", "afd"}
+    direct = losses.rkd_distance(views["student.features.image"], views["teacher.features.image"], where=_valid(views))
+    np.testing.assert_allclose(made["crd"].values, direct, rtol=1e-6)
+    with pytest.raises(UserError, match="clip_kd has no term .*kd.*; it has: .*icl"):
+        methods.clip_kd(swap={"kd": None})
+
+
+def _valid(views):
+    return views.batch["valid"]
+
+
+def test_padding_changes_nothing():
+    batch, spoilt = captions(), captions()
+    gone = ~(batch["valid"] & batch["present.text"])
+    for name in SIDES:
+        spoilt[name][gone] = 5.0
+    method = methods.clip_kd(patch=2, where="present.text")
+    one, other = look(), look(batch=spoilt)
+    params, _ = method.init(one)
+    assert value(method, one, params) == pytest.approx(value(method, other, params), rel=1e-6)
