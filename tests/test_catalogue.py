@@ -73,6 +73,12 @@ INVENTORY = {
         "RKD": ["rkd_distance", "rkd_angle"],
         "DarkRank": ["dark_rank"],
     },
+    "gradients": {
+        "uncertainty weighting": ["schemes.uncertainty"],
+        "GradNorm": ["schemes.gradnorm"],
+        "PCGrad": ["schemes.pcgrad"],
+        "CAGrad": ["schemes.cagrad"],
+    },
 }
 
 
@@ -125,5 +131,5 @@ def test_the_page_of_the_docs_is_up_to_date():
 
 def test_the_page_of_checks_knows_every_loss():
     page = (DOCS / "checks.md").read_text()
-    missing = [n for n in ENTRIES if not n.startswith("methods.") and f"| `{n}` |" not in page]
+    missing = [n for n in ENTRIES if not n.startswith(("methods.", "schemes.")) and f"| `{n}` |" not in page]
     assert missing == [], "python -m tests.losses.checks"
