@@ -17,7 +17,6 @@ from tests.losses.cases import (
     vectors,
 )
 
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, cross)
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, alignment)
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, clip)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression)
+FILES += (contrastive, clip, cross, alignment)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}
