@@ -73,6 +73,15 @@ INVENTORY = {
         "RKD": ["rkd_distance", "rkd_angle"],
         "DarkRank": ["dark_rank"],
     },
+    "structure": {
+        "token-level KL under masks": ["methods.token_kd"],
+        "word- and sequence-level KD": ["methods.word_kd", "methods.sequence_kd"],
+        "on-policy distillation": ["methods.gkd"],
+        "unlike vocabularies": ["uld"],
+        "conditional random fields": ["crf_nll", "crf_marginal_kl"],
+        "logic rules": ["methods.logic_rules"],
+        "DIITO": ["methods.interchange"],
+    },
 }
 
 

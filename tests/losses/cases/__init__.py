@@ -10,9 +10,10 @@ from tests.losses.cases import (
     regression,
     relational,
     stages,
+    structure,
     topk,
     vectors,
 )
 
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, structure)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}
