@@ -122,6 +122,15 @@ INVENTORY = {
         "PCGrad": ["schemes.pcgrad"],
         "CAGrad": ["schemes.cagrad"],
     },
+    "structure": {
+        "token-level KL under masks": ["methods.token_kd"],
+        "word- and sequence-level KD": ["methods.word_kd", "methods.sequence_kd"],
+        "on-policy distillation": ["methods.gkd"],
+        "unlike vocabularies": ["uld"],
+        "conditional random fields": ["crf_nll", "crf_marginal_kl"],
+        "logic rules": ["methods.logic_rules"],
+        "DIITO": ["methods.interchange"],
+    },
 }
 
 

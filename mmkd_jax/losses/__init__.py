@@ -88,3 +88,6 @@ from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle
 from mmkd_jax.losses.relational.rkd import rkd_distance as rkd_distance
 from mmkd_jax.losses.relational.sp import sp as sp
+from mmkd_jax.losses.structure.crf_marginal_kl import crf_marginal_kl as crf_marginal_kl
+from mmkd_jax.losses.structure.crf_nll import crf_nll as crf_nll
+from mmkd_jax.losses.structure.uld import uld as uld

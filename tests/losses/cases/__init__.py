@@ -13,10 +13,12 @@ from tests.losses.cases import (
     regression,
     relational,
     stages,
+    structure,
     topk,
     vectors,
 )
 
 FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression)
 FILES += (contrastive, clip, cross, alignment)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, structure)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}
