@@ -128,7 +128,6 @@ INVENTORY = {
         "on-policy distillation": ["methods.gkd"],
         "unlike vocabularies": ["uld"],
         "conditional random fields": ["crf_nll", "crf_marginal_kl"],
-        "logic rules": ["methods.logic_rules"],
         "DIITO": ["methods.interchange"],
     },
 }

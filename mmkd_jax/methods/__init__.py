@@ -13,6 +13,7 @@ from mmkd_jax.methods.discriminator import discriminator as discriminator
 from mmkd_jax.methods.dmd import dmd as dmd
 from mmkd_jax.methods.factor_transfer import factor_transfer as factor_transfer
 from mmkd_jax.methods.feature_alignment import feature_alignment as feature_alignment
+from mmkd_jax.methods.gkd import gkd as gkd
 from mmkd_jax.methods.iad import iad as iad
 from mmkd_jax.methods.interchange import interchange as interchange
 from mmkd_jax.methods.label_alignment import label_alignment as label_alignment
@@ -24,8 +25,11 @@ from mmkd_jax.methods.reviewkd import reviewkd as reviewkd
 from mmkd_jax.methods.rslad import rslad as rslad
 from mmkd_jax.methods.seed import seed as seed
 from mmkd_jax.methods.semckd import semckd as semckd
+from mmkd_jax.methods.sequence_kd import sequence_kd as sequence_kd
 from mmkd_jax.methods.srrl import srrl as srrl
 from mmkd_jax.methods.subspace_alignment import subspace_alignment as subspace_alignment
+from mmkd_jax.methods.token_kd import token_kd as token_kd
 from mmkd_jax.methods.trades import trades as trades
 from mmkd_jax.methods.umt import umt as umt
 from mmkd_jax.methods.vid import vid as vid
+from mmkd_jax.methods.word_kd import word_kd as word_kd

@@ -65,7 +65,7 @@ def discriminator(
             return jnp.asarray(judge.apply({"params": params}, x)).astype(jnp.float32)
 
         real = says(jax.lax.stop_gradient(views[teacher]))
-        fake = says(_reversed(views[student], numbers["strength"]))
+        fake = says(_reversed(views[student], jnp.asarray(numbers["strength"])))
         values = jax.nn.softplus(-real) + jax.nn.softplus(fake)
         return Term(values, mask_of(views, where), numbers["weight"]), memory
 

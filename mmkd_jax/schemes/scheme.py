@@ -98,4 +98,4 @@ def descend(
     """One step down, of what a scheme learns."""
     with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic mixes dtypes
         updates, state = transform.update(slopes, state, values)
-    return {n: v - rate * updates[n] for n, v in values.items()}, state
+    return jax.tree.map(lambda v, u: v - rate * u, values, updates), state

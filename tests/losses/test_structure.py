@@ -31,7 +31,9 @@ def test_marginals_are_those_of_all_labellings_and_the_slope_of_log_z(wide):
     """Also where the mask has gaps: the chain goes over them."""
     e, a, mask = given(EMISSIONS, TRANSITIONS, MASK)
     ours = jnp.exp(jax.jit(crf.log_marginals)(e, a, mask))
-    log_z, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda e, m: crf.log_partition(e[None], a, m[None])[0])))(e, mask)
+    log_z, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda e, m: crf.log_partition(e[None], a, m[None])[0])))(
+        e, mask
+    )
     for i in (0, 1):
         there = MASK[i]
         np.testing.assert_allclose(ours[i][there], marginals(EMISSIONS[i][there], TRANSITIONS), rtol=1e-10)

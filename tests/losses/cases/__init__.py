@@ -19,6 +19,5 @@ from tests.losses.cases import (
 )
 
 FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression)
-FILES += (contrastive, clip, cross, alignment)
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, structure)
+FILES += (contrastive, clip, cross, alignment, structure)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}
