@@ -11,14 +11,17 @@ from mmkd_jax.methods.compress import compress as compress
 from mmkd_jax.methods.crd import crd as crd
 from mmkd_jax.methods.discriminator import discriminator as discriminator
 from mmkd_jax.methods.dmd import dmd as dmd
+from mmkd_jax.methods.dml import dml as dml
 from mmkd_jax.methods.factor_transfer import factor_transfer as factor_transfer
 from mmkd_jax.methods.feature_alignment import feature_alignment as feature_alignment
 from mmkd_jax.methods.gkd import gkd as gkd
 from mmkd_jax.methods.iad import iad as iad
 from mmkd_jax.methods.interchange import interchange as interchange
 from mmkd_jax.methods.label_alignment import label_alignment as label_alignment
+from mmkd_jax.methods.mean_teacher import mean_teacher as mean_teacher
 from mmkd_jax.methods.mgd import mgd as mgd
 from mmkd_jax.methods.mke import mke as mke
+from mmkd_jax.methods.multi_teacher import multi_teacher as multi_teacher
 from mmkd_jax.methods.ofd import ofd as ofd
 from mmkd_jax.methods.pad import pad as pad
 from mmkd_jax.methods.reviewkd import reviewkd as reviewkd

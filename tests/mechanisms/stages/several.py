@@ -1,0 +1,30 @@
+"""Several models at once: students that teach one another, an average of the own variables, several teachers."""
+
+from mmkd_jax import losses, methods
+from tests.mechanisms.stages.stage import Stage
+from tests.small import make_batch, net
+
+
+def batches(steps):
+    for seed in range(steps):
+        batch = make_batch(seed)
+        yield batch | {"present.image": ~batch["present.audio"] | (batch["example_id"] % 2 == 0)}
+
+
+TEACHERS = {"sees": "present.image", "hears": "present.audio"}
+FORMS = ("mean", "confidence", "entropy", "agreement")
+TAUGHT = {f"methods.multi_teacher, {by}": methods.multi_teacher(TEACHERS, by=by) for by in FORMS}
+AVERAGED = {
+    "methods.mean_teacher": methods.mean_teacher(student="one.logits", teacher="average.logits", loss=losses.kl),
+    "methods.dml": methods.dml("one", "two", "three", labelled="labelled"),
+}
+STAGES = {
+    "teachers": Stage({"sees": net(6), "hears": net(5, "audio"), "student": net(8, "image", "audio")}, batches, TAUGHT),
+    "students": Stage(
+        {"one": net(8, dropout=0.3), "two": net(6), "three": net(4), "average": net(8, dropout=0.3)},
+        batches,
+        AVERAGED,
+        trained=("one", "two", "three"),
+        ema={"average": ("one", 0.9)},
+    ),
+}
