@@ -1,5 +1,6 @@
 """Contrastive representation distillation against a NumPy reference, step by step."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -7,10 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax import data, experiment
+from mmkd_jax.checkpoint import Checkpoints
+from mmkd_jax.errors import UserError
 from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import crd
-from mmkd_jax.objective import total
+from mmkd_jax.objective import combine, total
 from mmkd_jax.views import Context, Views
+from tests import tiny_experiment
+from tests.small import equal
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIZE, K, WIDTH, ROWS, TAU, MOMENTUM = 20, 6, 4, 5, 0.3, 0.6
@@ -136,3 +142,57 @@ def test_gradients():
 
     slope = (at(0.01) - at(-0.01)) / 0.02
     np.testing.assert_allclose(slope, np.abs(to_student).sum(), rtol=1e-3)
+
+
+def test_banks_and_z_are_saved_and_come_back(tmp_path):
+    params, memory = PART.init(look())
+    memory = jax.tree.map(jnp.asarray, PART.apply(params, memory, look())[1])
+    assert all(float(z) > 0 for z in memory["z"].values())
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(1, memory, {})
+        checkpoints.wait()
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), memory)
+        _, restored, _, damaged = checkpoints.restore(like)
+    assert not damaged and equal(restored, memory)
+    views = look(1)
+    values, again = (PART.apply(params, m, views)[0].values for m in (memory, restored))
+    np.testing.assert_array_equal(again, values)
+
+
+def test_banks_smaller_than_a_batch_are_refused():
+    with pytest.raises(UserError, match="term 'it': crd: size is 4, but a batch has 5 rows"):
+        combine(it=crd(4)).init(look())
+
+
+def examples(kind, ids, size):
+    """An experiment of 48 examples whose student has a bank."""
+    rows = data.from_columns(
+        {**tiny_experiment.parts(tiny_experiment.config)["student"].data.dataset.columns}, "made-up"
+    )
+    if ids is not None:
+        rows = dataclasses.replace(rows, fetch=lambda i, fetch=rows.fetch: fetch(i) | {"example_id": ids[i]})
+
+    def parts(config):
+        made = tiny_experiment.parts(config)
+        bank = combine(task=made["student"].task.objective(), far=combine(pair=crd(size, width=4, negatives=8)))
+        return {"student": dataclasses.replace(made["student"], objective=bank, data=kind(rows, 16), take={}, steps=5)}
+
+    return experiment.Experiment("made-up", tiny_experiment.Config(seeds=1), parts, None, None, "")
+
+
+@pytest.mark.parametrize("kind", [data.Memory, data.Pipeline])
+def test_an_experiment_with_more_examples_than_the_bank_has_rows_is_refused(kind, tmp_path):
+    said = "part 'student': term 'far.pair': its bank has 40 rows, but example_id .* goes to 47.*give it size=48"
+    with pytest.raises(UserError, match=said):
+        experiment.run(*_asked(examples(kind, None, 40)), out=tmp_path / "small")
+
+
+def test_ids_beyond_the_bank_are_seen_in_data_that_are_few(tmp_path):
+    far = np.where(np.arange(48) == 3, 1_000, np.arange(48)).astype(np.int32)
+    with pytest.raises(UserError, match="has 48 rows, but example_id .* goes to 1000: give it size=1001"):
+        experiment.run(*_asked(examples(data.Memory, far, 48)), out=tmp_path / "far")
+    examples(data.Memory, None, 48).parts(tiny_experiment.config)["student"].check_banks()  # fits
+
+
+def _asked(tiny):
+    return tiny, tiny.config
