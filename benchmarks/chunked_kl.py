@@ -8,19 +8,15 @@ those rounds (their number in brackets) in which other processes took at most 10
 """
 
 import argparse
-import datetime
-import os
-import pathlib
-import platform
 import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_table, spent
 from mmkd_jax import losses
 
-WIDTH, ROWS, MIB, QUIET = 256, 2048, 2**20, 0.1
+WIDTH, ROWS = 256, 2048
 TIMED = {2**14: 256, 2**15: 256, 2**16: 256, 2**17: 256, 50_000: ROWS}  # classes -> rows
 MEMORY, TIME = ("naive MiB", "chunked MiB", "less"), ("naive CPU s", "chunked CPU s", "CPU", "wall", "others")
 HEADER = ("classes", *MEMORY, "rows timed", *TIME, "Δ value", "Δ gradient")
@@ -48,32 +44,6 @@ def draw(rows, classes):
     return [x * jax.random.normal(k, s) for k, s, x in zip(keys, shapes, scales, strict=True)]
 
 
-def difference(ours, plain):
-    """The largest, relative to the largest magnitude."""
-    return float(jnp.max(jnp.abs(ours - plain)) / jnp.max(jnp.abs(plain)))
-
-
-def clocks():
-    """Seconds: wall, CPU of this process, CPU of the machine over all cores (NaN where it does not tell)."""
-    stat = pathlib.Path("/proc/stat")
-    ticks = [int(x) for x in stat.read_text().split("\n", 1)[0].split()[1:9]] if stat.exists() else [float("nan")] * 8
-    idle = ticks[3] + ticks[4]
-    return time.perf_counter(), time.process_time(), (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
-
-
-def spent(program, inputs):
-    """The clocks' advance in one call."""
-    before = clocks()
-    jax.block_until_ready(program(*inputs))
-    return [b - a for a, b in zip(before, clocks(), strict=True)]
-
-
-def foreign(both):
-    """The share of the machine that other processes took in a round."""
-    wall, own, busy = (sum(x) for x in zip(*both, strict=True))
-    return max(0.0, busy - own) / (wall * (os.cpu_count() or 1))
-
-
 def row(rows, classes, rounds):
     """One line of the table."""
     large = programs(jax.eval_shape(lambda: draw(ROWS, classes)))
@@ -94,24 +64,12 @@ def row(rows, classes, rounds):
     return [str(classes), *memory, str(rows), *time_, *(f"{g:.0e}" for g in gaps)]
 
 
-def machine():
-    """What ran this, and how busy it was."""
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
-    where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} × {(names or [platform.machine()])[0]}"
-    return f"{datetime.date.today()}, {where}, jax {jax.__version__}, load {os.getloadavg()[0]:.1f}"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=6)
     rounds = parser.parse_args().rounds
     print(f"{machine()}; float32, width {WIDTH}, {rounds} rounds", end="\n\n")
-    for cells in (HEADER, ["---:"] * len(HEADER)):
-        print("| " + " | ".join(cells) + " |")
-    for classes, rows in TIMED.items():
-        print("| " + " | ".join(row(rows, classes, rounds)) + " |", flush=True)
+    print_table(HEADER, (row(rows, classes, rounds) for classes, rows in TIMED.items()))
 
 
 if __name__ == "__main__":

@@ -99,16 +99,24 @@ def fgsm(
     return pgd(function, x, eps=eps, step_size=eps, steps=1, low=low, high=high)
 
 
-def row_noise(key: Array, example_id: Int[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
-    """Standard normal noise that belongs to the example, not to its place in the batch.
+def row_noise(
+    key: Array, example_id: Int[Array, " b"], shape: tuple[int, ...], uniform: bool = False
+) -> Float[Array, "b ..."]:
+    """Noise that belongs to the example, not to its place in the batch: standard normal, or uniform in [−1, 1].
 
     Args:
         key: of the step.
         example_id: [b].
         shape: of one row.
+        uniform: as said.
 
     Example:
         >>> row_noise(jax.random.key(0), jnp.array([3, 4]), (2, 2)).shape
         (2, 2, 2)
     """
-    return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), shape))(example_id)
+
+    def draw(i):
+        own = jax.random.fold_in(key, i)
+        return jax.random.uniform(own, shape, minval=-1, maxval=1) if uniform else jax.random.normal(own, shape)
+
+    return jax.vmap(draw)(example_id)

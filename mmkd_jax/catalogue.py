@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Callable
 
-from mmkd_jax import losses, methods
+from mmkd_jax import losses, methods, schemes
 from mmkd_jax.errors import UserError
 
 _TOPICS = ("logits", "features", "attention", "relational", "regression", "contrastive", "alignment")
-_TOPICS += ("adversarial", "structure")
+_TOPICS += ("adversarial", "structure", "gradients")
 _FIELDS = ("Topic", "Formula", "Compares", "Extra", "Source", "Differs")
 
 
@@ -63,6 +63,8 @@ def entries() -> list[Entry]:
     del functions["topk"]  # it makes a record, and compares nothing
     found = [_entry(n, f) for n, f in functions.items()]
     found += [_entry(f"methods.{n}", f) for n, f in vars(methods).items() if inspect.isfunction(f)]
+    of_paper = {n: f for n, f in vars(schemes).items() if inspect.isfunction(f) and n != "total"}  # a sum has no source
+    found += [_entry(f"schemes.{n}", f) for n, f in of_paper.items()]
     if strange := [e.name for e in found if e.topic not in _TOPICS]:
         raise ValueError(f"the topic of {', '.join(strange)} is not one of {', '.join(_TOPICS)}")
     return sorted(found, key=lambda e: (_TOPICS.index(e.topic), e.name.startswith("methods."), e.name))

@@ -80,7 +80,7 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict
     words = list(words)
     while words:
         word = words.pop(0)
-        match = re.fullmatch(r"--((?:[\w-]+\.)?objective\.[\w.]+)(?:=(.*))?", word)
+        match = re.fullmatch(r"--((?:[\w-]+\.)?(?:objective|scheme)\.[\w.]+)(?:=(.*))?", word)
         if match is None:
             rest.append(word)
             continue
@@ -100,7 +100,8 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict
     )
     both.__doc__ = (
         "Any number of an objective is an option, too, for all parts (--objective.TERM.NUMBER 2) or for one "
-        "(--PART.objective.TERM.NUMBER 2); `mmkd explain` lists them. --debug shows the stack trace of an error."
+        "(--PART.objective.TERM.NUMBER 2), and so is one of a gradient scheme (--scheme.NUMBER 2); `mmkd explain` "
+        "lists them. --debug shows the stack trace of an error."
     )
     parsed = tyro.cli(both, args=rest, prog=prog, config=(tyro.conf.AvoidSubcommands,))
     return parsed.options, parsed.config, numbers
@@ -212,7 +213,7 @@ def _observer(seeds: int, asked: list[int]):
             )
 
         def note(part, seed, row):
-            shown = {k: v for k, v in row.items() if k != "step" and not k.startswith("term ")}
+            shown = {k: v for k, v in row.items() if k != "step" and not k.startswith(("term ", "gradient "))}
             progress.update(bar, completed=row["step"], now="  ".join(f"{k} {v:.3f}" for k, v in shown.items()))
 
         yield Observer(progress.console.print, begin, note, lambda: bool(asked))

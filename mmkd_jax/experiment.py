@@ -85,7 +85,8 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
 
     Args:
         parts: of the experiment.
-        numbers: `objective.TERM.NUMBER` (all parts that have it) or `PART.objective.TERM.NUMBER` -> value.
+        numbers: `objective.TERM.NUMBER` (all parts that have it) or `PART.objective.TERM.NUMBER` -> value; in the same
+            way `scheme.NUMBER` of gradient schemes.
 
     Returns:
         part -> its own numbers.
@@ -108,18 +109,17 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             cached = [f"{m!r} is cached: add the output to cache={{{m!r}: {kept}}}" for m, kept in part.cache.items()]
             hint = "".join(f"; {c}" for c, m in zip(cached, part.cache, strict=True) if f"{m!r} has no" in str(error))
             raise UserError(f"part {name!r}: {error}{hint}") from error.__cause__
-        known[name] = hyperparameters.numbers(state.memory)
+        known[name] = {f"objective.{k}": k for k in hyperparameters.numbers(state.memory)}
+        known[name] |= {k: k for k in hyperparameters.numbers({"scheme": state.scheme})}
         done[name], taken_by[name] = variables(state, {}), given
     own: dict[str, dict[str, float]] = {name: {} for name in parts}
     for flag, value in numbers.items():
-        of, _, number = flag.partition("objective.")
-        of = of.rstrip(".")
-        hit = [n for n in parts if (not of or n == of) and number in known[n]]
-        if not hit:
-            have = [f"{n}.objective.{k}" for n in parts for k in known[n]]
+        hit = {n: known[n].get(flag) or known[n].get(flag.removeprefix(f"{n}.")) for n in parts}
+        if not any(hit.values()):
+            have = [f"{n}.{k}" for n in parts for k in known[n]]
             raise UserError(f"no number --{flag} (schedules are changed in the file); there are: {choices(have)}")
-        for name in hit:
-            own[name][number] = value
+        for name, number in hit.items():
+            own[name] |= {number: value} if number else {}
     for name in filter(own.get, parts):
         try:
             parts[name].abstract(own[name], taken_by[name])

@@ -27,6 +27,7 @@ class Description:
         passes: name -> further forward passes in the objective's program; one inside a loop counts once.
         extra: number of parameters of connectors and methods.
         memory: number of values that the objective remembers.
+        scheme: name and numbers of the gradient scheme; None without one.
     """
 
     models: dict[str, tuple[str, int, dict[str, jax.ShapeDtypeStruct]]]
@@ -35,6 +36,7 @@ class Description:
     passes: dict[str, int]
     extra: int
     memory: int
+    scheme: tuple[str, dict[str, float]] | None = None
 
 
 def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Description:
@@ -71,6 +73,8 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
         # the file's numbers are constants, which are concrete even here
         seen["numbers"] = {k: float(v) for k, v in hyperparameters.numbers(memory).items() if isinstance(v, np.generic)}
         terms, _ = part.objective.apply(state.params["objective"], state.memory, watched)
+        given = hyperparameters.numbers({"scheme": state.scheme})
+        seen["scheme"] = {k: float(v) for k, v in given.items() if isinstance(v, np.generic)}
         seen["terms"] = [
             jax.tree_util.keystr(p, simple=True, separator=".")
             for p, _ in jax.tree.leaves_with_path(terms, is_leaf=lambda t: isinstance(t, Term))
@@ -91,8 +95,12 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
         ]
         terms[name] = (reads, mine)
     passes = {n: c for n, c in seen["passes"].items() if c}
+    scheme = None
+    if part.scheme is not None:
+        own = {k: known.pop(k, v) for k, v in seen["scheme"].items()}
+        scheme = part.scheme.name, {k.removeprefix("scheme."): v for k, v in own.items()}
     rest = {k: v for k, v in known.items() if not any(k.startswith(t + ".") for t in terms)}
-    return Description(models, terms, rest, passes, _size(state.params["objective"]), _size(state.memory))
+    return Description(models, terms, rest, passes, _size(state.params["objective"]), _size(state.memory), scheme)
 
 
 def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] | None = None) -> str:
@@ -129,6 +137,9 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
                 lines.append(f"  note      no term reads {model}.logits: what gives them may stay as it began")
         if d.numbers:
             lines.append("  numbers   " + ", ".join(f"{k} {v:g}" for k, v in d.numbers.items()))
+        if d.scheme:
+            given = ", ".join(f"{k} {v:g}" for k, v in d.scheme[1].items())
+            lines.append(f"  gradients {d.scheme[0]}" + (f" ({given})" if given else "") + ": one for each term")
         if d.passes:
             lines.append(
                 "  passes    " + ", ".join(f"{n} {c} more" for n, c in d.passes.items()) + " (in a loop: once)"

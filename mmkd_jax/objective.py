@@ -225,10 +225,17 @@ def total(terms: Any, axis: str | None = None) -> tuple[jax.Array, dict[str, tup
         (2.0, [4.0, 2.0])
     """
 
+    each, metrics = shares(terms, axis)
+    return sum(each.values(), jnp.float32(0)), metrics
+
+
+def shares(terms: Any, axis: str | None = None) -> tuple[dict[str, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
+    """What `total` adds up: name of a term -> its weight · Σ values / Σ where; and the metrics."""
+
     def everywhere(x):
         return psum(x, axis) if axis else x
 
-    value, metrics = jnp.float32(0), {}
+    each, metrics = {}, {}
     for path, (values, where, weight) in jax.tree.leaves_with_path(terms, is_leaf=_is_term):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if where is None:
@@ -239,9 +246,9 @@ def total(terms: Any, axis: str | None = None) -> tuple[jax.Array, dict[str, tup
             raise UserError(f"term {name!r}: mask of shape {where.shape} does not fit values of shape {values.shape}")
         where = jnp.broadcast_to(where.reshape(where.shape + (1,) * (values.ndim - where.ndim)), values.shape)
         s, count = jnp.sum(jnp.where(where, values, 0)), everywhere(jnp.sum(where).astype(values.dtype))
-        value = value + jnp.asarray(weight, value.dtype) * (s / jnp.maximum(count, 1)).astype(value.dtype)
+        each[name] = jnp.asarray(weight, jnp.float32) * (s / jnp.maximum(count, 1)).astype(jnp.float32)
         metrics[name] = (everywhere(s), count)
-    return value, metrics
+    return each, metrics
 
 
 def _is_term(x) -> bool:

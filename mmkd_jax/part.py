@@ -12,6 +12,7 @@ from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.objective import Objective
 from mmkd_jax.parallel import is_bank
+from mmkd_jax.schemes.scheme import Scheme
 from mmkd_jax.state import Distillation, start
 from mmkd_jax.tasks import Task
 from mmkd_jax.views import Context, Model, cached
@@ -36,6 +37,7 @@ class Part:
         take: name -> "PART.NAME": a model that takes the variables with which that part ended, for the same seed. With
             dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0".
         cache: name -> outputs of a frozen model that are computed once for all rows; the model is then not run again.
+        scheme: what becomes of the gradients of single terms; None is one gradient of their sum.
         microbatches: parts in which a batch goes through the models.
         evaluate_every: steps between two looks at validation, and between two lines of the learning curve.
         patience: looks without improvement after which training ends; None is all steps.
@@ -55,6 +57,7 @@ class Part:
     ema: Mapping[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
     take: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cache: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    scheme: Scheme | None = None
     microbatches: int = 1
     evaluate_every: int = 100
     patience: int | None = None
@@ -73,7 +76,7 @@ class Part:
                 f"cache names {choices(wrong)}, which changes in training: only frozen models can be cached"
             )
         models = {n: cached(n) if n in self.cache else m for n, m in self.models.items()}
-        return Distillation(models, self.objective, self.optimizer, self.trained, self.ema)
+        return Distillation(models, self.objective, self.optimizer, self.trained, self.ema, self.scheme)
 
     def outputs(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
         """A model's outputs, from shapes alone."""

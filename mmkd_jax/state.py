@@ -10,7 +10,8 @@ import optax
 
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.hyperparameters import with_numbers
-from mmkd_jax.objective import Objective
+from mmkd_jax.objective import Objective, shares
+from mmkd_jax.schemes.scheme import Scheme
 from mmkd_jax.views import Context, Model, forward
 
 
@@ -23,6 +24,7 @@ class Distillation(NamedTuple):
         optimizer: an optax transformation of the whole `params` tree (`optax.partition` labels its top-level names).
         trained: names of the models that are trained; the others are frozen and run with train=False.
         ema: name -> (source, decay): a model whose variables are the moving average of a trained one's.
+        scheme: what becomes of the gradients of single terms; None is one gradient of their sum.
     """
 
     models: Mapping[str, Model]
@@ -30,6 +32,7 @@ class Distillation(NamedTuple):
     optimizer: optax.GradientTransformation
     trained: tuple[str, ...] = ("student",)
     ema: Mapping[str, tuple[str, float]] = {}
+    scheme: Scheme | None = None
 
 
 @flax.struct.dataclass
@@ -44,6 +47,7 @@ class DistillState:
         memory: the objective's: numbers, banks, running statistics.
         ema: name -> averaged variables.
         key: the root key; it never advances.
+        scheme: the gradient scheme's memory: numbers, learned weights; empty without one.
     """
 
     step: Any
@@ -53,6 +57,7 @@ class DistillState:
     memory: Any
     ema: Any
     key: Any
+    scheme: Any
 
 
 def start(
@@ -72,7 +77,8 @@ def start(
         key: root key of the run.
         variables: name -> variables for models that do not start at random (frozen teachers, second stages); a dotted
             name, such as "student.params.encoders_audio", gives a part of a model's.
-        numbers: dotted name -> value, for numbers of the objective that differ from the file's.
+        numbers: dotted name -> value, for numbers of the objective that differ from the file's; those of the scheme are
+            named "scheme.c" and the like.
 
     Returns:
         The state, and name -> variables of the frozen models.
@@ -80,7 +86,7 @@ def start(
     Raises:
         UserError: a wrong path or name; the message lists those that exist.
     """
-    models, objective, optimizer, trained, ema = distillation
+    models, objective, optimizer, trained, ema, scheme = distillation
     for name in models:
         if name in ("batch", "objective") or "." in name:
             raise UserError(f"a model cannot be named {name!r}: batch and objective are taken, dots separate paths")
@@ -102,9 +108,16 @@ def start(
         raise UserError(f"model {choices(without)} is to be trained but has no parameters")
     views, _ = forward(models, made, batch, ctx, trained)
     objective_params, memory = objective.init(views)
-    memory = with_numbers(memory, numbers or {})
-    objective.apply(objective_params, memory, views)  # dead code under jit; here for what it refuses
+    numbers = dict(numbers or {})
+    of_scheme = {k: numbers.pop(k) for k in list(numbers) if scheme and k.startswith("scheme.")}
+    memory = with_numbers(memory, numbers)
+    terms, _ = objective.apply(objective_params, memory, views)  # dead code under jit; here for what it refuses
     params = {n: made[n]["params"] for n in trained} | {"objective": objective_params}
+    names = sorted(shares(terms)[0])
+    if scheme and any(f"{n}.".startswith("scheme.") for n in names):
+        raise UserError("a term cannot be named 'scheme' beside a gradient scheme, whose numbers have that name")
+    remembered = {"scheme": scheme.init(names, params)} if scheme else {}
+    remembered = with_numbers(remembered, of_scheme).get("scheme", {})
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
     state = DistillState(
@@ -115,6 +128,7 @@ def start(
         memory=memory,
         ema={n: made[n] for n in ema},
         key=key,
+        scheme=remembered,
     )
     return state, {n: v for n, v in made.items() if n not in trained and n not in ema}
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.objective import total
+from mmkd_jax.objective import shares
+from mmkd_jax.schemes.scheme import norms
 from mmkd_jax.state import Distillation, DistillState, variables
 from mmkd_jax.views import Context, Views, forward
 
@@ -24,9 +25,11 @@ def make_step(distillation: Distillation, microbatches: int = 1) -> Callable:
 
     Returns:
         `step(state, frozen, batch, axis=None) -> (state, metrics)`; metrics is `{"loss": value, "terms": {name: (sum,
-        count)}}`. `axis` names the device axis where the step is compiled per device.
+        count)}}`; with a gradient scheme also `"gradients": {name: norm}`, of the gradient of a term's weight · mean by
+        the trained models' parameters, over the global batch. `axis` names the device axis where the step is compiled
+        per device.
     """
-    models, _, optimizer, trained, ema = distillation
+    _, _, optimizer, _, ema, scheme = distillation
     gradient = (
         partial(_gradient, distillation) if microbatches == 1 else partial(_accumulated, distillation, microbatches)
     )
@@ -36,34 +39,65 @@ def make_step(distillation: Distillation, microbatches: int = 1) -> Callable:
         value, (terms, model_state, memory), grads = gradient(state, frozen, batch, ctx)
         if axis is not None:
             value, grads = jax.lax.psum((value, grads), axis)
+        metrics, remembered = {"loss": value, "terms": terms}, state.scheme
+        if scheme is not None:  # value and grads are still those of each term
+            metrics = {"loss": jnp.sum(value), "terms": terms, "gradients": _by_name(norms(grads), terms)}
+            grads, remembered = scheme.apply(grads, _by_name(value, terms), state.scheme, ctx.at("scheme").key)
         with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic mixes dtypes
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-        moved = {"model_state": model_state, "opt_state": opt_state, "memory": memory}
+        moved = {"model_state": model_state, "opt_state": opt_state, "memory": memory, "scheme": remembered}
         new = dataclasses.replace(state, step=state.step + 1, params=params, **moved)
         now = variables(new, {})
         averaged = {n: _average(state.ema[n], now[source], decay) for n, (source, decay) in ema.items()}
-        return dataclasses.replace(new, ema=averaged), {"loss": value, "terms": terms}
+        return dataclasses.replace(new, ema=averaged), metrics
 
     return step
 
 
+def _by_name(vector, terms):
+    return dict(zip(sorted(terms), vector, strict=True))
+
+
+def _differentiate(scheme, function, *at):
+    """Value, aux and gradients of the sum of `function(*at) -> (shares, aux)`; with a scheme, of each share on its own.
+
+    Then value and gradients have a first axis, in the order of the shares' names. One pullback after the other: each
+    takes as long as in a batch of them, which would hold the intermediates of all backward passes at once.
+    """
+    if scheme is None:
+
+        def whole(*at):
+            each, aux = function(*at)
+            return sum(each.values(), jnp.float32(0)), aux
+
+        (value, aux), grads = jax.value_and_grad(whole, tuple(range(len(at))), has_aux=True)(*at)
+        return value, aux, grads
+
+    def apart(*at):
+        each, aux = function(*at)
+        return jnp.stack([each[n] for n in sorted(each)]), aux
+
+    values, pull, aux = jax.vjp(apart, *at, has_aux=True)
+    return values, aux, jax.lax.map(pull, jnp.eye(len(values), dtype=values.dtype))
+
+
 def _gradient(distillation, state, frozen, batch, ctx):
-    models, objective, _, trained, _ = distillation
+    models, objective, _, trained, _, scheme = distillation
 
     def loss(params):
         views, model_state = forward(models, variables(state, frozen, params), batch, ctx, trained)
         terms, memory = objective.apply(params["objective"], state.memory, views)
-        value, metrics = total(terms, ctx.axis)
-        return value, (metrics, model_state, memory)
+        each, metrics = shares(terms, ctx.axis)
+        return each, (metrics, model_state, memory)
 
-    (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+    value, aux, (grads,) = _differentiate(scheme, loss, state.params)
     return value, aux, grads
 
 
 def _accumulated(distillation, microbatches, state, frozen, batch, ctx):
     """Forward every microbatch, one gradient at the outputs, then one VJP a microbatch."""
-    models, objective, _, trained, _ = distillation
+    models, objective, _, trained, _, scheme = distillation
     rows = len(batch["example_id"])
     if rows % microbatches:
         raise UserError(f"a batch of {rows} rows does not divide into {microbatches} microbatches")
@@ -103,14 +137,15 @@ def _accumulated(distillation, microbatches, state, frozen, batch, ctx):
         values = iter(at_outputs)
         merged = jax.tree.unflatten(tree, [next(values) if s else x for s, x in zip(smooth, leaves, strict=True)])
         terms, memory = objective.apply(objective_params, state.memory, views(merged))
-        value, metrics = total(terms, ctx.axis)
-        return value, (metrics, memory)
+        each, metrics = shares(terms, ctx.axis)
+        return each, (metrics, memory)
 
     at_outputs = [x for s, x in zip(smooth, leaves, strict=True) if s]
-    (value, (metrics, memory)), (cotangents, objective_grads) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
-        at_outputs, state.params["objective"]
-    )
-    parts = [x.reshape(microbatches, rows // microbatches, *x.shape[1:]) for x in cotangents]
+    value, (metrics, memory), grads = _differentiate(scheme, loss, at_outputs, state.params["objective"])
+    cotangents, objective_grads = grads
+    terms = () if scheme is None else value.shape
+    parts = [x.reshape(*terms, microbatches, rows // microbatches, *x.shape[len(terms) + 1 :]) for x in cotangents]
+    parts = [jnp.moveaxis(x, len(terms), 0) for x in parts]
 
     def back(grads, part_and_cotangents):
         part, cotangent = part_and_cotangents
@@ -120,10 +155,11 @@ def _accumulated(distillation, microbatches, state, frozen, batch, ctx):
             here = jax.tree.leaves(kept(params, part))
             return [x for s, x in zip(smooth, here, strict=True) if s]
 
-        (more,) = jax.vjp(run, model_params)[1](cotangent)
+        pull = jax.vjp(run, model_params)[1]
+        (more,) = pull(cotangent) if scheme is None else jax.lax.map(pull, cotangent)
         return jax.tree.map(jnp.add, grads, more), None
 
-    zeros = jax.tree.map(jnp.zeros_like, {n: state.params[n] for n in trained})
+    zeros = jax.tree.map(lambda x: jnp.zeros(terms + x.shape, x.dtype), {n: state.params[n] for n in trained})
     grads, _ = jax.lax.scan(back, zeros, (micro, parts))
     return value, (metrics, state.model_state, memory), grads | {"objective": objective_grads}
 

@@ -193,8 +193,9 @@ def _patient_enough(part, meta, step):
 
 def _row(step, chunk, metrics, scores):
     terms = {f"term {n}": float(s / max(c, 1)) for n, (s, c) in metrics["terms"].items()}
+    norms = {f"gradient {n}": float(v) / chunk for n, v in metrics.get("gradients", {}).items()}
     scalars = {k: float(v) for k, v in scores.items() if np.ndim(v) == 0}
-    return {"step": step, "loss": float(metrics["loss"]) / chunk} | terms | scalars
+    return {"step": step, "loss": float(metrics["loss"]) / chunk} | terms | norms | scalars
 
 
 def _finite(row, checkpoints, saved_step):

@@ -104,6 +104,7 @@ def test_only_the_command_line_knows_experiments():
         ("grain", "mmkd_jax.data"),
         ("matplotlib", "mmkd_jax.evaluate"),
         ("tyro", "mmkd_jax.cli"),
+        ("ott", "mmkd_jax.losses.alignment.sinkhorn"),
     ],
 )
 def test_a_dependency_has_one_home(package, home):
@@ -174,7 +175,7 @@ def test_every_dependency_is_bounded_and_constrained():
 def test_every_import_of_ours_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=;\s]", n)[0].lower().replace("-", "_") for n in project["dependencies"]}
-    declared = {{"orbax_checkpoint": "orbax"}.get(n, n) for n in declared} | {"mmkd_jax"}
+    declared = {{"orbax_checkpoint": "orbax", "ott_jax": "ott"}.get(n, n) for n in declared} | {"mmkd_jax"}
     named = {n.split(".")[0] for m in MODULES for n in imports(m)} - set(sys.stdlib_module_names)
     assert {n for n in named if n.lower() not in declared} == set()
 

@@ -1,5 +1,13 @@
 """Losses: pure functions of arrays; they return values per example and reduce nothing."""
 
+from mmkd_jax.losses.alignment.agreement import agreement_jsd as agreement_jsd
+from mmkd_jax.losses.alignment.agreement import agreement_kl as agreement_kl
+from mmkd_jax.losses.alignment.cca import cca as cca
+from mmkd_jax.losses.alignment.cmd import cmd as cmd
+from mmkd_jax.losses.alignment.coral import coral as coral
+from mmkd_jax.losses.alignment.grassmann import grassmann as grassmann
+from mmkd_jax.losses.alignment.mmd import mmd as mmd
+from mmkd_jax.losses.alignment.sinkhorn import sinkhorn as sinkhorn
 from mmkd_jax.losses.attention.attention_kl import attention_kl as attention_kl
 from mmkd_jax.losses.attention.attention_mse import attention_mse as attention_mse
 from mmkd_jax.losses.attention.hidden_mse import hidden_mse as hidden_mse
@@ -7,6 +15,7 @@ from mmkd_jax.losses.attention.layer_gram import token_fsp as token_fsp
 from mmkd_jax.losses.attention.layer_gram import token_nst as token_nst
 from mmkd_jax.losses.attention.minilm_relations import minilm_relations as minilm_relations
 from mmkd_jax.losses.attention.patient import patient as patient
+from mmkd_jax.losses.contrastive.ccl import ccl as ccl
 from mmkd_jax.losses.contrastive.clip_crd import clip_crd as clip_crd
 from mmkd_jax.losses.contrastive.clip_fd import clip_fd as clip_fd
 from mmkd_jax.losses.contrastive.clip_gd import clip_gd as clip_gd
@@ -18,6 +27,7 @@ from mmkd_jax.losses.contrastive.dime_vl import dime_vl as dime_vl
 from mmkd_jax.losses.contrastive.info_nce import info_nce as info_nce
 from mmkd_jax.losses.contrastive.mobileclip import mobileclip as mobileclip
 from mmkd_jax.losses.contrastive.seed import seed as seed
+from mmkd_jax.losses.contrastive.siglip import siglip as siglip
 from mmkd_jax.losses.contrastive.tinyclip import tinyclip as tinyclip
 from mmkd_jax.losses.features.activation_boundary import activation_boundary as activation_boundary
 from mmkd_jax.losses.features.affinity import affinity as affinity
@@ -56,6 +66,7 @@ from mmkd_jax.losses.logits.mft import mft as mft
 from mmkd_jax.losses.logits.mlkd import mlkd_batch as mlkd_batch
 from mmkd_jax.losses.logits.mlkd import mlkd_class as mlkd_class
 from mmkd_jax.losses.logits.nkd import nkd as nkd
+from mmkd_jax.losses.logits.non_target_kl import non_target_kl as non_target_kl
 from mmkd_jax.losses.logits.probability_mse import probability_mse as probability_mse
 from mmkd_jax.losses.logits.skew_kl import skew_kl as skew_kl
 from mmkd_jax.losses.logits.standardize import standardize as standardize
@@ -72,7 +83,11 @@ from mmkd_jax.losses.regression.mse import mse as mse
 from mmkd_jax.losses.relational.cc import cc as cc
 from mmkd_jax.losses.relational.cc import cc_bilinear as cc_bilinear
 from mmkd_jax.losses.relational.dark_rank import dark_rank as dark_rank
+from mmkd_jax.losses.relational.mmanet import mmanet as mmanet
 from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle
 from mmkd_jax.losses.relational.rkd import rkd_distance as rkd_distance
 from mmkd_jax.losses.relational.sp import sp as sp
+from mmkd_jax.losses.structure.crf_marginal_kl import crf_marginal_kl as crf_marginal_kl
+from mmkd_jax.losses.structure.crf_nll import crf_nll as crf_nll
+from mmkd_jax.losses.structure.uld import uld as uld

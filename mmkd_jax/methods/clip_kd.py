@@ -70,7 +70,7 @@ def clip_kd(
         "gd": term(
             losses.clip_gd, student=ours, temperature=1 / own, teacher_temperature=1 / its, weight=1e8, **shared
         ),
-        "afd": clip_afd(student=ours, temperature=own, **shared),
+        "afd": clip_afd(student=(ours[0], ours[1]), temperature=own, **shared),
     }
     if unknown := set(swap or {}) - set(terms):
         raise UserError(f"clip_kd has no term {choices(unknown)}; it has: {choices(terms)}")

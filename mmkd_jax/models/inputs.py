@@ -3,20 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from mmkd_jax.errors import UserError, choices
+from mmkd_jax.modalities import present
 from mmkd_jax.views import Batch
-
-
-def present(batch: Batch, modality: str) -> Bool[Array, " b"]:
-    """Which rows have the modality; all, where the batch does not say.
-
-    Raises:
-        UserError: the batch lacks the modality altogether.
-    """
-    names = [k for k in batch if k == modality or k.startswith(modality + ".")]
-    if not names:
-        raise UserError(f"the batch has no modality {modality!r}; it has: {choices(batch)}")
-    return batch.get(f"present.{modality}", jnp.ones(batch[names[0]].shape[0], bool))
 
 
 def visible(batch: Batch, modality: str) -> dict[str, Num[Array, "b ..."] | Bool[Array, "b ..."]]:

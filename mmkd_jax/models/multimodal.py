@@ -5,10 +5,10 @@ from typing import Any
 import flax.linen as nn
 
 from mmkd_jax.batch_norm import BatchNorm
+from mmkd_jax.modalities import present
 from mmkd_jax.models.dropout import Dropout
 from mmkd_jax.models.fusion import Concat
 from mmkd_jax.models.heads import Classifier
-from mmkd_jax.models.inputs import present
 from mmkd_jax.views import Batch, Context, Outputs, Taps
 
 

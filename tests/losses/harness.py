@@ -20,6 +20,14 @@ every = only(lambda case: True)
 coupled = only(lambda case: case.couples)
 of_logits = only(lambda case: case.infinite is not None)
 # features that still go through a head are no zero rows of anything that is compared
+# a student's and a teacher's rows and nothing else, compared with each other
+of_pairs = only(
+    lambda case: (
+        case.topic in ("relational", "contrastive")
+        and set(case.inputs) == {"student", "teacher"}
+        and isinstance(case.inputs["teacher"], np.ndarray)
+    )
+)
 of_rows = only(lambda case: case.infinite is None and "student" in case.inputs and "head" not in case.inputs)
 
 

@@ -78,8 +78,8 @@ def test_compress_and_seed_know_no_order_of_the_queue():
 
 
 def test_seed_of_a_sure_teacher_is_contrast_with_the_queue():
-    inputs = arrays(CASES["seed"].inputs)
-    student, teacher, keys = (inputs[k] for k in ("student", "teacher", "keys"))
+    given = arrays(CASES["seed"].inputs)
+    student, teacher, keys = (given[name] for name in CASES["seed"].inputs)
     keys = keys / jnp.linalg.norm(keys, axis=1, keepdims=True)
     values = losses.seed(student, teacher, keys, temperature=0.5, teacher_temperature=1e-4)
     s, t = (x / jnp.linalg.norm(x, axis=1, keepdims=True) for x in (student, teacher))

@@ -50,7 +50,7 @@ def clip_crd(
     allowed, _ = partners(mask, axis)
 
     def towards(ours, theirs):
-        q = log_affinities(*ours, temperature, allowed, axis)
-        return divergence(log_affinities(*theirs, teacher_temperature, allowed, axis), q)
+        q = log_affinities(ours[0], ours[1], temperature, allowed, axis)
+        return divergence(log_affinities(theirs[0], theirs[1], teacher_temperature, allowed, axis), q)
 
     return (towards((image, text), (to_image, to_text)) + towards((text, image), (to_text, to_image))) / 2

@@ -49,7 +49,7 @@ def dime_vl(
     allowed, _ = partners(mask, axis)
 
     def towards(ours, theirs):
-        p, q = (log_affinities(*x, temperature, allowed, axis) for x in (theirs, ours))
+        p, q = (log_affinities(x[0], x[1], temperature, allowed, axis) for x in (theirs, ours))
         return divergence(p, q)
 
     return towards((image, text), (to_image, to_text)) + towards((text, image), (to_text, to_image))

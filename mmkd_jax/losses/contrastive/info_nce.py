@@ -3,8 +3,10 @@
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.contrastive import ring as in_a_ring
 from mmkd_jax.losses.contrastive.distributions import directions, log_affinities, of_own, partners
 from mmkd_jax.losses.number import Positive
+from mmkd_jax.losses.numeric import like
 
 
 @checked
@@ -14,6 +16,7 @@ def info_nce(
     *,
     temperature: Positive = 0.07,
     symmetric: bool = False,
+    ring: bool = False,
     where: Bool[Array, " b"] | None = None,
     axis: str | None = None,
 ) -> Float[Array, " b"]:
@@ -26,6 +29,8 @@ def info_nce(
         teacher: embeddings t, [b, d].
         temperature: τ > 0.
         symmetric: both directions, as in CLIP.
+        ring: in the per-device forms, let rows travel from device to device: none holds the similarities of all. The
+            same value and gradient, reverse mode only; elsewhere it changes nothing.
         where: rows that count, [b]; the others are no negatives either.
         axis: the device axis in the per-device forms.
 
@@ -44,6 +49,8 @@ def info_nce(
         ['0.3133', '0.3133']
     """
     mask, (student, teacher) = directions((student, teacher), where)
+    if ring and axis is not None:
+        return in_a_ring.nce(student, teacher, like(temperature, student[0, 0]), mask, symmetric, axis)
     allowed, own = partners(mask, axis)
 
     def towards(anchor, others):

@@ -58,7 +58,10 @@ def mobileclip(
     each = (teacher_temperatures * count)[:count]
 
     def towards(ours, theirs, t):
-        return divergence(log_affinities(*theirs, t, allowed, axis), log_affinities(*ours, temperature, allowed, axis))
+        return divergence(
+            log_affinities(theirs[0], theirs[1], t, allowed, axis),
+            log_affinities(ours[0], ours[1], temperature, allowed, axis),
+        )
 
     values = jnp.zeros_like(image[:, 0])
     for t, to_image, to_text in zip(each, others[::2], others[1::2], strict=True):

@@ -49,7 +49,7 @@ def tinyclip(
     allowed, _ = partners(mask, axis)
 
     def towards(ours, theirs):
-        p = jnp.exp(log_affinities(*theirs, teacher_temperature, allowed, axis))
-        return cross(p, log_affinities(*ours, temperature, allowed, axis))
+        p = jnp.exp(log_affinities(theirs[0], theirs[1], teacher_temperature, allowed, axis))
+        return cross(p, log_affinities(ours[0], ours[1], temperature, allowed, axis))
 
     return (towards((image, text), (to_image, to_text)) + towards((text, image), (to_text, to_image))) / 2

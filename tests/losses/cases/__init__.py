@@ -1,9 +1,11 @@
 """One row a loss, by topic; a new loss adds a row to its topic's `CASES` and its formula to `formulas/`."""
 
 from tests.losses.cases import (
+    alignment,
     attention,
     clip,
     contrastive,
+    cross,
     features,
     logits,
     maps,
@@ -11,9 +13,11 @@ from tests.losses.cases import (
     regression,
     relational,
     stages,
+    structure,
     topk,
     vectors,
 )
 
-FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression, contrastive, clip)
+FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression)
+FILES += (contrastive, clip, cross, alignment, structure)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}

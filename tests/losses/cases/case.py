@@ -24,6 +24,7 @@ class Case:
         hyper: keyword hyperparameters.
         zero_if_same: a student equal to its teacher gets the value 0 and the gradient 0.
         still_at_zero: a zero row of the student gets the gradient 0, as the loss divides by the row's norm.
+        places: rows that are all one still get a gradient, though they are coupled: where they lie counts.
         infinite: arguments where a class at −inf, on this side only, makes the value +inf; None where no class may be.
         stopped: where the loss stops a gradient on the way: (inputs, **hyper) -> its mean as a function of the inputs,
             with what is stopped held as it is at those.
@@ -36,6 +37,7 @@ class Case:
     hyper: dict[str, Any] = field(default_factory=dict)
     zero_if_same: bool = True
     still_at_zero: bool = False
+    places: bool = False
     infinite: tuple[str, ...] | None = None
     stopped: Callable | None = None
 

@@ -34,4 +34,18 @@ CASES = {
         zero_if_same=False,
         still_at_zero=True,
     ),
+    "siglip": Case(
+        losses.siglip,
+        formulas.siglip,
+        draw.pair(5, 3),
+        # cosines 1 and 0 with the first, 0 and 0 with a zero row: its own pair is at the bias, too
+        (
+            both(np.eye(2), [[2, 0], [0, 0]]),
+            {"temperature": 0.5, "bias": -1.0},
+            [log1p(np.exp(-1)) + log1p(np.exp(-1)), log1p(np.exp(1)) + log1p(np.exp(-1))],
+        ),
+        {"temperature": 0.5, "bias": -1.0},
+        zero_if_same=False,
+        still_at_zero=True,
+    ),
 }

@@ -10,3 +10,8 @@ def info_nce(student, teacher, temperature, symmetric=False):
     q = softmax(cosines(teacher, student) / temperature)
     one, other = -np.log(np.diag(p)), -np.log(np.diag(q))
     return (one + other) / 2 if symmetric else one
+
+
+def siglip(student, teacher, temperature, bias):
+    z = 2 * np.eye(len(student)) - 1
+    return np.sum(np.log1p(np.exp(-z * (cosines(student, teacher) / temperature + bias))), 1)

@@ -82,6 +82,7 @@ GIVEN = {
     "srrl": {m: (f"{m}.logits", f"{m}.logits") for m in ("student", "teacher")},
     "simkd": MAP,
     "cka": RAW,
+    "mmanet": {"student": "student.embedding", "teacher": ("teacher.embedding", "teacher.logits")},
     **{n: EMBEDDING for n in ("sp", "cc", "cc_bilinear", "pkt", "rkd_distance", "rkd_angle", "dark_rank")},
 }
 METHODS = {
@@ -141,7 +142,8 @@ def rows(steps):
         yield {k: x for k, x in batch.items() if "head" not in k}
 
 
-CONTRASTIVE = {"info_nce": term(losses.info_nce, **of("embedding", connect={"student": Linear(6)}))}
+WIDER = of("embedding", connect={"student": Linear(6)})
+CONTRASTIVE = {"info_nce": term(losses.info_nce, **WIDER), "siglip": term(losses.siglip, **WIDER, bias=-2.0)}
 STAGES = {t: Stage(MODELS, batches, of_topic(t)) for t in ("logits", "regression", "features", "relational")}
 STAGES["methods"] = Stage(MODELS, batches, named(METHODS), rate=1e-3)
 STAGES["run again"] = Stage(MODELS, rows, named(AGAIN))

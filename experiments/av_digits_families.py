@@ -1,0 +1,116 @@
+"""AV-digits: one method of each family on top of plain KD, with equal budgets.
+
+    mmkd run experiments/av_digits_families.py
+
+The data, the teacher and the student are those of av_digits.py: a student that only hears, 500 labelled pairs, 5,500
+without a label. *labels* learns from the labels alone and *kd* from the teacher's answers on all pairs; each other arm
+is *kd* and one term of its family beside it, with weight 1 or the one that its line gives: none was tuned, so an arm
+that does not help here may do so with another weight. All take the same number of steps, which cost more where a model
+runs again. The best step is chosen on validation; the test split, with voices that nobody heard, is used once. The run
+folder then holds families.md, from which docs/families.md is copied.
+"""
+
+import dataclasses
+import sys
+
+import optax
+
+from mmkd_jax import cli, data, files, losses, methods
+from mmkd_jax.connectors import Linear
+from mmkd_jax.evaluate import verdicts
+from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
+from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.part import Part
+from mmkd_jax.tasks import classification
+from mmkd_jax.views import linen
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One method of each family."""
+
+    seeds: int = 5
+    """Runs of each part."""
+    steps: int = 2_000
+    """Updates of each student; a teacher takes half of them."""
+    batch: int = 128
+    """Rows of a batch."""
+    learning_rate: float = 3e-3
+    """Peak learning rate of the students; a teacher's is a third."""
+
+
+config = Config()
+baseline = "kd"
+ENCODERS = {"image": ImageMLP((128, 64)), "audio": AudioTDNN((64, 64))}
+EMBEDDING = {"student": "student.embedding", "teacher": "teacher.embedding"}
+WIDER = {"connect": {"student": Linear(64)}}
+
+
+def families() -> dict[str, dict[str, Objective]]:
+    """Family -> arm -> the term beside KD."""
+    soft = {"student": "student.logits", "teacher": "teacher.logits"}
+    return {
+        "logits": {"dist": term(losses.dist, **soft)},
+        "features": {"hint": term(losses.hint, **EMBEDDING, **WIDER)},
+        "relational": {"rkd": term(losses.rkd_distance, **EMBEDDING)},
+        "contrastive": {
+            "info_nce": term(losses.info_nce, **EMBEDDING, **WIDER, weight=0.1),
+            "crd": methods.crd(6_000, negatives=512, weight=0.1),
+        },
+        "adversarial": {"rslad": methods.rslad("audio", eps=2 / 255, step_size=1 / 255, steps=3)},
+        "structure": {"interchange": methods.interchange("features.audio", temperature=2.0)},
+    }
+
+
+def parts(config: Config) -> dict[str, Part]:
+    task = classification(10)
+    pairs = data.load("av_digits", "train")
+    few, every = (data.Memory(d, config.batch) for d in (pairs.where("labelled"), pairs))
+    shared = {
+        "task": task,
+        "validation": data.Memory(data.load("av_digits", "validation"), 500),
+        "test": data.Memory(data.load("av_digits", "test"), 500),
+        "evaluate_every": max(1, min(50, config.steps // 20)),
+        "save_every": max(1, config.steps // 4),
+    }
+    half = max(1, config.steps // 2)
+    teacher = linen(Multimodal(ENCODERS, classes=10, width=64))
+    student = linen(Multimodal({"audio": AudioTDNN((16, 16))}, classes=10, width=16))
+    optimizer = optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=1e-4)
+    learn = {"optimizer": optimizer, "steps": config.steps, **shared}
+    kd = term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)
+
+    def beside(**more: Objective) -> Part:
+        return Part(
+            models={"student": student, "teacher": teacher},
+            objective=combine(soft=kd, **more),
+            data=every,
+            take={"teacher": "teacher.teacher"},
+            cache={} if "interchange" in more else {"teacher": ("logits", "embedding")},
+            **learn,
+        )
+
+    found = {
+        "teacher": Part(
+            models={"teacher": teacher},
+            trained=("teacher",),
+            objective=combine(task=task.objective("teacher")),
+            optimizer=optax.adamw(optax.cosine_decay_schedule(config.learning_rate / 3, half), weight_decay=1e-2),
+            data=few,
+            steps=half,
+            **shared,
+        ),
+        "labels": Part(models={"student": student}, objective=combine(task=task.objective()), data=few, **learn),
+        "kd": beside(),
+    }
+    return found | {arm: beside(**{arm: more}) for arms in families().values() for arm, more in arms.items()}
+
+
+def report(config: Config, results, folder) -> None:
+    """The page: each family's arms against KD, and whether they helped."""
+    family = {arm: name for name, arms in families().items() for arm in arms}
+    files.write(folder / "families.md", verdicts.page(results, "accuracy", baseline, family))
+
+
+if __name__ == "__main__":
+    cli.main(["run", __file__, *sys.argv[1:]])

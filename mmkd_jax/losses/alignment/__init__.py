@@ -1,0 +1,1 @@
+"""Losses that align modalities: their distributions, their subspaces, their predictions."""

@@ -1,0 +1,1 @@
+"""Sequences: chains of labels, and texts in unlike vocabularies."""

@@ -1,0 +1,52 @@
+"""What two chains say of each token."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.number import Positive
+from mmkd_jax.losses.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.losses.structure import crf
+
+
+@checked
+def crf_marginal_kl(
+    student: tuple[Float[Array, "b l c"], Float[Array, "c c"]],
+    teacher: tuple[Float[Array, "b l c"], Float[Array, "c c"]],
+    *,
+    mask: Bool[Array, "b l"] | None = None,
+    temperature: Positive = 1.0,
+) -> Float[Array, " b"]:
+    """Posterior distillation of conditional random fields: KL from the teacher's marginals to the student's.
+
+    Formula: T² Σ_i Σ_c p_ic (log p_ic − log q_ic), p_i ∝ P_t(y_i | x)^(1 / T), q_i ∝ P_s(y_i | x)^(1 / T), over the
+        tokens that count
+
+    `student=("student.emissions", "student.transitions")` in a term.
+
+    Args:
+        student: emissions [b, l, c], and transitions from a label to the next [c, c]; −inf forbids a label or a pair.
+        teacher: the same of the teacher.
+        mask: tokens that count, of the chain and of the sum; None is all.
+        temperature: T > 0, a number or one per example, of the marginals.
+
+    Returns:
+        Values [b], the sum over a text's tokens, with the factor T². +inf where only the student forbids a label.
+
+    Compares: emissions and transitions
+    Extra: transitions of both models
+    Source: Wang et al., Structure-Level Knowledge Distillation For Multilingual Sequence Labeling, 2020,
+        https://arxiv.org/abs/2004.03846
+
+    Example:
+        >>> even = jnp.zeros((1, 2, 2)), jnp.zeros((2, 2))
+        >>> never = jnp.array([[-jnp.inf, 0.0], [0.0, 0.0]])
+        >>> crf_marginal_kl(even, (even[0], never)).round(4)  # 01, 10, 11 are left: (1/3, 2/3) twice
+        Array([0.1133], dtype=float32)
+    """
+    e, a, f, b = at_least_float32(*student, *teacher)
+    logq, logp = (
+        log_softmax(softened(crf.log_marginals(x, pairs, mask), temperature)) for x, pairs in ((e, a), (f, b))
+    )
+    values = squared(temperature, logq) * divergence(logp, logq)
+    return jnp.sum(values if mask is None else jnp.where(mask, values, 0), 1)

@@ -1,0 +1,120 @@
+"""The student, and where a method asks for it the teacher, on inputs that an inner attack has found."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax import attacks
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.losses.number import Number
+from mmkd_jax.objective import Objective
+
+
+def under_attack(
+    terms: Objective,
+    inner: Callable[..., Any],
+    at: str,
+    *,
+    eps: Number,
+    step_size: Number,
+    steps: int,
+    norm: Literal["linf", "l2"],
+    low: float | None,
+    high: float | None,
+    mask: str | None,
+    start: Literal["normal", "uniform"],
+    student: str,
+    teacher: str | None = None,
+) -> Objective:
+    """Find x' = argmax over ‖x' − x‖ ≤ ε of an inner function; the views gain the student's outputs there, `attacked`.
+
+    Args:
+        terms: the outer objective; it reads `attacked.NAME`, and `guide.NAME` if there is a teacher.
+        inner: `(views, attacked, guide) -> values` [b] of the outputs on x', to be made large; guide is None without
+            a teacher.
+        at: name of an input of the batch, or else of an output of the student, which is then patched.
+        eps: radius, in units of x.
+        step_size: in units of x.
+        steps: of the attack.
+        norm: of the ball.
+        low: smallest value of an input; an output has no bounds.
+        high: largest value of an input.
+        mask: name of a mask of the batch, such as "text.mask": what stands outside is left as it is.
+        start: a thousandth of a standard normal, or uniform in [−ε, ε]; each row has its own.
+        student: name of the attacked model.
+        teacher: name of a model that is run on x', too, as `guide`.
+
+    Returns:
+        An objective; the attack runs the student with train=False, what it found is shown with train as it is.
+
+    Raises:
+        UserError: there is nothing of that name; or a teacher is to see an intermediate value of the student.
+    """
+
+    def clean(views):
+        if at in views.batch:
+            x = views["batch." + at]
+            if x.dtype == jnp.uint8:
+                return x.astype(jnp.float32) / 255
+            if not jnp.issubdtype(x.dtype, jnp.floating):
+                raise UserError(
+                    f"attack at {at!r}: {x.dtype} cannot be moved a little; attack an output of {student!r} in its "
+                    f"place: {choices(views.outputs[student])}"
+                )
+            return x
+        if at not in views.outputs[student]:
+            raise UserError(
+                f"attack at {at!r}: neither the batch nor {student!r} has it; "
+                f"there are: {choices([*views.batch, *views.outputs[student]])}"
+            )
+        if teacher is not None:
+            raise UserError(f"attack at {at!r}: {teacher!r} cannot see an output of {student!r}; attack an input")
+        return jax.lax.stop_gradient(views[f"{student}.{at}"])
+
+    def shown(views, x):
+        batch, patch = ({**views.batch, at: x}, {}) if at in views.batch else (views.batch, {at: x})
+        return batch, patch
+
+    def attacked(views, numbers, steps):
+        x = clean(views)
+        inside = jnp.ones((), bool) if mask is None else views["batch." + mask]
+        inside = inside.reshape(inside.shape + (1,) * (x.ndim - inside.ndim))
+        ids, key = views["batch.example_id"], views.ctx.key
+        if start == "normal":
+            first = 1e-3 * attacks.row_noise(key, ids, x.shape[1:])
+        else:
+            first = numbers["eps"] * attacks.row_noise(key, ids, x.shape[1:], uniform=True)
+
+        def run(x, **options):
+            batch, patch = shown(views, x)
+            outputs = views.run[student](batch, patch=patch, **options)
+            return outputs, views.run[teacher](batch) if teacher else None
+
+        found = attacks.pgd(
+            lambda moved: inner(views, *run(jnp.where(inside, moved, x), train=False)),
+            x,
+            eps=numbers["eps"],
+            step_size=numbers["step_size"],
+            steps=steps,
+            norm=norm,
+            start=jnp.where(inside, first, 0).astype(x.dtype),
+            low=low if at in views.batch else None,
+            high=high if at in views.batch else None,
+        )
+        outputs, guide = run(found)
+        return views.add(attacked=outputs, **({"guide": guide} if teacher else {}))
+
+    def init(views):
+        numbers = {"eps": np.float32(eps), "step_size": np.float32(step_size)}
+        params, memory = terms.init(attacked(views, numbers, steps=0))
+        return params, memory | {"numbers": numbers}
+
+    def apply(params, memory, views):
+        inner_memory = {k: v for k, v in memory.items() if k != "numbers"}
+        out, inner_memory = terms.apply(params, inner_memory, attacked(views, memory["numbers"], steps))
+        return out, inner_memory | {"numbers": memory["numbers"]}
+
+    return Objective(init, apply)

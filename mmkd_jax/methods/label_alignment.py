@@ -1,0 +1,110 @@
+"""Label alignment: what each modality alone predicts is to agree."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmkd_jax.connectors import Each, Linear
+from mmkd_jax.errors import UserError
+from mmkd_jax.losses.logits.cross_entropy import cross_entropy
+from mmkd_jax.losses.number import Number
+from mmkd_jax.methods import learned
+from mmkd_jax.objective import Objective, combine, mask_of, term
+
+
+def label_alignment(
+    loss: Callable,
+    student: tuple[str, ...],
+    *,
+    classes: int = 0,
+    present: tuple[str, ...] = (),
+    labels: str = "batch.label",
+    labelled: str | tuple[str, ...] | None = None,
+    supervision: Number | Callable = 1.0,
+    weight: Number | Callable = 1.0,
+    where: str | tuple[str, ...] | None = None,
+    **arguments: Any,
+) -> Objective:
+    """Label alignment: the predictions of each modality alone are to agree with what all of them agree on.
+
+    Formula: loss(z_1, …, z_M); of features f_m: z_m = W_m f_m + b_m, and beside it mean_m CE(z_m, y)
+
+    Args:
+        loss: of a tuple of logits, and of masks `present`: `losses.agreement_jsd` or `losses.agreement_kl`.
+        student: paths, one a modality: of its logits [b, c], or of its features [b, d] if `classes` is given.
+        classes: number of classes: a linear head is trained on the features of each modality. Heads that were only to
+            agree would agree on anything, so labels teach them; the student's features get that gradient, too.
+        present: names of masks of the batch, one a modality, that tell which rows have it; none: all have all.
+            `"valid"` stands for a modality that is always there.
+        labels: path of the labels, [b]; of heads only.
+        labelled: mask(s) of the rows that have a label.
+        supervision: weight of the heads' cross-entropy, a number or a schedule.
+        weight: of the agreement, a number or a schedule.
+        where: mask(s) of the batch, of both terms.
+        **arguments: the loss's own, such as `sharpness=2.0`.
+
+    Returns:
+        An objective with the terms `agreement` and, where there are heads, `labels`; the heads are its parameters.
+
+    Topic: alignment
+    Compares: logits of several modalities
+    Extra: trains a linear head a modality, where only features are given
+    Source: Lan et al., Knowledge Distillation by On-the-Fly Native Ensemble, 2018, https://arxiv.org/abs/1806.04606
+    Differs: the paper's branches are copies of a network's last layers, here they are modalities
+
+    Example:
+        >>> from mmkd_jax import losses
+        >>> sides = ("student.features.image", "student.features.audio")
+        >>> agree = label_alignment(losses.agreement_jsd, sides, classes=10, present=("valid", "present.audio"))
+    """
+    if isinstance(student, str) or len(student) < 2:
+        raise UserError(f"label_alignment: student is {student!r}; give a tuple of paths, one a modality, two or more")
+    if present and (isinstance(present, str) or len(present) != len(student)):
+        raise UserError(f"label_alignment: present is {present!r}; give a mask for each of {len(student)} modalities")
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
+        raise UserError(f"label_alignment: classes is {classes!r}; give their number, or 0 where paths name logits")
+    masks = {"present": tuple(f"batch.{name}" for name in present)}
+    if not classes:
+        return combine(agreement=term(loss, logits=student, **masks, weight=weight, where=where, **arguments))
+    names = [str(i) for i in range(len(student))]
+    logits = tuple(f"heads.{name}" for name in names)
+    heads = Each(tuple(Linear(classes) for _ in student))
+    both = combine(
+        agreement=term(loss, logits=logits, **masks, weight=weight, where=where, **arguments),
+        labels=term(
+            supervised, logits=logits, labels=labels, **masks, weight=supervision, where=(*_all(where), *_all(labelled))
+        ),
+    )
+
+    def features(views):
+        return tuple(views[path] for path in student)
+
+    def init(views):
+        params, _ = learned.begin(heads, views.ctx, features(views))
+        return params, both.init(views)[1]
+
+    def apply(params, memory, views):
+        ctx = views.ctx._replace(where=mask_of(views, where))
+        z, _ = learned.run(heads, params, {}, ctx, features(views))
+        found, memory = both.apply(
+            {"agreement": {}, "labels": {}}, memory, views.add(heads=dict(zip(names, z, strict=True)))
+        )
+        return found, memory
+
+    return Objective(init, apply)
+
+
+def supervised(
+    logits: tuple[Float[Array, "b c"], ...], labels: Int[Array, " b"], *, present: tuple[Bool[Array, " b"], ...] = ()
+) -> Float[Array, " b"]:
+    """The mean cross-entropy of the modalities that are there."""
+    values = jnp.stack([cross_entropy(z, labels) for z in logits])
+    there = jnp.stack(present) if present else jnp.ones(values.shape, bool)
+    count = jnp.maximum(jnp.sum(there, 0), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(there, values, 0), 0) / count
+
+
+def _all(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if names is None else (names,) if isinstance(names, str) else names

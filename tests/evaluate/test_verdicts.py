@@ -1,0 +1,27 @@
+"""Verdicts on paired differences."""
+
+import numpy as np
+from scipy import stats
+
+from mmkd_jax.evaluate import verdicts
+
+
+def test_a_verdict_is_a_paired_t_test():
+    draw = np.random.default_rng(0)
+    seen = set()
+    for shift in (-0.03, 0.0, 0.01, 0.03):
+        base = draw.normal(0.8, 0.02, 5)
+        arm = base + draw.normal(shift, 0.01, 5)
+        results = {n: [{"accuracy": x} for x in v] for n, v in (("kd", base), ("arm", arm))}
+        said = verdicts.page(results, "accuracy", "kd", {"arm": "family"}).splitlines()[-1].split(" | ")[-1][:-2]
+        sure = stats.ttest_rel(arm, base).pvalue < 0.05
+        assert said == (("helps" if arm.mean() > base.mean() else "hurts") if sure else "no difference shown")
+        seen.add(said)
+    assert len(seen) == 3
+
+
+def test_arms_of_no_family_come_first_and_the_baseline_has_no_verdict():
+    results = {n: [{"accuracy": x} for x in (0.5, 0.6)] for n in ("crd", "kd")}
+    lines = verdicts.page(results, "accuracy", "kd", {"crd": "contrastive"}).splitlines()
+    assert lines[2] == "|  | kd | 55.0 ± 5.0 |  |  | 2 |  |"
+    assert lines[3].startswith("| contrastive | crd | 55.0 ± 5.0 | +0.0 ± 0.0")

@@ -1,0 +1,116 @@
+"""Contrastive losses in a ring of devices: the value and all gradients of the gathered form, and less memory."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from mmkd_jax import losses
+from mmkd_jax.objective import Term, combine, term, total
+from mmkd_jax.parallel import AXIS, compile_step
+from mmkd_jax.step import make_step
+from mmkd_jax.views import Taps, plain
+from tests.losses.harness import close, largest
+from tests.small import advance, begin, distil, gap, make_batches, task
+
+ROWS, WIDTH = 32, 5
+LOSSES = {
+    "one direction": losses.info_nce,
+    "both directions": partial(losses.info_nce, symmetric=True),
+    "sigmoid": losses.siglip,
+}
+
+
+def inputs(dtype):
+    draw = np.random.default_rng(0)
+    moving = {n: draw.normal(size=(ROWS, WIDTH)) for n in ("student", "teacher")}
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), moving | {"temperature": 0.3})
+
+
+def value_and_gradient(loss, mesh, **options):
+    specs = {"student": P(AXIS), "teacher": P(AXIS), "temperature": P()}
+    if loss is losses.siglip:
+        specs |= {"bias": P()}
+
+    def share(moving, where):
+        return total({"loss": Term(loss(**moving, where=where, axis=AXIS, **options), where)}, AXIS)[0]
+
+    def each(moving, where):
+        part, slopes = jax.value_and_grad(share)(moving, where)
+        slopes = {k: g if specs[k] == P(AXIS) else jax.lax.psum(g, AXIS) for k, g in slopes.items()}
+        return jax.lax.psum(part, AXIS), slopes
+
+    return jax.jit(jax.shard_map(each, mesh=mesh, in_specs=(specs, P(AXIS)), out_specs=(P(), specs), check_vma=False))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_ring_gives_what_gathering_gives(name, dtype, mesh):
+    loss = LOSSES[name]
+    with jax.enable_x64(dtype == "float64"):
+        moving = inputs(dtype) | ({"bias": jnp.asarray(-1.0, dtype)} if name == "sigmoid" else {})
+        masks = [np.ones(ROWS, bool), np.random.default_rng(1).random(ROWS) < 0.4, np.zeros(ROWS, bool)]
+        masks[1][:8] = False  # two devices without any row
+        for mask in masks:
+            value, slopes = value_and_gradient(loss, mesh)(moving, mask)
+            ours, here = value_and_gradient(loss, mesh, ring=True)(moving, mask)
+            assert float(ours) == pytest.approx(float(value), rel=1e-6)
+            size = largest(slopes)
+            assert (size > 0) == mask.any()
+            close(here, slopes, *((1e-9, 1e-12 * size) if dtype == "float64" else (1e-5, 1e-6 * size)))
+
+
+def towers(params, batch, patch):
+    tap = Taps(patch)
+    x = tap("embedding", jnp.tanh(batch["image"].reshape(len(batch["image"]), -1) @ params["w"]))
+    tap("temperature", jnp.exp(params["log_temperature"]))
+    tap("bias", params["bias"])
+    tap("logits", x[:, :3])
+    return tap.outputs
+
+
+def draw(key, batch):
+    return {"w": jax.random.normal(key, (6, 4)), "log_temperature": jnp.float32(-1), "bias": jnp.float32(-2)}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    def run(ring, form="jit", mesh=None):
+        paths = {"student": "student.embedding", "teacher": "teacher.embedding", "temperature": "student.temperature"}
+        both = {
+            "nce": term(losses.info_nce, **paths, symmetric=True, ring=ring, where="labelled"),
+            "sigmoid": term(losses.siglip, **paths, bias="student.bias", ring=ring, weight=0.1),
+        }
+        distillation = distil({n: plain(towers, draw) for n in ("teacher", "student")}, combine(task=task(), **both))
+        batches = make_batches(4, ROWS)
+        state, frozen = begin(distillation, batches[0])
+        step = compile_step(make_step(distillation), form, mesh, donate=False)
+        return state, advance(step, state, frozen, batches)
+
+    return run
+
+
+@pytest.mark.parametrize("form", ["jit", "shard_map", "pmap"])
+def test_it_trains_a_student_its_temperature_and_its_bias(form, mesh, trained):
+    start, (last, values, _) = trained(False)
+    _, (here, ours, _) = trained(True, form, mesh)
+    np.testing.assert_allclose(ours, values, rtol=1e-5)
+    assert gap(here.params, last.params) < 1e-5
+    for name in ("log_temperature", "bias"):
+        assert start.params["student"][name] != here.params["student"][name]
+
+
+def test_no_device_holds_the_similarities_of_all(mesh):
+    rows, width = 1024, 32
+    moving = {n: jax.ShapeDtypeStruct((rows, width), jnp.float32) for n in ("student", "teacher")}
+    moving |= {n: jax.ShapeDtypeStruct((), jnp.float32) for n in ("temperature", "bias")}
+    mask = jax.ShapeDtypeStruct((rows,), jnp.bool_)
+    used = []
+    for ring in (False, True):
+        program = value_and_gradient(losses.siglip, mesh, ring=ring).lower(moving, mask).compile()
+        used.append(program.memory_analysis().temp_size_in_bytes)
+        assert (f"[128,{rows}]" in program.as_text()) is not ring
+    assert used[1] < used[0] / 3
