@@ -45,7 +45,8 @@ def test_steps_agree_with_one_device(form, mesh, reference, tmp_path):
     np.testing.assert_allclose(spread, values, rtol=1e-5)
     for name in terms:
         np.testing.assert_allclose(each[name], terms[name], rtol=2e-5, atol=1e-7, err_msg=name)
-    assert gap(here.params, last.params) < 1e-5 and gap(here.memory, last.memory) < 2e-4  # a Z is about 60
+    assert gap(here.params, last.params) < 1e-5
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), here.memory, last.memory)
     for name in ("two", "one"):
         for queue, before in zip(
             last.memory[name]["queue"].values(), state.memory[name]["queue"].values(), strict=True
