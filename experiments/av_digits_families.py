@@ -57,7 +57,19 @@ def families() -> dict[str, dict[str, Objective]]:
             "info_nce": term(losses.info_nce, **EMBEDDING, **WIDER, weight=0.1),
             "crd": methods.crd(6_000, negatives=512, weight=0.1),
         },
-        "adversarial": {"rslad": methods.rslad("audio", eps=2 / 255, step_size=1 / 255, steps=3)},
+        "cross-modal": {
+            "c2kd": methods.c2kd(where="labelled"),
+            "mke": methods.mke(("audio",), noise=0.1),
+        },
+        "alignment": {
+            "feature_alignment": methods.feature_alignment(losses.cosine, **EMBEDDING),
+            "coral": methods.subspace_alignment(losses.coral, **EMBEDDING),
+            "label_alignment": methods.label_alignment(losses.agreement_jsd, ("student.logits", "teacher.logits")),
+        },
+        "adversarial": {
+            "rslad": methods.rslad("audio", eps=2 / 255, step_size=1 / 255, steps=3),
+            "discriminator": methods.discriminator(**soft, strength=0.1),
+        },
         "structure": {"interchange": methods.interchange("features.audio", temperature=2.0)},
     }
 
