@@ -9,7 +9,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
-from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.objective import Objective, combine, masks, term
 
 
 def logic_rules(
@@ -64,14 +64,11 @@ def logic_rules(
     source = teacher or student
     rest = (lambda step: 1 - imitation(step)) if callable(imitation) else 1 - imitation
 
-    def masks(more):
-        return tuple(m for given in (where, more) for m in ((given,) if isinstance(given, str) else given or ()))
-
     def follow(student, teacher, broken, *, strength: Number):
         return kl(student, teacher - jnp.asarray(strength, teacher.dtype) * broken.astype(teacher.dtype))
 
     parts = combine(
-        data=term(cross_entropy, logits=student, labels=labels, weight=rest, where=masks(labelled)),
+        data=term(cross_entropy, logits=student, labels=labels, weight=rest, where=masks(where, labelled)),
         rules=term(
             follow,
             student=student,
@@ -79,7 +76,7 @@ def logic_rules(
             broken="rules.broken",
             strength=strength,
             weight=imitation,
-            where=masks(None),
+            where=where,
         ),
     )
 
