@@ -81,10 +81,21 @@ def compile_part(part: Part) -> Program:
 
 
 def evaluate(program: Program, variables: Any, batches) -> dict[str, np.ndarray]:
-    """Mean metrics over batches: sums and counts are added up before they are divided."""
+    """Mean metrics of the measured model over batches."""
+    return averaged(program.measure, variables, batches)
+
+
+def averaged(measure: Callable, variables: Any, batches) -> dict[str, np.ndarray]:
+    """Mean metrics over batches: sums and counts are added up before they are divided.
+
+    Args:
+        measure: `(variables, batch) -> {name: (sum, count)}`.
+        variables: of the model.
+        batches: each row once.
+    """
     added: dict[str, tuple[jax.Array, jax.Array]] = {}
     for batch in batches:
-        now = program.measure(variables, batch)
+        now = measure(variables, batch)
         added = jax.tree.map(jnp.add, added, now) if added else now
     return {k: np.asarray(np.float64(s) / np.maximum(np.float64(c), 1)) for k, (s, c) in added.items()}
 

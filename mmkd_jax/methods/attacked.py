@@ -11,6 +11,7 @@ from mmkd_jax import attacks
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.number import Number
 from mmkd_jax.objective import Objective
+from mmkd_jax.views import Batch, Outputs
 
 
 def under_attack(
@@ -55,28 +56,11 @@ def under_attack(
     """
 
     def clean(views):
-        if at in views.batch:
-            x = views["batch." + at]
-            if x.dtype == jnp.uint8:
-                return x.astype(jnp.float32) / 255
-            if not jnp.issubdtype(x.dtype, jnp.floating):
-                raise UserError(
-                    f"attack at {at!r}: {x.dtype} cannot be moved a little; attack an output of {student!r} in its "
-                    f"place: {choices(views.outputs[student])}"
-                )
-            return x
-        if at not in views.outputs[student]:
-            raise UserError(
-                f"attack at {at!r}: neither the batch nor {student!r} has it; "
-                f"there are: {choices([*views.batch, *views.outputs[student]])}"
-            )
-        if teacher is not None:
+        x = attackable(views.batch, views.outputs[student], at, student)
+        if at not in views.batch and teacher is not None:
             raise UserError(f"attack at {at!r}: {teacher!r} cannot see an output of {student!r}; attack an input")
-        return jax.lax.stop_gradient(views[f"{student}.{at}"])
-
-    def shown(views, x):
-        batch, patch = ({**views.batch, at: x}, {}) if at in views.batch else (views.batch, {at: x})
-        return batch, patch
+        views.record(views.scope, f"batch.{at}" if at in views.batch else f"{student}.{at}")
+        return x
 
     def attacked(views, numbers, steps):
         x = clean(views)
@@ -89,7 +73,7 @@ def under_attack(
             first = numbers["eps"] * attacks.row_noise(key, ids, x.shape[1:], uniform=True)
 
         def run(x, **options):
-            batch, patch = shown(views, x)
+            batch, patch = shown(views.batch, at, x)
             outputs = views.run[student](batch, patch=patch, **options)
             return outputs, views.run[teacher](batch) if teacher else None
 
@@ -104,7 +88,7 @@ def under_attack(
             low=low if at in views.batch else None,
             high=high if at in views.batch else None,
         )
-        outputs, guide = run(found)
+        outputs, guide = run(jnp.where(inside, found, x))  # clipping would move what lies outside of [low, high]
         return views.add(attacked=outputs, **({"guide": guide} if teacher else {}))
 
     def init(views):
@@ -118,3 +102,46 @@ def under_attack(
         return out, inner_memory | {"numbers": memory["numbers"]}
 
     return Objective(init, apply)
+
+
+def attackable(batch: Batch, outputs: Outputs, at: str, model: str) -> jax.Array:
+    """What an attack moves: an input, uint8 read as [0, 1], or else an output of the model.
+
+    Args:
+        batch: that the model saw.
+        outputs: of the model.
+        at: name of an input or of an output.
+        model: its name.
+
+    Raises:
+        UserError: there is nothing of that name, or it is no continuous value.
+
+    Example:
+        >>> attackable({"image": jnp.array([51], jnp.uint8)}, {}, "image", "student")
+        Array([0.2], dtype=float32)
+    """
+    if at in batch:
+        x = batch[at]
+        if x.dtype == jnp.uint8:
+            return x.astype(jnp.float32) / 255
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise UserError(
+                f"attack at {at!r}: {x.dtype} cannot be moved a little; attack an output of {model!r} in its "
+                f"place: {choices(outputs)}"
+            )
+        return x
+    if at not in outputs:
+        raise UserError(
+            f"attack at {at!r}: neither the batch nor {model!r} has it; there are: {choices([*batch, *outputs])}"
+        )
+    return jax.lax.stop_gradient(outputs[at])
+
+
+def shown(batch: Batch, at: str, x: Any) -> tuple[Batch, Outputs]:
+    """The batch and the patch with which a model sees x in the place of `at`.
+
+    Example:
+        >>> shown({"image": 1}, "image", 2), shown({"image": 1}, "features.image", 2)
+        (({'image': 2}, {}), ({'image': 1}, {'features.image': 2}))
+    """
+    return ({**batch, at: x}, {}) if at in batch else (batch, {at: x})

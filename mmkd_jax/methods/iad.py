@@ -81,13 +81,17 @@ def iad(
     def introspect(attacked, clean, guide, labels, *, beta: Number):
         return (1 - trust(guide, labels, beta)) * losses.kl(attacked, clean)
 
+    def share(step):
+        return alpha * introspection(step)
+
+    own = share if callable(introspection) else alpha * introspection
     shared = {"attacked": f"attacked.{output}", "guide": f"guide.{output}", "labels": labels, "beta": beta}
     terms = combine(
         task=term(losses.cross_entropy, logits=clean, labels=labels, weight=1 - alpha, where=where),
         follow=term(
             follow, teacher=f"{teacher}.{output}", temperature=temperature, weight=alpha, where=where, **shared
         ),
-        introspect=term(introspect, clean=clean, weight=introspection, where=where, **shared),
+        introspect=term(introspect, clean=clean, weight=own, where=where, **shared),
     )
 
     def wrong(views, attacked, _):
