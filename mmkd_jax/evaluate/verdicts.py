@@ -59,7 +59,7 @@ def page(results: Results, metric: str, baseline: str, groups: Mapping[str, str]
         if row["difference"] is not None:
             gap = [_points(row["difference"], row["difference_stderr"], "+")]
             gap += [f"{100 * row['smallest']:+.1f} … {100 * row['largest']:+.1f}"]
-        said = verdict(row["difference"], row["difference_stderr"], seeds)
+        said = verdict(row["difference"], row["difference_stderr"], seeds) if arm in groups else ""
         cells = [groups.get(arm, ""), arm, _points(row["mean"], row["stderr"]), *gap, str(seeds), said]
         lines.append(" | ".join(cells))
     return "".join(f"| {line} |\n" for line in lines)
