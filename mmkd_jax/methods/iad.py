@@ -81,10 +81,10 @@ def iad(
     def introspect(attacked, clean, guide, labels, *, beta: Number):
         return (1 - trust(guide, labels, beta)) * losses.kl(attacked, clean)
 
-    def share(step):
-        return alpha * introspection(step)
+    def share(schedule):
+        return lambda step: alpha * schedule(step)
 
-    own = share if callable(introspection) else alpha * introspection
+    own = share(introspection) if callable(introspection) else alpha * introspection
     shared = {"attacked": f"attacked.{output}", "guide": f"guide.{output}", "labels": labels, "beta": beta}
     terms = combine(
         task=term(losses.cross_entropy, logits=clean, labels=labels, weight=1 - alpha, where=where),
