@@ -7,15 +7,17 @@ without a label. *labels* learns from the labels alone and *kd* from the teacher
 is *kd* and one term of its family beside it, with weight 1 or the one that its line gives: none was tuned, so an arm
 that does not help here may do so with another weight. All take the same number of steps, which cost more where a model
 runs again. The best step is chosen on validation; the test split, with voices that nobody heard, is used once. The run
-folder then holds families.md, from which docs/families.md is copied.
+folder then holds families.json and families.md, copied to docs/.
 """
 
 import dataclasses
+import datetime
+import json
 import sys
 
 import optax
 
-from mmkd_jax import cli, data, files, losses, methods
+from mmkd_jax import cli, data, files, losses, methods, run_folder
 from mmkd_jax.connectors import Linear
 from mmkd_jax.evaluate import verdicts
 from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
@@ -41,6 +43,15 @@ class Config:
 
 config = Config()
 baseline = "kd"
+ABOUT = """# One method of each family
+
+`mmkd run experiments/av_digits_families.py` wrote this page ({made}; {steps} steps). An audio-only student of 4,570
+parameters on AV-digits, 500 of 6,000 pairs labelled. *labels* learns from the labels; *kd* from the teacher's answers
+on all pairs, T = 2; every other arm is *kd* and one more term, with weights that nobody tuned. Accuracy on 2,000 test
+pairs, mean ± standard error over the seeds, and the paired difference to *kd*. The verdict is a paired t-test at 95 %:
+among so many arms, one may be wrong by chance. RSLAD is there to resist attacks, which this table does not measure.
+
+"""
 ENCODERS = {"image": ImageMLP((128, 64)), "audio": AudioTDNN((64, 64))}
 EMBEDDING = {"student": "student.embedding", "teacher": "teacher.embedding"}
 WIDER = {"connect": {"student": Linear(64)}}
@@ -57,7 +68,19 @@ def families() -> dict[str, dict[str, Objective]]:
             "info_nce": term(losses.info_nce, **EMBEDDING, **WIDER, weight=0.1),
             "crd": methods.crd(6_000, negatives=512, weight=0.1),
         },
-        "adversarial": {"rslad": methods.rslad("audio", eps=2 / 255, step_size=1 / 255, steps=3)},
+        "cross-modal": {
+            "c2kd": methods.c2kd(where="labelled"),
+            "mke": methods.mke(("audio",), noise=0.1),
+        },
+        "alignment": {
+            "feature_alignment": methods.feature_alignment(losses.cosine, **EMBEDDING),
+            "coral": methods.subspace_alignment(losses.coral, **EMBEDDING),
+            "label_alignment": methods.label_alignment(losses.agreement_jsd, ("student.logits", "teacher.logits")),
+        },
+        "adversarial": {
+            "rslad": methods.rslad("audio", eps=2 / 255, step_size=1 / 255, steps=3),
+            "discriminator": methods.discriminator(**soft, strength=0.1),
+        },
         "structure": {"interchange": methods.interchange("features.audio", temperature=2.0)},
     }
 
@@ -109,7 +132,12 @@ def parts(config: Config) -> dict[str, Part]:
 def report(config: Config, results, folder) -> None:
     """The page: each family's arms against KD, and whether they helped."""
     family = {arm: name for name, arms in families().items() for arm in arms}
-    files.write(folder / "families.md", verdicts.page(results, "accuracy", baseline, family))
+    here = run_folder.environment()
+    made = f"{datetime.date.today()}, {here['cores']} cores, {here['system']}, jax {here['packages']['jax']}"
+    kept = {arm: [{"accuracy": r["accuracy"]} for r in own] for arm, own in results.items()}
+    saved = {"made": made, "steps": config.steps, "families": family, "results": kept}
+    files.write(folder / "families.json", json.dumps(saved, indent=1) + "\n")
+    files.write(folder / "families.md", ABOUT.format(**saved) + verdicts.page(kept, "accuracy", baseline, family))
 
 
 if __name__ == "__main__":

@@ -262,9 +262,8 @@ def _inputs(module, x, ctx):
 
 def mask_of(views: Views, where: str | tuple[str, ...] | None):
     """The named masks of the batch and `valid`, and-ed; None where there is none."""
-    names = () if where is None else (where,) if isinstance(where, str) else where
     mask = None
-    for name in [*names, *(["valid"] if "valid" in views.batch else [])]:
+    for name in [*masks(where), *(["valid"] if "valid" in views.batch else [])]:
         more = views["batch." + name]
         if more.dtype != jnp.bool_:
             raise UserError(f"where={name!r} names {more.dtype}{list(more.shape)}; a mask is bool")
@@ -274,6 +273,16 @@ def mask_of(views: Views, where: str | tuple[str, ...] | None):
             more = mask & more
         mask = more
     return mask
+
+
+def masks(*given: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Names of masks as one tuple: what several keywords such as `where=` name together.
+
+    Example:
+        >>> masks("labelled", None, ("present.audio", "present.image"))
+        ('labelled', 'present.audio', 'present.image')
+    """
+    return tuple(name for some in given for name in ((some,) if isinstance(some, str) else some or ()))
 
 
 def _ungathered(name: str) -> str:

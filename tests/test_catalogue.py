@@ -129,6 +129,7 @@ INVENTORY = {
         "unlike vocabularies": ["uld"],
         "conditional random fields": ["crf_nll", "crf_marginal_kl"],
         "DIITO": ["methods.interchange"],
+        "logic rules": ["methods.logic_rules"],
         "mutual learning": ["methods.dml"],
         "EMA teacher": ["methods.mean_teacher"],
         "several teachers": ["methods.multi_teacher"],

@@ -18,6 +18,7 @@ from mmkd_jax.methods.gkd import gkd as gkd
 from mmkd_jax.methods.iad import iad as iad
 from mmkd_jax.methods.interchange import interchange as interchange
 from mmkd_jax.methods.label_alignment import label_alignment as label_alignment
+from mmkd_jax.methods.logic_rules import logic_rules as logic_rules
 from mmkd_jax.methods.mean_teacher import mean_teacher as mean_teacher
 from mmkd_jax.methods.mgd import mgd as mgd
 from mmkd_jax.methods.mke import mke as mke

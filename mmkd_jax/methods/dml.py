@@ -4,7 +4,7 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
-from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.objective import Objective, combine, masks, term
 
 
 def dml(
@@ -48,11 +48,9 @@ def dml(
     if len(students) < 2 or len(set(students)) < len(students):
         raise UserError(f"dml: students are {choices(students)}; expected at least two models, each once")
 
-    def masks(more):
-        return tuple(m for given in (where, more) for m in ((given,) if isinstance(given, str) else given or ()))
-
     task = {
-        name: term(cross_entropy, logits=f"{name}.{output}", labels=labels, where=masks(labelled)) for name in students
+        name: term(cross_entropy, logits=f"{name}.{output}", labels=labels, where=masks(where, labelled))
+        for name in students
     }
     share = weight / (len(students) - 1)
     pairs = {
@@ -64,7 +62,7 @@ def dml(
                     teacher=f"{other}.{output}",
                     temperature=temperature,
                     weight=share,
-                    where=masks(None),
+                    where=where,
                 )
                 for other in students
                 if other != name

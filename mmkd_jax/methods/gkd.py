@@ -10,7 +10,7 @@ from mmkd_jax import rollout
 from mmkd_jax.losses.logits.jsd import jsd
 from mmkd_jax.losses.logits.kl import kl, reverse_kl
 from mmkd_jax.losses.number import Number, Positive, Share
-from mmkd_jax.objective import Objective, Term, term
+from mmkd_jax.objective import Objective, Term, masks, term
 
 
 def gkd(
@@ -65,10 +65,9 @@ def gkd(
         >>> on_policy = gkd(share=1.0, divergence="reverse_kl", prompt="text.prompt", end=1)
     """
     loss = {"jsd": jsd, "kl": kl, "reverse_kl": reverse_kl}[divergence]
-    masks = ("words", *((where,) if isinstance(where, str) else where or ()))
     own: dict[str, Any] = {"beta": beta} if loss is jsd else {}
     paths = {"student": "words.student", "teacher": "words.teacher"}
-    soft = term(loss, **paths, where=masks, temperature=temperature, weight=weight, **own)
+    soft = term(loss, **paths, where=masks("words", where), temperature=temperature, weight=weight, **own)
     sides = (("student", student), ("teacher", teacher))
     ours = {"share": np.float32(share), "sampling": np.float32(sampling)}
 

@@ -1,7 +1,7 @@
 """Introspective adversarial distillation: the student trusts the teacher as far as that resists the attack."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -81,17 +81,15 @@ def iad(
     def introspect(attacked, clean, guide, labels, *, beta: Number):
         return (1 - trust(guide, labels, beta)) * losses.kl(attacked, clean)
 
-    def share(schedule):
-        return lambda step: alpha * schedule(step)
-
-    own = share(introspection) if callable(introspection) else alpha * introspection
+    own: Any = introspection
+    factor = (lambda step: alpha * own(step)) if callable(own) else alpha * own
     shared = {"attacked": f"attacked.{output}", "guide": f"guide.{output}", "labels": labels, "beta": beta}
     terms = combine(
         task=term(losses.cross_entropy, logits=clean, labels=labels, weight=1 - alpha, where=where),
         follow=term(
             follow, teacher=f"{teacher}.{output}", temperature=temperature, weight=alpha, where=where, **shared
         ),
-        introspect=term(introspect, clean=clean, weight=own, where=where, **shared),
+        introspect=term(introspect, clean=clean, weight=factor, where=where, **shared),
     )
 
     def wrong(views, attacked, _):

@@ -13,7 +13,7 @@ from mmkd_jax.objective import Objective, term
 
 
 def interchange(
-    path: str | dict[str, str],
+    path: str | dict[str, str] | tuple[str | dict[str, str], ...],
     *,
     student: str = "student",
     teacher: str = "teacher",
@@ -22,32 +22,38 @@ def interchange(
     weight: Number = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
-    """Swap one intermediate for another example's in both models, and pull their answers together.
+    """Swap one or several intermediates for other examples' in both models, and pull their answers together.
 
-    Formula: KL(teacher(x; h ← h(x')) ‖ student(x; h ← h(x'))), x' the previous row of the global batch. No gradient
-    flows through the swapped-in value. On an intermediate that is the only way to the output this is KL on x'.
+    Formula: KL(teacher(x; h₁ ← h₁(x¹), …) ‖ student(x; h₁ ← h₁(x¹), …)), xⁱ the row i places before in the global batch
+
+    No gradient flows through what is swapped in. One intermediate that is the only way to the output makes it KL on x¹.
 
     Args:
-        path: name of the intermediate, such as "features.image"; a dict model name -> name where they differ.
+        path: name of the intermediate, such as "features.image"; a dict model name -> name where they differ. A tuple
+            of these swaps several at once, each with the value on a source of its own.
         student: name of the trained model.
         teacher: name of the frozen model.
         output: name of the logits.
         temperature: of the KL.
         weight: of the term.
-        where: mask(s) of the batch; a row counts only if its partner is valid, too.
+        where: mask(s) of the batch; a row counts only if its sources are valid, too.
 
     Returns:
-        An objective without parameters; it runs each model twice more.
+        An objective without parameters; it runs each model once more for each source, and once with all swapped in.
+
+    Raises:
+        UserError: a model has no such output, or a batch has no more rows than there are sources.
 
     Topic: structure
     Compares: logits after an intervention
-    Extra: two further passes of each model
+    Extra: two further passes of each model; with several sources, one more for each
     Source: Wu et al., Causal Distillation for Language Models (DIITO), 2022, https://arxiv.org/abs/2112.02505
 
     Example:
         >>> causal = interchange("features.image", temperature=2.0)
     """
-    names = path if isinstance(path, dict) else {student: path, teacher: path}
+    several = path if isinstance(path, tuple) else (path,)
+    swaps = [p if isinstance(p, dict) else {student: p, teacher: p} for p in several]
     soft = term(
         kl,
         student=f"swapped_student.{output}",
@@ -61,21 +67,29 @@ def interchange(
         batch, axis = views.batch, views.ctx.axis
         rows = len(batch["example_id"])
 
-        def partner(x):
+        def before(x, places):
             everyone, first = gather(x, axis)
-            return jax.lax.dynamic_slice_in_dim(jnp.roll(everyone, 1, 0), first, rows)
+            if len(everyone) <= places:
+                raise UserError(f"interchange: {places} sources need more than {len(everyone)} rows in a batch")
+            return jax.lax.dynamic_slice_in_dim(jnp.roll(everyone, places, 0), first, rows)
 
-        source = jax.tree.map(partner, dict(batch))
-        both = {"valid": batch["valid"] & source["valid"]} if "valid" in batch else {}
+        sources = [{k: before(x, i) for k, x in batch.items()} for i in range(1, len(swaps) + 1)]
+        valid = batch.get("valid")
+        for source in sources:
+            valid = None if valid is None else valid & source["valid"]
 
         def run(model):
-            elsewhere, name = views.run[model](source, train=False), names[model]
-            if name not in elsewhere:
-                raise UserError(f"interchange: model {model!r} has no output {name!r}; it has: {choices(elsewhere)}")
-            return views.run[model](batch, patch={name: jax.lax.stop_gradient(elsewhere[name])}, train=False)
+            patch = {}
+            for source, names in zip(sources, swaps, strict=True):
+                elsewhere, name = views.run[model](source, train=False), names[model]
+                if name not in elsewhere:
+                    has = choices(elsewhere)
+                    raise UserError(f"interchange: model {model!r} has no output {name!r}; it has: {has}")
+                patch[name] = jax.lax.stop_gradient(elsewhere[name])
+            return views.run[model](batch, patch=patch, train=False)
 
         after = views.add(swapped_student=run(student), swapped_teacher=run(teacher))
-        return dataclasses.replace(after, batch={**batch, **both})
+        return dataclasses.replace(after, batch={**batch, **({} if valid is None else {"valid": valid})})
 
     def init(views):
         return soft.init(swapped(views))

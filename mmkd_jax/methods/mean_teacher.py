@@ -40,6 +40,6 @@ def mean_teacher(
 
     Example:
         >>> import optax
-        >>> steady = mean_teacher(loss=kl, weight=optax.linear_schedule(0.0, 1.0, 1_000))
+        >>> steady = mean_teacher(weight=optax.linear_schedule(0.0, 1.0, 1_000))
     """
     return term(loss, student=student, teacher=teacher, weight=weight, where=where)

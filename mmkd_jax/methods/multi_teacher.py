@@ -115,7 +115,7 @@ def weights(
         >>> sure, unsure = jnp.array([[9.0, 0.0]]), jnp.array([[0.0, 0.0]])
         >>> there = jnp.ones((2, 1), bool)
         >>> [f"{w:.3f}" for w in weights(jnp.stack([sure, unsure]), there, "entropy")[:, 0]]
-        ['0.667', '0.333']
+        ['0.666', '0.334']
     """
     (teachers,) = at_least_float32(teachers)
     count = jnp.maximum(jnp.sum(there, 0), 1).astype(teachers.dtype)

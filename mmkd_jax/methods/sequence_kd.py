@@ -3,7 +3,7 @@
 from mmkd_jax import rollout
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
-from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.objective import Objective, combine, masks, term
 
 
 def sequence_kd(
@@ -46,11 +46,10 @@ def sequence_kd(
     Example:
         >>> written = sequence_kd(prompt="text.prompt", end=1)
     """
-    masks = (where,) if isinstance(where, str) else where or ()
 
     def said(name, weight):
         labelled = {"logits": f"{name}.student", "labels": f"{name}.ids"}
-        return term(cross_entropy, **labelled, weight=weight, where=(name, *masks))
+        return term(cross_entropy, **labelled, weight=weight, where=masks(name, where))
 
     parts = combine(data=said("words", 1 - alpha), written=said("written", alpha))
 

@@ -3,7 +3,7 @@
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
-from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.objective import Objective, combine, masks, term
 
 
 def token_kd(
@@ -45,8 +45,8 @@ def token_kd(
     Example:
         >>> tags = token_kd(labels="batch.tags", temperature=2.0)
     """
-    masks = (mask, *((where,) if isinstance(where, str) else where or ()))
+    both = masks(mask, where)
     return combine(
-        data=term(cross_entropy, logits=student, labels=labels, weight=1 - alpha, where=masks),
-        soft=term(kl, student=student, teacher=teacher, temperature=temperature, weight=alpha, where=masks),
+        data=term(cross_entropy, logits=student, labels=labels, weight=1 - alpha, where=both),
+        soft=term(kl, student=student, teacher=teacher, temperature=temperature, weight=alpha, where=both),
     )

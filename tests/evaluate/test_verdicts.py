@@ -1,5 +1,8 @@
 """Verdicts on paired differences."""
 
+import json
+import pathlib
+
 import numpy as np
 from scipy import stats
 
@@ -25,3 +28,11 @@ def test_arms_of_no_family_come_first_and_the_baseline_has_no_verdict():
     lines = verdicts.page(results, "accuracy", "kd", {"crd": "contrastive"}).splitlines()
     assert lines[2] == "|  | kd | 55.0 ± 5.0 |  |  | 2 |  |"
     assert lines[3].startswith("| contrastive | crd | 55.0 ± 5.0 | +0.0 ± 0.0")
+
+
+def test_the_page_of_families_is_what_its_results_say():
+    docs = pathlib.Path(__file__).parents[2] / "docs"
+    saved = json.loads((docs / "families.json").read_text())
+    table = verdicts.page(saved["results"], "accuracy", "kd", saved["families"])
+    page = (docs / "families.md").read_text()
+    assert page.endswith("\n\n" + table) and saved["made"] in page

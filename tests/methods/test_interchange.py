@@ -84,3 +84,20 @@ def test_no_gradient_flows_through_the_swap():
 def test_a_wrong_output_is_named(views):
     with pytest.raises(UserError, match="'swapped_student' has no 'logit'; it has: embedding"):
         interchange("features.image", output="logit").apply(*start(views), views)
+
+
+def test_two_sources_each_give_one_intermediate(views):
+    both = interchange(("features.image", "features.audio"))
+    made, _ = both.apply(*both.init(views), views)
+    answers = {}
+    for name in MODELS:
+        clean = views.run[name](BATCH, train=False)
+        patch = {f"features.{m}": jnp.roll(clean[f"features.{m}"], i, 0) for i, m in ((1, "image"), (2, "audio"))}
+        answers[name] = views.run[name](BATCH, patch=patch, train=False)["logits"]
+    np.testing.assert_allclose(made.values, losses.kl(answers["student"], answers["teacher"]), rtol=1e-5, atol=1e-7)
+    valid = np.asarray(BATCH["valid"])
+    assert np.array_equal(made.where, valid & np.roll(valid, 1) & np.roll(valid, 2))
+    one = interchange("features.image")
+    assert gap(made.values, one.apply(*one.init(views), views)[0].values) > 1e-3
+    with pytest.raises(UserError, match="16 sources need more than 16 rows"):
+        interchange(("features.image",) * 16).init(views)
