@@ -5,13 +5,16 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from mmkd_jax import losses, methods
+from mmkd_jax import data, experiment, losses, methods
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Multimodal, TextTransformer
-from mmkd_jax.objective import total
+from mmkd_jax.objective import combine, total
+from mmkd_jax.part import Part
 from mmkd_jax.state import variables
+from mmkd_jax.tasks import classification
 from mmkd_jax.views import Context, cached, forward, linen
 from tests.small import begin, distil, gap, make_batch, net, on_device
 
@@ -128,6 +131,55 @@ def test_a_teacher_that_is_cached_cannot_see_the_attack():
             begin(distil(models, getattr(methods, name)("image", **BOX)), batch)
     for name in ("ard", "rslad"):  # these need its clean answers only
         begin(distil(models, getattr(methods, name)("image", **BOX)), batch)
+
+
+def test_an_experiment_refuses_it_before_the_first_step():
+    """`cache=` of a part whose method shows the teacher the attack."""
+    rows = data.from_columns({k: BATCH[k] for k in ("image", "label")}, "rows")
+    reader = data.Memory(rows, 8)
+    shared = {"optimizer": optax.sgd(0.1), "task": classification(3), "data": reader}
+    shared |= {"validation": reader, "test": reader, "steps": 1}
+    teacher = Part(
+        {"teacher": MODELS["teacher"]}, classification(3).objective("teacher"), trained=("teacher",), **shared
+    )
+
+    def check(name, **more):
+        objective = combine(robust=getattr(methods, name)("image", **BOX))
+        student = Part(MODELS, objective, take={"teacher": "teacher.teacher"}, **more, **shared)
+        return experiment.check({"teacher": teacher, "student": student}, {})
+
+    cache = {"cache": {"teacher": ("logits",)}}
+    for name in ("iad", "adaad"):
+        check(name)
+        with pytest.raises(
+            UserError, match="part 'student': term 'robust': model 'teacher' is cached and cannot be run"
+        ):
+            check(name, **cache)
+    check("rslad", **cache)
+
+
+@pytest.mark.parametrize("introspection", [0.5, lambda step: 0.5 + 0 * step])
+def test_shares_of_iad(introspection, looked):
+    """α is the share of both attacked terms; a schedule of the last one is multiplied by it."""
+    look, student = looked
+    views = look(student)
+    method = methods.iad("image", **BOX, alpha=0.6, introspection=introspection)
+    terms, _ = method.apply(*method.init(views), views)
+    weights = {k: float(t.weight) for k, t in terms.items()}
+    assert weights == {k: pytest.approx(v) for k, v in {"task": 0.4, "follow": 0.6, "introspect": 0.3}.items()}
+
+
+def test_what_a_mask_leaves_out_is_not_even_clipped(looked):
+    look, student = looked
+    image = jnp.asarray(BATCH["image"]).at[:, 0].set(-7.0)
+    inside = jnp.ones(image.shape[:2], bool).at[:, 0].set(False)
+    views = look(student)
+    views = dataclasses.replace(views, batch={**views.batch, "image": image, "inside": inside})
+    box = BOX | {"low": -1.0, "high": 1.0}
+    for mask in ("inside", None):
+        _, found = apart(methods.rslad("image", **box, mask=mask), views)
+        assert bool((found[:, 0] == -7.0).all()) == (mask is not None)
+        assert float(jnp.abs(found[:, 1]).max()) <= 1 + 1e-6
 
 
 def test_embedded_tokens_are_attacked_but_not_the_padding():
