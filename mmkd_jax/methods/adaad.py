@@ -51,6 +51,7 @@ def adaad(
     Extra: steps + 1 further passes of student and teacher
     Source: Huang et al., Boosting Accuracy and Robustness of Student Models via Adaptive Adversarial Distillation,
         2023, https://openaccess.thecvf.com/content/CVPR2023/html/Huang_Boosting_Accuracy_and_Robustness_of_Student_Models_via_Adaptive_Adversarial_CVPR_2023_paper.html
+    Differs: the authors' code takes PyTorch's mean over classes, too: both terms are smaller by their number
 
     Example:
         >>> robust = adaad("image", eps=4 / 255, steps=3)

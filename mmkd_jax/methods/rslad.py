@@ -53,6 +53,7 @@ def rslad(
     Compares: logits on clean and attacked inputs
     Extra: steps + 1 further passes of the student
     Source: Zi et al., Revisiting Adversarial Robustness Distillation, 2021, https://arxiv.org/abs/2108.07969
+    Differs: the authors' code takes PyTorch's mean over classes, too: both terms are smaller by their number
 
     Example:
         >>> robust = rslad("image", eps=4 / 255, steps=3)
