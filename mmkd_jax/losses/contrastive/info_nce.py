@@ -1,10 +1,12 @@
 """InfoNCE."""
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.contrastive import ring as in_a_ring
 from mmkd_jax.losses.contrastive.distributions import directions, log_affinities, of_own, partners
+from mmkd_jax.losses.contrastive.ring import LOG_SUM_EXP, totals
 from mmkd_jax.losses.number import Positive
 from mmkd_jax.losses.numeric import like
 
@@ -29,8 +31,9 @@ def info_nce(
         teacher: embeddings t, [b, d].
         temperature: τ > 0.
         symmetric: both directions, as in CLIP.
-        ring: in the per-device forms, let rows travel from device to device: none holds the similarities of all. The
-            same value and gradient, reverse mode only; elsewhere it changes nothing.
+        ring: never hold the similarities of all, but compare a few rows at a time, and on the way back again. In the
+            per-device forms the teacher's rows travel from device to device. The same value and gradient, reverse mode
+            only, and once.
         where: rows that count, [b]; the others are no negatives either.
         axis: the device axis in the per-device forms.
 
@@ -43,14 +46,17 @@ def info_nce(
         https://arxiv.org/abs/1807.03748
 
     Example:
-        >>> import jax.numpy as jnp
         >>> x = jnp.eye(2)
         >>> [f"{v:.4f}" for v in info_nce(x, x, temperature=1.0)]
         ['0.3133', '0.3133']
     """
     mask, (student, teacher) = directions((student, teacher), where)
-    if ring and axis is not None:
-        return in_a_ring.nce(student, teacher, like(temperature, student[0, 0]), mask, symmetric, axis)
+    if ring:
+        student, nothing = student / like(temperature, student), jnp.zeros((), student.dtype)
+        rows, columns = totals(LOG_SUM_EXP, symmetric, axis, student, teacher, mask, nothing)
+        matched = jnp.sum(student * teacher, -1)
+        values = jax.nn.softplus(rows - matched)  # of the others, so that a near perfect match keeps its digits
+        return values if columns is None else (values + jax.nn.softplus(columns - matched)) / 2
     allowed, own = partners(mask, axis)
 
     def towards(anchor, others):

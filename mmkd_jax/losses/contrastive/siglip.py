@@ -5,10 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.contrastive import ring as in_a_ring
+from mmkd_jax.losses.contrastive.distributions import directions, partners
+from mmkd_jax.losses.contrastive.ring import SUM_SOFTPLUS, totals
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, inner, like, rows_that_count, unit, zero_rows
+from mmkd_jax.losses.numeric import inner, like
 
 
 @checked
@@ -29,15 +30,16 @@ def siglip(
     Args:
         student: embeddings s, [b, d].
         teacher: embeddings t, [b, d].
-        temperature: τ > 0; the paper's t is 1 / τ.
-        bias: β: most pairs are none, so it starts far below 0.
-        ring: in the per-device forms, let rows travel from device to device: none holds the similarities of all. The
-            same value and gradient, reverse mode only; elsewhere it changes nothing.
+        temperature: τ > 0; the paper's factor t is 1 / τ, and starts at 10.
+        bias: β: most pairs are none, so it starts far below 0, at −10.
+        ring: never hold the similarities of all, but compare a few rows at a time, and on the way back again. In the
+            per-device forms the teacher's rows travel from device to device. The same value and gradient, reverse mode
+            only, and once.
         where: rows that count, [b]; the others are no partners either.
         axis: the device axis in the per-device forms.
 
     Returns:
-        Values [b], of a row's pairs with all.
+        Values [b], of a row's pairs with all; their mean is the paper's sum over all pairs ÷ b.
 
     Compares: embeddings
     Extra: usually a connector; temperature and bias are learned in the paper: give them as paths of outputs
@@ -48,15 +50,13 @@ def siglip(
         >>> [f"{v:.4f}" for v in siglip(x, x, temperature=1.0, bias=0.0)]
         ['1.0064', '1.0064']
     """
-    student, teacher = at_least_float32(student, teacher)
-    mask = rows_that_count(student, where)
-    student, teacher = (unit(zero_rows(x, mask)) for x in (student, teacher))
-    temperature, bias = (like(x, student[0, 0]) for x in (temperature, bias))
-    if ring and axis is not None:
-        return in_a_ring.sigmoid(student, teacher, temperature, bias, mask, axis)
-    everyone, first = gather(mask, axis)
-    others, _ = gather(teacher, axis)
-    own = first + jnp.arange(len(mask))[:, None] == jnp.arange(len(everyone))[None]
-    logits = inner(student, others) / temperature + bias
-    lost = jax.nn.softplus(jnp.where(own, -logits, logits))
-    return jnp.sum(jnp.where(everyone[None] | own, lost, 0), -1)
+    mask, (student, teacher) = directions((student, teacher), where)
+    student, bias = student / like(temperature, student), like(bias, student)
+    match = jax.nn.softplus(-jnp.sum(student * teacher, -1) - bias)
+    if ring:
+        rows, _ = totals(SUM_SOFTPLUS, False, axis, student, teacher, mask, bias)
+        return rows + match
+    allowed, own = partners(mask, axis)
+    everyone, _ = gather(teacher, axis)
+    others = allowed & (own[:, None] != jnp.arange(len(everyone))[None])
+    return jnp.sum(jnp.where(others, jax.nn.softplus(inner(student, everyone) + bias), 0), -1) + match

@@ -1,5 +1,6 @@
 """Rows of the losses of `losses/contrastive/`."""
 
+from dataclasses import replace
 from math import log, log1p
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests.losses.cases.case import Case, both, sampler
 from tests.losses.formulas import contrastive as formulas
 
 draw = sampler(3)
+RINGS = ("info_nce, both directions", "siglip")  # computed otherwise
 
 CASES = {
     "info_nce": Case(
@@ -49,3 +51,4 @@ CASES = {
         still_at_zero=True,
     ),
 }
+CASES |= {f"{name}, ring": replace(CASES[name], hyper=CASES[name].hyper | {"ring": True}) for name in RINGS}
