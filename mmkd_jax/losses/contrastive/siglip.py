@@ -52,11 +52,11 @@ def siglip(
     """
     mask, (student, teacher) = directions((student, teacher), where)
     student, bias = student / like(temperature, student), like(bias, student)
-    match = jax.nn.softplus(-jnp.sum(student * teacher, -1) - bias)
     if ring:
         rows, _ = totals(SUM_SOFTPLUS, False, axis, student, teacher, mask, bias)
-        return rows + match
+        return rows + jax.nn.softplus(-jnp.sum(student * teacher, -1) - bias)
     allowed, own = partners(mask, axis)
-    everyone, _ = gather(teacher, axis)
-    others = allowed & (own[:, None] != jnp.arange(len(everyone))[None])
-    return jnp.sum(jnp.where(others, jax.nn.softplus(inner(student, everyone) + bias), 0), -1) + match
+    others, _ = gather(teacher, axis)
+    logits = inner(student, others) + bias
+    lost = jax.nn.softplus(jnp.where(own[:, None] == jnp.arange(len(others))[None], -logits, logits))
+    return jnp.sum(jnp.where(allowed, lost, 0), -1)
