@@ -40,7 +40,8 @@ def dml(
     Compares: logits of several students
     Extra: trains several models
     Source: Zhang et al., Deep Mutual Learning, 2018, https://arxiv.org/abs/1706.00384
-    Differs: the paper updates the students in turns, each seeing the others' newest answers; here all step at once
+    Differs: the paper updates the students in turns, each seeing the others' newest answers; here all step at once. The
+        authors' code sums over the other students: weight=K − 1
 
     Example:
         >>> together = dml("one", "two", labelled="labelled")

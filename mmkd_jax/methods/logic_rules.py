@@ -9,6 +9,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.numeric import at_least_float32
 from mmkd_jax.objective import Objective, combine, masks, term
 
 
@@ -51,7 +52,8 @@ def logic_rules(
     Compares: logits with what rules make of them
     Extra: rules as functions of the views
     Source: Hu et al., Harnessing Deep Neural Networks with Logic Rules, 2016, https://arxiv.org/abs/1603.06318
-    Differs: the paper writes the cross-entropy to q, whose gradient is the KL's
+    Differs: the paper writes the cross-entropy to q, whose gradient is the KL's; the authors' code adds the last rule's
+        penalty twice and clips penalties
 
     Example:
         >>> from mmkd_jax import logic
@@ -65,7 +67,8 @@ def logic_rules(
     rest = (lambda step: 1 - imitation(step)) if callable(imitation) else 1 - imitation
 
     def follow(student, teacher, broken, *, strength: Number):
-        return kl(student, teacher - jnp.asarray(strength, teacher.dtype) * broken.astype(teacher.dtype))
+        student, teacher, broken = at_least_float32(student, teacher, broken)
+        return kl(student, teacher - jnp.asarray(strength, teacher.dtype) * broken)
 
     parts = combine(
         data=term(cross_entropy, logits=student, labels=labels, weight=rest, where=masks(where, labelled)),

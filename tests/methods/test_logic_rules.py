@@ -60,3 +60,10 @@ def test_a_rule_of_another_shape_is_refused():
         methods.logic_rules({"short": (lambda views: jnp.ones(ROWS), 1.0)}).init(views())
     with pytest.raises(UserError, match="there is no rule"):
         methods.logic_rules({})
+
+
+def test_penalties_are_not_rounded_to_a_narrow_students_precision():
+    narrow = jnp.asarray(LOGITS["student"], jnp.bfloat16)
+    ours, wide = (terms(methods.logic_rules(RULES), x)["rules"].values for x in (narrow, narrow.astype(jnp.float32)))
+    assert ours.dtype == jnp.float32
+    np.testing.assert_allclose(ours, wide, rtol=1e-6)
