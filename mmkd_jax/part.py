@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import optax
@@ -41,6 +41,8 @@ class Part:
         microbatches: parts in which a batch goes through the models.
         evaluate_every: steps between two looks at validation, and between two lines of the learning curve.
         patience: looks without improvement after which training ends; None is all steps.
+        keep: which variables the part ends with: of the step that did "best" on validation, or of the "last" one. Where
+            the measured output is not yet trained (a hint's stage), or no label may be looked at, best says nothing.
         save_every: steps between two checkpoints.
     """
 
@@ -61,7 +63,14 @@ class Part:
     microbatches: int = 1
     evaluate_every: int = 100
     patience: int | None = None
+    keep: Literal["best", "last"] = "best"
     save_every: int = 1_000
+
+    def __post_init__(self):
+        if self.keep not in ("best", "last"):
+            raise UserError(f"keep is {self.keep!r}; expected 'best' or 'last'")
+        if self.keep == "last" and self.patience is not None:
+            raise UserError("keep='last' looks at no best step, which patience does: leave one of them out")
 
     @property
     def measured(self) -> str:

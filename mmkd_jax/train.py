@@ -40,7 +40,7 @@ class Program(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What training leaves: the variables that did best on validation, and how it went."""
+    """What training leaves: the variables that the part keeps (best on validation, or last), and how it went."""
 
     variables: Any
     history: list[dict[str, float]]
@@ -163,7 +163,7 @@ def fit(
         _finite(row, checkpoints, saved_step)
         meta["history"].append(row)
         note(step, row)
-        if meta["best"] is None or row[part.task.metric] > meta["best"]:
+        if meta["best"] is None or part.keep == "last" or row[part.task.metric] > meta["best"]:
             meta |= {"best": row[part.task.metric], "best_step": step}
             best = jax.tree.map(jnp.copy, variables(state, {}))  # the state itself is given away to the next step
         asked = stop()

@@ -43,3 +43,34 @@ def drop_modality(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, 
         return {**batch, **{f"present.{m}": kept[:, i] for i, m in enumerate(modalities)}}
 
     return transform
+
+
+def withhold(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, Context], Batch]:
+    """Take modalities away: from some rows in training, from all of them outside.
+
+    Args:
+        rate: probability with which a row lacks all of them in training, 0 … 1.
+        modalities: names of those that nobody has in use.
+
+    Returns:
+        `(batch, ctx) -> batch` with `present.M` set, for `views.with_input`.
+
+    Raises:
+        UserError: the rate is no probability.
+
+    Example:
+        >>> batch = {"image": jnp.ones((4, 2)), "audio": jnp.ones((4, 3)), "example_id": jnp.arange(4)}
+        >>> in_use = withhold(0.5, ("image",))(batch, Context(0, jax.random.key(0), train=False))
+        >>> in_use["present.image"].tolist(), "present.audio" in in_use
+        ([False, False, False, False], False)
+    """
+    if not 0 <= rate <= 1:
+        raise UserError(f"withhold: rate must be between 0 and 1, not {rate}")
+
+    def transform(batch, ctx):
+        key, ids = ctx.at("withhold").key, batch["example_id"]
+        draw = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(ids)
+        kept = (draw >= rate) & ctx.train
+        return {**batch, **{f"present.{m}": kept & batch.get(f"present.{m}", True) for m in modalities}}
+
+    return transform

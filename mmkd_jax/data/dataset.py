@@ -44,17 +44,24 @@ class Dataset:
         """All rows; read once."""
         return self.fetch(np.arange(self.size))
 
-    def where(self, name: str) -> "Dataset":
-        """Only the rows in which a bool column is True."""
+    def where(self, name: str, value: bool = True) -> "Dataset":
+        """Only the rows in which a bool column is True, or those in which it is False.
+
+        Example:
+            >>> rows = from_columns({"labelled": np.array([True, False, False])}, "three")
+            >>> rows.where("labelled").size, rows.where("labelled", False).columns["example_id"].tolist()
+            (1, [1, 2])
+        """
         if name not in self.counts:
             raise UserError(f"no bool column {name!r} to choose rows by; there are: {choices(self.counts)}")
-        rows = functools.cache(lambda: np.flatnonzero(self.columns[name]))
+        rows = functools.cache(lambda: np.flatnonzero(self.columns[name] == value))
+        true = self.counts[name] if value else 0
         return dataclasses.replace(
             self,
-            size=self.counts[name],
-            fingerprint={**self.fingerprint, "where": name},
+            size=self.counts[name] if value else self.size - self.counts[name],
+            fingerprint={**self.fingerprint, "where": name if value else f"not {name}"},
             fetch=lambda i: self.fetch(rows()[i]),
-            counts={name: self.counts[name]},
+            counts={name: true},
         )
 
     def with_columns(self, **columns: np.ndarray) -> "Dataset":

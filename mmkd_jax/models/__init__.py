@@ -2,6 +2,7 @@
 
 from mmkd_jax.models.audio import AudioCNN as AudioCNN
 from mmkd_jax.models.audio import AudioTDNN as AudioTDNN
+from mmkd_jax.models.branches import branches as branches
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated
 from mmkd_jax.models.heads import Classifier as Classifier
