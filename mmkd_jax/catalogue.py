@@ -1,4 +1,4 @@
-"""Every loss and method, as its docstring describes it: `mmkd losses`, and the page of the docs."""
+"""Every loss, method and recipe, as its docstring describes it: `mmkd losses`, and the page of the docs."""
 
 import dataclasses
 import difflib
@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 
-from mmkd_jax import losses, methods, schemes
+from mmkd_jax import losses, methods, recipes, schemes
 from mmkd_jax.errors import UserError
 
 _TOPICS = ("logits", "features", "attention", "relational", "regression", "contrastive", "alignment")
@@ -17,11 +17,11 @@ _FIELDS = ("Topic", "Formula", "Compares", "Extra", "Source", "Differs")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A loss or a method.
+    """A loss, a method or a recipe.
 
     Attributes:
-        name: under which `mmkd_jax.losses` has it; methods are `methods.NAME`.
-        topic: the folder of a loss, the field `Topic` of a method.
+        name: under which `mmkd_jax.losses` has it; methods are `methods.NAME`, recipes `recipes.NAME`.
+        topic: the folder of a loss, the field `Topic` of a method or a recipe.
         line: what it is.
         formula: as in the paper.
         compares: what it takes of the models.
@@ -64,10 +64,11 @@ def entries() -> list[Entry]:
     found = [_entry(n, f) for n, f in functions.items()]
     found += [_entry(f"methods.{n}", f) for n, f in vars(methods).items() if inspect.isfunction(f)]
     of_paper = {n: f for n, f in vars(schemes).items() if inspect.isfunction(f) and n != "total"}  # a sum has no source
+    found += [_entry(f"recipes.{n}", f) for n, f in vars(recipes).items() if inspect.isfunction(f)]
     found += [_entry(f"schemes.{n}", f) for n, f in of_paper.items()]
     if strange := [e.name for e in found if e.topic not in _TOPICS]:
         raise ValueError(f"the topic of {', '.join(strange)} is not one of {', '.join(_TOPICS)}")
-    return sorted(found, key=lambda e: (_TOPICS.index(e.topic), e.name.startswith("methods."), e.name))
+    return sorted(found, key=lambda e: (_TOPICS.index(e.topic), e.name.startswith(("methods.", "recipes.")), e.name))
 
 
 def text() -> str:
@@ -112,7 +113,7 @@ def markdown() -> str:
         "",
         "Generated from the docstrings by `mmkd losses --markdown`. A formula is that of one value, per example unless "
         "it says otherwise; `mmkd losses NAME` prints arguments and shapes. A loss goes into `term(losses.NAME, …)`, "
-        "a method is an objective by itself.",
+        "a method is an objective by itself, a recipe gives the parts of an experiment.",
     ]
     topic = None
     for e in entries():

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import optax
@@ -63,7 +63,7 @@ class Part:
     microbatches: int = 1
     evaluate_every: int = 100
     patience: int | None = None
-    keep: Literal["best", "last"] = "best"
+    keep: str = "best"
     save_every: int = 1_000
 
     def __post_init__(self):

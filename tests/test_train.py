@@ -56,3 +56,16 @@ def test_interrupted_and_resumed_is_bit_equal(tmp_path):
     _, whole = fit(PART, tmp_path / "d")
     assert resumed.history == whole.history
     jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
+
+
+def test_a_part_may_keep_its_last_step(tmp_path):
+    part = dataclasses.replace(PART, steps=20, keep="last")
+    program, fitted = fit(part, tmp_path / "c")
+    assert fitted.best_step == 20 and fitted.best == fitted.history[-1]["accuracy"]
+    last = program.start(jax.random.key(0), {}, {})
+    state, _ = program.advance(*last, part.data.arrays(), jax.random.key(0), 20)
+    jax.tree.map(np.testing.assert_array_equal, fitted.variables["teacher"]["params"], state.params["teacher"])
+    with pytest.raises(UserError, match="'best' or 'last'"):
+        dataclasses.replace(PART, keep="first")
+    with pytest.raises(UserError, match="patience"):
+        dataclasses.replace(PART, keep="last", patience=3)

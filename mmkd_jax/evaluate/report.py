@@ -120,7 +120,7 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel="class", ylabel=f"test {name}", ylim=(0, 1))
     axes.margins(x=0.01)
-    axes.legend(frameon=False, ncols=len(results), loc="upper center", bbox_to_anchor=(0.5, 1.12))
+    axes.legend(frameon=False, ncols=min(len(results), 6), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     _save(figure, path)
 
 

@@ -147,5 +147,5 @@ class Setting:
         task = {"task": self.task.objective(where=self.labelled)} if labels else {}
         fields["models"] = {"student": model} | fields["models"]
         fields["take"] = fields["take"] | more.pop("take", {})
-        fields = {"data": self.every} | fields | more
-        return self.part(combine(**task, soft=soft), **fields)
+        all_fields: dict[str, Any] = {"data": self.every, **fields, **more}
+        return self.part(combine(**task, soft=soft), **all_fields)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.augment.modalities import drop_modality
+from mmkd_jax.augment.modalities import drop_modality, withhold
 from mmkd_jax.errors import UserError
 from mmkd_jax.views import Context
 
@@ -42,3 +42,17 @@ def test_nothing_outside_training():
 def test_wrong_rate():
     with pytest.raises(UserError, match="1.5"):
         drop_modality(1.5, ("image",))
+
+
+def test_what_is_withheld_is_never_there_in_use():
+    transform = withhold(0.5, ("audio",))
+    ctx = Context(0, jax.random.key(0))
+    out = transform(BATCH, ctx)
+    audio = out["present.audio"]
+    assert not bool((audio & ~BATCH["present.audio"]).any()) and "present.image" not in out
+    assert float(audio[BATCH["present.audio"]].mean()) == pytest.approx(0.5, abs=0.03)
+    turned = transform(jax.tree.map(lambda x: x[::-1], BATCH), ctx)
+    np.testing.assert_array_equal(turned["present.audio"][::-1], audio)
+    assert not bool(transform(BATCH, ctx._replace(train=False))["present.audio"].any())
+    with pytest.raises(UserError, match="-1.0"):
+        withhold(-1.0, ("image",))

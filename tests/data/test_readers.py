@@ -77,6 +77,10 @@ def test_where_and_more_columns():
     odd = ROWS.where("odd")
     assert odd.size == 11 and odd.fingerprint != ROWS.fingerprint
     np.testing.assert_array_equal(odd.columns["x"], np.arange(1, 23, 2))
+    rest = ROWS.where("odd", False)
+    assert rest.size == 12 and rest.fingerprint not in (odd.fingerprint, ROWS.fingerprint)
+    np.testing.assert_array_equal(rest.columns["x"], np.arange(0, 23, 2))
+    assert (rest.where("odd").size, rest.where("odd", False).size, odd.where("odd", False).size) == (0, 12, 0)
     more = odd.with_columns(twice=2 * odd.columns["x"])
     np.testing.assert_array_equal(more.columns["twice"], 2 * more.columns["x"])
     batch = take(data.Pipeline(more, 4), 1)[0]
