@@ -1,5 +1,7 @@
 """Several teachers and students: the weights by hand, who is heard where, and whose gradient flows."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,3 +99,18 @@ def test_students_teach_one_another_with_equal_shares():
 def test_a_mask_that_the_batch_lacks_is_named():
     with pytest.raises(UserError, match="'one' speaks under 'present.touch', which the batch lacks"):
         methods.multi_teacher({"one": "present.touch"}).init(views())
+
+
+def test_the_consistency_of_a_mean_teacher_goes_up_as_in_the_paper():
+    at = {"student": "one.logits", "teacher": "two.logits"}
+    ramped, flat = methods.mean_teacher(**at, weight=2.0, ramp=10), methods.mean_teacher(**at)
+    full = float(total(flat.apply(*flat.init(views()), views())[0])[0])
+    p, q = (softmax(LOGITS[n].astype(float)) for n in ("one", "two"))
+    assert full == pytest.approx(float(((p - q) ** 2).mean()), rel=1e-5)
+    for step in (0, 3, 10, 25):
+        now = dataclasses.replace(views(), ctx=Context(jnp.int32(step), jax.random.key(0)))
+        value = float(total(ramped.apply(*ramped.init(now), now)[0])[0])
+        assert value == pytest.approx(2 * full * np.exp(-5 * (1 - min(step / 10, 1)) ** 2), rel=1e-5)
+    for wrong in ({"ramp": -1}, {"ramp": 5, "weight": lambda step: 1.0}):
+        with pytest.raises(UserError, match="ramp is"):
+            methods.mean_teacher(**at, **wrong)

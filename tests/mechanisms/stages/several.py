@@ -19,6 +19,7 @@ FORMS = ("mean", "confidence", "entropy", "agreement")
 TAUGHT = {f"methods.multi_teacher, {by}": methods.multi_teacher(TEACHERS, by=by) for by in FORMS}
 AVERAGED = {
     "methods.mean_teacher": methods.mean_teacher(student="one.logits", teacher="average.logits", loss=losses.kl),
+    "methods.mean_teacher, ramp": methods.mean_teacher(student="one.logits", teacher="average.logits", ramp=5),
     "methods.dml": methods.dml("one", "two", "three", labelled="labelled"),
 }
 RULED = {
