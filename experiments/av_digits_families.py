@@ -11,7 +11,6 @@ folder then holds families.json and families.md, copied to docs/.
 """
 
 import dataclasses
-import datetime
 import json
 import sys
 
@@ -49,7 +48,8 @@ ABOUT = """# One method of each family
 parameters on AV-digits, 500 of 6,000 pairs labelled. *labels* learns from the labels; *kd* from the teacher's answers
 on all pairs, T = 2; every other arm is *kd* and one more term, with weights that nobody tuned. Accuracy on 2,000 test
 pairs, mean ± standard error over the seeds, and the paired difference to *kd*. The verdict is a paired t-test at 95 %:
-among so many arms, one may be wrong by chance. RSLAD is there to resist attacks, which this table does not measure.
+among so many arms, one may be wrong by chance. RSLAD is there to resist attacks, here of 4 dB, which this table does
+not measure: see [under attack](robustness.md), at 1 dB.
 
 """
 ENCODERS = {"image": ImageMLP((128, 64)), "audio": AudioTDNN((64, 64))}
@@ -132,10 +132,8 @@ def parts(config: Config) -> dict[str, Part]:
 def report(config: Config, results, folder) -> None:
     """The page: each family's arms against KD, and whether they helped."""
     family = {arm: name for name, arms in families().items() for arm in arms}
-    here = run_folder.environment()
-    made = f"{datetime.date.today()}, {here['cores']} cores, {here['system']}, jax {here['packages']['jax']}"
     kept = {arm: [{"accuracy": r["accuracy"]} for r in own] for arm, own in results.items()}
-    saved = {"made": made, "steps": config.steps, "families": family, "results": kept}
+    saved = {"made": run_folder.made(), "steps": config.steps, "families": family, "results": kept}
     files.write(folder / "families.json", json.dumps(saved, indent=1) + "\n")
     files.write(folder / "families.md", ABOUT.format(**saved) + verdicts.page(kept, "accuracy", baseline, family))
 

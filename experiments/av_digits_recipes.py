@@ -2,11 +2,12 @@
 
     mmkd run experiments/av_digits_recipes.py
 
-A recipe is a function of a setting that returns parts. For one of them alone, `parts` is one line:
+A recipe is a function of a setting that returns parts. `parts` ends with all of them, beside plain KD; one alone is one
+other line,
 
-    return recipes.mtsd(setting(config))
+    return plain | recipes.mtsd(shared)
 
-and another recipe is another name in that line. The data and the sizes are those of av_digits.py: 500 of 6,000 pairs
+and another recipe another name in it. The data and the sizes are those of av_digits.py: 500 of 6,000 pairs
 labelled. *labels* and *kd*, which learns from the teacher's answers on all pairs, stand beside; the students of *both*
 see the image, too. Each student takes the same number of steps (the two stages of *staged_hints* together); what
 teaches it takes steps of its own. The best step is chosen on validation, but for *label_free*, which keeps its last;
@@ -14,7 +15,6 @@ the test split, with voices that nobody heard, is used once. The run folder then
 """
 
 import dataclasses
-import datetime
 import sys
 
 import optax
@@ -60,25 +60,23 @@ ABOUT = """# Recipes
 labelled; small students. Accuracy on 2,000 test pairs, mean ± standard error over the seeds, and the paired
 difference. The verdict is a paired t-test at 95 %: among so many comparisons, one may be wrong by chance. Nothing was
 tuned. A teacher or an assistant takes steps of its own beside a student's.
-
-## Against plain KD
+"""
+SECTIONS = {
+    "kd": """## Against plain KD
 
 *kd* hears, and learns from the answers of a teacher that hears and sees, on all pairs.
-
-{kd}
-## Against labels alone
+""",
+    "labels": """## Against labels alone
 
 *labels* hears, too; born-again networks and hallucination are about this comparison, as no multimodal teacher answers.
-
-{labels}
-## Hallucination against its own student
+""",
+    "hallucination_0": """## Hallucination against its own student
 
 *hallucination_0* has the same two branches, twice the parameters of the other students, and follows no features.
-
-{hallucination_0}
-## Students that hear and see
-
-{labels_both}"""
+""",
+    "labels_both": """## Students that hear and see
+""",
+}
 
 
 def model(modalities: tuple[str, ...], size: str) -> Model:
@@ -115,33 +113,28 @@ def parts(config: Config) -> dict[str, Part]:
     shared = setting(config)
     unlabelled = data.Memory(data.load("av_digits", "train").where("labelled", False), config.batch)
     teacher = shared.teacher("image", "audio")
-    return {
+    plain = {
         **teacher,
         "labels": shared.alone(shared.student()),
-        "kd": shared.taught(shared.student(), teacher, labels=False),
-        **recipes.mtsd(shared),
-        **recipes.mtsd(shared, missing=0.5),
-        **recipes.cross_modal_transfer(shared),
-        "hallucination_0": recipes.hallucination(shared, weight=0.0)["hallucination"],
-        **recipes.hallucination(shared),
-        **recipes.born_again(shared),
-        **recipes.label_free(shared, unlabelled),
-        **recipes.teacher_assistant(shared),
-        **recipes.staged_hints(shared),
         "labels_both": shared.alone(shared.student("image", "audio")),
-        **recipes.md(shared),
+        "kd": shared.taught(shared.student(), teacher, labels=False),
     }
+    own = {"hallucination_0": recipes.hallucination(shared, weight=0.0)["hallucination"]}
+    every = recipes.mtsd(shared) | recipes.mtsd(shared, missing=0.5) | recipes.cross_modal_transfer(shared)
+    every |= recipes.hallucination(shared) | own | recipes.born_again(shared) | recipes.label_free(shared, unlabelled)
+    every |= recipes.teacher_assistant(shared) | recipes.staged_hints(shared) | recipes.md(shared)
+    return plain | every
 
 
 def report(config: Config, results, folder) -> None:
     """The page: each recipe's student against plain KD, against labels alone, and against its own without a teacher."""
-    here = run_folder.environment()
-    made = f"{datetime.date.today()}, {here['cores']} cores, {here['system']}, jax {here['packages']['jax']}"
-    tables = {}
+    page = [ABOUT.format(made=run_folder.made(), steps=config.steps)]
     for against, students in SHOWN.items():
-        own = {arm: results[arm] for arm in (against, *students)}
-        tables[against] = verdicts.page(own, "accuracy", against, dict.fromkeys(students, "recipe"))
-    files.write(folder / "recipes.md", ABOUT.format(made=made, steps=config.steps, **tables))
+        here = [arm for arm in students if arm in results]
+        if against in results and here:
+            own = {arm: results[arm] for arm in (against, *here)}
+            page += [SECTIONS[against], verdicts.page(own, "accuracy", against, dict.fromkeys(here, "recipe"))]
+    files.write(folder / "recipes.md", "\n".join(page))
 
 
 if __name__ == "__main__":

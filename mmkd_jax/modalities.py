@@ -1,7 +1,7 @@
-"""Which rows of a batch have a modality."""
+"""A batch's modalities: which rows have one, and its values as floats."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float, Num
 
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.views import Batch
@@ -19,19 +19,23 @@ def present(batch: Batch, modality: str) -> Bool[Array, " b"]:
     return batch.get(f"present.{modality}", jnp.ones(batch[names[0]].shape[0], bool))
 
 
-def masks(batch: Batch, where: str | tuple[str, ...] | None, *modalities: str) -> tuple[str, ...]:
-    """The names in `where`, and those of the masks of the modalities, for `term(where=…)`.
+def presence(batch: Batch, *modalities: str) -> tuple[str, ...]:
+    """The names of the masks of the modalities, for `term(where=…)`; one that all rows have needs none.
 
     Raises:
         UserError: the batch lacks one of the modalities, and its mask, too, which is enough beside a cached teacher.
 
     Example:
-        >>> masks({"audio": jnp.ones((1, 2)), "present.audio": jnp.array([True])}, "labelled", "audio")
-        ('labelled', 'present.audio')
+        >>> presence({"audio": jnp.ones((1, 2)), "present.audio": jnp.array([True])}, "audio")
+        ('present.audio',)
     """
-    names = () if where is None else (where,) if isinstance(where, str) else tuple(where)
     told = tuple(f"present.{m}" for m in modalities if f"present.{m}" in batch)
     for modality in modalities:
         if f"present.{modality}" not in told:
             present(batch, modality)
-    return names + told
+    return told
+
+
+def unit(x: Num[Array, "..."]) -> Float[Array, "..."]:
+    """uint8 as [0, 1]; floats as they are."""
+    return x.astype(jnp.float32) / 255 if jnp.issubdtype(x.dtype, jnp.integer) else x

@@ -1,6 +1,7 @@
 """The run folder: one configuration, one writer, nothing deleted."""
 
 import contextlib
+import datetime
 import fcntl
 import importlib.metadata
 import json
@@ -74,6 +75,12 @@ def environment() -> dict[str, Any]:
         "devices": [f"{d.platform} {d.device_kind}" for d in jax.devices()],
         "packages": versions,
     }
+
+
+def made() -> str:
+    """Date, machine and version, for the head of a page of results."""
+    here = environment()
+    return f"{datetime.date.today()}, {here['cores']} cores, {here['system']}, jax {here['packages']['jax']}"
 
 
 def _changes(old: Any, new: Any, path: str = "") -> list[str]:

@@ -62,8 +62,7 @@ def _by_name(vector, terms):
 def _differentiate(scheme, function, *at):
     """Value, aux and gradients of the sum of `function(*at) -> (shares, aux)`; with a scheme, of each share on its own.
 
-    Then value and gradients have a first axis, in the order of the shares' names. One pullback after the other: in a
-    batch of them (vmap) they were slower on a CPU, and held the intermediates of all backward passes at once.
+    Then value and gradients have a first axis, in the order of the shares' names. One pullback after the other.
     """
     if scheme is None:
 

@@ -168,15 +168,26 @@ def _stderr(values) -> float | None:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def _cells(row) -> list[str]:
-    def percent(value, error, sign=""):
-        return f"{100 * value:{sign}.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+def points(mean: float, stderr: float | None, sign: str = "") -> str:
+    """A share as percent, with its standard error where there is one; "+" as sign shows that of a difference.
 
-    cells = [row["arm"], percent(row["mean"], row["stderr"]), str(row["seeds"])]
+    Example:
+        >>> points(0.807, 0.002), points(0.01, None, "+")
+        ('80.7 ± 0.2', '+1.0')
+    """
+    return f"{100 * mean:{sign}.1f}" + ("" if stderr is None else f" ± {100 * stderr:.1f}")
+
+
+def _cells(row) -> list[str]:
+    cells = [row["arm"], points(row["mean"], row["stderr"]), str(row["seeds"])]
     if row["difference"] is None:
         return [*cells, "", ""]
-    span = f"{100 * row['smallest']:+.1f} … {100 * row['largest']:+.1f}"
-    return [*cells, percent(row["difference"], row["difference_stderr"], "+"), span]
+    return [*cells, points(row["difference"], row["difference_stderr"], "+"), span(row)]
+
+
+def span(row: Mapping[str, Any]) -> str:
+    """The smallest and the largest difference of a row of `summarise`, in points."""
+    return f"{100 * row['smallest']:+.1f} … {100 * row['largest']:+.1f}"
 
 
 def _figure(rows, columns, width, height):

@@ -1,12 +1,10 @@
 """Which arm helped: the paired difference to a baseline, over seeds, in words."""
 
-import math
 from collections.abc import Mapping
 
-import numpy as np
 from scipy import stats
 
-from mmkd_jax.evaluate.report import Results, summarise
+from mmkd_jax.evaluate.report import Results, points, span, summarise
 
 
 def verdict(difference: float | None, stderr: float | None, seeds: int, level: float = 0.95) -> str:
@@ -57,14 +55,8 @@ def page(results: Results, metric: str, baseline: str, groups: Mapping[str, str]
         arm, seeds = row["arm"], row["seeds"]
         gap = ["", ""]
         if row["difference"] is not None:
-            gap = [_points(row["difference"], row["difference_stderr"], "+")]
-            gap += [f"{100 * row['smallest']:+.1f} … {100 * row['largest']:+.1f}"]
+            gap = [points(row["difference"], row["difference_stderr"], "+"), span(row)]
         said = verdict(row["difference"], row["difference_stderr"], seeds) if arm in groups else ""
-        cells = [groups.get(arm, ""), arm, _points(row["mean"], row["stderr"]), *gap, str(seeds), said]
+        cells = [groups.get(arm, ""), arm, points(row["mean"], row["stderr"]), *gap, str(seeds), said]
         lines.append(" | ".join(cells))
     return "".join(f"| {line} |\n" for line in lines)
-
-
-def _points(mean: float, stderr: float | None, sign: str = "") -> str:
-    spread = "" if stderr is None or math.isnan(stderr) else f" ± {100 * stderr:.1f}"
-    return f"{100 * np.float64(mean):{sign}.1f}{spread}"

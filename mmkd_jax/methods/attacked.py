@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmkd_jax import attacks
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.number import Number
+from mmkd_jax.methods.numbered import numbered
+from mmkd_jax.modalities import unit
 from mmkd_jax.objective import Objective
 from mmkd_jax.views import Batch, Outputs
 
@@ -62,7 +63,7 @@ def under_attack(
         views.record(views.scope, f"batch.{at}" if at in views.batch else f"{student}.{at}")
         return x
 
-    def attacked(views, numbers, steps):
+    def attacked(views, numbers):
         x = clean(views)
         inside = jnp.ones((), bool) if mask is None else views["batch." + mask]
         inside = inside.reshape(inside.shape + (1,) * (x.ndim - inside.ndim))
@@ -91,17 +92,7 @@ def under_attack(
         outputs, guide = run(jnp.where(inside, found, x))  # clipping would move what lies outside of [low, high]
         return views.add(attacked=outputs, **({"guide": guide} if teacher else {}))
 
-    def init(views):
-        numbers = {"eps": np.float32(eps), "step_size": np.float32(step_size)}
-        params, memory = terms.init(attacked(views, numbers, steps=0))
-        return params, memory | {"numbers": numbers}
-
-    def apply(params, memory, views):
-        inner_memory = {k: v for k, v in memory.items() if k != "numbers"}
-        out, inner_memory = terms.apply(params, inner_memory, attacked(views, memory["numbers"], steps))
-        return out, inner_memory | {"numbers": memory["numbers"]}
-
-    return Objective(init, apply)
+    return numbered(terms, attacked, eps=eps, step_size=step_size)
 
 
 def attackable(batch: Batch, outputs: Outputs, at: str, model: str) -> jax.Array:
@@ -122,14 +113,12 @@ def attackable(batch: Batch, outputs: Outputs, at: str, model: str) -> jax.Array
     """
     if at in batch:
         x = batch[at]
-        if x.dtype == jnp.uint8:
-            return x.astype(jnp.float32) / 255
-        if not jnp.issubdtype(x.dtype, jnp.floating):
+        if x.dtype != jnp.uint8 and not jnp.issubdtype(x.dtype, jnp.floating):
             raise UserError(
                 f"attack at {at!r}: {x.dtype} cannot be moved a little; attack an output of {model!r} in its "
                 f"place: {choices(outputs)}"
             )
-        return x
+        return unit(x)
     if at not in outputs:
         raise UserError(
             f"attack at {at!r}: neither the batch nor {model!r} has it; there are: {choices([*batch, *outputs])}"

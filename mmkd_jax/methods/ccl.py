@@ -16,8 +16,8 @@ from mmkd_jax.losses.logits.kl import kl, reverse_kl
 from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.losses.numeric import at_least_float32, unit
 from mmkd_jax.methods import learned
-from mmkd_jax.modalities import masks
-from mmkd_jax.objective import Objective, Term, mask_of
+from mmkd_jax.modalities import presence
+from mmkd_jax.objective import Objective, Term, mask_of, masks
 from mmkd_jax.views import Context
 
 
@@ -75,7 +75,7 @@ def ccl(
     def init(views):
         params = {}
         for m, path in teachers.items():
-            masks(views.batch, where, m)
+            presence(views.batch, m)
             params[m], _ = learned.begin(module(views), views.ctx.at(m), views[path], views[student])
         given = {"temperature": temperature, "agreement": agreement, "weight": weight}
         return params, {"numbers": {k: np.float32(v) for k, v in given.items()}}
@@ -97,7 +97,7 @@ def ccl(
             return both + near(s, t), both + near(c, t) + cross_entropy(q, y)
 
         for m, path in teachers.items():
-            mask, t = mask_of(views, masks(views.batch, where, m)), stop_gradient(views[path])
+            mask, t = mask_of(views, masks(where, presence(views.batch, m))), stop_gradient(views[path])
             own, _ = terms(m, t, s, z, mask)
             _, composed = terms(m, t, stop_gradient(s), stop_gradient(z), mask)
             found[m] = {"student": Term(own, mask, numbers["weight"]), "composition": Term(composed, mask)}

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, Num
 
 from mmkd_jax import losses
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number, Share
+from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.objective import Objective, term
 from mmkd_jax.views import Views
 
@@ -54,21 +54,10 @@ def clip_mfd(
     """
     loss = term(losses.clip_fd, student=("masked.image", "masked.text"), teacher=teacher, weight=weight, where=where)
 
-    def look(views, share):
-        return views.add(masked=masked_pass(views, student, modality, patch, share))
+    def look(views, numbers):
+        return views.add(masked=masked_pass(views, student, modality, patch, numbers["masked"]))
 
-    def init(views):
-        params, memory = loss.init(look(views, masked))
-        memory["numbers"]["masked"] = np.float32(masked)
-        return params, memory
-
-    def apply(params, memory, views):
-        numbers = dict(memory["numbers"])
-        share = numbers.pop("masked")
-        out, after = loss.apply(params, memory | {"numbers": numbers}, look(views, share))
-        return out, after | {"numbers": memory["numbers"]}
-
-    return Objective(init, apply)
+    return numbered(loss, look, masked=masked)
 
 
 def masked_pass(views: Views, student: tuple[str, str], modality: str, patch: int, share: Share) -> dict[str, Array]:

@@ -13,8 +13,8 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.number import Number
 from mmkd_jax.losses.numeric import at_least_float32, zero_rows
-from mmkd_jax.modalities import masks, present
-from mmkd_jax.objective import Objective, Term, mask_of
+from mmkd_jax.modalities import presence, present
+from mmkd_jax.objective import Objective, Term, mask_of, masks
 
 
 def dmd(
@@ -91,7 +91,7 @@ def dmd(
         gaps = jnp.stack([jnp.sum(jnp.abs(z[j] - stop_gradient(z[i])), -1) for i, j in edges], 1).astype(w.dtype)
         values = jnp.sum(jnp.where(both, (w + pi[None].astype(w.dtype)) * gaps, 0), 1)
 
-        mask = mask_of(views, masks(views.batch, where, *branches))
+        mask = mask_of(views, masks(where, presence(views.batch, *branches)))
         whole = jnp.ones(len(w), bool) if mask is None else mask
         count = jnp.maximum(summed(jnp.sum(whole), views.ctx.axis), 1).astype(w.dtype)
         mean = summed(jnp.sum(zero_rows(w, whole), 0), views.ctx.axis) / count

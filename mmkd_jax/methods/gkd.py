@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmkd_jax import rollout
 from mmkd_jax.losses.logits.jsd import jsd
 from mmkd_jax.losses.logits.kl import kl, reverse_kl
 from mmkd_jax.losses.number import Number, Positive, Share
+from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.objective import Objective, Term, masks, term
 
 
@@ -69,7 +69,6 @@ def gkd(
     paths = {"student": "words.student", "teacher": "words.teacher"}
     soft = term(loss, **paths, where=masks("words", where), temperature=temperature, weight=weight, **own)
     sides = (("student", student), ("teacher", teacher))
-    ours = {"share": np.float32(share), "sampling": np.float32(sampling)}
 
     def look(views, numbers):
         batch, here, ctx = views.batch, {"text": text, "prompt": prompt}, views.ctx
@@ -82,16 +81,13 @@ def gkd(
         logits = {side: views.run[m]({**batch, **mixed})[output] for side, m in sides}
         return rollout.foretold(views, "words", {**batch, **mixed}, logits, **here)
 
-    def init(views):
-        params, memory = soft.init(look(views, ours))
-        return params, memory | {"numbers": memory["numbers"] | ours}
+    said = numbered(soft, look, share=share, sampling=sampling)
 
     def apply(params, memory, views):
-        inner = memory | {"numbers": {k: v for k, v in memory["numbers"].items() if k not in ours}}
-        made, after = soft.apply(params, inner, look(views, memory["numbers"]))
-        return _per_text(made), after | {"numbers": memory["numbers"]}
+        made, after = said.apply(params, memory, views)
+        return _per_text(made), after
 
-    return Objective(init, apply)
+    return Objective(said.init, apply)
 
 
 def _per_text(words: Term) -> Term:

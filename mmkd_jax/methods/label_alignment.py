@@ -11,7 +11,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods import learned
-from mmkd_jax.objective import Objective, combine, mask_of, term
+from mmkd_jax.objective import Objective, combine, mask_of, masks, term
 
 
 def label_alignment(
@@ -65,16 +65,16 @@ def label_alignment(
         raise UserError(f"label_alignment: present is {present!r}; give a mask for each of {len(student)} modalities")
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
         raise UserError(f"label_alignment: classes is {classes!r}; give their number, or 0 where paths name logits")
-    masks = {"present": tuple(f"batch.{name}" for name in present)}
+    there = {"present": tuple(f"batch.{name}" for name in present)}
     if not classes:
-        return combine(agreement=term(loss, logits=student, **masks, weight=weight, where=where, **arguments))
+        return combine(agreement=term(loss, logits=student, **there, weight=weight, where=where, **arguments))
     names = [str(i) for i in range(len(student))]
     logits = tuple(f"heads.{name}" for name in names)
     heads = Each(tuple(Linear(classes) for _ in student))
     both = combine(
-        agreement=term(loss, logits=logits, **masks, weight=weight, where=where, **arguments),
+        agreement=term(loss, logits=logits, **there, weight=weight, where=where, **arguments),
         labels=term(
-            supervised, logits=logits, labels=labels, **masks, weight=supervision, where=(*_all(where), *_all(labelled))
+            supervised, logits=logits, labels=labels, **there, weight=supervision, where=masks(where, labelled)
         ),
     )
 
@@ -104,7 +104,3 @@ def supervised(
     there = jnp.stack(present) if present else jnp.ones(values.shape, bool)
     count = jnp.maximum(jnp.sum(there, 0), 1).astype(values.dtype)
     return jnp.sum(jnp.where(there, values, 0), 0) / count
-
-
-def _all(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return () if names is None else (names,) if isinstance(names, str) else names

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import numpy as np
 
 from mmkd_jax import attacks
 from mmkd_jax.losses.gather import summed
@@ -12,8 +11,9 @@ from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.losses.numeric import zero_rows
-from mmkd_jax.modalities import masks
-from mmkd_jax.objective import Objective, combine, mask_of, term
+from mmkd_jax.methods.numbered import numbered
+from mmkd_jax.modalities import presence, unit
+from mmkd_jax.objective import Objective, combine, mask_of, masks, term
 
 
 def mke(
@@ -69,21 +69,18 @@ def mke(
     if isinstance(modalities, str):
         modalities = (modalities,)
 
-    def terms(views):
-        rows = masks(views.batch, where) + (() if labelled is None else ("unlabelled",))
-        if hard:
-            pseudo = term(cross_entropy, logits=noisy, labels="pseudo.label", weight=weight, where=rows)
-        else:
-            pseudo = term(kl, student=noisy, teacher=soft, temperature=temperature, weight=weight, where=rows)
-        agree = term(kl, student=noisy, teacher=clean, weight=consistency, where=masks(views.batch, where))
-        return combine(pseudo=pseudo, consistency=agree)
+    rows = masks(where, "unlabelled" if labelled is not None else None)
+    if hard:
+        pseudo = term(cross_entropy, logits=noisy, labels="pseudo.label", weight=weight, where=rows)
+    else:
+        pseudo = term(kl, student=noisy, teacher=soft, temperature=temperature, weight=weight, where=rows)
+    terms = combine(pseudo=pseudo, consistency=term(kl, student=noisy, teacher=clean, weight=consistency, where=where))
 
-    def seen(views, alpha):
+    def seen(views, numbers):
         batch, inputs, sums = views.batch, {}, {}
         for m in modalities:
-            rows = mask_of(views, masks(batch, None, m))
-            x = views["batch." + m]
-            x = x.astype(jnp.float32) / 255 if jnp.issubdtype(x.dtype, jnp.integer) else x
+            rows = mask_of(views, presence(batch, m))
+            x = unit(views["batch." + m])
             rows = jnp.ones(len(x), bool) if rows is None else rows
             wide = zero_rows(x.astype(jnp.promote_types(x.dtype, jnp.float32)), rows)
             entries = jnp.sum(rows).astype(wide.dtype) * (x.size // len(x))
@@ -92,22 +89,11 @@ def mke(
         everything = tuple(sum(s[i] for s in sums.values()) for i in (0, 1))
         for m, x in inputs.items():
             size, entries = everything if one_scale else sums[m]
-            scale = alpha * (size / jnp.maximum(entries, 1)).astype(jnp.float32)
+            scale = numbers["noise"] * (size / jnp.maximum(entries, 1)).astype(jnp.float32)
             drawn = attacks.row_noise(views.ctx.at(m).key, batch["example_id"], x.shape[1:])
             inputs[m] = x + (scale * drawn).astype(x.dtype)
         after = views.add(noisy=views.run[student]({**batch, **inputs}), pseudo={"label": jnp.argmax(views[soft], -1)})
         others = {} if labelled is None else {"unlabelled": ~views["batch." + labelled]}
         return dataclasses.replace(after, batch={**batch, **others})
 
-    def init(views):
-        here = seen(views, np.float32(noise))
-        params, memory = terms(here).init(here)
-        return params, memory | {"numbers": {"noise": np.float32(noise)}}
-
-    def apply(params, memory, views):
-        inner = {k: v for k, v in memory.items() if k != "numbers"}
-        here = seen(views, memory["numbers"]["noise"])
-        out, inner = terms(here).apply(params, inner, here)
-        return out, inner | {"numbers": memory["numbers"]}
-
-    return Objective(init, apply)
+    return numbered(terms, seen, noise=noise)

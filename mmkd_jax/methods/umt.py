@@ -7,8 +7,8 @@ from mmkd_jax.connectors import Linear
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.features.hint import hint
 from mmkd_jax.losses.number import Number
-from mmkd_jax.modalities import masks
-from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.modalities import presence
+from mmkd_jax.objective import Objective, combine, masks, term
 
 
 def umt(
@@ -52,7 +52,7 @@ def umt(
         terms = {}
         for modality, path in teachers.items():
             sides: dict[str, Any] = {"student": f"{student}.{modality}", "teacher": path}
-            rows = masks(views.batch, where, modality)
+            rows = masks(where, presence(views.batch, modality))
             width = views[path].shape[-1]
             adapt = {} if views[sides["student"]].shape[-1] == width else {"student": Linear(width)}
             terms[modality] = term(hint, **sides, connect=adapt, weight=weight, where=rows)

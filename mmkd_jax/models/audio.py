@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.modalities import unit
 from mmkd_jax.models.image import conv_stack
-from mmkd_jax.models.inputs import unit, visible
+from mmkd_jax.models.inputs import visible
 from mmkd_jax.views import Batch, Context, Taps
 
 

@@ -5,7 +5,8 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from mmkd_jax.batch_norm import BatchNorm
-from mmkd_jax.models.inputs import unit, visible
+from mmkd_jax.modalities import unit
+from mmkd_jax.models.inputs import visible
 from mmkd_jax.views import Batch, Context, Taps
 
 

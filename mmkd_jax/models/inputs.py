@@ -1,7 +1,7 @@
 """What a model sees of the batch: floats, and zeros where a modality is absent."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Num
 
 from mmkd_jax.modalities import present
 from mmkd_jax.views import Batch
@@ -18,8 +18,3 @@ def visible(batch: Batch, modality: str) -> dict[str, Num[Array, "b ..."] | Bool
     here = present(batch, modality)
     own = {k: x for k, x in batch.items() if k == modality or k.startswith(modality + ".")}
     return {k: jnp.where(here.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype)) for k, x in own.items()}
-
-
-def unit(x: Num[Array, "..."]) -> Float[Array, "..."]:
-    """uint8 as [0, 1]; floats as they are."""
-    return x.astype(jnp.float32) / 255 if jnp.issubdtype(x.dtype, jnp.integer) else x

@@ -5,12 +5,9 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses, methods
-from mmkd_jax.objective import combine
-from mmkd_jax.parallel import compile_step
-from mmkd_jax.step import make_step
-from tests.small import CLASSES, advance, begin, distil, gap, make_batch, make_batches, net, task
+from tests.sharded.agreement import agrees, on_one_device
+from tests.small import CLASSES, net, task
 
-ROWS, STEPS = 32, 4
 MODELS = {"teacher": net(6, "image", "audio"), "student": net(5, "image", "audio")}
 SIDES = ("student.features.image", "student.features.audio")
 TERMS = {
@@ -27,23 +24,14 @@ TERMS = {
 
 @pytest.fixture(scope="module")
 def reference():
-    distillation = distil(MODELS, combine(**TERMS))
-    state, frozen = begin(distillation, make_batch(rows=ROWS))
-    step = compile_step(make_step(distillation), donate=False)
-    return distillation, state, frozen, advance(step, state, frozen, make_batches(STEPS, ROWS))
+    return on_one_device(MODELS, TERMS, 4)
 
 
 @pytest.mark.parametrize("form", ["jit", "shard_map"])
 def test_steps_agree_with_one_device(form, mesh, reference):
-    distillation, state, frozen, (last, values, terms) = reference
-    step = compile_step(make_step(distillation), form, mesh, donate=False)
-    here, spread, each = advance(step, state, frozen, make_batches(STEPS, ROWS))
-    np.testing.assert_allclose(spread, values, rtol=1e-5)
-    assert {"labels.agreement", "labels.labels"} < set(terms)
-    for name in terms:
-        np.testing.assert_allclose(each[name], terms[name], rtol=1e-4, atol=1e-6, err_msg=name)
-    assert gap(here.params, last.params) < 1e-5
-    assert all(not np.array_equal(x, y) for x, y in zip(*moved(state, last), strict=True))
+    agrees(reference, form, mesh, rtol=1e-4)
+    assert {"labels.agreement", "labels.labels"} < set(reference.terms)
+    assert all(not np.array_equal(x, y) for x, y in zip(*moved(reference.begin, reference.end), strict=True))
 
 
 def moved(*states):

@@ -4,33 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-from mmkd_jax.objective import combine
-from mmkd_jax.parallel import compile_step
-from mmkd_jax.step import make_step
 from tests.methods.cross import METHODS, MODELS, TRAINED
-from tests.small import advance, begin, distil, gap, make_batch, make_batches
-
-ROWS, STEPS = 32, 4
+from tests.sharded.agreement import agrees, on_one_device
+from tests.small import gap
 
 
 @pytest.fixture(scope="module")
 def reference():
-    distillation = distil(MODELS, combine(**METHODS), trained=TRAINED)
-    state, frozen = begin(distillation, make_batch(rows=ROWS))
-    step = compile_step(make_step(distillation), donate=False)
-    return distillation, state, frozen, advance(step, state, frozen, make_batches(STEPS, ROWS))
+    return on_one_device(MODELS, METHODS, 4, trained=TRAINED)
 
 
 @pytest.mark.parametrize("form", ["jit", "shard_map"])
 def test_steps_agree_with_one_device(form, mesh, reference):
-    distillation, state, frozen, (last, values, terms) = reference
-    step = compile_step(make_step(distillation), form, mesh, donate=False)
-    here, spread, each = advance(step, state, frozen, make_batches(STEPS, ROWS))
-    np.testing.assert_allclose(spread, values, rtol=1e-5)
-    for name in terms:
-        np.testing.assert_allclose(each[name], terms[name], rtol=2e-5, atol=1e-6, err_msg=name)
-    assert gap(here.params, last.params) < 1e-5 and gap(here.memory, last.memory) < 1e-5
-    moved = jax.tree.leaves(last.memory["c2kd"]["state"])
-    assert not any(
-        np.array_equal(x, y) for x, y in zip(moved, jax.tree.leaves(state.memory["c2kd"]["state"]), strict=True)
-    )
+    here = agrees(reference, form, mesh)
+    assert gap(here.memory, reference.end.memory) < 1e-5
+    moved = (jax.tree.leaves(s.memory["c2kd"]["state"]) for s in (reference.begin, reference.end))
+    assert not any(np.array_equal(x, y) for x, y in zip(*moved, strict=True))

@@ -1,11 +1,12 @@
 """A row's similarities to the rows of the batch, as a distribution: the home of all losses that compare such."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, inner, like, log_softmax, rows_that_count, unit, zero_rows
+from mmkd_jax.losses.numeric import at_least_float32, inner, like, rows_that_count, unit, zero_rows
 
 Pair = tuple[Float[Array, "b d"], Float[Array, "b d"]]
 
@@ -34,7 +35,7 @@ def log_affinities(
     """Log-softmax over all devices' `others` of a row's products with them, by τ; −inf where none is allowed."""
     others, _ = gather(others, axis)
     scores = inner(anchor, others) / like(temperature, anchor[0, 0])
-    return log_softmax(jnp.where(allowed, scores, -jnp.inf))
+    return jax.nn.log_softmax(jnp.where(allowed, scores, -jnp.inf), -1)  # never of nothing: see `partners`
 
 
 def of_own(logp: Float[Array, "b n"], own: Int[Array, " b"]) -> Float[Array, " b"]:

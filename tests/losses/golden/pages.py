@@ -1,10 +1,12 @@
 """The pages of the docs that are made of the recordings: `python -m tests.losses.golden.pages` writes them anew."""
 
 import pathlib
+import re
 from collections import Counter
 
 import numpy as np
 
+from mmkd_jax.catalogue import entries
 from tests.losses.golden import ROWS
 from tests.losses.golden.recorded import cases, chosen, compare, departure
 
@@ -80,7 +82,23 @@ def golden() -> str:
         lines += ["", f"## {method}", "", "| case | verdict | within | |", "| --- | --- | --- | --- |"]
         for id_, row in inside.items():
             lines.append(f"| `{id_}` | {VERDICTS.get(row.verdict, row.verdict)} | {_within(id_, row)} | {row.why} |")
+    lines += [
+        "",
+        "## Paper only",
+        "",
+        "Nothing is recorded of these. Each loss is held against its paper's formula in plain NumPy and against the "
+        "contract ([checks](checks.md)), each method and recipe by tests of its mechanism:",
+        "",
+        ", ".join(f"`{name}`" for name in unrecorded()) + ".",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def unrecorded() -> list[str]:
+    """What the catalogue has and no file beside this one names."""
+    text = "".join(file.read_text() for file in pathlib.Path(__file__).parent.glob("*.py"))
+    named = set(re.findall(r"\b(?:losses|methods)\.(\w+)", text))
+    return [e.name for e in entries() if e.name.rpartition(".")[2] not in named]
 
 
 def others() -> str:
