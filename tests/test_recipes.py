@@ -229,6 +229,16 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
         assert results[name][0]["variables"] == ran[0][name][0]["variables"], name  # hashes: bit for bit
 
 
+def test_streamed_rows_teach_as_those_in_memory(tmp_path, ran):
+    readers = {n: data.Pipeline(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
+    parts = recipes.mtsd(dataclasses.replace(SETTING, **readers))
+    results = experiment.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=QUIET)
+    for name in parts:
+        assert [h["loss"] for h in results[name][0]["history"]] == pytest.approx(
+            [h["loss"] for h in ran[0][name][0]["history"]], rel=1e-6
+        )
+
+
 def test_bad_settings_are_refused():
     everything = dataclasses.replace(SETTING, seen=("image", "audio"))
     for recipe in (recipes.mtsd, recipes.cross_modal_transfer, recipes.hallucination):

@@ -56,12 +56,12 @@ def iad(
         where: mask(s) of the batch; rows without a label must be left out, as the attack reads it.
 
     Returns:
-        An objective without parameters; it runs both models `steps + 1` times more, in the attack with train=False. The
-        attack maximises CE(S(x'), y). The trust q gets no gradient, both sides of the last term do.
+        An objective without parameters; it runs the student `steps + 1` times more, in the attack with train=False, and
+        the teacher once. The attack maximises CE(S(x'), y). The trust q gets no gradient, both sides of the last term do.
 
     Topic: adversarial
     Compares: logits on clean and attacked inputs; labels
-    Extra: steps + 1 further passes of student and teacher
+    Extra: steps + 1 further passes of the student, one of the teacher
     Source: Zhu et al., Reliable Adversarial Distillation with Unreliable Teachers, 2022, https://arxiv.org/abs/2106.04928
     Differs: the authors' code leaves q out of the term that follows the teacher
 

@@ -54,7 +54,8 @@ def multi_teacher(
     Compares: logits with those of several teachers
     Extra: several teachers; confidence: labels
     Source: Zhang et al., Confidence-Aware Multi-Teacher Knowledge Distillation, 2022, https://arxiv.org/abs/2201.00007
-    Differs: confidence is the paper's weight, without its term of features; the mean is of You et al. 2017; entropy and
+    Differs: confidence is the paper's weight, without its term of features (the authors' code divides the sum by K once
+        more); the mean is of You et al. 2017; entropy and
         agreement are forms without labels, and ours
 
     Example:
