@@ -57,7 +57,8 @@ def iad(
 
     Returns:
         An objective without parameters; it runs the student `steps + 1` times more, in the attack with train=False, and
-        the teacher once. The attack maximises CE(S(x'), y). The trust q gets no gradient, both sides of the last term do.
+        the teacher once. The attack maximises CE(S(x'), y). The trust q gets no gradient, both sides of the last term
+        do.
 
     Topic: adversarial
     Compares: logits on clean and attacked inputs; labels

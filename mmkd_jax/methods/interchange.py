@@ -48,8 +48,8 @@ def interchange(
     Compares: logits after an intervention
     Extra: two further passes of each model; with several sources, one more for each
     Source: Wu et al., Causal Distillation for Language Models (DIITO), 2022, https://arxiv.org/abs/2112.02505
-    Differs: a whole intermediate is swapped; the authors swap a drawn share of the positions of tokens, and may pull the
-        hidden states after the swap together, too
+    Differs: a whole intermediate is swapped; the authors swap a drawn share of the positions of tokens, and may pull
+        the hidden states after the swap together, too
 
     Example:
         >>> causal = interchange("features.image", temperature=2.0)
