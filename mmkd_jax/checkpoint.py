@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 from orbax.checkpoint import v1 as ocp
 
-from mmkd_jax import files
+from mmkd_jax import files, parallel
 from mmkd_jax.errors import UserError
 
 Damaged = list[tuple[int, str]]
@@ -47,36 +47,53 @@ def checksums(tree: Any) -> dict[str, jax.Array]:
 
 
 class Checkpoints:
-    """The checkpoints of one run: saved in the background, atomic, checked by checksum when they are read."""
+    """The checkpoints of one run: saved in the background, atomic, checked by checksum when they are read.
 
-    def __init__(self, directory: str | os.PathLike, keep: int = 2):
-        self.directory, self.keep = pathlib.Path(directory).absolute(), keep
+    Attributes:
+        directory: where they lie.
+        last: how many of the newest are kept.
+        best: how many of those with the highest score are kept besides.
+        every: those of every so many steps are kept, too; None is none of them.
+    """
+
+    def __init__(self, directory: str | os.PathLike, last: int = 2, best: int = 0, every: int | None = None):
+        self.directory, self.last, self.best, self.every = pathlib.Path(directory).absolute(), last, best, every
         with files.reported(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._open()
 
     def _open(self):
         training = ocp.training
+        keep = training.preservation_policies
+        policies: list[Any] = [keep.LatestN(self.last)]
+        if self.best:
+            score: Any = lambda metrics: metrics["score"]  # noqa: E731
+            policies.append(keep.BestN(get_metric_fn=score, n=self.best, keep_checkpoints_without_metrics=False))
+        if self.every:
+            policies.append(keep.EveryNSteps(self.every))
         self._orbax = training.Checkpointer(
             str(self.directory),
             cleanup_tmp_directories=True,
             # pyrefly: ignore[bad-argument-type]  orbax says one protocol and offers another
-            preservation_policy=training.preservation_policies.LatestN(self.keep),
+            preservation_policy=keep.AnyPreservationPolicy(policies),
         )
 
-    def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
+    def save(self, step: int, tree: Any, meta: dict[str, Any], score: float | None = None) -> None:
         """Save in the background; a failure of this save is reported by the next `save`, `wait` or `close`.
 
         Args:
             step: number of the checkpoint.
             tree: a pytree of arrays, typed keys included.
             meta: JSON values saved beside it.
+            score: by which the best are kept; None: not one of them.
         """
         sums = {k: int(v) for k, v in checksums(tree).items()}
         about: dict[str, Any] = {**meta, "sums": sums, "leaves": _leaves(tree)}
         with self._failures(step):
             self._orbax.wait()
-            self._orbax.save_async(step, tree, force=True, custom_metadata=about)
+            self._orbax.save_async(
+                step, tree, force=True, custom_metadata=about, metrics=None if score is None else {"score": score}
+            )
 
     def wait(self) -> None:
         """Return when the last save is on disk."""
@@ -127,8 +144,10 @@ class Checkpoints:
             raise UserError(f"every checkpoint in {self.directory} is damaged ({what}): start anew with --fresh")
         if damaged:
             self._orbax.close()
-            for step, _ in damaged:  # nothing is deleted; orbax ignores the new name
-                (self.directory / str(step)).rename(files.unused(self.directory / f"{step}.damaged"))
+            if parallel.leads():
+                for step, _ in damaged:  # nothing is deleted; orbax ignores the new name
+                    (self.directory / str(step)).rename(files.unused(self.directory / f"{step}.damaged"))
+            parallel.of_all(0)
             self._open()
         return found
 
@@ -139,8 +158,13 @@ class Checkpoints:
             yield
 
 
-def write_variables(path: str | os.PathLike, variables: Any) -> str:
+def write_variables(path: str | os.PathLike, variables: Any, write: bool = True) -> str:
     """Write variables as safetensors, atomically; equal variables give equal bytes.
+
+    Args:
+        path: the file.
+        variables: a pytree of arrays.
+        write: False only hashes, where another process writes.
 
     Returns:
         The SHA-256 of the file.
@@ -150,7 +174,8 @@ def write_variables(path: str | os.PathLike, variables: Any) -> str:
         for p, x in jax.tree.leaves_with_path(variables)
     }
     data = safetensors.numpy.save(dict(sorted(flat.items())))
-    files.write(path, data)
+    if write:
+        files.write(path, data)
     return hashlib.sha256(data).hexdigest()
 
 

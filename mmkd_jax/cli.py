@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -72,6 +73,16 @@ class _Options:
     """The run folder; runs/NAME if not given."""
     fresh: bool = False
     """Start anew; the old run folder is renamed, not deleted."""
+    allow_changed_data: bool = False
+    """Go on with other data, batch size, transforms or configuration than the run folder's; what changed is recorded."""
+    distributed: bool = False
+    """One of several processes that train as one; where they are is found out (Slurm, TPU pods, Open MPI)."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, where it cannot be found out; with --processes and --process."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this is, from 0."""
 
 
 def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict[str, float]]:
@@ -114,15 +125,44 @@ def _run(file: str, words: list[str]) -> int:
     experiment = experiments.load(file)
     options, config, numbers = _parse(experiment, words, f"mmkd run {file}")
     folder = options.out or pathlib.Path("runs") / experiment.name
-    with _asked_to_stop() as asked, _observer(config.seeds, asked) as observer:
+    with _together(options), _asked_to_stop() as asked, _observer(config.seeds, asked) as observer:
         try:
-            experiments.run(experiment, config, numbers, folder, options.fresh, observer)
+            experiments.run(experiment, config, numbers, folder, options.fresh, observer, options.allow_changed_data)
         except train.Interrupted as interrupted:
             again = " ".join(["mmkd run", file, *(w for w in words if w != "--fresh")])
             observer.say(f"stopped, {interrupted}; nothing is lost. To go on: {again}")
-            return 128 + asked[0]
-    print(f"\n{(folder / 'table.txt').read_text().rstrip()}\n\nfigures, events and checkpoints are in {folder}/")
+            return 128 + (asked or [signal.SIGTERM])[0]  # another process may have been the one that was asked
+        table = (folder / "table.txt").read_text().rstrip()
+        observer.say(f"\n{table}\n\nfigures, events and checkpoints are in {folder}/")
     return 0
+
+
+@contextlib.contextmanager
+def _together(options: _Options) -> Iterator[None]:
+    """Join the other processes, where there are some; one that fails leaves at once, or they would wait for it."""
+    where = {"coordinator": options.coordinator, "processes": options.processes, "process": options.process}
+    missing = [f"--{k}" for k, v in where.items() if v is None]
+    if len(missing) == 3 and not options.distributed:
+        yield
+        return
+    if 0 < len(missing) < 3:
+        raise UserError(f"{', '.join(missing)} is not given: --coordinator, --processes and --process go together")
+    import jax
+
+    try:
+        jax.distributed.initialize(*where.values(), heartbeat_timeout_seconds=30)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError):
+            print(f"mmkd: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, UserError) else 1)
 
 
 def _explain(file: str, words: list[str]) -> None:
@@ -191,9 +231,10 @@ def _observer(seeds: int, asked: list[int]):
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from mmkd_jax import parallel
     from mmkd_jax.experiment import Observer
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, quiet=not parallel.leads())
     columns = (
         "{task.description}",
         BarColumn(),

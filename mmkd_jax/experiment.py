@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mmkd_jax import checkpoint, files, hyperparameters, run_folder, teacher, train
+from mmkd_jax import checkpoint, files, hyperparameters, parallel, run_folder, teacher, train
 from mmkd_jax.data.memory import Memory
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import report
@@ -135,8 +135,11 @@ def run(
     out: str | pathlib.Path | None = None,
     fresh: bool = False,
     observer: Observer = Observer(),  # noqa: B008  an immutable tuple of functions
+    allow_changed_data: bool = False,
 ) -> Results:
     """Run, resume, or take the finished result of each part and seed; write the run folder.
+
+    Several processes (`jax.distributed`) train as one over all their devices; they share the folder, the first writes.
 
     Args:
         experiment: from `load`.
@@ -145,6 +148,8 @@ def run(
         out: the run folder; default `runs/NAME`.
         fresh: start anew; the old folder is renamed, not deleted.
         observer: who watches.
+        allow_changed_data: go on with other data, batch size, transforms or configuration than the folder's; what
+            changed is said and recorded, and finished parts stay as they are.
 
     Returns:
         Part -> a result for each seed; `results.json` holds the same without the learning curves.
@@ -162,7 +167,7 @@ def run(
         "config": dataclasses.asdict(config),
         "numbers": dict(numbers or {}),
     }
-    with run_folder.opened(folder, configuration, fresh, observer.say):
+    with run_folder.opened(folder, configuration, fresh, observer.say, allow_changed_data):
         results: Results = {}
         for name, part in parts.items():
             for reader in (part.data, part.validation, part.test):
@@ -175,14 +180,18 @@ def run(
             program = train.compile_part(part)
             results[name] = []
             for seed in range(config.seeds):
-                results[name].append(_one(folder, parts, name, program, seed, own[name], results, observer))
-                if observer.stop():
+                results[name].append(
+                    _one(folder, parts, name, program, seed, own[name], results, observer, allow_changed_data)
+                )
+                if any(parallel.of_all(observer.stop())):
                     raise train.Interrupted(f"{name}, seed {seed} is done")
-        rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
-        files.write(folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
-        _report(folder, experiment, parts, results)
-        if experiment.report is not None:
-            experiment.report(config, results, folder)
+        if parallel.leads():
+            rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
+            files.write(folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
+            _report(folder, experiment, parts, results)
+            if experiment.report is not None:
+                experiment.report(config, results, folder)
+        parallel.of_all(0)  # nobody leaves before all is written
     return results
 
 
@@ -193,10 +202,10 @@ def _source(source: str) -> tuple[str, str, str]:
     return of, model, inner
 
 
-def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict[str, Any]:
+def _one(folder, parts, name, program, seed, numbers, results, observer, allow_changed_data) -> dict[str, Any]:
     """One part, one seed: its result, taken where it is there."""
     part, here = parts[name], folder / "parts" / name / str(seed)
-    if (here / "result.json").is_file():
+    if any(parallel.of_all((here / "result.json").is_file())):
         result = json.loads((here / "result.json").read_text())
         observer.begin(name, seed, 0)
         observer.say(f"{name}, seed {seed}: {part.task.metric} {result[part.task.metric]:.3f}, finished earlier")
@@ -212,7 +221,8 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
     for model, outputs in part.cache.items():
         columns = teacher.compute(part.models[model], given.pop(model), data.once(), outputs, jax.random.key(seed))
         data = data.with_columns(**{f"{model}.{k}": v for k, v in columns.items()})
-    with contextlib.closing(checkpoint.Checkpoints(here / "checkpoints")) as checkpoints:
+    kept = part.keep_last, part.keep_best, part.keep_every
+    with contextlib.closing(checkpoint.Checkpoints(here / "checkpoints", *kept)) as checkpoints:
         fitted = train.fit(
             part,
             program,
@@ -224,8 +234,9 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
             note=lambda step, row: observer.note(name, seed, row),
             say=lambda line: observer.say(f"{name}, seed {seed}: {line}"),
             stop=observer.stop,
+            allow_changed_data=allow_changed_data,
         )
-    scores = train.evaluate(program, fitted.variables[part.measured], part.test.once())
+    scores = fitted.scores
     result = {
         "arm": name,
         "seed": seed,
@@ -233,21 +244,23 @@ def _one(folder, parts, name, program, seed, numbers, results, observer) -> dict
         "validation": fitted.best,
         "best_step": fitted.best_step,
         "steps": fitted.history[-1]["step"],
-        "variables": checkpoint.write_variables(here / "variables.safetensors", fitted.variables),
+        "variables": checkpoint.write_variables(here / "variables.safetensors", fitted.variables, parallel.leads()),
         "per_class": {k: v.tolist() for k, v in scores.items() if v.ndim == 1},
         "history": fitted.history,
         "data": dict(data.fingerprint),
     }
-    timings = folder / "timings.json"
-    seconds = json.loads(timings.read_text()) if timings.is_file() else {}
-    seconds[f"{name}/{seed}"] = round(time.perf_counter() - began, 2)
-    files.write(timings, json.dumps(seconds, indent=1) + "\n")
-    report.events(folder / "events" / name / str(seed), fitted.history)
-    files.write(here / "result.json", json.dumps(result, indent=1) + "\n")  # last: it says that the part is finished
+    seconds = round(time.perf_counter() - began, 2)
+    if parallel.leads():
+        timings = folder / "timings.json"
+        known = json.loads(timings.read_text()) if timings.is_file() else {}
+        files.write(timings, json.dumps(known | {f"{name}/{seed}": seconds}, indent=1) + "\n")
+        report.events(folder / "events" / name / str(seed), fitted.history)
+        files.write(here / "result.json", json.dumps(result, indent=1) + "\n")  # last: it says that it is finished
+    parallel.of_all(0)  # who reads it waits until it is there
     metric = part.task.metric
     observer.say(
         f"{name}, seed {seed}: {metric} {result[metric]:.3f} "
-        f"(validation {fitted.best:.3f} at step {fitted.best_step}), {seconds[f'{name}/{seed}']} s"
+        f"(validation {fitted.best:.3f} at step {fitted.best_step}), {seconds} s"
     )
     return result
 

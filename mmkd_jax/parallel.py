@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -49,12 +50,39 @@ def spread(batch: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P(AXIS)))
 
 
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole value on each device."""
+    return NamedSharding(mesh, P())
+
+
+def everywhere(tree: Any) -> Any:
+    """Host values -> arrays on the device; with several processes, on all devices of all of them."""
+    return jax.device_put(tree) if jax.process_count() == 1 else jax.device_put(tree, replicated(make_mesh()))
+
+
+def of_all(value: int) -> list[int]:
+    """What each process says; all must ask at the same point.
+
+    Example:
+        >>> of_all(3)
+        [3]
+    """
+    if jax.process_count() == 1:
+        return [int(value)]
+    return np.ravel(multihost_utils.process_allgather(np.int64(value))).tolist()
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return jax.process_index() == 0
+
+
 def on_mesh(start: Callable, mesh: Mesh) -> Callable:
     """Compile `start(*arguments) -> (state, frozen)` so that the state is made where it will live."""
 
     def call(*arguments):
         state, frozen = jax.eval_shape(start, *arguments)
-        out = (shardings(state, mesh), jax.tree.map(lambda x: NamedSharding(mesh, P()), frozen))
+        out = (shardings(state, mesh), jax.tree.map(lambda x: replicated(mesh), frozen))
         return jax.jit(start, out_shardings=out)(*arguments)
 
     return call
@@ -132,7 +160,7 @@ def population(step: Callable, frozen_axis: int | None = None, batch_axis: int |
 
 
 def _on_mesh(step, mesh, donated):
-    replicated, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    whole, rows = replicated(mesh), NamedSharding(mesh, P(AXIS))
     compiled = {}  # by tree structure: the shardings depend on which leaves are banks
 
     def call(state, frozen, batch):
@@ -141,8 +169,8 @@ def _on_mesh(step, mesh, donated):
             spread = shardings(state, mesh)
             compiled[tree] = jax.jit(
                 lambda state, frozen, batch: step(state, frozen, batch),
-                in_shardings=(spread, replicated, rows),
-                out_shardings=(spread, replicated),
+                in_shardings=(spread, whole, rows),
+                out_shardings=(spread, whole),
                 donate_argnums=donated,
             )
         return compiled[tree](state, frozen, batch)

@@ -44,6 +44,10 @@ class Part:
         keep: which variables the part ends with: of the step that did "best" on validation, or of the "last" one. Where
             the measured output is not yet trained (a hint's stage), or no label may be looked at, best says nothing.
         save_every: steps between two checkpoints.
+        keep_last: how many of the newest checkpoints are kept.
+        keep_best: how many of those with the best metric on validation are kept besides, whole, for whoever wants to go
+            on from there; the best variables alone are in every checkpoint.
+        keep_every: the checkpoints of every so many steps are kept, too; None is none of them.
     """
 
     models: Mapping[str, Model]
@@ -65,10 +69,21 @@ class Part:
     patience: int | None = None
     keep: str = "best"
     save_every: int = 1_000
+    keep_last: int = 2
+    keep_best: int = 0
+    keep_every: int | None = None
 
     def __post_init__(self):
         if self.keep not in ("best", "last"):
             raise UserError(f"keep is {self.keep!r}; expected 'best' or 'last'")
+        counts = {"steps": self.steps, "evaluate_every": self.evaluate_every, "save_every": self.save_every}
+        counts |= {"keep_last": self.keep_last, "keep_every": 1 if self.keep_every is None else self.keep_every}
+        if wrong := {k: v for k, v in counts.items() if v < 1}:
+            raise UserError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())}: expected at least 1")
+        if self.keep_every is not None and self.keep_every % self.save_every:
+            raise UserError(
+                f"keep_every={self.keep_every} is no multiple of save_every={self.save_every}: no checkpoint is made there"
+            )
         if self.keep == "last" and self.patience is not None:
             raise UserError("keep='last' looks at no best step, which patience does: leave one of them out")
 

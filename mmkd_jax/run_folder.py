@@ -13,25 +13,32 @@ from typing import Any
 
 import jax
 
-from mmkd_jax import files
+from mmkd_jax import files, parallel
 from mmkd_jax.errors import UserError
 
 _PACKAGES = ("mmkd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 @contextlib.contextmanager
-def opened(folder: pathlib.Path, configuration: Mapping[str, Any], fresh: bool, say) -> Iterator[None]:
-    """Hold the folder for one run of one configuration.
+def opened(
+    folder: pathlib.Path, configuration: Mapping[str, Any], fresh: bool, say, allow_changed: bool = False
+) -> Iterator[None]:
+    """Hold the folder for one run of one configuration; of several processes the first does.
 
     Args:
         folder: made where it is not there.
         configuration: JSON values; the same as those of the run that the folder holds, but for `config.seeds`.
         fresh: rename an old folder and start anew.
         say: called with what a person should know.
+        allow_changed: take the new configuration, and record under "changed" what is other than it was.
 
     Raises:
         UserError: another configuration (its fields are named), another run at work, no permission, no space.
     """
+    if not parallel.leads():
+        parallel.of_all(0)
+        yield
+        return
     if fresh and folder.exists():
         old = files.unused(folder.with_name(folder.name + ".old"))
         with files.reported(folder, "renaming"):
@@ -48,17 +55,24 @@ def opened(folder: pathlib.Path, configuration: Mapping[str, Any], fresh: bool, 
         new = json.loads(json.dumps(configuration))
         saved = folder / "config.json"
         if saved.is_file():
-            if changed := _changes(json.loads(saved.read_text()), new):
+            old = json.loads(saved.read_text())
+            before = old.pop("changed", [])
+            if (changed := _changes(old, new)) and not allow_changed:
                 raise UserError(
-                    f"{folder} holds a run of another configuration ({'; '.join(changed)}): "
-                    "take it back, use another folder (--out), or start anew (--fresh)"
+                    f"{folder} holds a run of another configuration ({'; '.join(changed)}): take it back, use another "
+                    "folder (--out), start anew (--fresh), or go on with what changed (--allow-changed-data)"
                 )
+            for line in changed:
+                say(f"going on with another configuration: {line}")
+            if before or changed:
+                new["changed"] = [*before, *changed]
         files.write(saved, json.dumps(new, indent=1) + "\n")
         here, now = folder / "environment.json", environment()
         if here.is_file() and (moved := _changes(json.loads(here.read_text()), now)):
             say(f"the environment is not the one this run began in ({'; '.join(moved)}): bits may differ")
         else:
             files.write(here, json.dumps(now, indent=1) + "\n")
+        parallel.of_all(0)  # the folder is there, and is the right one
         yield
 
 

@@ -1,7 +1,8 @@
 """The loop: advance, evaluate, remember the best, save, stop early, heed interruptions."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from mmkd_jax import parallel
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.data.memory import Memory
+from mmkd_jax.data.pipeline import Pipeline
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError
 from mmkd_jax.part import Part
@@ -28,24 +30,37 @@ class Program(NamedTuple):
 
     Attributes:
         start: `(key, variables, numbers) -> (state, frozen)`.
-        advance: `(state, frozen, arrays, key, steps) -> (state, metrics)`; None where batches come from the host.
+        nothing: `(state, frozen) -> metrics` of no steps.
+        advance: `(state, metrics, frozen, source, steps) -> (state, metrics)`, the metrics of these steps added to the
+            given ones, one step after the other: however many steps a call makes, the sums have the same bits. The
+            source is `reader.arrays()` of data in memory, else an iterator over batches.
         step: `(state, frozen, batch) -> (state, metrics)`.
         measure: `(variables, batch) -> {name: (sum, count)}`.
     """
 
     start: Callable
-    advance: Callable | None
+    nothing: Callable
+    advance: Callable
     step: Callable
     measure: Callable
 
 
 class Fitted(NamedTuple):
-    """What training leaves: the variables that the part keeps (best on validation, or last), and how it went."""
+    """What training leaves.
+
+    Attributes:
+        variables: those that the part keeps, of the best step on validation or of the last.
+        history: the learning curve.
+        best_step: the step of the variables.
+        best: its metric on validation.
+        scores: of these variables on the test rows.
+    """
 
     variables: Any
     history: list[dict[str, float]]
     best_step: int
     best: float
+    scores: dict[str, np.ndarray]
 
 
 def compile_part(part: Part) -> Program:
@@ -54,49 +69,69 @@ def compile_part(part: Part) -> Program:
     mesh = parallel.make_mesh() if jax.device_count() > 1 else None
     if mesh is not None:
         parallel.check_divides(reader.batch_size, mesh)
+    compiled = parallel.compile_step(step, mesh=mesh)
 
     def begin(key, given, numbers):
         return start(part.distillation, part.spec, key, given, numbers)
 
-    def advance(reader, state, frozen, arrays, key, steps):
-        def one(state, _):
-            batch = reader.batch(arrays, key, state.step)
-            return step(state, frozen, batch if mesh is None else parallel.spread(batch, mesh))
+    def nothing(state, frozen):
+        _, metrics = jax.eval_shape(step, state, frozen, part.spec)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
 
-        state, metrics = jax.lax.scan(one, state, None, steps)
-        return state, jax.tree.map(lambda x: jnp.sum(x, 0), metrics)
+    def within(state, metrics, frozen, arrays, steps):
+        def one(_, now):
+            batch = reader.batch(arrays, now[0].key, now[0].step)
+            state, more = step(now[0], frozen, batch if mesh is None else parallel.spread(batch, mesh))
+            return state, jax.tree.map(jnp.add, now[1], more)
+
+        return jax.lax.fori_loop(0, steps, one, (state, metrics))
+
+    def from_host(state, metrics, frozen, batches, steps):
+        for _ in range(steps):
+            batch = next(batches)
+            part.task.check(batch)
+            state, more = compiled(state, frozen, batch if mesh is None else parallel.place(batch, mesh))
+            metrics = _add(metrics, more)
+        return state, metrics
 
     def measure(variables, batch):
         ctx = Context(jnp.int32(0), jax.random.key(0), train=False)
         outputs, _ = part.models[part.measured].apply(variables, batch, ctx.at(part.measured), {})
         return part.task.metrics(outputs, batch)
 
-    pure = isinstance(reader, Memory)
     return Program(
         start=jax.jit(begin) if mesh is None else parallel.on_mesh(begin, mesh),
-        advance=jax.jit(partial(advance, reader), static_argnums=4, donate_argnums=0) if pure else None,
-        step=parallel.compile_step(step, mesh=mesh),
+        nothing=jax.jit(nothing, out_shardings=None if mesh is None else parallel.replicated(mesh)),
+        advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(reader, Memory) else from_host,
+        step=compiled,
         measure=jax.jit(measure),
     )
 
 
-def evaluate(program: Program, variables: Any, batches) -> dict[str, np.ndarray]:
+def evaluate(
+    program: Program, variables: Any, batches: Iterable, heed: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
     """Mean metrics of the measured model over batches."""
-    return averaged(program.measure, variables, batches)
+    return averaged(program.measure, variables, batches, heed)
 
 
-def averaged(measure: Callable, variables: Any, batches) -> dict[str, np.ndarray]:
+def averaged(
+    measure: Callable, variables: Any, batches: Iterable, heed: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
     """Mean metrics over batches: sums and counts are added up before they are divided.
 
     Args:
         measure: `(variables, batch) -> {name: (sum, count)}`.
         variables: of the model.
         batches: each row once.
+        heed: called after each batch; may raise Interrupted.
     """
     added: dict[str, tuple[jax.Array, jax.Array]] = {}
     for batch in batches:
         now = measure(variables, batch)
-        added = jax.tree.map(jnp.add, added, now) if added else now
+        jax.block_until_ready(added)  # one batch ahead, no more: a signal is then heeded between two batches
+        added = _add(added, now) if added else now
+        heed()
     return {k: np.asarray(np.float64(s) / np.maximum(np.float64(c), 1)) for k, (s, c) in added.items()}
 
 
@@ -112,8 +147,9 @@ def fit(
     note: Callable[[int, dict[str, float]], None] = lambda step, row: None,
     say: Callable[[str], None] = print,
     stop: Callable[[], bool] = lambda: False,
+    allow_changed_data: bool = False,
 ) -> Fitted:
-    """Train one seed of a part, from its newest checkpoint where there is one.
+    """Train one seed of a part, from its newest checkpoint where there is one, and measure what it ends with.
 
     Args:
         part: what to train.
@@ -125,56 +161,110 @@ def fit(
         numbers: numbers of the objective that differ from the file's.
         note: called with the step and a line of the learning curve.
         say: called with what a person should know.
-        stop: asked after each chunk of steps; True saves and raises Interrupted.
+        stop: asked about once a second while training, and after each batch while evaluating; True saves and raises
+            Interrupted. Several processes stop at the same step as soon as one of them is asked.
+        allow_changed_data: go on although the training data, batch size or transforms are not those of the checkpoint.
+
+    Raises:
+        Interrupted: stopped as asked; the next call goes on.
+        UserError: other data or another seed than the checkpoint's; a metric that is not finite; a full disk.
     """
     data = data or part.data
-    key = jax.random.key(seed)
-    state, frozen = program.start(key, dict(given or {}), dict(numbers or {}))
-    tree = {"state": state, "best": jax.tree.map(jnp.copy, variables(state, {}))}
+    state, frozen = program.start(jax.random.key(seed), dict(given or {}), dict(numbers or {}))
+    now = {"state": state, "metrics": program.nothing(state, frozen), "best": _copy(variables(state, {}))}
     meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
-    if (found := checkpoints.restore(_like(tree))) is not None:
-        step, tree, saved, damaged = found
+    if (found := checkpoints.restore(_like(now))) is not None:
+        step, now, saved, damaged = found
         for number, reason in damaged:
             say(f"checkpoint {number} is damaged ({reason}) and kept as {number}.damaged")
         say(f"going on from step {step}")
-        if saved["data"] != meta["data"] or saved["seed"] != seed:
-            changed = [k for k in meta["data"] if saved["data"].get(k) != meta["data"][k]] or ["seed"]
+        changed = [f"{k} was {saved['data'].get(k)}, is {meta['data'].get(k)}" for k in _unlike(saved, meta)]
+        if changed and not allow_changed_data:
             raise UserError(
-                f"{checkpoints.directory} was trained on other data: {', '.join(changed)} changed; "
-                "take the data back, or start anew with --fresh"
+                f"{checkpoints.directory} was trained on other data ({'; '.join(changed)}): take the data back, "
+                "start anew (--fresh), or go on with the new ones (--allow-changed-data)"
             )
-        meta = saved
-    state, best = tree["state"], tree["best"]
-    step, saved_step = int(state.step), int(state.step)
-    arrays = data.arrays() if isinstance(data, Memory) else None
-    batches = None if program.advance else data.batches(seed, step)
+        for line in changed:
+            say(f"going on with other data: {line}")
+        if saved["seed"] != seed:
+            raise UserError(f"{checkpoints.directory} was trained with seed {saved['seed']}, not {seed}")
+        meta = saved | {"data": meta["data"]}
+    state, metrics, best = now["state"], now["metrics"], now["best"]
+    del now
+    step = saved_step = int(state.step)
+    source = _source(data, seed, step)
     validation = _held(part.validation)
+    history = meta["history"]
 
-    while step < part.steps and not _patient_enough(part, meta, step):
-        chunk = min(part.evaluate_every - step % part.evaluate_every, part.steps - step)
-        if program.advance:
-            state, metrics = program.advance(state, frozen, arrays, key, chunk)
-        else:
-            state, metrics = _loop(program, state, frozen, batches, chunk, part.task.check)
-        step += chunk
-        now = variables(state, frozen)[part.measured]
-        scores = evaluate(program, now, validation or part.validation.once())
-        row = _row(step, chunk, jax.device_get(metrics), scores)
-        _finite(row, checkpoints, saved_step)
-        meta["history"].append(row)
-        note(step, row)
-        if meta["best"] is None or part.keep == "last" or row[part.task.metric] > meta["best"]:
-            meta |= {"best": row[part.task.metric], "best_step": step}
-            best = jax.tree.map(jnp.copy, variables(state, {}))  # the state itself is given away to the next step
-        asked = stop()
-        if asked or step % part.save_every < chunk and step < part.steps:
-            checkpoints.save(step, {"state": state, "best": best}, meta)
+    def save():
+        nonlocal saved_step
+        if saved_step != step or step == 0:  # what was saved at this step, before or after a look, goes on alike
+            score = history[-1][part.task.metric] if _looked(history) == step else None
+            checkpoints.save(step, {"state": state, "metrics": metrics, "best": best}, meta, score)
             saved_step = step
-        if asked:
+
+    def heed():
+        if any(parallel.of_all(stop())):
+            save()
             checkpoints.wait()
             raise Interrupted(f"saved at step {step}")
+
+    pace = 1
+    while _looked(history) < part.steps and not _patient_enough(part, meta):
+        goal = min(_next(_looked(history), part.evaluate_every), _next(step, part.save_every), part.steps)
+        while step < goal:
+            began, taken = time.monotonic(), min(pace, goal - step)
+            state, metrics = program.advance(state, metrics, frozen, source, taken)
+            jax.block_until_ready(metrics)
+            step += taken
+            pace = min(parallel.of_all(_paced(pace, taken, time.monotonic() - began)))
+            heed()
+        if step == part.steps or step % part.evaluate_every == 0:
+            looked_at = variables(state, frozen)[part.measured]
+            scores = evaluate(program, looked_at, validation or part.validation.once(), heed)
+            row = _row(step, step - _looked(history), jax.device_get(metrics), scores)
+            _finite(row, checkpoints, saved_step)
+            history.append(row)
+            note(step, row)
+            metrics = program.nothing(state, frozen)
+            if meta["best"] is None or part.keep == "last" or row[part.task.metric] > meta["best"]:
+                meta |= {"best": row[part.task.metric], "best_step": step}
+                best = _copy(variables(state, {}))  # the state itself is given away to the next step
+        if step % part.save_every == 0 and step < part.steps:
+            save()
     checkpoints.wait()
-    return Fitted(best, meta["history"], meta["best_step"], meta["best"])
+    scores = evaluate(program, best[part.measured], part.test.once(), heed)
+    return Fitted(best, history, meta["best_step"], meta["best"], scores)
+
+
+_add = jax.jit(lambda one, other: jax.tree.map(jnp.add, one, other))
+_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
+def _source(data: Reader, seed: int, step: int):
+    """What `Program.advance` draws from."""
+    if isinstance(data, Memory):
+        return parallel.everywhere(data.arrays())
+    if isinstance(data, Pipeline) and jax.process_count() > 1:
+        data = dataclasses.replace(data, process_index=jax.process_index(), process_count=jax.process_count())
+    return data.batches(seed, step)
+
+
+def _looked(history) -> int:
+    return history[-1]["step"] if history else 0
+
+
+def _next(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _paced(pace: int, taken: int, seconds: float) -> int:
+    """Steps that last about a second, so that a signal is heeded soon; the first call compiles."""
+    return max(1, min(4 * pace, int(taken / max(seconds, 1e-6)), 1_000_000))
+
+
+def _unlike(saved, meta) -> list[str]:
+    return [k for k in {**saved["data"], **meta["data"]} if saved["data"].get(k) != meta["data"].get(k)]
 
 
 def _like(tree):
@@ -182,24 +272,14 @@ def _like(tree):
 
 
 def _held(reader: Reader) -> list[dict[str, Any]]:
-    """Batches that fit are kept on the device; others are read anew at each look."""
-    return [jax.device_put(b) for b in reader.once()] if isinstance(reader, Memory) else []
+    """Batches that fit are kept on the devices; others are read anew at each look."""
+    return [parallel.everywhere(b) for b in reader.once()] if isinstance(reader, Memory) else []
 
 
-def _loop(program, state, frozen, batches, chunk, check):
-    added = None
-    for _ in range(chunk):
-        batch = next(batches)
-        check(batch)
-        state, metrics = program.step(state, frozen, batch)
-        added = metrics if added is None else jax.tree.map(jnp.add, added, metrics)
-    return state, added
-
-
-def _patient_enough(part, meta, step):
+def _patient_enough(part, meta):
     if part.patience is None or meta["best"] is None:
         return False
-    return step - meta["best_step"] >= part.patience * part.evaluate_every
+    return _looked(meta["history"]) - meta["best_step"] >= part.patience * part.evaluate_every
 
 
 def _row(step, chunk, metrics, scores):

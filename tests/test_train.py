@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import train
+from mmkd_jax import data, train
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.errors import UserError
 from tests import tiny_experiment
@@ -16,10 +17,16 @@ from tests import tiny_experiment
 PART = tiny_experiment.parts(tiny_experiment.Config(steps=100))["teacher"]
 
 
-def fit(part, folder, **options):
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
-        program = train.compile_part(part)
+def fit(part, folder, program=None, **options):
+    with contextlib.closing(Checkpoints(folder, part.keep_last, part.keep_best, part.keep_every)) as checkpoints:
+        program = program or train.compile_part(part)
         return program, train.fit(part, program, 0, checkpoints, say=lambda line: None, **options)
+
+
+def after(looks):
+    """Options of `fit` that ask for a stop once so many lines of the learning curve are there."""
+    seen = []
+    return {"note": lambda step, row: seen.append(step), "stop": lambda: len(seen) >= looks}
 
 
 def test_patience_ends_training_and_the_best_step_is_kept(tmp_path):
@@ -40,30 +47,76 @@ def test_what_is_not_finite_stops_the_run_by_name(tmp_path):
 
 
 def test_other_data_are_refused(tmp_path):
-    asked = []
     with pytest.raises(train.Interrupted):
-        fit(PART, tmp_path / "c", stop=lambda: asked.append(1) or len(asked) == 2)
+        fit(PART, tmp_path / "c", **after(2))
     other = PART.data.with_columns(extra=np.zeros(48, np.float32))
-    with pytest.raises(UserError, match="columns changed"):
+    with pytest.raises(UserError, match=r"columns was None, is .*--allow-changed-data"):
         fit(PART, tmp_path / "c", data=other)
+    larger = dataclasses.replace(PART, data=dataclasses.replace(PART.data, batch_size=24))
+    with pytest.raises(UserError, match="batch_size was 16, is 24"):
+        fit(larger, tmp_path / "c")
+    said = []
+    with contextlib.closing(Checkpoints(tmp_path / "c")) as checkpoints:
+        program = train.compile_part(larger)
+        fitted = train.fit(larger, program, 0, checkpoints, say=said.append, allow_changed_data=True)
+        with pytest.raises(UserError, match="trained with seed 0, not 1"):
+            train.fit(larger, program, 1, checkpoints, allow_changed_data=True)
+    assert said[1:] == ["going on with other data: batch_size was 16, is 24"] and fitted.history[-1]["step"] == 100
 
 
 def test_interrupted_and_resumed_is_bit_equal(tmp_path):
-    asked = []
-    with pytest.raises(train.Interrupted, match="step 15"):
-        fit(PART, tmp_path / "c", stop=lambda: asked.append(1) or len(asked) == 3)
+    with pytest.raises(train.Interrupted, match=r"step \d+"):
+        fit(PART, tmp_path / "c", **after(3))
     _, resumed = fit(PART, tmp_path / "c")
     _, whole = fit(PART, tmp_path / "d")
     assert resumed.history == whole.history
     jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
 
 
+@pytest.mark.parametrize("reader", [data.Memory, data.Pipeline])
+def test_asked_to_stop_at_any_moment(tmp_path, reader):
+    """Within a look, in the middle of its evaluation, at the last evaluation: the curve has the same bits."""
+    part = dataclasses.replace(PART, data=reader(PART.data.dataset, 16), steps=8, save_every=4)
+    program, whole = fit(part, tmp_path / "whole")
+    assert [h["step"] for h in whole.history] == [5, 8]
+    moments = 0
+    for moment in range(1, 100):
+        asked = []
+        try:
+            ask = lambda asked=asked, n=moment: asked.append(1) or len(asked) == n  # noqa: E731
+            fit(part, tmp_path / "c", program, stop=ask)
+        except train.Interrupted:
+            moments += 1
+            _, resumed = fit(part, tmp_path / "c", program)
+            assert resumed.history == whole.history
+            jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
+            jax.tree.map(np.testing.assert_array_equal, resumed.scores, whole.scores)
+            shutil.rmtree(tmp_path / "c")
+        else:
+            break
+    assert moments > 10
+
+
+def test_which_checkpoints_are_kept(tmp_path):
+    part = dataclasses.replace(PART, steps=100, save_every=5, keep_last=1, keep_best=1, keep_every=30)
+    _, fitted = fit(part, tmp_path / "c")
+    saved = [h for h in fitted.history if h["step"] < 100]
+    best = max(saved, key=lambda h: (h["accuracy"], h["step"]))["step"]  # the later of equals
+    found = sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit())
+    assert set(found) >= {30, 60, 90, 95} and len(found) <= 5
+    assert best in found
+    with pytest.raises(UserError, match="keep_every=7 is no multiple of save_every=5"):
+        dataclasses.replace(part, keep_every=7)
+    with pytest.raises(UserError, match="save_every=0: expected at least 1"):
+        dataclasses.replace(part, save_every=0)
+
+
 def test_a_part_may_keep_its_last_step(tmp_path):
     part = dataclasses.replace(PART, steps=20, keep="last")
     program, fitted = fit(part, tmp_path / "c")
     assert fitted.best_step == 20 and fitted.best == fitted.history[-1]["accuracy"]
-    last = program.start(jax.random.key(0), {}, {})
-    state, _ = program.advance(*last, part.data.arrays(), jax.random.key(0), 20)
+    state, frozen = program.start(jax.random.key(0), {}, {})
+    state, _ = program.advance(state, program.nothing(state, frozen), frozen, part.data.arrays(), 20)
     jax.tree.map(np.testing.assert_array_equal, fitted.variables["teacher"]["params"], state.params["teacher"])
     with pytest.raises(UserError, match="'best' or 'last'"):
         dataclasses.replace(PART, keep="first")
