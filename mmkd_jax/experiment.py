@@ -217,9 +217,15 @@ def _one(folder, parts, name, program, seed, numbers, results, observer, allow_c
         of, taken, inner = _source(source)
         whole = finished(folder, parts[of], of, seed, results[of][seed]["variables"])[taken]
         given[model] = part_of(whole, inner)
+
+    def heed():
+        if any(parallel.of_all(observer.stop())):
+            raise train.Interrupted(f"before the first step of {name}, seed {seed}")
+
     data = part.data
     for model, outputs in part.cache.items():
-        columns = teacher.compute(part.models[model], given.pop(model), data.once(), outputs, jax.random.key(seed))
+        key = jax.random.key(seed)
+        columns = teacher.compute(part.models[model], given.pop(model), data.once(), outputs, key, heed)
         data = data.with_columns(**{f"{model}.{k}": v for k, v in columns.items()})
     kept = part.keep_last, part.keep_best, part.keep_every
     with contextlib.closing(checkpoint.Checkpoints(here / "checkpoints", *kept)) as checkpoints:

@@ -1,6 +1,6 @@
 """Teachers: several as one, and their outputs computed once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -52,7 +52,12 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
 
 
 def compute(
-    model: Model, variables: Any, batches: Iterable[Batch], names: Iterable[str], key: jax.Array
+    model: Model,
+    variables: Any,
+    batches: Iterable[Batch],
+    names: Iterable[str],
+    key: jax.Array,
+    heed: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """A frozen model's outputs on every row, once: what `views.cached` then gives in the model's place.
 
@@ -62,6 +67,7 @@ def compute(
         batches: each row once and in order; rows with `valid` False are padding and left out.
         names: the outputs to keep.
         key: for models that draw; a frozen model runs with train=False.
+        heed: called after each batch; may raise.
 
     Returns:
         name -> [rows, …].
@@ -83,4 +89,5 @@ def compute(
         out = jax.device_get(run(variables, batch))
         valid = np.asarray(batch["valid"]) if "valid" in batch else slice(None)
         parts.append({n: x[valid] for n, x in out.items()})
+        heed()
     return {n: np.concatenate([p[n] for p in parts]) for n in names}

@@ -1,0 +1,127 @@
+"""Several processes train as one: the same numbers, one folder, one step at which all of them stop."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent.parent
+EXPERIMENT = HERE / "tiny_experiment.py"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def launch(folder, *words, processes=2, devices=2):
+    """One command a process; each has its own virtual devices."""
+    where = f"localhost:{free_port()}"
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "JAX_PLATFORMS": "cpu"}
+    environment |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(pathlib.Path.home() / ".cache" / "mmkd_jax" / "tests")
+    command = [sys.executable, "-m", "mmkd_jax.cli", "run", str(EXPERIMENT), "--out", str(folder), *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    if processes == 1:
+        return [subprocess.Popen(command, **pipes)]
+    own = [["--coordinator", where, "--processes", str(processes), "--process", str(i)] for i in range(processes)]
+    return [subprocess.Popen([*command, *more], **pipes) for more in own]
+
+
+def ended(running, timeout=300):
+    """(exit code, what it said) of each."""
+    said = [p.communicate(timeout=timeout)[0] for p in running]
+    return [(p.returncode, s) for p, s in zip(running, said, strict=True)]
+
+
+def finish(folder, *words, **how):
+    for code, said in ended(launch(folder, *words, **how)):
+        assert code == 0, said
+
+
+def curves(folder):
+    paths = sorted(folder.glob("parts/*/*/result.json"))
+    return {str(p.relative_to(folder)): [h["loss"] for h in json.loads(p.read_text())["history"]] for p in paths}
+
+
+def variables(folder):
+    return {p.parent.parent.name: p.read_bytes() for p in sorted(folder.glob("parts/*/*/variables.safetensors"))}
+
+
+SIZE = ("--steps", "60", "--seeds", "1")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "run"
+    finish(folder, *SIZE)
+    return folder
+
+
+def test_two_processes_train_like_one(tmp_path, undisturbed):
+    finish(tmp_path / "one", *SIZE, processes=1, devices=1)
+    one, two = curves(tmp_path / "one"), curves(undisturbed)
+    assert set(one) == set(two) == {"parts/teacher/0/result.json", "parts/student/0/result.json"}
+    for name, losses in one.items():
+        assert two[name] == pytest.approx(losses, rel=1e-5), name
+
+
+def test_streamed_rows_come_to_the_process_that_trains_on_them(tmp_path, undisturbed):
+    finish(tmp_path / "streamed", *SIZE, "--stream")
+    for name, losses in curves(undisturbed).items():
+        assert curves(tmp_path / "streamed")[name] == pytest.approx(losses, rel=1e-5), name
+
+
+def test_a_signal_to_one_process_stops_both_at_one_step_and_they_go_on_bit_for_bit(tmp_path, undisturbed):
+    folder = tmp_path / "run"
+    for deaf in range(2):  # the signal comes to the one, then to the other
+        running = launch(folder, *SIZE)
+        seen = len(list(folder.glob("parts/*/0/checkpoints/[0-9]*")))
+        deadline = time.monotonic() + 120
+        while all(p.poll() is None for p in running) and time.monotonic() < deadline:
+            if len(list(folder.glob("parts/*/0/checkpoints/[0-9]*"))) > seen:
+                break
+            time.sleep(0.01)
+        running[deaf].send_signal(signal.SIGTERM)
+        stopped = ended(running)
+        assert [code for code, _ in stopped] == [128 + signal.SIGTERM] * 2, stopped
+        assert "stopped, " in stopped[0][1]
+        assert not [line for line in stopped[1][1].splitlines() if not line.startswith("[Gloo]")]  # one voice
+    finish(folder, *SIZE)
+    assert variables(folder) == variables(undisturbed)
+
+
+def test_saved_by_two_processes_goes_on_with_one(tmp_path, undisturbed):
+    folder = tmp_path / "run"
+    running = launch(folder, *SIZE)
+    while all(p.poll() is None for p in running) and not list(folder.glob("parts/*/0/checkpoints/[0-9]*")):
+        time.sleep(0.01)
+    running[0].send_signal(signal.SIGTERM)
+    assert [code for code, _ in ended(running)] == [128 + signal.SIGTERM] * 2
+    ((code, said),) = ended(launch(folder, *SIZE, processes=1, devices=1))
+    assert code == 0 and "going on from step" in said, said
+    for name, losses in curves(undisturbed).items():
+        assert curves(folder)[name] == pytest.approx(losses, rel=1e-5), name
+
+
+def test_what_one_process_refuses_ends_all(tmp_path):
+    began = time.monotonic()
+    stopped = ended(launch(tmp_path / "run", "--objective.soft.heat", "3"))
+    assert [code for code, _ in stopped] == [2, 2], stopped
+    assert all("no number --objective.soft.heat" in said for _, said in stopped)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "config.json").write_text("{}")
+    codes = [code for code, _ in ended(launch(tmp_path / "taken", *SIZE))]
+    assert codes[0] == 2 and codes[1] != 0 and time.monotonic() - began < 120
+
+
+def test_incomplete_words_about_processes_are_refused(tmp_path):
+    ((code, said),) = ended(launch(tmp_path / "run", "--coordinator", "localhost:1", processes=1))
+    assert code == 2 and "--processes, --process is not given" in said
