@@ -1,0 +1,71 @@
+"""A part with all that is hard to move between devices, trained up to a step: `one_run.py FOLDER STEP`.
+
+It has a bank spread over the devices, statistics of BatchNorm, a moving average, Adam's moments, dropout by row. Prints a
+JSON line: the losses of all steps so far, and the rows of the next batch.
+"""
+
+import contextlib
+import json
+import sys
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from mmkd_jax import data, losses, methods, train
+from mmkd_jax.checkpoint import Checkpoints
+from mmkd_jax.models import Multimodal
+from mmkd_jax.models.image import ImageMLP
+from mmkd_jax.objective import combine, term
+from mmkd_jax.part import Part
+from mmkd_jax.tasks import classification
+from mmkd_jax.views import linen
+
+
+def part() -> Part:
+    draw = np.random.default_rng(0)
+    columns = {"image": draw.random((96, 3, 3, 1), np.float32), "label": (np.arange(96) % 3).astype(np.int32)}
+    rows, task = data.from_columns(columns, "made-up"), classification(3)
+    teacher, student = (linen(Multimodal({"image": ImageMLP((w,))}, 3, w)) for w in (8, 4))
+    return Part(
+        models={"teacher": teacher, "student": student, "slow": student},
+        objective=combine(
+            task=task.objective(),
+            soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2),
+            slow=term(losses.kl, student="student.logits", teacher="slow.logits"),
+            far=methods.crd(96, width=4, negatives=8, student="student.embedding", teacher="teacher.embedding"),
+            hint=term(
+                losses.hint,
+                student="student.embedding",
+                teacher="teacher.embedding",
+                connect={"student": nn.Dense(8)},
+            ),
+        ),
+        optimizer=optax.adam(1e-2),
+        ema={"slow": ("student", 0.9)},
+        task=task,
+        data=data.Memory(rows, 24),
+        validation=data.Memory(rows, 96),
+        test=data.Memory(rows, 96),
+        steps=20,
+        evaluate_every=1,
+        save_every=3,
+    )
+
+
+if __name__ == "__main__":
+    folder, until = sys.argv[1], int(sys.argv[2])
+    mine, seen = part(), []
+    with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.suppress(train.Interrupted):
+        train.fit(
+            mine,
+            train.compile_part(mine),
+            0,
+            checkpoints,
+            note=lambda step, row: seen.append((step, row["loss"])),
+            say=lambda line: print(line, file=sys.stderr),
+            stop=lambda: bool(seen) and seen[-1][0] >= until,
+        )
+    batch = next(mine.data.batches(0, until))
+    print(json.dumps({"devices": jax.device_count(), "losses": seen, "rows": np.asarray(batch["example_id"]).tolist()}))
