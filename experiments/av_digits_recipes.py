@@ -19,7 +19,7 @@ import sys
 
 import optax
 
-from mmkd_jax import cli, data, files, recipes, run_folder
+from mmkd_jax import catalogue, cli, data, files, recipes, run_folder
 from mmkd_jax.evaluate import verdicts
 from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
 from mmkd_jax.part import Part
@@ -60,6 +60,12 @@ ABOUT = """# Recipes
 labelled; small students. Accuracy on 2,000 test pairs, mean ± standard error over the seeds, and the paired
 difference. The verdict is a paired t-test at 95 %: among so many comparisons, one may be wrong by chance. Nothing was
 tuned. A teacher or an assistant takes steps of its own beside a student's.
+
+To run one of them alone, let `parts` of the experiment end with one other line, such as
+`return plain | recipes.mtsd(shared)`. Arms are named after recipes; *mtsd_missing* is `mtsd(shared, missing=0.5)`,
+*label_free* here sees the 5,500 pairs without a label, `label_free(shared, unlabelled)`, a number at the end is that of
+a stage or a generation.
+
 """
 SECTIONS = {
     "kd": """## Against plain KD
@@ -128,7 +134,8 @@ def parts(config: Config) -> dict[str, Part]:
 
 def report(config: Config, results, folder) -> None:
     """The page: each recipe's student against plain KD, against labels alone, and against its own without a teacher."""
-    page = [ABOUT.format(made=run_folder.made(), steps=config.steps)]
+    told = [catalogue.listed(e) for e in catalogue.entries() if e.name.startswith("recipes.")]
+    page = [ABOUT.format(made=run_folder.made(), steps=config.steps), *told, ""]
     for against, students in SHOWN.items():
         here = [arm for arm in students if arm in results]
         if against in results and here:

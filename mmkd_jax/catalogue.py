@@ -120,10 +120,14 @@ def markdown() -> str:
         if e.topic != topic:
             topic = e.topic
             lines += ["", f"## {topic.capitalize()}", ""]
-        lines.append(f"- **`{e.name}`** {e.line} [{e.paper}, {e.year}]({e.link})  ")
-        lines.append(f"  `{e.formula}`  ")
-        lines.append(f"  Compares {e.compares}. Extra: {e.extra}." + (f" Differs: {e.differs}." if e.differs else ""))
+        lines.append(listed(e))
     return "\n".join(lines) + "\n"
+
+
+def listed(e: Entry) -> str:
+    """An entry as an item of a Markdown list: what it is, its paper, its formula, what it needs."""
+    needs = f"  Compares {e.compares}. Extra: {e.extra}." + (f" Differs: {e.differs}." if e.differs else "")
+    return f"- **`{e.name}`** {e.line} [{e.paper}, {e.year}]({e.link})  \n  `{e.formula}`  \n{needs}"
 
 
 def _entry(name: str, function: Callable) -> Entry:

@@ -104,7 +104,9 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
                     given[model] = part_of(done[of][taken], inner)
             if bare := set(part.cache) - set(part.take):
                 raise UserError(f"cache names {choices(bare)}, which takes no variables: say whose with take=")
-            state, _ = part.abstract(given=given)
+            state, frozen = part.abstract(given=given)
+            part.check_step(state, frozen)
+            part.check_banks(read=False)
         except UserError as error:
             cached = [f"{m!r} is cached: add the output to cache={{{m!r}: {kept}}}" for m, kept in part.cache.items()]
             hint = "".join(f"; {c}" for c, m in zip(cached, part.cache, strict=True) if f"{m!r} has no" in str(error))
@@ -168,15 +170,9 @@ def run(
         "numbers": dict(numbers or {}),
     }
     with run_folder.opened(folder, configuration, fresh, observer.say, allow_changed_data):
+        _look_at_data(parts)
         results: Results = {}
         for name, part in parts.items():
-            for reader in (part.data, part.validation, part.test):
-                if isinstance(reader, Memory):  # a reader that streams is checked batch by batch
-                    part.task.check(reader.dataset.columns)
-            try:
-                part.check_banks()
-            except UserError as error:
-                raise UserError(f"part {name!r}: {error}") from None
             program = train.compile_part(part)
             results[name] = []
             for seed in range(config.seeds):
@@ -193,6 +189,18 @@ def run(
                 experiment.report(config, results, folder)
         parallel.of_all(0)  # nobody leaves before all is written
     return results
+
+
+def _look_at_data(parts: Mapping[str, Part]) -> None:
+    """Refuse labels that no class has, and banks that do not hold all examples, before the first part trains."""
+    for name, part in parts.items():
+        try:
+            for reader in (part.data, part.validation, part.test):
+                if isinstance(reader, Memory):  # a reader that streams is checked batch by batch
+                    part.task.check(reader.dataset.columns)
+            part.check_banks()
+        except UserError as error:
+            raise UserError(f"part {name!r}: {error}") from None
 
 
 def _source(source: str) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from mmkd_jax.objective import Objective
 from mmkd_jax.parallel import is_bank
 from mmkd_jax.schemes.scheme import Scheme
 from mmkd_jax.state import Distillation, start
+from mmkd_jax.step import make_step
 from mmkd_jax.tasks import Task
 from mmkd_jax.views import Context, Model, cached
 
@@ -125,13 +126,17 @@ class Part:
             spec |= {f"{name}.{k}": outputs[k] for k in kept}
         return spec
 
-    def check_banks(self) -> None:
-        """Refuse training data with an example beyond a memory bank: its row would be another example's, or none."""
+    def check_banks(self, read: bool = True) -> None:
+        """Refuse training data with an example beyond a memory bank: its row would be another example's, or none.
+
+        Args:
+            read: look at the data where they lie in memory; False goes by the number of rows alone.
+        """
         memory = self.abstract()[0].memory
         banks = [(p, len(x)) for p, x in jax.tree.leaves_with_path(memory) if is_bank(p, x)]
         if not banks:
             return
-        known, size = isinstance(self.data, Memory), self.data.dataset.size
+        known, size = read and isinstance(self.data, Memory), self.data.dataset.size
         largest = int(self.data.dataset.columns["example_id"].max()) if known else size - 1  # a stream is not read
         for path, rows in banks:
             if largest >= rows:
@@ -141,6 +146,10 @@ class Part:
                     f"term {name!r}: its bank has {rows} rows, but example_id of the training data {said}: "
                     f"give it size={largest + 1}"
                 )
+
+    def check_step(self, state: Any, frozen: Any) -> None:
+        """Refuse what only a step does: further passes or statistics of the batch under microbatches."""
+        jax.eval_shape(make_step(self.distillation, self.microbatches), state, frozen, self.spec)
 
     def abstract(self, numbers: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None):
         """The state and the frozen variables from shapes alone: refuses every wrong path, before any data is read."""

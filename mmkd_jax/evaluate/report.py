@@ -14,6 +14,7 @@ from rich.table import Table
 from mmkd_jax import files
 from mmkd_jax.errors import UserError
 
+_DASHES, _HATCHES = ("-", "--", ":", "-."), ("", "//", "..", "xx")  # ten colours are not enough for every arm
 Results = Mapping[str, Sequence[Mapping[str, Any]]]  # part -> a result for each seed
 
 
@@ -91,31 +92,34 @@ def curves(results: Results, metric: str, path: pathlib.Path) -> None:
     """Loss and validation metric over the steps: a line a seed, and their mean, for each part."""
     figure, (left, right) = _figure(1, 2, 11, 4)
     for i, (arm, own) in enumerate(results.items()):
-        color = f"C{i}"
+        look: dict[str, Any] = {"color": f"C{i % 10}", "linestyle": _DASHES[i // 10 % len(_DASHES)]}
         for axes, name in ((left, "loss"), (right, metric)):
             lines = [([h["step"] for h in r["history"]], [h[name] for h in r["history"]]) for r in own]
             for x, y in lines:
-                axes.plot(x, y, color=color, alpha=0.25, linewidth=0.8)
+                axes.plot(x, y, alpha=0.25, linewidth=0.8, **look)
             shortest = min(len(x) for x, _ in lines)
             mean = np.mean([y[:shortest] for _, y in lines], 0)
-            axes.plot(lines[0][0][:shortest], mean, color=color, linewidth=2, label=arm)
+            marker = "o" if shortest == 1 else None  # one look at validation is a point, not a line
+            axes.plot(lines[0][0][:shortest], mean, linewidth=2, marker=marker, label=arm, **look)
     positive = all(h["loss"] > 0 for own in results.values() for r in own for h in r["history"])
     left.set(xlabel="step", ylabel="training loss (each arm its own)", yscale="log" if positive else "linear")
     right.set(xlabel="step", ylabel=f"validation {metric}")
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
 
 
 def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None = None) -> None:
     """The metric in each class, the parts side by side; bars are means, whiskers standard errors over seeds."""
     name = next(iter(next(iter(results.values()))[0]["per_class"]))
-    figure, (axes,) = _figure(1, 1, 11, 4)
+    bars = sum(len(own[0]["per_class"][name]) for own in results.values())
+    figure, (axes,) = _figure(1, 1, max(11, 0.15 * bars), 4)
     width = 0.8 / len(results)
     for i, (arm, own) in enumerate(results.items()):
         values = np.array([r["per_class"][name] for r in own])
         error = values.std(0, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
         place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
-        axes.bar(place, values.mean(0), width, yerr=error, label=arm, error_kw={"linewidth": 0.8})
+        hatch = _HATCHES[i // 10 % len(_HATCHES)]
+        axes.bar(place, values.mean(0), width, yerr=error, label=arm, hatch=hatch, error_kw={"linewidth": 0.8})
     labels = classes or [str(i) for i in range(values.shape[1])]
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel="class", ylabel=f"test {name}", ylim=(0, 1))

@@ -133,3 +133,19 @@ def test_events_are_what_tensorboard_reads(tmp_path):
     assert file.name.startswith("events.out.tfevents")
     data = file.read_bytes()
     assert data.count(b"loss") == 2 and data.count(b"term/soft") == 2 and b"step" not in data
+
+
+def test_sixteen_arms_are_told_apart_and_one_look_is_a_point(tmp_path):
+    """Ten colours come again with other dashes; a single look draws a marker, not nothing."""
+    from matplotlib import colors
+    from matplotlib.image import imread
+
+    many = {f"arm {i}": [result(0.5 + 0.02 * i), result(0.51 + 0.02 * i)] for i in range(16)}
+    report.curves(many, "accuracy", tmp_path / "many.png")
+    report.by_class(many, tmp_path / "by_class.png")
+    assert is_picture(tmp_path / "many.png") and is_picture(tmp_path / "by_class.png")
+    report.curves({"one": [result(0.5, steps=1)]}, "accuracy", tmp_path / "one.png")
+    picture = imread(tmp_path / "one.png")[..., :3]
+    there = np.all(np.abs(picture - np.array(colors.to_rgb("C0"))) < 0.02, -1)
+    left, right = there[:, : there.shape[1] // 2].sum(), there[:, there.shape[1] // 2 :].sum()
+    assert left > 20 and right > 20
