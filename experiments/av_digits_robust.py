@@ -7,7 +7,8 @@ and *trades* learn from labels alone, *kd*, *rslad* and *adaad* from the teacher
 attack the label's loss and so see the labelled pairs only. All take the same number of steps and, where they attack,
 of steps of the attack; those cost time. The teacher has not been trained against attacks. The best step is chosen by
 clean accuracy on validation; the test split, with voices that nobody heard, is used once. The run folder then holds
-robustness.md and robustness.json, copied to docs/: accuracy on the recordings as they are, and on those that PGD has altered.
+robustness.md and robustness.json, copied to docs/: accuracy on the recordings as they are, and on those that PGD has
+altered.
 
 A level of the recorded log-mel spectrum is 2 dB: 1/255 where the model reads uint8 as [0, 1], and a recording has 40 of
 them. The attack may move each of the 32 x 32 values by half a level, 1 dB: far less than the babble does, and enough to

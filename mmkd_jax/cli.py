@@ -74,7 +74,7 @@ class _Options:
     fresh: bool = False
     """Start anew; the old run folder is renamed, not deleted."""
     allow_changed_data: bool = False
-    """Go on with other data, batch size, transforms or configuration than the run folder's; what changed is recorded."""
+    """Go on with other data, batch size or configuration than the run folder's; what changed is recorded."""
     distributed: bool = False
     """One of several processes that train as one; where they are is found out (Slurm, TPU pods, Open MPI)."""
     coordinator: str | None = None

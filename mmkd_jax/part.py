@@ -83,7 +83,7 @@ class Part:
             raise UserError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())}: expected at least 1")
         if self.keep_every is not None and self.keep_every % self.save_every:
             raise UserError(
-                f"keep_every={self.keep_every} is no multiple of save_every={self.save_every}: no checkpoint is made there"
+                f"keep_every={self.keep_every} is no multiple of save_every={self.save_every}: nothing is saved there"
             )
         if self.keep == "last" and self.patience is not None:
             raise UserError("keep='last' looks at no best step, which patience does: leave one of them out")

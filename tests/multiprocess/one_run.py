@@ -1,7 +1,7 @@
 """A part with all that is hard to move between devices, trained up to a step: `one_run.py FOLDER STEP`.
 
-It has a bank spread over the devices, statistics of BatchNorm, a moving average, Adam's moments, dropout by row. Prints a
-JSON line: the losses of all steps so far, and the rows of the next batch.
+It has a bank spread over the devices, statistics of BatchNorm, dropout, a connector, a moving average, Adam's moments.
+Prints a JSON line: the losses of all steps so far, and the rows of the next batch.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ def part() -> Part:
     draw = np.random.default_rng(0)
     columns = {"image": draw.random((96, 3, 3, 1), np.float32), "label": (np.arange(96) % 3).astype(np.int32)}
     rows, task = data.from_columns(columns, "made-up"), classification(3)
-    teacher, student = (linen(Multimodal({"image": ImageMLP((w,))}, 3, w)) for w in (8, 4))
+    teacher = linen(Multimodal({"image": ImageMLP((8,))}, 3, 8))
+    student = linen(Multimodal({"image": ImageMLP((4,))}, 3, 4, batch_norm=True, dropout=0.2))
     return Part(
         models={"teacher": teacher, "student": student, "slow": student},
         objective=combine(
