@@ -75,7 +75,7 @@ def test_sigkill_and_resume_gives_the_same_bits(tmp_path, undisturbed):
 
 @pytest.mark.slow
 def test_sigkill_at_thirty_random_instants(tmp_path, undisturbed):
-    """Each run is killed up to three times, wherever it is: starting, compiling, training, saving, evaluating, writing."""
+    """Each run is killed up to three times, wherever it is: starting, compiling, training, saving, writing."""
     draw, killed, saving, trial = random.Random(0), 0, 0, 0
     while killed < 30:
         folder, trial = tmp_path / str(trial), trial + 1
