@@ -132,6 +132,7 @@ def fit(
     state, frozen = program.start(key, dict(given or {}), dict(numbers or {}))
     tree = {"state": state, "best": jax.tree.map(jnp.copy, variables(state, {}))}
     meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
+    meta["data"] |= part.identity
     if (found := checkpoints.restore(_like(tree))) is not None:
         step, tree, saved, damaged = found
         for number, reason in damaged:
