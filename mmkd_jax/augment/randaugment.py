@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from mmkd_jax.augment.operations import operations
-from mmkd_jax.augment.rows import check_size, column, each
+from mmkd_jax.augment.rows import check_size, column, each, to_unit
 from mmkd_jax.errors import UserError
 from mmkd_jax.views import Batch
 
@@ -65,7 +65,7 @@ class RandAugment:
         changed = jax.lax.platform_dependent(
             keys, levels.astype(jnp.int32), cpu=self._in_a_loop, default=lambda keys, x: each(self._one, keys, x)
         )
-        return {**batch, self.modality: changed.astype(x.dtype) if whole else changed.astype(x.dtype) / 255}
+        return {**batch, self.modality: changed.astype(x.dtype) if whole else to_unit(changed, 255).astype(x.dtype)}
 
     def _in_a_loop(self, keys, x):
         return jax.lax.map(lambda now: self._one(*now), (keys, x))

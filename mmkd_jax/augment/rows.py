@@ -170,6 +170,16 @@ def total(x: Float[Array, "n ..."]) -> Float[Array, "..."]:
     return x[0]
 
 
+def in_order(mask: Bool[Array, " l"]) -> Int[Array, " l"]:
+    """The places under the mask, first to last, then the others.
+
+    Example:
+        >>> in_order(jnp.array([False, True, True])).tolist()
+        [1, 2, 0]
+    """
+    return jnp.argsort(~mask, stable=True)
+
+
 def each(function: Callable, *columns: Array) -> Array:
     """A function of one row over all rows."""
     return jax.vmap(function)(*columns)
