@@ -12,7 +12,7 @@ import numpy as np
 from mmkd_jax import hyperparameters
 from mmkd_jax.objective import Term
 from mmkd_jax.part import Part
-from mmkd_jax.state import start, variables
+from mmkd_jax.state import augmented_spec, start, variables
 from mmkd_jax.views import Context, forward
 
 
@@ -47,10 +47,11 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
         numbers: numbers of the objective that differ from the file's.
     """
     seen: dict[str, Any] = {"reads": {}, "passes": dict.fromkeys(part.models, 0)}
-    distillation, spec = part.distillation, part.spec
+    distillation = part.distillation
+    spec = augmented_spec(part.augment, part.spec)
 
     def look(key):
-        state, frozen = start(distillation, spec, key)
+        state, frozen = start(distillation, part.spec, key)
         batch = {k: jnp.zeros(s.shape, s.dtype) for k, s in spec.items()}
         views, _ = forward(
             distillation.models, variables(state, frozen), batch, Context(state.step, key), distillation.trained

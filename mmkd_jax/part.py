@@ -1,7 +1,7 @@
 """A part of an experiment: who learns from what, on which data, for how long. Built without computing anything."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,10 +13,10 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.objective import Objective
 from mmkd_jax.parallel import is_bank
 from mmkd_jax.schemes.scheme import Scheme
-from mmkd_jax.state import Distillation, start
+from mmkd_jax.state import Distillation, augmented_spec, start
 from mmkd_jax.step import make_step
 from mmkd_jax.tasks import Task
-from mmkd_jax.views import Context, Model, cached
+from mmkd_jax.views import Batch, Context, Model, cached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Part:
             dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0".
         cache: name -> outputs of a frozen model that are computed once for all rows; the model is then not run again.
         scheme: what becomes of the gradients of single terms; None is one gradient of their sum.
+        augment: `(batch, ctx) -> batch`, such as `augment.Augmented(…)`, applied once to each training batch before all
+            models: teacher and student see the same.
         microbatches: parts in which a batch goes through the models.
         evaluate_every: steps between two looks at validation, and between two lines of the learning curve.
         patience: looks without improvement after which training ends; None is all steps.
@@ -65,6 +67,7 @@ class Part:
     take: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cache: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     scheme: Scheme | None = None
+    augment: Callable[[Batch, Context], Batch] | None = None
     microbatches: int = 1
     evaluate_every: int = 100
     patience: int | None = None
@@ -87,6 +90,11 @@ class Part:
             )
         if self.keep == "last" and self.patience is not None:
             raise UserError("keep='last' looks at no best step, which patience does: leave one of them out")
+        if self.augment is not None and self.cache:
+            raise UserError(
+                f"cache holds outputs of {choices(self.cache)} on rows as they are, and augment shows the student "
+                "others: leave cache out, so that the model runs on the augmented batch in every step"
+            )
 
     @property
     def measured(self) -> str:
@@ -101,17 +109,25 @@ class Part:
                 f"cache names {choices(wrong)}, which changes in training: only frozen models can be cached"
             )
         models = {n: cached(n) if n in self.cache else m for n, m in self.models.items()}
-        return Distillation(models, self.objective, self.optimizer, self.trained, self.ema, self.scheme)
+        return Distillation(models, self.objective, self.optimizer, self.trained, self.ema, self.scheme, self.augment)
 
     def outputs(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
         """A model's outputs, from shapes alone."""
 
         def run(key):
-            batch = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in self.data.spec.items()}
+            spec = augmented_spec(self.augment, self.data.spec)
+            batch = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in spec.items()}
             model = self.models[name]
             return model.apply(model.init(key, batch), batch, Context(0, key, train=False), {})[0]
 
         return dict(jax.eval_shape(run, jax.random.key(0)))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What `augment` adds to the fingerprint of the data: "augment" -> its own; nothing without one."""
+        if self.augment is None:
+            return {}
+        return {"augment": getattr(self.augment, "fingerprint", None) or repr(self.augment)}
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,6 +1,6 @@
 """The one state: all that learns or remembers, as an explicit pytree; and how it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -12,7 +12,7 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.hyperparameters import with_numbers
 from mmkd_jax.objective import Objective, shares
 from mmkd_jax.schemes.scheme import Scheme
-from mmkd_jax.views import Context, Model, forward
+from mmkd_jax.views import Batch, Context, Model, forward
 
 
 class Distillation(NamedTuple):
@@ -25,6 +25,7 @@ class Distillation(NamedTuple):
         trained: names of the models that are trained; the others are frozen and run with train=False.
         ema: name -> (source, decay): a model whose variables are the moving average of a trained one's.
         scheme: what becomes of the gradients of single terms; None is one gradient of their sum.
+        augment: `(batch, ctx) -> batch`, applied once to each training batch before all models.
     """
 
     models: Mapping[str, Model]
@@ -33,6 +34,7 @@ class Distillation(NamedTuple):
     trained: tuple[str, ...] = ("student",)
     ema: Mapping[str, tuple[str, float]] = {}
     scheme: Scheme | None = None
+    augment: Callable[[Batch, Context], Batch] | None = None
 
 
 @flax.struct.dataclass
@@ -86,7 +88,7 @@ def start(
     Raises:
         UserError: a wrong path or name; the message lists those that exist.
     """
-    models, objective, optimizer, trained, ema, scheme = distillation
+    models, objective, optimizer, trained, ema, scheme, augment = distillation
     for name in models:
         if name in ("batch", "objective") or "." in name:
             raise UserError(f"a model cannot be named {name!r}: batch and objective are taken, dots separate paths")
@@ -98,7 +100,8 @@ def start(
     if wrong := {source for source, _ in ema.values()} - set(trained):
         raise UserError(f"ema follows {choices(wrong)}, which is not trained; trained are: {choices(trained)}")
 
-    ctx, batch = Context(jnp.int32(0), key), {k: jnp.zeros(s.shape, s.dtype) for k, s in spec.items()}
+    ctx = Context(jnp.int32(0), key)
+    batch = {k: jnp.zeros(s.shape, s.dtype) for k, s in augmented_spec(augment, spec).items()}
     made = {n: given[n] if n in given else m.init(ctx.at(n).key, batch) for n, m in models.items() if n not in ema}
     for name in given:
         if "." in name:
@@ -131,6 +134,15 @@ def start(
         scheme=remembered,
     )
     return state, {n: v for n, v in made.items() if n not in trained and n not in ema}
+
+
+def augmented_spec(
+    augment: Callable[[Batch, Context], Batch] | None, spec: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the batch that models and objective see in training: augmentation may change names and shapes."""
+    if augment is None:
+        return dict(spec)
+    return dict(jax.eval_shape(lambda batch: augment(batch, Context(jnp.int32(0), jax.random.key(0))), dict(spec)))
 
 
 def variables(state: DistillState, frozen: Mapping[str, Any], params: Any = None) -> dict[str, Any]:

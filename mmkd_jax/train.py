@@ -173,6 +173,7 @@ def fit(
     state, frozen = program.start(jax.random.key(seed), dict(given or {}), dict(numbers or {}))
     now = {"state": state, "metrics": program.nothing(state, frozen), "best": _copy(variables(state, {}))}
     meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
+    meta["data"] |= part.identity
     if (found := checkpoints.restore(_like(now))) is not None:
         step, now, saved, damaged = found
         for number, reason in damaged:

@@ -1,16 +1,56 @@
-"""Augmentations across modalities."""
+"""Modalities taken away from some rows.
 
+`Drop` is a step of `Augmented`, keyed by example and slot: all models see the same rows without the modality, and a
+teacher's outputs can be cached. `drop_modality` and `withhold` are one model's own view, keyed by the step of the run:
+the student misses what the teacher still has.
+"""
+
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
+from mmkd_jax.augment.rows import check_share
 from mmkd_jax.errors import UserError
 from mmkd_jax.views import Batch, Context
 
 
+@dataclasses.dataclass(frozen=True)
+class Drop:
+    """A modality is taken away from some rows, never the last that a row has; the same for all models.
+
+    Put it behind the steps that mix: a row is mixed only with one that has the same modalities.
+
+    Attributes:
+        rate: probability with which each modality of a row is dropped, 0 … 1.
+        modalities: names, such as ("image", "audio"); the others are left alone.
+
+    Raises:
+        UserError: the rate is no probability.
+
+    Source: Neverova et al., ModDrop: Adaptive Multi-Modal Gesture Recognition, 2016, https://arxiv.org/abs/1501.00102
+
+    Example:
+        >>> batch, keys = {"image": jnp.ones((4, 2)), "audio": jnp.ones((4, 3))}, jax.random.split(jax.random.key(0), 4)
+        >>> seen = Drop(1.0, ("image", "audio"))(batch, keys)
+        >>> (seen["present.image"] ^ seen["present.audio"]).tolist()
+        [True, True, True, True]
+    """
+
+    rate: int | float
+    modalities: tuple[str, ...]
+
+    def __post_init__(self):
+        check_share(self, rate=self.rate)
+
+    def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
+        return _kept(batch, keys, self.rate, self.modalities)
+
+
 def drop_modality(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, Context], Batch]:
-    """Take a modality away from some rows in training, never the last that a row has.
+    """Take a modality away from some rows in training, never the last that a row has; other rows in each step.
 
     Args:
         rate: probability with which each modality of a row is dropped, 0 … 1.
@@ -35,14 +75,20 @@ def drop_modality(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, 
         if not ctx.train:
             return batch
         key, ids = ctx.at("drop_modality").key, batch["example_id"]
-        here = jnp.stack([batch.get(f"present.{m}", jnp.ones(ids.shape, bool)) for m in modalities], 1)
-        draw = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (len(modalities),)))(ids)
-        # of those that are present the one with the largest number stays in any case
-        last = jnp.argmax(jnp.where(here, draw, -1), 1)[:, None] == jnp.arange(len(modalities))[None]
-        kept = here & ((draw >= rate) | last)
-        return {**batch, **{f"present.{m}": kept[:, i] for i, m in enumerate(modalities)}}
+        return _kept(batch, jax.vmap(lambda i: jax.random.fold_in(key, i))(ids), rate, modalities)
 
     return transform
+
+
+def _kept(batch, keys, rate, modalities):
+    """The batch with `present.M`: of a row's modalities those whose draw is at least the rate, and one in any case."""
+    present = [jnp.asarray(batch.get(f"present.{m}", jnp.ones(keys.shape, bool))) for m in modalities]
+    here = jnp.stack(present, 1)
+    draw = jax.vmap(lambda key: jax.random.uniform(key, (len(modalities),)))(keys)
+    # of those that are present the one with the largest number stays in any case
+    last = jnp.argmax(jnp.where(here, draw, -1), 1)[:, None] == jnp.arange(len(modalities))[None]
+    kept = here & ((draw >= rate) | last)
+    return {**batch, **{f"present.{m}": kept[:, i] for i, m in enumerate(modalities)}}
 
 
 def withhold(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, Context], Batch]:

@@ -4,4 +4,5 @@ from mmkd_jax.data.dataset import Dataset as Dataset
 from mmkd_jax.data.dataset import from_columns as from_columns
 from mmkd_jax.data.dataset import load as load
 from mmkd_jax.data.memory import Memory as Memory
+from mmkd_jax.data.partners import Partners as Partners
 from mmkd_jax.data.pipeline import Pipeline as Pipeline

@@ -11,6 +11,7 @@ import numpy as np
 from mmkd_jax.data import reader
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.order import order
+from mmkd_jax.data.partners import Partners
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Memory:
     Attributes:
         dataset: the rows.
         batch_size: rows of a batch.
+        slots: how many augmented versions of a row there are: `slot` is its epoch modulo this; None is one each epoch.
+        partners: columns of a second row for each, for augmentations that mix; evaluation batches have none.
 
     Example:
         >>> from mmkd_jax.data import from_columns
@@ -31,11 +34,13 @@ class Memory:
 
     dataset: Dataset
     batch_size: int
+    slots: int | None = None
+    partners: Partners | None = None
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a training batch; needs no data."""
-        return reader.batch_spec(self.dataset, self.batch_size)
+        return reader.batch_spec(self.dataset, self.batch_size, self.partners)
 
     @property
     def size(self) -> int:
@@ -45,7 +50,7 @@ class Memory:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """What must not change when a run resumes."""
-        return reader.fingerprint(self.dataset, self.batch_size)
+        return reader.fingerprint(self.dataset, self.batch_size, self.slots, self.partners)
 
     def arrays(self) -> dict[str, jax.Array]:
         """All columns, on the device; an argument of `batch` so that they are no constants of a compiled program."""
@@ -57,8 +62,12 @@ class Memory:
             self.batch_size, dtype=jnp.uint32
         )
         rows, epoch = order(jax.random.key_data(key), position, self.size)
+        batch = {k: v[rows] for k, v in arrays.items()} | {"slot": reader.slot(epoch, self.slots)}
+        if self.partners is not None:
+            others = self.partners.rows(batch["example_id"], batch["slot"], self.size)
+            batch |= {f"partner.{k}": arrays[k][others] for k in self.partners.columns(self.dataset)}
         # pyrefly: ignore[bad-return]  JAX in, JAX out
-        return {k: v[rows] for k, v in arrays.items()} | {"slot": epoch}
+        return batch
 
     def batches(self, seed: int, start: int = 0) -> Iterator[dict[str, jax.Array]]:
         """Training: shuffled anew in each epoch, without end, from step `start`."""

@@ -36,14 +36,14 @@ def order(
     position = position.astype(xp.uint32)
     count = np.array([n], np.uint32)
     epoch, x = position // count, position % count
-    key = _mix(_mix(words[0:1] ^ _mix(words[-1:])) + epoch)
+    key = mix(mix(words[0:1] ^ mix(words[-1:])) + epoch)
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     mask = np.array([(1 << half) - 1], np.uint32)
 
     def permute(x):
         left, right = x >> np.uint32(half), x & mask
         for i in range(_ROUNDS):
-            left, right = right, left ^ (_mix(right ^ _mix(key + np.array([i + 1], np.uint32))) & mask)
+            left, right = right, left ^ (mix(right ^ mix(key + np.array([i + 1], np.uint32))) & mask)
         return (left << np.uint32(half)) | right
 
     x = permute(x)
@@ -55,7 +55,7 @@ def order(
     return x.astype(xp.int32), epoch.astype(xp.int32)
 
 
-def _mix(x):
+def mix(x: UInt32[Array | np.ndarray, "*n"]) -> UInt32[Array | np.ndarray, "*n"]:
     """The finaliser of MurmurHash3: every input bit reaches every output bit."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> np.uint32(shift))) * np.array([factor], np.uint32)

@@ -10,6 +10,7 @@ import numpy as np
 from mmkd_jax.data import reader
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.order import order
+from mmkd_jax.data.partners import Partners
 from mmkd_jax.errors import UserError
 
 
@@ -24,6 +25,8 @@ class Pipeline:
         process_count: into how many parts.
         threads: that read ahead; one is fastest for small rows.
         ahead: batches that are read ahead.
+        slots: how many augmented versions of a row there are: `slot` is its epoch modulo this; None is one each epoch.
+        partners: columns of a second row for each, for augmentations that mix; evaluation batches have none.
 
     Example:
         >>> from mmkd_jax.data import from_columns
@@ -38,11 +41,13 @@ class Pipeline:
     process_count: int = 1
     threads: int = 1
     ahead: int = 16
+    slots: int | None = None
+    partners: Partners | None = None
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a global training batch; needs no data."""
-        return reader.batch_spec(self.dataset, self.batch_size)
+        return reader.batch_spec(self.dataset, self.batch_size, self.partners)
 
     @property
     def size(self) -> int:
@@ -52,7 +57,7 @@ class Pipeline:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """What must not change when a run resumes; the number of processes may."""
-        return reader.fingerprint(self.dataset, self.batch_size)
+        return reader.fingerprint(self.dataset, self.batch_size, self.slots, self.partners)
 
     def batches(self, seed: int, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Training: shuffled anew in each epoch, without end, from step `start`; this process's rows."""
@@ -66,7 +71,12 @@ class Pipeline:
         def read(step: int) -> dict[str, np.ndarray]:
             first = step * self.batch_size + self.process_index * local
             rows, epoch = map(np.asarray, order(words, np.arange(local, dtype=np.uint32) + np.uint32(first), self.size))
-            return self.dataset.fetch(rows) | {"slot": epoch}
+            batch = self.dataset.fetch(rows) | {"slot": reader.slot(epoch, self.slots)}
+            if self.partners is not None:
+                others = np.asarray(self.partners.rows(batch["example_id"], batch["slot"], self.size))
+                fetched = self.dataset.fetch(others)
+                batch |= {f"partner.{k}": fetched[k] for k in self.partners.columns(self.dataset)}
+            return batch
 
         # Grain reads steps, not rows: which rows a step holds is `order`'s to say, and the state is the step
         steps = grain.MapDataset.range(start, 2**31 - 1).map(read)

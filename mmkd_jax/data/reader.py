@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mmkd_jax.data.dataset import Dataset
+from mmkd_jax.data.partners import Partners
 from mmkd_jax.errors import UserError
 
 
@@ -43,7 +44,10 @@ class Reader(Protocol):
         ...
 
     def batches(self, seed: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        """Training: shuffled anew in each epoch, without end, from step `start`. `slot` is the row's epoch."""
+        """Training: shuffled anew in each epoch, without end, from step `start`.
+
+        `slot` is the row's epoch, modulo the reader's slots where it has them.
+        """
         ...
 
     def once(self) -> Iterator[dict[str, Any]]:
@@ -55,17 +59,34 @@ class Reader(Protocol):
         ...
 
 
-def batch_spec(dataset: Dataset, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_spec(dataset: Dataset, batch_size: int, partners: Partners | None = None) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a training batch of a data set."""
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
     rows = {k: jax.ShapeDtypeStruct((batch_size, *s.shape), s.dtype) for k, s in dataset.spec.items()}
-    return rows | {"slot": jax.ShapeDtypeStruct((batch_size,), np.dtype(np.int32))}
+    more = {f"partner.{k}": rows[k] for k in partners.columns(dataset)} if partners else {}
+    return rows | more | {"slot": jax.ShapeDtypeStruct((batch_size,), np.dtype(np.int32))}
 
 
-def fingerprint(dataset: Dataset, batch_size: int) -> dict[str, Any]:
+def fingerprint(
+    dataset: Dataset, batch_size: int, slots: int | None = None, partners: Partners | None = None
+) -> dict[str, Any]:
     """What must not change when a run resumes."""
-    return {**dataset.fingerprint, "batch_size": batch_size}
+    more = {k: v if k == "slots" else repr(v) for k, v in {"slots": slots, "partners": partners}.items() if v}
+    return {**dataset.fingerprint, "batch_size": batch_size, **more}
+
+
+def slot(epoch: Any, slots: int | None) -> Any:
+    """The slot of a row in an epoch: the epoch, or the epoch modulo the number of slots.
+
+    Raises:
+        UserError: a number of slots below 1.
+    """
+    if slots is None:
+        return epoch
+    if slots < 1:
+        raise UserError(f"slots must be at least 1, or None for one a row's epoch, not {slots}")
+    return epoch % np.array([slots], np.int32)
 
 
 def padded(dataset: Dataset, batch_size: int, fetch) -> Iterator[dict[str, np.ndarray]]:

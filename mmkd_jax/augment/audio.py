@@ -1,0 +1,249 @@
+"""Augmentations of sound: waveforms [b, n] and log-mel levels [b, t, f], with the mask `M.mask` [b, t] or [b, n]."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from mmkd_jax.augment.rows import (
+    STEPS,
+    check_range,
+    check_share,
+    check_size,
+    column,
+    draw_steps,
+    each,
+    in_order,
+    in_steps,
+    mask_of,
+    total,
+)
+from mmkd_jax.errors import UserError
+from mmkd_jax.views import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecAugment:
+    """Blocks of neighbouring bands and of neighbouring frames are blanked.
+
+    Formula: a block of bands is f ~ U{0 … F} wide and starts at U{0 … bands − f}; a block of frames is
+    t ~ U{0 … min(T, ⌊p τ⌋)} wide and starts at U{0 … τ − t}, τ the frames under the mask
+
+    The paper's policy without its time warping, which it found to matter least. Padding is neither counted nor blanked.
+
+    Attributes:
+        bands: F, the widest block of bands; the paper's LibriSpeech policies have 27 of 80.
+        band_blocks: number of blocks of bands: 1 (LibriSpeech basic) or 2 (double).
+        frames: T, the widest block of frames; the paper's have 100 of 10 ms.
+        frame_blocks: number of blocks of frames.
+        share: p, the largest share of the recording that one block of frames blanks, 0 … 1.
+        fill: the value in the blocks: "mean" of the recording, or a number in the levels' own units.
+        modality: name in the batch; uint8 stays uint8.
+
+    Raises:
+        UserError: a size below 0 or a share that is none; more bands than there are.
+
+    Source: Park et al., SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition, 2019,
+        https://arxiv.org/abs/1904.08779
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 2)
+        >>> SpecAugment(bands=2, frames=3)({"audio": jnp.ones((2, 8, 4), jnp.uint8)}, keys)["audio"].dtype
+        dtype('uint8')
+    """
+
+    bands: int = 27
+    band_blocks: int = 1
+    frames: int = 100
+    frame_blocks: int = 1
+    share: int | float = 1.0
+    fill: Literal["mean"] | int | float = "mean"
+    modality: str = "audio"
+
+    def __post_init__(self):
+        check_size(self, bands=self.bands, band_blocks=self.band_blocks)
+        check_size(self, frames=self.frames, frame_blocks=self.frame_blocks)
+        check_share(self, share=self.share)
+        if isinstance(self.fill, str) and self.fill != "mean":
+            raise UserError(f"SpecAugment: fill must be 'mean' or a number, not {self.fill!r}")
+
+    def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
+        x = column(batch, self.modality, self)
+        if x.ndim != 3 or x.shape[2] < self.bands:
+            raise UserError(f"{self}: {self.modality!r} is {list(x.shape)}; expected [b, t, f] with f ≥ {self.bands}")
+        return {**batch, self.modality: each(self._one, keys, x, mask_of(batch, self.modality, x))}
+
+    def _one(self, key, row, mask):
+        frames, bands = row.shape
+        keys = jax.random.split(key, 2 * (self.band_blocks + self.frame_blocks)).reshape(-1, 2)
+        rank, there = jnp.cumsum(mask) - 1, mask.sum()
+        blank = jnp.zeros(row.shape, bool)
+        for width_key, start_key in keys[: self.band_blocks]:
+            width = jax.random.randint(width_key, (), 0, self.bands + 1)
+            start = jax.random.randint(start_key, (), 0, bands - width + 1)
+            at = jnp.arange(bands)
+            blank |= ((at >= start) & (at < start + width))[None]
+        for width_key, start_key in keys[self.band_blocks :]:
+            most = jnp.minimum(self.frames, there * in_steps(self.share) // STEPS)
+            width = jax.random.randint(width_key, (), 0, most + 1)
+            start = jax.random.randint(start_key, (), 0, there - width + 1)
+            blank |= ((rank >= start) & (rank < start + width))[:, None]
+        fill = _mean(row, mask) if self.fill == "mean" else jnp.asarray(self.fill, row.dtype)
+        return jnp.where(blank & mask[:, None], fill, row)
+
+
+def _mean(row, mask):
+    """Of the levels under the mask; of whole numbers the nearest one."""
+    inside = jnp.where(mask[:, None], row, jnp.zeros((), row.dtype))
+    count = jnp.maximum(mask.sum() * row.shape[1], 1)
+    if jnp.issubdtype(row.dtype, jnp.integer):
+        return ((2 * inside.astype(jnp.int32).sum() + count) // (2 * count)).astype(row.dtype)
+    return (total(inside.astype(jnp.float32).ravel()) / count.astype(jnp.float32)).astype(row.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """White noise at a signal-to-noise ratio that is met exactly.
+
+    Formula: y = x + z ‖x‖ / ‖z‖ 10^(−SNR / 20), z normal, SNR uniform in the range; norms over what is under the mask
+
+    Silence stays silence.
+
+    Attributes:
+        snr: lowest and highest ratio, in dB.
+        modality: name in the batch: a waveform [b, n] of floats.
+
+    Raises:
+        UserError: a range that is none; a waveform that is no [b, n] of floats.
+
+    Source: Ko et al., A Study on Data Augmentation of Reverberant Speech for Robust Speech Recognition, 2017,
+        https://doi.org/10.1109/ICASSP.2017.7953152
+
+    Example:
+        >>> keys, x = jax.random.split(jax.random.key(0), 1), jnp.ones((1, 400))
+        >>> noise = Noise(snr=(20, 20))({"waveform": x}, keys)["waveform"] - x
+        >>> round(float(10 * jnp.log10((x**2).sum() / (noise**2).sum())), 3)
+        20.0
+    """
+
+    snr: tuple[int | float, int | float] = (10, 30)
+    modality: str = "waveform"
+
+    def __post_init__(self):
+        check_range(self, snr=self.snr)
+
+    def drawn(self, keys: Key[Array, " b"]) -> Array:
+        """The ratio of each row, in dB [b]."""
+        return each(self._ratio, keys).astype(jnp.float32) / STEPS
+
+    def _ratio(self, key):
+        return draw_steps(jax.random.fold_in(key, 0), *self.snr)
+
+    def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
+        x = column(batch, self.modality, self)
+        if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise UserError(f"{self}: {self.modality!r} is {x.dtype}{list(x.shape)}; expected floats [b, n]")
+        scale = 10 ** (-self.drawn(keys) / 20)
+
+        def one(key, row, mask, scale):
+            there = row.astype(jnp.float32)
+            z = jnp.where(mask, jax.random.normal(jax.random.fold_in(key, 1), row.shape), 0)
+            power = total(jnp.where(mask, there * there, 0))
+            loud = scale * jnp.sqrt(power / jnp.maximum(total(z * z), jnp.finfo(jnp.float32).tiny))
+            return jnp.where(mask, (there + loud * z).astype(row.dtype), row)
+
+        return {**batch, self.modality: each(one, keys, x, mask_of(batch, self.modality, x), scale)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """The sound moved in time, within what the mask says there is; what moves out is lost.
+
+    Attributes:
+        most: frames of log-mel levels, or samples of a waveform; the shift is uniform in −most … most.
+        fill: the value that moves in, in the sound's own units.
+        modality: name in the batch.
+
+    Raises:
+        UserError: `most` is no whole number of at least 0.
+
+    Source: Warden, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, 2018,
+        https://arxiv.org/abs/1804.03209, whose example code shifts by up to 100 ms
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 1)
+        >>> Shift(2)({"audio": jnp.ones((1, 6, 4))}, keys)["audio"].shape
+        (1, 6, 4)
+    """
+
+    most: int
+    fill: int | float = 0
+    modality: str = "audio"
+
+    def __post_init__(self):
+        check_size(self, most=self.most)
+
+    def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
+        x = column(batch, self.modality, self)
+
+        def one(key, row, mask):
+            source = jnp.cumsum(mask) - 1 - jax.random.randint(key, (), -self.most, self.most + 1)
+            moved = row[in_order(mask)[jnp.clip(source, 0, len(row) - 1)]]
+            wide = (-1,) + (1,) * (row.ndim - 1)
+            heard = ((source >= 0) & (source < mask.sum())).reshape(wide)
+            return jnp.where(mask.reshape(wide), jnp.where(heard, moved, jnp.asarray(self.fill, row.dtype)), row)
+
+        return {**batch, self.modality: each(one, keys, x, mask_of(batch, self.modality, x))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """Louder or softer.
+
+    Formula: a waveform times 10^(g / 20); levels plus g · levels_per_db, under the mask; g uniform in the range
+
+    Attributes:
+        db: lowest and highest g, in dB.
+        levels_per_db: how much a level rises with 1 dB: 1 for levels in dB, 0.1 for log10 of power, 0.5 for levels of
+            2 dB, such as AV-digits'; None for a waveform.
+        modality: name in the batch; uint8 levels stay uint8, cut off at 0 and 255.
+
+    Raises:
+        UserError: a range that is none; a waveform of integers.
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 1)
+        >>> Gain(db=(4, 4), levels_per_db=0.5, modality="audio")({"audio": jnp.ones((1, 1, 1))}, keys)["audio"].item()
+        3.0
+    """
+
+    db: tuple[int | float, int | float] = (-6, 6)
+    levels_per_db: int | float | None = None
+    modality: str = "waveform"
+
+    def __post_init__(self):
+        check_range(self, db=self.db)
+
+    def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
+        x = column(batch, self.modality, self)
+        steps = each(lambda key: draw_steps(key, *self.db), keys)
+        whole = jnp.issubdtype(x.dtype, jnp.integer)
+        if self.levels_per_db is None:
+            if whole:
+                raise UserError(f"{self}: {self.modality!r} is {x.dtype}; give levels_per_db, or a waveform of floats")
+            factor = 10 ** (steps.astype(jnp.float32) / (20 * STEPS))
+            louder = each(lambda row, factor: row * factor.astype(x.dtype), x, factor)
+            return {**batch, self.modality: louder}
+        rise = steps * in_steps(self.levels_per_db)  # in 1 / STEPS²
+
+        def one(row, mask, rise):
+            if whole:
+                moved = row.astype(jnp.int32) + ((rise + STEPS**2 // 2) // STEPS**2)
+                moved = jnp.clip(moved, 0, jnp.iinfo(row.dtype).max).astype(row.dtype)
+            else:
+                moved = row + (rise.astype(jnp.float32) / STEPS**2).astype(row.dtype)
+            return jnp.where(mask.reshape((-1,) + (1,) * (row.ndim - 1)), moved, row)
+
+        return {**batch, self.modality: each(one, x, mask_of(batch, self.modality, x), rise)}
