@@ -1,6 +1,7 @@
 """Checkpoints that an interrupted run resumes from, and the variables of a finished one: the only file with orbax."""
 
 import contextlib
+import copy
 import hashlib
 import os
 import pathlib
@@ -88,7 +89,8 @@ class Checkpoints:
             score: by which the best are kept; None: not one of them.
         """
         sums = {k: int(v) for k, v in checksums(tree).items()}
-        about: dict[str, Any] = {**meta, "sums": sums, "leaves": _leaves(tree)}
+        # copied: it is written in the background, while the learning curve grows
+        about: dict[str, Any] = copy.deepcopy(meta) | {"sums": sums, "leaves": _leaves(tree)}
         with self._failures(step):
             self._orbax.wait()
             self._orbax.save_async(

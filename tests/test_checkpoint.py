@@ -60,6 +60,15 @@ def test_round_trip(saved):
     assert sorted(p.name for p in saved.iterdir() if p.name.isdigit()) == ["2", "3"]
 
 
+def test_what_is_saved_beside_it_is_as_it_was_when_save_was_called(tmp_path):
+    """Orbax writes it in the background; the learning curve goes on meanwhile."""
+    c, curve = checkpoint.Checkpoints(tmp_path / "c"), [1]
+    c.save(1, state(1), {"curve": curve})
+    curve.append(2)
+    c.close()
+    assert checkpoint.Checkpoints(tmp_path / "c").restore(like(state(0)))[2] == {"curve": [1]}
+
+
 def test_nothing_saved(tmp_path):
     assert checkpoint.Checkpoints(tmp_path / "empty").restore(like(state(0))) is None
 
