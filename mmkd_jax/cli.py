@@ -19,6 +19,7 @@ from mmkd_jax.errors import UserError
 _USAGE = """usage: mmkd COMMAND …
 
   run FILE            run or resume an experiment (--help shows its options)
+  cache FILE          compute what its teachers say, once and on disk; run FILE then reads it
   explain FILE        what an experiment will do, from shapes alone
   losses              every loss and method; losses NAME prints one, --json and --markdown all
   data list           the data sets
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
                 print(_USAGE)
             case ["run", file, *rest] if not file.startswith("-"):
                 code = _run(file, rest)
+            case ["cache", file, *rest] if not file.startswith("-"):
+                code = _run(file, rest, only_cache=True)
             case ["explain", file, *rest] if not file.startswith("-"):
                 _explain(file, rest)
             case ["losses", *rest]:
@@ -75,6 +78,10 @@ class _Options:
     """Start anew; the old run folder is renamed, not deleted."""
     allow_changed_data: bool = False
     """Go on with other data, batch size or configuration than the run folder's; what changed is recorded."""
+    cache: pathlib.Path | None = None
+    """Where the outputs of cached models are kept; cache/ in the run folder if not given. Runs may share it."""
+    online: bool = False
+    """Run the models that parts cache in every step instead."""
     distributed: bool = False
     """One of several processes that train as one; where they are is found out (Slurm, TPU pods, Open MPI)."""
     coordinator: str | None = None
@@ -118,7 +125,7 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict
     return parsed.options, parsed.config, numbers
 
 
-def _run(file: str, words: list[str]) -> int:
+def _run(file: str, words: list[str], only_cache: bool = False) -> int:
     from mmkd_jax import experiment as experiments  # late, so that --help and a wrong command answer at once
     from mmkd_jax import train
 
@@ -127,11 +134,25 @@ def _run(file: str, words: list[str]) -> int:
     folder = options.out or pathlib.Path("runs") / experiment.name
     with _together(options), _asked_to_stop() as asked, _observer(config.seeds, asked) as observer:
         try:
-            experiments.run(experiment, config, numbers, folder, options.fresh, observer, options.allow_changed_data)
+            experiments.run(
+                experiment,
+                config,
+                numbers,
+                folder,
+                options.fresh,
+                observer,
+                options.allow_changed_data,
+                options.cache,
+                options.online,
+                only_cache,
+            )
         except train.Interrupted as interrupted:
-            again = " ".join(["mmkd run", file, *(w for w in words if w != "--fresh")])
+            again = " ".join([f"mmkd {'cache' if only_cache else 'run'}", file, *(w for w in words if w != "--fresh")])
             observer.say(f"stopped, {interrupted}; nothing is lost. To go on: {again}")
             return 128 + (asked or [signal.SIGTERM])[0]  # another process may have been the one that was asked
+        if only_cache:
+            observer.say(f"the caches are in {options.cache or folder / 'cache'}/; mmkd run {file} reads them")
+            return 0
         table = (folder / "table.txt").read_text().rstrip()
         observer.say(f"\n{table}\n\nfigures, events and checkpoints are in {folder}/")
     return 0
@@ -150,7 +171,9 @@ def _together(options: _Options) -> Iterator[None]:
     import jax
 
     try:
-        jax.distributed.initialize(*where.values(), heartbeat_timeout_seconds=30)
+        jax.distributed.initialize(
+            options.coordinator, options.processes, options.process, heartbeat_timeout_seconds=30
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
     try:

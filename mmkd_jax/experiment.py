@@ -11,6 +11,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -138,6 +139,9 @@ def run(
     fresh: bool = False,
     observer: Observer = Observer(),  # noqa: B008  an immutable tuple of functions
     allow_changed_data: bool = False,
+    cache: str | pathlib.Path | None = None,
+    online: bool = False,
+    only_cache: bool = False,
 ) -> Results:
     """Run, resume, or take the finished result of each part and seed; write the run folder.
 
@@ -152,6 +156,9 @@ def run(
         observer: who watches.
         allow_changed_data: go on with other data, batch size, transforms or configuration than the folder's; what
             changed is said and recorded, and finished parts stay as they are.
+        cache: where the outputs of cached models are kept; default `cache` in the run folder. Runs may share it.
+        online: run the models that parts cache in every step instead.
+        only_cache: compute the caches, and train only the parts that are needed for them.
 
     Returns:
         Part -> a result for each seed; `results.json` holds the same without the learning curves.
@@ -161,6 +168,8 @@ def run(
         train.Interrupted: stopped as asked, all saved.
     """
     parts = experiment.parts(config)
+    if online:
+        parts = {n: dataclasses.replace(p, cache={}) for n, p in parts.items()}
     own = check(parts, numbers or {})
     folder = pathlib.Path(out or pathlib.Path("runs") / experiment.name)
     configuration = {
@@ -168,17 +177,19 @@ def run(
         "code": experiment.code,
         "config": dataclasses.asdict(config),
         "numbers": dict(numbers or {}),
+        **({"online": True} if online else {}),
     }
+    work = _Work(folder, parts, observer, allow_changed_data, pathlib.Path(cache or folder / "cache"))
     with run_folder.opened(folder, configuration, fresh, observer.say, allow_changed_data):
         _look_at_data(parts)
+        if only_cache:
+            return _build_caches(work, config, own)
         results: Results = {}
         for name, part in parts.items():
             program = train.compile_part(part)
             results[name] = []
             for seed in range(config.seeds):
-                results[name].append(
-                    _one(folder, parts, name, program, seed, own[name], results, observer, allow_changed_data)
-                )
+                results[name].append(_one(work, name, program, seed, own[name], results))
                 if any(parallel.of_all(observer.stop())):
                     raise train.Interrupted(f"{name}, seed {seed} is done")
         if parallel.leads():
@@ -189,6 +200,33 @@ def run(
                 experiment.report(config, results, folder)
         parallel.of_all(0)  # nobody leaves before all is written
     return results
+
+
+class _Work(NamedTuple):
+    folder: pathlib.Path
+    parts: Mapping[str, Part]
+    observer: Observer
+    allow_changed_data: bool
+    caches: pathlib.Path
+
+
+def _build_caches(work: _Work, config: Any, own) -> Results:
+    """Train the parts whose models others cache, and what these take; compute the caches of all."""
+    needed: set[str] = set()
+    for part in reversed(list(work.parts.values())):
+        needed |= {_source(part.take[m])[0] for m in part.cache}
+    for name, part in reversed(list(work.parts.items())):
+        needed |= {_source(s)[0] for s in part.take.values()} if name in needed else set()
+    results: Results = {}
+    for name, part in work.parts.items():
+        program = train.compile_part(part)
+        results[name] = []
+        for seed in range(config.seeds):
+            if name in needed:
+                results[name].append(_one(work, name, program, seed, own[name], results))
+            elif part.cache:
+                _with_records(work, part, name, seed, results)
+    return {n: r for n, r in results.items() if r}
 
 
 def _look_at_data(parts: Mapping[str, Part]) -> None:
@@ -210,8 +248,42 @@ def _source(source: str) -> tuple[str, str, str]:
     return of, model, inner
 
 
-def _one(folder, parts, name, program, seed, numbers, results, observer, allow_changed_data) -> dict[str, Any]:
+def _taken(work, source, seed, results):
+    """The variables that a model takes from another part."""
+    of, taken, inner = _source(source)
+    whole = finished(work.folder, work.parts[of], of, seed, results[of][seed]["variables"])[taken]
+    return part_of(whole, inner)
+
+
+def _with_records(work, part, name, seed, results):
+    """The training data with what the cached models say of them; a model whose records are there is not read."""
+    data, observer = part.data, work.observer
+
+    def heed():
+        if any(parallel.of_all(observer.stop())):
+            raise train.Interrupted(f"before the first step of {name}, seed {seed}")
+
+    for model in part.cache:
+        of, taken, inner = _source(part.take[model])
+        identity = {"part": of, "model": taken, "inner": inner, "seed": seed, "sha256": results[of][seed]["variables"]}
+        records, digest = teacher.recorded(
+            part,
+            model,
+            work.caches,
+            identity,
+            partial(_taken, work, part.take[model], seed, results),
+            say=lambda line: observer.say(f"{name}, seed {seed}: {line}"),
+            begin=lambda batches, model=model: observer.begin(f"{name}: cache of {model}", seed, batches),
+            note=lambda batch, model=model: observer.note(f"{name}: cache of {model}", seed, {"step": batch}),
+            heed=heed,
+        )
+        data = data.with_records(records, {model: digest})
+    return data
+
+
+def _one(work, name, program, seed, numbers, results) -> dict[str, Any]:
     """One part, one seed: its result, taken where it is there."""
+    folder, parts, observer, allow_changed_data, _ = work
     part, here = parts[name], folder / "parts" / name / str(seed)
     if any(parallel.of_all((here / "result.json").is_file())):
         result = json.loads((here / "result.json").read_text())
@@ -219,22 +291,9 @@ def _one(folder, parts, name, program, seed, numbers, results, observer, allow_c
         observer.say(f"{name}, seed {seed}: {part.task.metric} {result[part.task.metric]:.3f}, finished earlier")
         return result
     began = time.perf_counter()
+    given = {m: _taken(work, source, seed, results) for m, source in part.take.items() if m not in part.cache}
+    data = _with_records(work, part, name, seed, results)
     observer.begin(name, seed, part.steps)
-    given = {}
-    for model, source in part.take.items():
-        of, taken, inner = _source(source)
-        whole = finished(folder, parts[of], of, seed, results[of][seed]["variables"])[taken]
-        given[model] = part_of(whole, inner)
-
-    def heed():
-        if any(parallel.of_all(observer.stop())):
-            raise train.Interrupted(f"before the first step of {name}, seed {seed}")
-
-    data = part.data
-    for model, outputs in part.cache.items():
-        key = jax.random.key(seed)
-        columns = teacher.compute(part.models[model], given.pop(model), data.once(), outputs, key, heed)
-        data = data.with_columns(**{f"{model}.{k}": v for k, v in columns.items()})
     kept = part.keep_last, part.keep_best, part.keep_every
     with contextlib.closing(checkpoint.Checkpoints(here / "checkpoints", *kept)) as checkpoints:
         fitted = train.fit(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import hyperparameters
+from mmkd_jax.cache import readable
 from mmkd_jax.objective import Term
 from mmkd_jax.part import Part
 from mmkd_jax.state import augmented_spec, start, variables
@@ -159,7 +160,11 @@ def _role(part, name):
     if name in part.ema:
         return "moving average of {}, decay {:g}".format(*part.ema[name])
     if name in part.cache:
-        return f"frozen, cached ({', '.join(part.cache[name])}): run once{source}"
+        kept = part.kept[name]
+        how = f", {kept.dtype}" if kept.dtype != "float32" else ""
+        how += f", {kept.top_k} largest logits at temperature {kept.temperature:g}" if kept.top_k else ""
+        size = part.store(name, {}, ".").size
+        return f"frozen, cached ({', '.join(kept.outputs)}{how}): run once, {readable(size)} on disk{source}"
     return "frozen" + source
 
 

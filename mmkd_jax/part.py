@@ -1,12 +1,14 @@
 """A part of an experiment: who learns from what, on which data, for how long. Built without computing anything."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
 
+from mmkd_jax.cache import Kept, Store
 from mmkd_jax.data.memory import Memory
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError, choices
@@ -37,7 +39,8 @@ class Part:
         ema: name -> (source, decay): models that are the moving average of a trained one.
         take: name -> "PART.NAME": a model that takes the variables with which that part ended, for the same seed. With
             dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0".
-        cache: name -> outputs of a frozen model that are computed once for all rows; the model is then not run again.
+        cache: name -> outputs of a frozen model that are computed once for all rows (and slots, where there is
+            augmentation) and kept on disk; the model is then not run again. Names, or a `Kept` that says how exactly.
         scheme: what becomes of the gradients of single terms; None is one gradient of their sum.
         augment: `(batch, ctx) -> batch`, such as `augment.Augmented(…)`, applied once to each training batch before all
             models: teacher and student see the same.
@@ -65,7 +68,7 @@ class Part:
     evaluated: str = ""
     ema: Mapping[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
     take: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    cache: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    cache: Mapping[str, tuple[str, ...] | Kept] = dataclasses.field(default_factory=dict)
     scheme: Scheme | None = None
     augment: Callable[[Batch, Context], Batch] | None = None
     microbatches: int = 1
@@ -90,10 +93,10 @@ class Part:
             )
         if self.keep == "last" and self.patience is not None:
             raise UserError("keep='last' looks at no best step, which patience does: leave one of them out")
-        if self.augment is not None and self.cache:
+        if self.augment is not None and self.cache and getattr(self.data, "slots", None) is None:
             raise UserError(
-                f"cache holds outputs of {choices(self.cache)} on rows as they are, and augment shows the student "
-                "others: leave cache out, so that the model runs on the augmented batch in every step"
+                f"cache holds outputs of {choices(self.cache)}, and augment shows other versions of each row without "
+                "end: give the training reader a number of them, slots=16, or leave cache out"
             )
 
     @property
@@ -130,17 +133,52 @@ class Part:
         return {"augment": getattr(self.augment, "fingerprint", None) or repr(self.augment)}
 
     @property
+    def kept(self) -> dict[str, Kept]:
+        """How each cached model's outputs are kept."""
+        return {n: k if isinstance(k, Kept) else Kept(k) for n, k in self.cache.items()}
+
+    @property
+    def slots(self) -> int:
+        """Versions of each row for which a cached model answers: one without augmentation."""
+        return 1 if self.augment is None else getattr(self.data, "slots", None) or 1
+
+    def records(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+        """What is kept of a cached model's outputs on a batch, as columns of the batch."""
+        if name not in self.models:
+            raise UserError(f"cache names model {name!r}; there are: {choices(self.models)}")
+        return self.kept[name].columns(name, self.outputs(name))
+
+    @property
+    def reader(self) -> Reader:
+        """The training data with the records of cached models, known by their shapes alone."""
+        shapes = {k: s for n in self.cache for k, s in self.records(n).items()}
+        if not shapes:
+            return self.data
+        size = (self.slots, self.data.size)
+        records: Any = {k: jax.ShapeDtypeStruct((*size, *s.shape[1:]), s.dtype) for k, s in shapes.items()}
+        return self.data.with_records(records, {})
+
+    @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a training batch, cached outputs included."""
-        spec = dict(self.data.spec)
-        for name, kept in self.cache.items():
-            if name not in self.models:
-                raise UserError(f"cache names model {name!r}; there are: {choices(self.models)}")
-            outputs = self.outputs(name)
-            if unknown := set(kept) - set(outputs):
-                raise UserError(f"cache: model {name!r} has no output {choices(unknown)}; it has: {choices(outputs)}")
-            spec |= {f"{name}.{k}": outputs[k] for k in kept}
-        return spec
+        return dict(self.reader.spec)
+
+    def store(self, name: str, teacher: Mapping[str, Any], directory: str | os.PathLike) -> Store:
+        """Where a cached model's records lie, and what they must be of.
+
+        Args:
+            name: of the model.
+            teacher: what identifies its variables.
+            directory: of the records.
+        """
+        kept, partners = self.kept[name], getattr(self.data, "partners", None)
+        how = {"outputs": list(kept.outputs), "dtype": kept.dtype, "top_k": kept.top_k}
+        how |= {"temperature": kept.temperature} if kept.top_k else {}
+        about = {"teacher": dict(teacher), "kept": how, "data": dict(self.data.dataset.fingerprint)}
+        if self.augment is not None:
+            about |= self.identity | {"partners": None if partners is None else repr(partners)}
+        rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
+        return Store(directory, about, rows, self.slots, self.data.size)
 
     def check_banks(self, read: bool = True) -> None:
         """Refuse training data with an example beyond a memory bank: its row would be another example's, or none.

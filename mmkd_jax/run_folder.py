@@ -57,7 +57,7 @@ def opened(
         if saved.is_file():
             old = json.loads(saved.read_text())
             before = old.pop("changed", [])
-            if (changed := _changes(old, new)) and not allow_changed:
+            if (changed := changes(old, new)) and not allow_changed:
                 raise UserError(
                     f"{folder} holds a run of another configuration ({'; '.join(changed)}): take it back, use another "
                     "folder (--out), start anew (--fresh), or go on with what changed (--allow-changed-data)"
@@ -68,7 +68,7 @@ def opened(
                 new["changed"] = [*before, *changed]
         files.write(saved, json.dumps(new, indent=1) + "\n")
         here, now = folder / "environment.json", environment()
-        if here.is_file() and (moved := _changes(json.loads(here.read_text()), now)):
+        if here.is_file() and (moved := changes(json.loads(here.read_text()), now)):
             say(f"the environment is not the one this run began in ({'; '.join(moved)}): bits may differ")
         else:
             files.write(here, json.dumps(now, indent=1) + "\n")
@@ -97,13 +97,13 @@ def made() -> str:
     return f"{datetime.date.today()}, {here['cores']} cores, {here['system']}, jax {here['packages']['jax']}"
 
 
-def _changes(old: Any, new: Any, path: str = "") -> list[str]:
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
     """What differs, field by field; the number of seeds may grow or shrink."""
     if path == "config.seeds":
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
-        return [line for k in keys for line in _changes(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
+        return [line for k in keys for line in changes(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
     if old == new:
         return []
     if path == "code":

@@ -65,7 +65,7 @@ class Fitted(NamedTuple):
 
 def compile_part(part: Part) -> Program:
     """The programs of a part, data-parallel over all devices; nothing is compiled before it is called."""
-    step, reader = make_step(part.distillation, part.microbatches), part.data
+    step, reader = make_step(part.distillation, part.microbatches), part.reader
     mesh = parallel.make_mesh() if jax.device_count() > 1 else None
     if mesh is not None:
         parallel.check_divides(reader.batch_size, mesh)
@@ -79,6 +79,8 @@ def compile_part(part: Part) -> Program:
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
 
     def within(state, metrics, frozen, arrays, steps):
+        assert isinstance(reader, Memory)
+
         def one(_, now):
             batch = reader.batch(arrays, now[0].key, now[0].step)
             state, more = step(now[0], frozen, batch if mesh is None else parallel.spread(batch, mesh))

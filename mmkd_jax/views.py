@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax import nnx as flax_nnx
 
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.losses.logits.topk import TopK
 
 Batch = Mapping[str, Any]
 Outputs = Mapping[str, Any]
@@ -54,10 +56,8 @@ class Taps:
             raise ValueError(f"two intermediates of one model are named {name!r}: give each a name of its own")
         if name in self.patch:
             given = self.patch[name]
-            if jax.numpy.shape(given) != jax.numpy.shape(x):
-                raise UserError(
-                    f"patch {name!r} has shape {jax.numpy.shape(given)}, the model's own has {jax.numpy.shape(x)}"
-                )
+            if jnp.shape(given) != jnp.shape(x):
+                raise UserError(f"patch {name!r} has shape {jnp.shape(given)}, the model's own has {jnp.shape(x)}")
             x = given
         self.outputs[name] = x
         return x
@@ -139,7 +139,10 @@ def plain(function: Callable, init: Callable = lambda key, batch: {}) -> Model:
 
 
 def cached(name: str) -> Model:
-    """A model whose outputs travel in the batch as `NAME.output`; it cannot run on anything else."""
+    """A model whose outputs travel in the batch as `NAME.output`; it cannot run on anything else.
+
+    Halves are read as float32; `NAME.logits.values`, `.indices`, `.lse`, `.tail` are a record of logits, `TopK`.
+    """
     prefix = name + "."
 
     def apply(variables, batch, ctx, patch):
@@ -148,6 +151,11 @@ def cached(name: str) -> Model:
         outputs = {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
         if not outputs:
             raise UserError(f"model {name!r} is cached, but the batch has no {prefix}*; it has: {choices(batch)}")
+        halves = (jnp.float16, jnp.bfloat16)
+        outputs = {k: x.astype(jnp.float32) if x.dtype in halves else x for k, x in outputs.items()}
+        if "logits.values" in outputs:
+            values, indices, lse, tail = (outputs.pop(f"logits.{k}") for k in TopK._fields)
+            outputs["logits"] = TopK(values, indices.astype(jnp.int32), lse, tail)
         return outputs, {}
 
     fixed = f"model {name!r} is cached and cannot be run on another input: put the model itself in its place"

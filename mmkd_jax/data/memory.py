@@ -23,6 +23,7 @@ class Memory:
         batch_size: rows of a batch.
         slots: how many augmented versions of a row there are: `slot` is its epoch modulo this; None is one each epoch.
         partners: columns of a second row for each, for augmentations that mix; evaluation batches have none.
+        records: what training batches hold for each row and slot besides, such as a teacher's outputs.
 
     Example:
         >>> from mmkd_jax.data import from_columns
@@ -36,11 +37,12 @@ class Memory:
     batch_size: int
     slots: int | None = None
     partners: Partners | None = None
+    records: reader.Records | None = None
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a training batch; needs no data."""
-        return reader.batch_spec(self.dataset, self.batch_size, self.partners)
+        return reader.batch_spec(self.dataset, self.batch_size, self.partners, self.records)
 
     @property
     def size(self) -> int:
@@ -50,11 +52,12 @@ class Memory:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """What must not change when a run resumes."""
-        return reader.fingerprint(self.dataset, self.batch_size, self.slots, self.partners)
+        return reader.fingerprint(self.dataset, self.batch_size, self.slots, self.partners, self.records)
 
     def arrays(self) -> dict[str, jax.Array]:
         """All columns, on the device; an argument of `batch` so that they are no constants of a compiled program."""
-        return {k: jnp.asarray(v) for k, v in self.dataset.columns.items()}
+        records = self.records.arrays if self.records else {}
+        return {k: jnp.asarray(v) for k, v in {**self.dataset.columns, **records}.items()}
 
     def batch(self, arrays: Mapping[str, jax.Array], key: jax.Array, step) -> dict[str, jax.Array]:
         """The batch of a step: pure, for jit, scan and vmap over keys."""
@@ -62,10 +65,12 @@ class Memory:
             self.batch_size, dtype=jnp.uint32
         )
         rows, epoch = order(jax.random.key_data(key), position, self.size)
-        batch = {k: v[rows] for k, v in arrays.items()} | {"slot": reader.slot(epoch, self.slots)}
+        batch = {k: arrays[k][rows] for k in self.dataset.spec} | {"slot": reader.slot(epoch, self.slots)}
         if self.partners is not None:
             others = self.partners.rows(batch["example_id"], batch["slot"], self.size)
             batch |= {f"partner.{k}": arrays[k][others] for k in self.partners.columns(self.dataset)}
+        if self.records is not None:
+            batch |= self.records.of(arrays, rows, batch["slot"])
         # pyrefly: ignore[bad-return]  JAX in, JAX out
         return batch
 
@@ -81,6 +86,13 @@ class Memory:
         """Evaluation: each row once, in order, padded."""
         columns = self.dataset.columns
         return reader.padded(self.dataset, self.batch_size, lambda rows: {k: v[rows] for k, v in columns.items()})
+
+    def with_records(self, records: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "Memory":
+        """The same reader, whose training batches hold more for each row and slot."""
+        mine = self.records or reader.Records({}, {})
+        both = reader.Records({**mine.arrays, **records}, {**mine.about, **about})
+        both.check(self.size, self.slots)
+        return dataclasses.replace(self, records=both)
 
     def with_columns(self, **columns: np.ndarray) -> "Memory":
         """The same reader of rows with more columns."""

@@ -27,6 +27,7 @@ class Pipeline:
         ahead: batches that are read ahead.
         slots: how many augmented versions of a row there are: `slot` is its epoch modulo this; None is one each epoch.
         partners: columns of a second row for each, for augmentations that mix; evaluation batches have none.
+        records: what training batches hold for each row and slot besides, such as a teacher's outputs.
 
     Example:
         >>> from mmkd_jax.data import from_columns
@@ -43,11 +44,12 @@ class Pipeline:
     ahead: int = 16
     slots: int | None = None
     partners: Partners | None = None
+    records: reader.Records | None = None
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a global training batch; needs no data."""
-        return reader.batch_spec(self.dataset, self.batch_size, self.partners)
+        return reader.batch_spec(self.dataset, self.batch_size, self.partners, self.records)
 
     @property
     def size(self) -> int:
@@ -57,7 +59,7 @@ class Pipeline:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """What must not change when a run resumes; the number of processes may."""
-        return reader.fingerprint(self.dataset, self.batch_size, self.slots, self.partners)
+        return reader.fingerprint(self.dataset, self.batch_size, self.slots, self.partners, self.records)
 
     def batches(self, seed: int, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Training: shuffled anew in each epoch, without end, from step `start`; this process's rows."""
@@ -76,6 +78,8 @@ class Pipeline:
                 others = np.asarray(self.partners.rows(batch["example_id"], batch["slot"], self.size))
                 fetched = self.dataset.fetch(others)
                 batch |= {f"partner.{k}": fetched[k] for k in self.partners.columns(self.dataset)}
+            if self.records is not None:
+                batch |= self.records.of(self.records.arrays, rows, batch["slot"])
             return batch
 
         # Grain reads steps, not rows: which rows a step holds is `order`'s to say, and the state is the step
@@ -85,6 +89,13 @@ class Pipeline:
     def once(self) -> Iterator[dict[str, np.ndarray]]:
         """Evaluation: each row once, in order, padded; all rows, on every process."""
         return reader.padded(self.dataset, self.batch_size, self.dataset.fetch)
+
+    def with_records(self, records: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "Pipeline":
+        """The same reader, whose training batches hold more for each row and slot."""
+        mine = self.records or reader.Records({}, {})
+        both = reader.Records({**mine.arrays, **records}, {**mine.about, **about})
+        both.check(self.size, self.slots)
+        return dataclasses.replace(self, records=both)
 
     def with_columns(self, **columns: np.ndarray) -> "Pipeline":
         """The same reader of rows with more columns."""
