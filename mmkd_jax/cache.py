@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import numpy as np
 
 from mmkd_jax import files, parallel
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.losses.checked import BadInput
 from mmkd_jax.losses.logits.topk import topk
 from mmkd_jax.run_folder import changes
 from mmkd_jax.views import Outputs
@@ -29,7 +31,7 @@ class Kept:
 
     Attributes:
         outputs: names, such as ("logits", "embedding").
-        dtype: of outputs that are floating; they are read as float32.
+        dtype: of outputs that are floating, float32, float16 or bfloat16; they are read as float32.
         top_k: keep only so many of the largest "logits", as a record (`losses.TopK`) with its exact log-sum-exp and the
             mass of the rest; `kl`, `jsd` and `cross_entropy` take it. None keeps all.
         temperature: T at which such a record is compared; the losses must have the same.
@@ -43,9 +45,9 @@ class Kept:
     """
 
     outputs: tuple[str, ...]
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: str = "float32"
     top_k: int | None = None
-    temperature: float = 1.0
+    temperature: float | int = 1.0
 
     def __post_init__(self):
         if isinstance(self.outputs, str) or not self.outputs:
@@ -63,7 +65,10 @@ class Kept:
         """
         if unknown := set(self.outputs) - set(outputs):
             raise UserError(f"cache: model {name!r} has no output {choices(unknown)}; it has: {choices(outputs)}")
-        shapes = jax.eval_shape(self.pack, {k: outputs[k] for k in self.outputs})
+        try:
+            shapes = jax.eval_shape(self.pack, {k: outputs[k] for k in self.outputs})
+        except BadInput as error:
+            raise UserError(f"cache of {name!r}: {error}") from error
         return {f"{name}.{k}": s for k, s in shapes.items()}
 
     def pack(self, outputs: Outputs) -> dict[str, jax.Array]:
@@ -143,6 +148,7 @@ class Store:
     def build(
         self,
         batches: Callable[[int, int], Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]],
+        total: int,
         heed: Callable[[], None] = lambda: None,
         note: Callable[[int], None] = lambda batch: None,
     ) -> None:
@@ -151,7 +157,8 @@ class Store:
         Args:
             batches: `(first, step) -> (row numbers over all slots, columns)`, of every step-th batch from the first;
                 several processes share the work in this way.
-            heed: called after each batch; may raise.
+            total: number of all batches.
+            heed: called after each batch, by all processes as often; may raise.
             note: called with the number of batches that are done.
 
         Raises:
@@ -171,16 +178,18 @@ class Store:
                 files.write(self.directory / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
             parallel.of_all(0)
             out = {k: stack.enter_context(open(self._file(k), "r+b")) for k in self.columns}
-            done = json.loads(progress.read_text())["batches"] if progress.is_file() else 0
+            done = min(parallel.of_all(json.loads(progress.read_text())["batches"] if progress.is_file() else 0))
+            mine = batches(index + done * count, count)
 
             def save(done):
                 for file in out.values():
                     os.fsync(file.fileno())
                 files.write(progress, json.dumps({"batches": done}) + "\n")  # never ahead of the records
 
-            for rows, columns in batches(index + done * count, count):
-                for name, x in columns.items():
-                    self._write(out[name], name, rows, x)
+            while done * count < total:
+                for rows, columns in itertools.islice(mine, 1):  # none, where the others have one more
+                    for name, x in columns.items():
+                        self._write(out[name], name, rows, x)
                 done += 1
                 note(done)
                 if done % 64 == 0:
@@ -203,13 +212,16 @@ class Store:
 
     def _write(self, file, name, rows, x):
         kept = self.columns[name]
-        if jnp.issubdtype(kept.dtype, jnp.floating) and not np.isfinite(x.astype(np.float32)).all():
-            if not name.endswith("logits.tail"):  # −inf is the log of nothing
-                raise UserError(
-                    f"cache: {name} has values that are not finite as {kept.dtype}; keep it in another dtype, or look "
-                    "at the teacher"
-                )
-        data, width = np.ascontiguousarray(x.astype(kept.dtype)), self._width(kept)
+        width, floating = self._width(kept), jnp.issubdtype(kept.dtype, jnp.floating)
+        with np.errstate(over="ignore"):
+            data = np.ascontiguousarray(x.astype(kept.dtype))
+        # −inf is the log of nothing in a record's tail, and a removed class in logits
+        if floating and np.isnan(data).any():
+            raise UserError(
+                f"cache: {name} is not a number at row {rows[np.argwhere(np.isnan(data))[0][0]]}: mend that"
+            )
+        if floating and (np.isinf(data) & np.isfinite(x)).any():
+            raise UserError(f"cache: {name} has values that {kept.dtype} cannot hold: keep it as float32, or bfloat16")
         for first, last in _runs(rows):  # whole batches, but for the padding at a slot's end
             os.pwrite(file.fileno(), data[first:last].tobytes(), int(rows[first]) * width)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mmkd_jax import checkpoint, files, hyperparameters, parallel, run_folder, teacher, train
+from mmkd_jax import checkpoint, explain, files, hyperparameters, parallel, run_folder, teacher, train
 from mmkd_jax.data.memory import Memory
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import report
@@ -128,7 +128,21 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             parts[name].abstract(own[name], taken_by[name])
         except UserError as error:
             raise UserError(f"part {name!r}: {error}") from error.__cause__
+    for name, part in parts.items():
+        for model, kept in part.kept.items():
+            if kept.top_k is not None:
+                _same_temperature(name, part, own[name], model, kept.temperature)
     return own
+
+
+def _same_temperature(name, part, numbers, model, temperature):
+    """A record of the largest logits serves one temperature; at another it is wrong, and nothing else would notice."""
+    for term, (reads, own) in explain.describe(part, numbers).terms.items():
+        if f"{model}.logits" in reads and (found := own.get("temperature", 1.0)) != temperature:
+            raise UserError(
+                f"part {name!r}: term {term!r} has temperature {found:g}, but the cache keeps the largest logits of "
+                f"{model!r} for {temperature:g}: give Kept(…, temperature={found:g})"
+            )
 
 
 def run(

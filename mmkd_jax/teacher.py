@@ -177,6 +177,6 @@ def recorded(
                 rows = batch["row"][valid] + slot * data.size
                 yield rows, {f"{name}.{k}": np.asarray(x)[valid] for k, x in out.items()}
 
-        store.build(work, heed, note)
+        store.build(work, store.slots * each, heed, note)
     digest = hashlib.sha256(json.dumps(store.manifest, sort_keys=True).encode()).hexdigest()
     return store.arrays(), digest[:16]

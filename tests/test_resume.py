@@ -80,7 +80,7 @@ def test_sigkill_at_thirty_random_instants(tmp_path, undisturbed):
     while killed < 30:
         folder, trial = tmp_path / str(trial), trial + 1
         for _ in range(3):
-            moment = time.monotonic() + draw.uniform(2, 9)
+            moment = time.monotonic() + draw.uniform(1.5, 6)
             code, said = kill_when(folder, lambda moment=moment: time.monotonic() > moment)
             assert code in (0, -signal.SIGKILL), said
             killed += code == -signal.SIGKILL

@@ -25,6 +25,8 @@ class Config:
     stream: bool = False
     """Read by Grain instead of from memory."""
     classes: int = 3
+    cached: bool = False
+    """The teacher's answers are kept on disk."""
 
 
 config = Config()
@@ -59,6 +61,7 @@ def parts(config: Config) -> dict[str, Part]:
             ),
             optimizer=optax.adam(1e-2),
             take={"teacher": "teacher.teacher"},
+            cache={"teacher": ("logits",)} if config.cached else {},
             **shared,
         ),
     }

@@ -87,7 +87,7 @@ class Memory:
         columns = self.dataset.columns
         return reader.padded(self.dataset, self.batch_size, lambda rows: {k: v[rows] for k, v in columns.items()})
 
-    def with_records(self, records: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "Memory":
+    def with_records(self, records: Mapping[str, reader.Record], about: Mapping[str, Any]) -> "Memory":
         """The same reader, whose training batches hold more for each row and slot."""
         mine = self.records or reader.Records({}, {})
         both = reader.Records({**mine.arrays, **records}, {**mine.about, **about})

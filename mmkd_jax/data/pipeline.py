@@ -90,7 +90,7 @@ class Pipeline:
         """Evaluation: each row once, in order, padded; all rows, on every process."""
         return reader.padded(self.dataset, self.batch_size, self.dataset.fetch)
 
-    def with_records(self, records: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "Pipeline":
+    def with_records(self, records: Mapping[str, reader.Record], about: Mapping[str, Any]) -> "Pipeline":
         """The same reader, whose training batches hold more for each row and slot."""
         mine = self.records or reader.Records({}, {})
         both = reader.Records({**mine.arrays, **records}, {**mine.about, **about})

@@ -11,6 +11,9 @@ from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.partners import Partners
 from mmkd_jax.errors import UserError
 
+Record = np.ndarray | jax.ShapeDtypeStruct
+"""Values [slots, rows, …]; or their shape alone, before they are there."""
+
 
 @runtime_checkable
 class Reader(Protocol):
@@ -55,7 +58,7 @@ class Reader(Protocol):
         """Evaluation: each row once, in order; the last batch is padded with rows whose `valid` is False."""
         ...
 
-    def with_records(self, records: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "Reader":
+    def with_records(self, records: Mapping[str, Record], about: Mapping[str, Any]) -> "Reader":
         """The same reader, whose training batches hold more for each row and slot, such as a teacher's outputs.
 
         Args:
@@ -91,7 +94,7 @@ class Records:
         about: what identifies them.
     """
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Record]
     about: Mapping[str, Any]
 
     def check(self, rows: int, slots: int | None) -> None:

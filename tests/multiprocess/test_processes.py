@@ -79,6 +79,14 @@ def test_streamed_rows_come_to_the_process_that_trains_on_them(tmp_path, undistu
         assert curves(tmp_path / "streamed")[name] == pytest.approx(losses, rel=1e-5), name
 
 
+def test_both_compute_the_teacher_s_answers_and_read_all_of_them(tmp_path, undisturbed):
+    finish(tmp_path / "cached", *SIZE, "--cached")
+    (folder,) = (tmp_path / "cached/cache").iterdir()
+    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "teacher.logits.bin"]
+    name = "parts/student/0/result.json"
+    assert curves(tmp_path / "cached")[name] == pytest.approx(curves(undisturbed)[name], rel=1e-5)
+
+
 def test_a_signal_to_one_process_stops_both_at_one_step_and_they_go_on_bit_for_bit(tmp_path, undisturbed):
     folder = tmp_path / "run"
     for deaf in range(2):  # the signal comes to the one, then to the other
