@@ -23,7 +23,7 @@ from functools import partial
 import jax
 import optax
 
-from mmkd_jax import attacks, cli, data, experiment, files, losses, methods, run_folder
+from mmkd_jax import attacks, cli, data, files, losses, methods, run_folder, runner
 from mmkd_jax.evaluate.report import points, summarise
 from mmkd_jax.evaluate.robustness import robustness
 from mmkd_jax.evaluate.verdicts import verdict
@@ -140,7 +140,7 @@ def report(config: Config, results, folder) -> None:
     for arm, own in scores.items():
         for seed, row in enumerate(own):
             result = results[arm][seed]
-            student = experiment.finished(folder, made[arm], arm, seed, result["variables"])["student"]
+            student = runner.finished(folder, made[arm], arm, seed, result["variables"])["student"]
             for name, look in looks.items():
                 row[name] = float(look(student, test)["accuracy"]) if look else result["accuracy"]
     files.write(folder / "robustness.json", json.dumps(scores, indent=1) + "\n")

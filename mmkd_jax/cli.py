@@ -8,8 +8,6 @@ import pathlib
 import re
 import signal
 import sys
-import traceback
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import tyro
@@ -22,6 +20,7 @@ _USAGE = """usage: mmkd COMMAND …
   cache FILE          compute what its teachers say, once and on disk; run FILE then reads it
   explain FILE        what an experiment will do, from shapes alone
   losses              every loss and method; losses NAME prints one, --json and --markdown all
+  runs [DIR]          run folders: state, step, best metric, how to go on
   data list           the data sets
   data info NAME      what a data set holds, where it comes from
   data prepare NAME   make a data set from its sources and compare it with what is recorded
@@ -51,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
                 _losses(rest)
             case ["data", *rest]:
                 _data(rest)
+            case ["runs"] | ["runs", _] if not words[-1].startswith("-"):
+                _runs(pathlib.Path(words[1] if len(words) > 1 else "runs"))
             case _:
                 raise UserError(
                     f"cannot read {' '.join(words)!r}: mmkd run FILE, explain FILE, losses or data …; see mmkd --help"
@@ -82,6 +83,10 @@ class _Options:
     """Where the outputs of cached models are kept; cache/ in the run folder if not given. Runs may share it."""
     online: bool = False
     """Run the models that parts cache in every step instead."""
+    profile: int | None = None
+    """Trace so many steps of each part, once compiled, into profile/ of the run folder (TensorBoard, XProf)."""
+    wandb: str | None = None
+    """Log to this project of Weights & Biases, too; WANDB_MODE=offline keeps it on disk."""
     distributed: bool = False
     """One of several processes that train as one; where they are is found out (Slurm, TPU pods, Open MPI)."""
     coordinator: str | None = None
@@ -127,14 +132,24 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict
 
 def _run(file: str, words: list[str], only_cache: bool = False) -> int:
     from mmkd_jax import experiment as experiments  # late, so that --help and a wrong command answer at once
-    from mmkd_jax import train
+    from mmkd_jax import parallel, runner, terminal, train
+    from mmkd_jax.evaluate import logs
 
     experiment = experiments.load(file)
     options, config, numbers = _parse(experiment, words, f"mmkd run {file}")
     folder = options.out or pathlib.Path("runs") / experiment.name
-    with _together(options), _asked_to_stop() as asked, _observer(config.seeds, asked) as observer:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            terminal.together(options.coordinator, options.processes, options.process, options.distributed)
+        )
+        asked = stack.enter_context(terminal.asked_to_stop())
+        observer = stack.enter_context(terminal.observer(config.seeds, asked))
+        more = []
+        if options.wandb is not None and parallel.leads():
+            more.append(stack.enter_context(logs.wandb(folder, options.wandb, dataclasses.asdict(config))))
+        command = " ".join([f"mmkd {'cache' if only_cache else 'run'}", file, *(w for w in words if w != "--fresh")])
         try:
-            experiments.run(
+            runner.run(
                 experiment,
                 config,
                 numbers,
@@ -145,10 +160,12 @@ def _run(file: str, words: list[str], only_cache: bool = False) -> int:
                 options.cache,
                 options.online,
                 only_cache,
+                options.profile,
+                tuple(more),
+                command,
             )
         except train.Interrupted as interrupted:
-            again = " ".join([f"mmkd {'cache' if only_cache else 'run'}", file, *(w for w in words if w != "--fresh")])
-            observer.say(f"stopped, {interrupted}; nothing is lost. To go on: {again}")
+            observer.say(f"stopped, {interrupted}; nothing is lost. To go on: {command}")
             return 128 + (asked or [signal.SIGTERM])[0]  # another process may have been the one that was asked
         if only_cache:
             observer.say(f"the caches are in {options.cache or folder / 'cache'}/; mmkd run {file} reads them")
@@ -156,36 +173,6 @@ def _run(file: str, words: list[str], only_cache: bool = False) -> int:
         table = (folder / "table.txt").read_text().rstrip()
         observer.say(f"\n{table}\n\nfigures, events and checkpoints are in {folder}/")
     return 0
-
-
-@contextlib.contextmanager
-def _together(options: _Options) -> Iterator[None]:
-    """Join the other processes, where there are some; one that fails leaves at once, or they would wait for it."""
-    where = {"coordinator": options.coordinator, "processes": options.processes, "process": options.process}
-    missing = [f"--{k}" for k, v in where.items() if v is None]
-    if len(missing) == 3 and not options.distributed:
-        yield
-        return
-    if 0 < len(missing) < 3:
-        raise UserError(f"{', '.join(missing)} is not given: --coordinator, --processes and --process go together")
-    import jax
-
-    try:
-        jax.distributed.initialize(
-            options.coordinator, options.processes, options.process, heartbeat_timeout_seconds=30
-        )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, UserError):
-            print(f"mmkd: {error}", file=sys.stderr)
-        else:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(2 if isinstance(error, UserError) else 1)
 
 
 def _explain(file: str, words: list[str]) -> None:
@@ -230,57 +217,21 @@ def _data(words: list[str]) -> None:
             raise UserError("usage: mmkd data list | info NAME | prepare NAME [--out DIR]")
 
 
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """The signals that asked for a stop; the second Ctrl-C no longer waits for the next save."""
-    asked: list[int] = []
-
-    def ask(number, frame):
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _observer(seeds: int, asked: list[int]):
-    """Progress on a terminal, lines elsewhere."""
+def _runs(folder: pathlib.Path) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
 
-    from mmkd_jax import parallel
-    from mmkd_jax.experiment import Observer
+    from mmkd_jax import run_folder
 
-    console = Console(soft_wrap=True, highlight=False, quiet=not parallel.leads())
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("", now="")
-
-        def begin(part, seed, steps):
-            progress.reset(
-                bar,
-                total=steps,
-                description=f"{part}, seed {seed} ({seed + 1}/{seeds})",
-                now="compiling" if steps else "",
-            )
-
-        def note(part, seed, row):
-            shown = {k: v for k, v in row.items() if k != "step" and not k.startswith(("term ", "gradient "))}
-            progress.update(bar, completed=row["step"], now="  ".join(f"{k} {v:.3f}" for k, v in shown.items()))
-
-        yield Observer(progress.console.print, begin, note, lambda: bool(asked))
+    found = run_folder.runs(folder)
+    if not found:
+        raise UserError(f"there is no run in {folder}/: mmkd runs DIR looks elsewhere")
+    table = Table()
+    for head in ("run", "state", "at", "best on validation", "to go on"):
+        table.add_column(head, overflow="fold")
+    for row in found:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 if __name__ == "__main__":

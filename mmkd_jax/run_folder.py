@@ -76,6 +76,47 @@ def opened(
         yield
 
 
+def runs(root: pathlib.Path) -> list[tuple[str, str, str, str, str]]:
+    """The run folders below a folder, the latest first.
+
+    Args:
+        root: looked through, two levels deep; or a run folder itself.
+
+    Returns:
+        For each: name; "running", "finished" or "stopped"; part, seed and step where it is; the best metric on
+        validation of each part that is done, a mean over so many seeds; the command that goes on with it.
+    """
+    places = [p.parent for pattern in ("config.json", "*/config.json", "*/*/config.json") for p in root.glob(pattern)]
+    rows = []
+    for folder in sorted(places, key=lambda p: -(p / ".lock").stat().st_mtime if (p / ".lock").exists() else 0):
+        done: dict[str, list[float]] = {}
+        for path in sorted(folder.glob("parts/*/*/result.json")):
+            done.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text())["validation"])
+        steps = {p: int(p.name) for p in folder.glob("parts/*/*/checkpoints/*") if p.name.isdigit()}
+        last = max(steps, key=lambda p: p.stat().st_mtime, default=None)
+        at = "" if last is None else f"{last.parts[-4]}, seed {last.parts[-3]}, step {steps[last]}"
+        state = "running" if _held(folder) else "finished" if (folder / "results.json").is_file() else "stopped"
+        best = ", ".join(f"{part} {sum(v) / len(v):.3f} ({len(v)})" for part, v in done.items())
+        command = (folder / "command.txt").read_text().strip() if (folder / "command.txt").is_file() else ""
+        rows.append(
+            (str(folder), state, "" if state == "finished" else at, best, "" if state == "running" else command)
+        )
+    return rows
+
+
+def _held(folder: pathlib.Path) -> bool:
+    """Whether a run is at work in it."""
+    lock = folder / ".lock"
+    if not lock.is_file():
+        return False
+    with open(lock) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def environment() -> dict[str, Any]:
     """Versions and devices, for whoever wants to know what made a number."""
     versions = {}

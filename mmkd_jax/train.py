@@ -1,8 +1,10 @@
 """The loop: advance, evaluate, remember the best, save, stop early, heed interruptions."""
 
+import contextlib
 import dataclasses
+import pathlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,33 +18,13 @@ from mmkd_jax.data.pipeline import Pipeline
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError
 from mmkd_jax.part import Part
-from mmkd_jax.state import start, variables
-from mmkd_jax.step import make_step
-from mmkd_jax.views import Context
+from mmkd_jax.programs import NEVER, Program, evaluate
+from mmkd_jax.speed import Stopwatch, Waited
+from mmkd_jax.state import variables
 
 
 class Interrupted(Exception):
     """Training stopped because it was asked to; all of it is saved."""
-
-
-class Program(NamedTuple):
-    """What a part compiles, once for all its seeds.
-
-    Attributes:
-        start: `(key, variables, numbers) -> (state, frozen)`.
-        nothing: `(state, frozen) -> metrics` of no steps.
-        advance: `(state, metrics, frozen, source, steps) -> (state, metrics)`, the metrics of these steps added to the
-            given ones, one step after the other: however many steps a call makes, the sums have the same bits. The
-            source is `reader.arrays()` of data in memory, else an iterator over batches.
-        step: `(state, frozen, batch) -> (state, metrics)`.
-        measure: `(variables, batch) -> {name: (sum, count)}`.
-    """
-
-    start: Callable
-    nothing: Callable
-    advance: Callable
-    step: Callable
-    measure: Callable
 
 
 class Fitted(NamedTuple):
@@ -63,80 +45,6 @@ class Fitted(NamedTuple):
     scores: dict[str, np.ndarray]
 
 
-def compile_part(part: Part) -> Program:
-    """The programs of a part, data-parallel over all devices; nothing is compiled before it is called."""
-    step, reader = make_step(part.distillation, part.microbatches), part.reader
-    mesh = parallel.make_mesh() if jax.device_count() > 1 else None
-    if mesh is not None:
-        parallel.check_divides(reader.batch_size, mesh)
-    compiled = parallel.compile_step(step, mesh=mesh)
-
-    def begin(key, given, numbers):
-        return start(part.distillation, part.spec, key, given, numbers)
-
-    def nothing(state, frozen):
-        _, metrics = jax.eval_shape(step, state, frozen, part.spec)
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-
-    def within(state, metrics, frozen, arrays, steps):
-        assert isinstance(reader, Memory)
-
-        def one(_, now):
-            batch = reader.batch(arrays, now[0].key, now[0].step)
-            state, more = step(now[0], frozen, batch if mesh is None else parallel.spread(batch, mesh))
-            return state, jax.tree.map(jnp.add, now[1], more)
-
-        return jax.lax.fori_loop(0, steps, one, (state, metrics))
-
-    def from_host(state, metrics, frozen, batches, steps):
-        for _ in range(steps):
-            batch = next(batches)
-            part.task.check(batch)
-            state, more = compiled(state, frozen, batch if mesh is None else parallel.place(batch, mesh))
-            metrics = _add(metrics, more)
-        return state, metrics
-
-    def measure(variables, batch):
-        ctx = Context(jnp.int32(0), jax.random.key(0), train=False)
-        outputs, _ = part.models[part.measured].apply(variables, batch, ctx.at(part.measured), {})
-        return part.task.metrics(outputs, batch)
-
-    return Program(
-        start=jax.jit(begin) if mesh is None else parallel.on_mesh(begin, mesh),
-        nothing=jax.jit(nothing, out_shardings=None if mesh is None else parallel.replicated(mesh)),
-        advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(reader, Memory) else from_host,
-        step=compiled,
-        measure=jax.jit(measure),
-    )
-
-
-def evaluate(
-    program: Program, variables: Any, batches: Iterable, heed: Callable[[], None] = lambda: None
-) -> dict[str, np.ndarray]:
-    """Mean metrics of the measured model over batches."""
-    return averaged(program.measure, variables, batches, heed)
-
-
-def averaged(
-    measure: Callable, variables: Any, batches: Iterable, heed: Callable[[], None] = lambda: None
-) -> dict[str, np.ndarray]:
-    """Mean metrics over batches: sums and counts are added up before they are divided.
-
-    Args:
-        measure: `(variables, batch) -> {name: (sum, count)}`.
-        variables: of the model.
-        batches: each row once.
-        heed: called after each batch; may raise Interrupted.
-    """
-    added: dict[str, tuple[jax.Array, jax.Array]] = {}
-    for batch in batches:
-        now = measure(variables, batch)
-        jax.block_until_ready(added)  # one batch ahead, no more: a signal is then heeded between two batches
-        added = _add(added, now) if added else now
-        heed()
-    return {k: np.asarray(np.float64(s) / np.maximum(np.float64(c), 1)) for k, (s, c) in added.items()}
-
-
 def fit(
     part: Part,
     program: Program,
@@ -146,10 +54,11 @@ def fit(
     data: Reader | None = None,
     given: Mapping[str, Any] | None = None,
     numbers: Mapping[str, float] | None = None,
-    note: Callable[[int, dict[str, float]], None] = lambda step, row: None,
+    note: Callable[[int, dict[str, float], dict[str, float]], None] = lambda step, row, speed: None,
     say: Callable[[str], None] = print,
     stop: Callable[[], bool] = lambda: False,
     allow_changed_data: bool = False,
+    profile: tuple[int, pathlib.Path] | None = None,
 ) -> Fitted:
     """Train one seed of a part, from its newest checkpoint where there is one, and measure what it ends with.
 
@@ -161,15 +70,17 @@ def fit(
         data: the training data, if other than the part's (cached outputs added).
         given: name -> variables of models that do not start at random.
         numbers: numbers of the objective that differ from the file's.
-        note: called with the step and a line of the learning curve.
+        note: called with the step, a line of the learning curve, and how fast it was (`speed.Stopwatch.take`).
         say: called with what a person should know.
         stop: asked about once a second while training, and after each batch while evaluating; True saves and raises
             Interrupted. Several processes stop at the same step as soon as one of them is asked.
         allow_changed_data: go on although the training data, batch size or transforms are not those of the checkpoint.
+        profile: how many steps to trace, once they are compiled, and where to.
 
     Raises:
         Interrupted: stopped as asked; the next call goes on.
-        UserError: other data or another seed than the checkpoint's; a metric that is not finite; a full disk.
+        UserError: other data or another seed than the checkpoint's; a term that is not finite, with the step; a full
+            disk; a device without enough memory, with what a step needs.
     """
     data = data or part.data
     state, frozen = program.start(jax.random.key(seed), dict(given or {}), dict(numbers or {}))
@@ -212,15 +123,24 @@ def fit(
             checkpoints.wait()
             raise Interrupted(f"saved at step {step}")
 
+    timed, compiled = Stopwatch(data.batch_size, program.flops(state, frozen), source), False
     pace = 1
     while _looked(history) < part.steps and not _patient_enough(part, meta):
         goal = min(_next(_looked(history), part.evaluate_every), _next(step, part.save_every), part.steps)
         while step < goal:
-            began, taken = time.monotonic(), min(pace, goal - step)
-            state, metrics = program.advance(state, metrics, frozen, source, taken)
-            jax.block_until_ready(metrics)
-            step += taken
-            pace = min(parallel.of_all(_paced(pace, taken, time.monotonic() - began)))
+            traced = compiled and profile is not None
+            began, taken = time.monotonic(), min(profile[0] if traced and profile else pace, goal - step)
+            with jax.profiler.trace(str(profile[1])) if traced and profile else contextlib.nullcontext():
+                state, metrics = _advance(part, program, state, metrics, frozen, source, taken)
+            seconds, step = time.monotonic() - began, step + taken
+            if traced and profile:
+                say(f"{taken} steps up to {step} are traced in {profile[1]}")
+                profile = None
+            elif compiled:
+                timed.add(taken, seconds)
+            compiled = True
+            _sound(metrics, checkpoints, saved_step)
+            pace = min(parallel.of_all(_paced(pace, taken, seconds)))
             heed()
         if step == part.steps or step % part.evaluate_every == 0:
             looked_at = variables(state, frozen)[part.measured]
@@ -228,7 +148,7 @@ def fit(
             row = _row(step, step - _looked(history), jax.device_get(metrics), scores)
             _finite(row, checkpoints, saved_step)
             history.append(row)
-            note(step, row)
+            note(step, row, timed.take())
             metrics = program.nothing(state, frozen)
             if meta["best"] is None or part.keep == "last" or row[part.task.metric] > meta["best"]:
                 meta |= {"best": row[part.task.metric], "best_step": step}
@@ -240,7 +160,6 @@ def fit(
     return Fitted(best, history, meta["best_step"], meta["best"], scores)
 
 
-_add = jax.jit(lambda one, other: jax.tree.map(jnp.add, one, other))
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
@@ -250,7 +169,7 @@ def _source(data: Reader, seed: int, step: int):
         return parallel.everywhere(data.arrays())
     if isinstance(data, Pipeline) and jax.process_count() > 1:
         data = dataclasses.replace(data, process_index=jax.process_index(), process_count=jax.process_count())
-    return data.batches(seed, step)
+    return Waited(data.batches(seed, step))
 
 
 def _looked(history) -> int:
@@ -292,9 +211,32 @@ def _row(step, chunk, metrics, scores):
     return {"step": step, "loss": float(metrics["loss"]) / chunk} | terms | norms | scalars
 
 
+def _advance(part, program, state, metrics, frozen, source, steps):
+    try:
+        return jax.block_until_ready(program.advance(state, metrics, frozen, source, steps))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "ut of memory" not in str(error):
+            raise
+        raise UserError(
+            f"a device has not enough memory for a step of {part.data.batch_size} rows: {program.needs()}. Smaller "
+            "batches, microbatches=2 or more, nn.remat in the models or more devices need less"
+        ) from error
+
+
+def _sound(metrics, checkpoints, saved_step):
+    """Stop at the first value that is not finite: nothing later is of use."""
+    first = {k: int(v) for k, v in jax.device_get(metrics["broken"]).items()}
+    if (step := min(first.values())) < NEVER:
+        which = ", ".join(k for k, v in first.items() if v == step)
+        raise UserError(
+            f"{which} is not finite at step {step}: lower the learning rate or look at the data; "
+            f"the last checkpoint is of step {saved_step} in {checkpoints.directory}"
+        )
+
+
 def _finite(row, checkpoints, saved_step):
     if wrong := [k for k, v in row.items() if not np.isfinite(v)]:
         raise UserError(
-            f"{', '.join(wrong)} is not finite at step {row['step']}: lower the learning rate or look at the data; "
+            f"{', '.join(wrong)} is not finite on validation at step {row['step']}: look at the validation data; "
             f"the last checkpoint is of step {saved_step} in {checkpoints.directory}"
         )

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import augment, cache, data, experiment, losses, train
+from mmkd_jax import augment, cache, data, experiment, losses, runner, train
 from mmkd_jax.cache import Kept
 from mmkd_jax.errors import UserError
 from mmkd_jax.objective import combine, term
+from mmkd_jax.views import Context
 from tests import tiny_experiment
 
-QUIET = experiment.Observer(say=lambda line: None)
+QUIET = runner.Observer(say=lambda line: None)
 CHAIN = augment.Augmented((augment.images.Flip(), augment.images.Crop(1)), seed=5)
 
 
@@ -44,7 +45,7 @@ def tiny(kept=("logits",), chain=CHAIN, slots=3, reader=data.Memory, soft=losses
 
 
 def run(folder, loaded, **how):
-    return experiment.run(loaded, loaded.config, out=folder, observer=how.pop("observer", QUIET), **how)
+    return runner.run(loaded, loaded.config, out=folder, observer=how.pop("observer", QUIET), **how)
 
 
 def curve(results):
@@ -79,10 +80,10 @@ def test_records_are_what_the_teacher_says_of_each_row_and_slot(tmp_path):
     folder = build(tmp_path / "run", loaded)
     parts = loaded.parts(loaded.config)
     part, result = parts["student"], json.loads((tmp_path / "run/parts/teacher/0/result.json").read_text())
-    own = experiment.finished(tmp_path / "run", parts["teacher"], "teacher", 0, result["variables"])["teacher"]
+    own = runner.finished(tmp_path / "run", parts["teacher"], "teacher", 0, result["variables"])["teacher"]
     logits = np.fromfile(folder / "teacher.logits.bin", np.float16).reshape(3, 48, 3)
     for number, batch in zip(range(12), part.data.batches(0), strict=False):
-        ctx = train.Context(jnp.int32(0), jax.random.key(9), train=False)
+        ctx = Context(jnp.int32(0), jax.random.key(9), train=False)
         seen = CHAIN(batch, ctx._replace(train=True))
         said = part.models["teacher"].apply(own, seen, ctx, {})[0]["logits"]
         kept = logits[np.asarray(batch["slot"]), np.asarray(batch["example_id"])]
@@ -100,13 +101,13 @@ def test_the_teacher_is_not_even_read(tmp_path):
     assert not (folder / "parts/student").exists()
     said = []
     with pytest.raises(UserError, match=r"teacher.*missing"):  # only the report, at the end, looks at all parts
-        run(folder, tiny(), allow_changed_data=True, observer=experiment.Observer(say=said.append))
+        run(folder, tiny(), allow_changed_data=True, observer=runner.Observer(say=said.append))
     assert (folder / "parts/student/0/result.json").exists() and not any("computing" in line for line in said)
 
 
 def test_its_size_is_said_before(tmp_path):
     said = []
-    build(tmp_path / "run", tiny(), observer=experiment.Observer(say=said.append))
+    build(tmp_path / "run", tiny(), observer=runner.Observer(say=said.append))
     assert any("what 'teacher' says of 48 rows, 3 slots: 0.0 MiB in " in line for line in said)
 
 
@@ -180,7 +181,7 @@ def test_another_augmentation_teacher_or_format_in_a_shared_folder(tmp_path):
     shared = tmp_path / "shared"
     run(tmp_path / "a", tiny(), cache=shared, only_cache=True)
     said = []
-    run(tmp_path / "b", tiny(), cache=shared, observer=experiment.Observer(say=said.append))
+    run(tmp_path / "b", tiny(), cache=shared, observer=runner.Observer(say=said.append))
     assert not any("computing" in line for line in said)  # the same teacher, made again, has the same hash
     other = augment.Augmented(CHAIN.steps, seed=6)
     for loaded, what in (

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mmkd_jax import data, experiment, methods
+from mmkd_jax import data, experiment, methods, runner
 from mmkd_jax.errors import UserError
 from mmkd_jax.objective import combine
 from tests import tiny_experiment
@@ -57,5 +57,5 @@ def test_what_only_the_data_tell_is_refused_before_the_first_part_trains(tmp_pat
     loaded = asked(objective=combine(far=methods.crd(48, width=4, negatives=8)), data=data.Memory(rows, 16))
     experiment.check(loaded.parts(loaded.config), {})
     with pytest.raises(UserError, match="part 'student': term 'far'.*goes to 1000: give it size=1001"):
-        experiment.run(loaded, loaded.config, out=tmp_path / "run")
+        runner.run(loaded, loaded.config, out=tmp_path / "run")
     assert not (tmp_path / "run" / "parts").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, experiment, recipes, train
+from mmkd_jax import data, experiment, programs, recipes, runner, train
 from mmkd_jax.errors import UserError
 from mmkd_jax.state import start
 from mmkd_jax.tasks import classification
@@ -65,21 +65,21 @@ def as_experiment(parts):
     return experiment.Experiment("recipes", Config(), lambda config: parts, None, None, "")
 
 
-QUIET = experiment.Observer(say=lambda line: None)
+QUIET = runner.Observer(say=lambda line: None)
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """All recipes in one folder: what the parts ended with."""
     folder = tmp_path_factory.mktemp("recipes") / "run"
-    results = experiment.run(as_experiment(ALL), Config(), out=folder, observer=QUIET)
-    ended = {n: experiment.finished(folder, p, n, 0, results[n][0]["variables"]) for n, p in ALL.items()}
+    results = runner.run(as_experiment(ALL), Config(), out=folder, observer=QUIET)
+    ended = {n: runner.finished(folder, p, n, 0, results[n][0]["variables"]) for n, p in ALL.items()}
     return results, ended
 
 
 def begun(name, given, seed=0):
     """Variables before the first step, as `train.fit` has them."""
-    return train.compile_part(ALL[name]).start(jax.random.key(seed), given, {})
+    return programs.compile_part(ALL[name]).start(jax.random.key(seed), given, {})
 
 
 def answers(name, variables, train=False, **changed):
@@ -138,7 +138,7 @@ def test_each_generation_is_taught_by_the_one_before(ran):
     # not cached, the taken variables stand in the part itself: bit for bit those that generation 1 ended with
     first = ran[1]["born_again_1"]["student"]
     part = recipes.born_again(dataclasses.replace(SETTING, cached=False), generations=2)["born_again_2"]
-    program = train.compile_part(part)
+    program = programs.compile_part(part)
     state, frozen = program.start(jax.random.key(0), {"teacher": first}, {})
     assert equal(frozen["teacher"], first) and not equal(state.params["student"], first["params"])
     before = jax.tree.map(np.array, state.params["student"])
@@ -149,8 +149,8 @@ def test_each_generation_is_taught_by_the_one_before(ran):
 
 def test_a_teacher_that_runs_stays_as_it_was_and_teaches_as_a_cached_one(tmp_path, ran):
     parts = recipes.mtsd(dataclasses.replace(SETTING, cached=False))
-    results = experiment.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=QUIET)
-    ended = {n: experiment.finished(tmp_path / "run", p, n, 0, results[n][0]["variables"]) for n, p in parts.items()}
+    results = runner.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=QUIET)
+    ended = {n: runner.finished(tmp_path / "run", p, n, 0, results[n][0]["variables"]) for n, p in parts.items()}
     name = "image_audio_teacher"  # read again after the student was trained, against its hash
     assert equal(ended[name]["teacher"], ran[1][name]["teacher"])
     assert gap(ended["mtsd"]["student"], ran[1]["mtsd"]["student"]) < 1e-5
@@ -170,7 +170,7 @@ def slope(name, teacher, drop=()):
     part = dataclasses.replace(ALL[name], optimizer=optax.sgd(1.0))
     state, frozen = jax.jit(lambda key: start(part.distillation, part.spec, key))(jax.random.key(0))
     batch = batch_of(part, name, teacher)
-    after, metrics = train.compile_part(part).step(jax.tree.map(jnp.copy, state), frozen, batch)
+    after, metrics = programs.compile_part(part).step(jax.tree.map(jnp.copy, state), frozen, batch)
     return jax.tree.map(jnp.subtract, state.params["student"], after.params["student"]), metrics["terms"]
 
 
@@ -198,7 +198,7 @@ def test_no_label_is_read_by_a_label_free_student(ran):
     assert part.keep == "last" and not np.any(part.data.dataset.columns["labelled"]) and part.data.size == 36
     teacher = ran[1]["image_audio_teacher"]["teacher"]
     batch = batch_of(part, "label_free", teacher)
-    program = train.compile_part(part)
+    program = programs.compile_part(part)
     steps = []
     for labels in (batch["label"], (batch["label"] + 1) % CLASSES):
         state, frozen = begun("label_free", {})
@@ -219,12 +219,12 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
     parts = recipes.staged_hints(SETTING, share=0.5)
     for stops in (1, 2, 3):
         asked = []
-        watch = experiment.Observer(
+        watch = runner.Observer(
             say=lambda line: None, stop=lambda asked=asked, n=stops: asked.append(1) or len(asked) >= n
         )
         with pytest.raises(train.Interrupted):
-            experiment.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=watch)
-    results = experiment.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=QUIET)
+            runner.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=watch)
+    results = runner.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=QUIET)
     for name in parts:
         assert results[name][0]["variables"] == ran[0][name][0]["variables"], name  # hashes: bit for bit
 
@@ -232,7 +232,7 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
 def test_streamed_rows_teach_as_those_in_memory(tmp_path, ran):
     readers = {n: data.Pipeline(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
     parts = recipes.mtsd(dataclasses.replace(SETTING, **readers))
-    results = experiment.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=QUIET)
+    results = runner.run(as_experiment(parts), Config(), out=tmp_path / "run", observer=QUIET)
     for name in parts:
         assert [h["loss"] for h in results[name][0]["history"]] == pytest.approx(
             [h["loss"] for h in ran[0][name][0]["history"]], rel=1e-6

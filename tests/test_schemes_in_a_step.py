@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import experiment, explain, losses, schemes, train
+from mmkd_jax import experiment, explain, losses, programs, schemes, train
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.connectors import Linear
 from mmkd_jax.errors import UserError
@@ -139,7 +139,9 @@ PART = dataclasses.replace(PARTS["student"], scheme=schemes.gradnorm(learning_ra
 def fit(folder, **options):
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         given = {"teacher": begin_teacher()}
-        return train.fit(PART, train.compile_part(PART), 0, checkpoints, given=given, say=lambda line: None, **options)
+        return train.fit(
+            PART, programs.compile_part(PART), 0, checkpoints, given=given, say=lambda line: None, **options
+        )
 
 
 def begin_teacher():
@@ -150,7 +152,7 @@ def begin_teacher():
 def test_a_run_resumes_with_the_scheme_s_memory_and_writes_the_norms(tmp_path):
     seen = []
     with pytest.raises(train.Interrupted):
-        fit(tmp_path / "c", note=lambda step, row: seen.append(step), stop=lambda: len(seen) == 3)
+        fit(tmp_path / "c", note=lambda step, row, speed: seen.append(step), stop=lambda: len(seen) == 3)
     resumed, undisturbed = fit(tmp_path / "c"), fit(tmp_path / "d")
     assert resumed.history == undisturbed.history and equal(resumed.variables, undisturbed.variables)
     assert {"gradient task", "gradient soft", "term task"} <= set(resumed.history[0])

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, train
+from mmkd_jax import data, programs, train
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.errors import UserError
 from tests import tiny_experiment
@@ -19,14 +19,14 @@ PART = tiny_experiment.parts(tiny_experiment.Config(steps=100))["teacher"]
 
 def fit(part, folder, program=None, **options):
     with contextlib.closing(Checkpoints(folder, part.keep_last, part.keep_best, part.keep_every)) as checkpoints:
-        program = program or train.compile_part(part)
+        program = program or programs.compile_part(part)
         return program, train.fit(part, program, 0, checkpoints, say=lambda line: None, **options)
 
 
 def after(looks):
     """Options of `fit` that ask for a stop once so many lines of the learning curve are there."""
     seen = []
-    return {"note": lambda step, row: seen.append(step), "stop": lambda: len(seen) >= looks}
+    return {"note": lambda step, row, speed: seen.append(step), "stop": lambda: len(seen) >= looks}
 
 
 def test_patience_ends_training_and_the_best_step_is_kept(tmp_path):
@@ -36,7 +36,7 @@ def test_patience_ends_training_and_the_best_step_is_kept(tmp_path):
     best = int(np.argmax(looks))
     assert fitted.best == looks[best] and fitted.best_step == 5 * (best + 1)
     assert fitted.history[-1]["step"] == fitted.best_step + 3 * 5 < part.steps
-    again = train.evaluate(program, fitted.variables["teacher"], part.validation.once())
+    again = programs.evaluate(program, fitted.variables["teacher"], part.validation.once())
     assert float(again["accuracy"]) == pytest.approx(fitted.best)
 
 
@@ -57,7 +57,7 @@ def test_other_data_are_refused(tmp_path):
         fit(larger, tmp_path / "c")
     said = []
     with contextlib.closing(Checkpoints(tmp_path / "c")) as checkpoints:
-        program = train.compile_part(larger)
+        program = programs.compile_part(larger)
         fitted = train.fit(larger, program, 0, checkpoints, say=said.append, allow_changed_data=True)
         with pytest.raises(UserError, match="trained with seed 0, not 1"):
             train.fit(larger, program, 1, checkpoints, allow_changed_data=True)

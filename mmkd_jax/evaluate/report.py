@@ -155,19 +155,6 @@ def examples(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     _save(figure, path)
 
 
-def events(folder: pathlib.Path, history: Sequence[Mapping[str, float | int]]) -> None:
-    """TensorBoard events of a learning curve, in the place of those that a killed run left half written."""
-    import tensorboardX
-
-    for old in folder.glob("*tfevents*"):
-        old.unlink()
-    with files.reported(folder), tensorboardX.SummaryWriter(str(folder)) as writer:
-        for row in history:
-            for name, value in row.items():
-                if name != "step":
-                    writer.add_scalar(name.replace(" ", "/"), value, int(row["step"]))
-
-
 def _stderr(values) -> float | None:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax.methods.attacked import attackable, shown
+from mmkd_jax.programs import averaged
 from mmkd_jax.tasks import Task
-from mmkd_jax.train import averaged
 from mmkd_jax.views import Batch, Context, Model, Views
 
 

@@ -127,14 +127,6 @@ def test_examples(tmp_path):
     assert is_picture(tmp_path / "figures" / "examples.png")
 
 
-def test_events_are_what_tensorboard_reads(tmp_path):
-    report.events(tmp_path, [{"step": 10, "loss": 2.0, "term soft": 1.5}, {"step": 20, "loss": 1.0, "term soft": 0.5}])
-    (file,) = tmp_path.iterdir()
-    assert file.name.startswith("events.out.tfevents")
-    data = file.read_bytes()
-    assert data.count(b"loss") == 2 and data.count(b"term/soft") == 2 and b"step" not in data
-
-
 def test_sixteen_arms_are_told_apart_and_one_look_is_a_point(tmp_path):
     """Ten colours come again with other dashes; a single look draws a marker, not nothing."""
     from matplotlib import colors

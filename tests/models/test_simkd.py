@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, experiment, explain, losses
+from mmkd_jax import data, experiment, explain, losses, runner
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Classifier, ImageCNN, Multimodal, simkd
 from mmkd_jax.objective import combine, term
@@ -149,9 +149,9 @@ def parts(config, **change):
 def test_in_an_experiment(tmp_path):
     """The classifier comes from the part that trained the teacher; the student never sees a label, and answers."""
     tiny = experiment.Experiment("tiny", Config(), parts, None, None, "")
-    results = experiment.run(tiny, Config(), out=tmp_path / "run", observer=experiment.Observer(say=lambda line: None))
+    results = runner.run(tiny, Config(), out=tmp_path / "run", observer=runner.Observer(say=lambda line: None))
     ends = {
-        name: experiment.finished(tmp_path / "run", part, name, 0, results[name][0]["variables"])[name]
+        name: runner.finished(tmp_path / "run", part, name, 0, results[name][0]["variables"])[name]
         for name, part in parts(Config()).items()
     }
     assert equal(ends["student"]["head"], ends["teacher"]["params"]["Classifier_0"])

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from mmkd_jax import data, losses, methods, train
+from mmkd_jax import data, losses, methods, programs, train
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.models import Multimodal
 from mmkd_jax.models.image import ImageMLP
@@ -61,10 +61,10 @@ if __name__ == "__main__":
     with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.suppress(train.Interrupted):
         train.fit(
             mine,
-            train.compile_part(mine),
+            programs.compile_part(mine),
             0,
             checkpoints,
-            note=lambda step, row: seen.append((step, row["loss"])),
+            note=lambda step, row, speed: seen.append((step, row["loss"])),
             say=lambda line: print(line, file=sys.stderr),
             stop=lambda: bool(seen) and seen[-1][0] >= until,
         )

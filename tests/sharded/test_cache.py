@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from mmkd_jax import experiment
+from mmkd_jax import experiment, runner
 from tests import tiny_experiment
 
 CONFIG = tiny_experiment.Config(seeds=1, steps=20, cached=True)
@@ -11,7 +11,7 @@ CONFIG = tiny_experiment.Config(seeds=1, steps=20, cached=True)
 
 def run(folder):
     loaded = experiment.load(tiny_experiment.__file__)
-    results = experiment.run(loaded, CONFIG, out=folder, observer=experiment.Observer(say=lambda line: None))
+    results = runner.run(loaded, CONFIG, out=folder, observer=runner.Observer(say=lambda line: None))
     (records,) = (folder / "cache").iterdir()
     return [h["loss"] for h in results["student"][0]["history"]], np.fromfile(records / "teacher.logits.bin", "<f4")
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, experiment, recipes
+from mmkd_jax import data, experiment, recipes, runner
 from mmkd_jax.tasks import classification
 from tests.small import CLASSES, net
 
@@ -52,11 +52,11 @@ class Config:
 
 
 def curves(parts, folder):
-    ran = experiment.run(
+    ran = runner.run(
         experiment.Experiment("recipes", Config(), lambda config: parts, None, None, ""),
         Config(),
         out=folder,
-        observer=experiment.Observer(say=lambda line: None),
+        observer=runner.Observer(say=lambda line: None),
     )
     return {n: [h["loss"] for h in r[0]["history"]] for n, r in ran.items()}
 

@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from mmkd_jax import experiment
+from mmkd_jax import experiment, runner
 from tests import tiny_experiment
 
 CONFIG = tiny_experiment.Config(seeds=1, steps=20)
@@ -13,7 +13,7 @@ CONFIG = tiny_experiment.Config(seeds=1, steps=20)
 
 def curves(folder, config):
     loaded = experiment.load(tiny_experiment.__file__)
-    experiment.run(loaded, config, out=folder, observer=experiment.Observer(say=lambda line: None))
+    runner.run(loaded, config, out=folder, observer=runner.Observer(say=lambda line: None))
     return [
         [h["loss"] for h in json.loads((folder / "parts" / p / "0" / "result.json").read_text())["history"]]
         for p in ("teacher", "student")

@@ -1,0 +1,92 @@
+"""A run at a terminal: other processes, signals that ask for a stop, progress."""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+
+from mmkd_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def together(coordinator: str | None, processes: int | None, process: int | None, distributed: bool) -> Iterator[None]:
+    """Join the other processes, where there are some; one that fails leaves at once, or they would wait for it."""
+    where = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [f"--{k}" for k, v in where.items() if v is None]
+    if len(missing) == 3 and not distributed:
+        yield
+        return
+    if 0 < len(missing) < 3:
+        raise UserError(f"{', '.join(missing)} is not given: --coordinator, --processes and --process go together")
+    import jax
+
+    try:
+        jax.distributed.initialize(coordinator, processes, process, heartbeat_timeout_seconds=30)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError):
+            print(f"mmkd: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, UserError) else 1)
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """The signals that asked for a stop; the second Ctrl-C no longer waits for the next save."""
+    asked: list[int] = []
+
+    def ask(number, frame):
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def observer(seeds: int, asked: list[int]):
+    """Progress on a terminal, lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mmkd_jax import parallel
+    from mmkd_jax.runner import Observer
+
+    console = Console(soft_wrap=True, highlight=False, quiet=not parallel.leads())
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("", now="")
+
+        def begin(part, seed, steps):
+            progress.reset(
+                bar,
+                total=steps,
+                description=f"{part}, seed {seed} ({seed + 1}/{seeds})",
+                now="compiling" if steps else "",
+            )
+
+        def note(part, seed, row):
+            shown = {k: v for k, v in row.items() if k != "step" and not k.startswith(("term ", "gradient ", "speed "))}
+            shown |= {k.removeprefix("speed "): v for k, v in row.items() if k == "speed rows a second"}
+            progress.update(bar, completed=row["step"], now="  ".join(f"{k} {v:.4g}" for k, v in shown.items()))
+
+        yield Observer(progress.console.print, begin, note, lambda: bool(asked))
