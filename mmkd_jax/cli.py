@@ -135,6 +135,7 @@ def _run(file: str, words: list[str], only_cache: bool = False) -> int:
     from mmkd_jax import parallel, runner, terminal, train
     from mmkd_jax.evaluate import logs
 
+    terminal.keep_programs()  # before anything is compiled, or jax looks no more
     experiment = experiments.load(file)
     options, config, numbers = _parse(experiment, words, f"mmkd run {file}")
     folder = options.out or pathlib.Path("runs") / experiment.name

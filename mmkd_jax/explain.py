@@ -11,9 +11,11 @@ import numpy as np
 
 from mmkd_jax import hyperparameters
 from mmkd_jax.cache import readable
+from mmkd_jax.flops import flops
 from mmkd_jax.objective import Term
 from mmkd_jax.part import Part
 from mmkd_jax.state import augmented_spec, start, variables
+from mmkd_jax.step import make_step
 from mmkd_jax.views import Context, forward
 
 
@@ -29,6 +31,7 @@ class Description:
         extra: number of parameters of connectors and methods.
         memory: number of values that the objective remembers.
         scheme: name and numbers of the gradient scheme; None without one.
+        flops: operations of a step over the whole batch.
     """
 
     models: dict[str, tuple[str, int, dict[str, jax.ShapeDtypeStruct]]]
@@ -38,6 +41,7 @@ class Description:
     extra: int
     memory: int
     scheme: tuple[str, dict[str, float]] | None = None
+    flops: int = 0
 
 
 def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Description:
@@ -102,7 +106,9 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
         own = {k: known.pop(k, v) for k, v in seen["scheme"].items()}
         scheme = part.scheme.name, {k.removeprefix("scheme."): v for k, v in own.items()}
     rest = {k: v for k, v in known.items() if not any(k.startswith(t + ".") for t in terms)}
-    return Description(models, terms, rest, passes, _size(state.params["objective"]), _size(state.memory), scheme)
+    cost = flops(make_step(distillation, part.microbatches), *part.abstract(), dict(part.spec))
+    extra, memory = _size(state.params["objective"]), _size(state.memory)
+    return Description(models, terms, rest, passes, extra, memory, scheme, cost)
 
 
 def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] | None = None) -> str:
@@ -137,6 +143,7 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
         for model in part.trained:
             if "logits" in d.models[model][2] and f"{model}.logits" not in read:
                 lines.append(f"  note      no term reads {model}.logits: what gives them may stay as it began")
+        lines.append(f"  cost      {d.flops / 1e6:,.1f} million operations a step, in products and convolutions")
         if d.numbers:
             lines.append("  numbers   " + ", ".join(f"{k} {v:g}" for k, v in d.numbers.items()))
         if d.scheme:

@@ -1,13 +1,36 @@
 """A run at a terminal: other processes, signals that ask for a stop, progress."""
 
 import contextlib
+import hashlib
 import os
+import pathlib
+import platform
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
 
 from mmkd_jax.errors import UserError
+
+
+def keep_programs() -> None:
+    """Keep compiled programs in ~/.cache/mmkd_jax, so that the next start need not compile; or where the user chose.
+
+    A folder for each kind of processor: programs for a CPU use what it has.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    about = pathlib.Path("/proc/cpuinfo")
+    lines = (
+        {x for x in about.read_text().splitlines() if x.startswith(("model name", "flags"))} if about.exists() else ()
+    )
+    kind = hashlib.sha256(repr((platform.machine(), sorted(lines))).encode()).hexdigest()[:8]
+    jax.config.update(
+        "jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "mmkd_jax" / f"programs-{kind}")
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @contextlib.contextmanager
