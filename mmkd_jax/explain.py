@@ -143,7 +143,7 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
         for model in part.trained:
             if "logits" in d.models[model][2] and f"{model}.logits" not in read:
                 lines.append(f"  note      no term reads {model}.logits: what gives them may stay as it began")
-        lines.append(f"  cost      {d.flops / 1e6:,.1f} million operations a step, in products and convolutions")
+        lines.append(f"  cost      {d.flops:,} operations a step, in products and convolutions")
         if d.numbers:
             lines.append("  numbers   " + ", ".join(f"{k} {v:g}" for k, v in d.numbers.items()))
         if d.scheme:

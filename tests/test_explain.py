@@ -41,7 +41,7 @@ def test_description():
 def test_cached_teacher_is_said_to_be_run_once():
     part = dataclasses.replace(STUDENT, cache={"teacher": ("logits",)})
     said = explain.text({"student": part})
-    assert "frozen, cached (logits): run once, from teacher.teacher" in said and "passes" not in said
+    assert "frozen, cached (logits): run once, 0.0 MiB on disk, from teacher.teacher" in said and "passes" not in said
 
 
 def test_text_names_everything():
