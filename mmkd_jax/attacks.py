@@ -34,11 +34,11 @@ def pgd(
         steps: number of steps.
         norm: of the ball.
         start: first δ, [b, ...]; zeros by default.
-        low: smallest allowed input; None is unbounded.
+        low: smallest allowed input; None is unbounded. A value of x that is smaller already may grow, not shrink.
         high: largest allowed input; None is unbounded.
 
     Returns:
-        The attacked input, without a gradient.
+        The attacked input, without a gradient; always within the ball.
 
     Source: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018,
         https://arxiv.org/abs/1706.06083
@@ -57,7 +57,9 @@ def pgd(
 
     def project(d):
         d = jnp.clip(d, -eps, eps) if norm == "linf" else scaled(d, True)
-        return jnp.clip(x + d, low, high) - x if low is not None or high is not None else d
+        least = None if low is None else jnp.minimum(x, low)  # what lies outside of the range already stays there
+        most = None if high is None else jnp.maximum(x, high)
+        return d if least is None and most is None else jnp.clip(x + d, least, most) - x
 
     def climb(_, d):
         gradient = jax.grad(lambda d: jnp.sum(function(x + d)))(d)

@@ -1,7 +1,7 @@
 """A batch's modalities: which rows have one, and its values as floats."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Num
 
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.views import Batch
@@ -36,6 +36,6 @@ def presence(batch: Batch, *modalities: str) -> tuple[str, ...]:
     return told
 
 
-def unit(x: Num[Array, "..."]) -> Float[Array, "..."]:
-    """uint8 as [0, 1]; floats as they are."""
-    return x.astype(jnp.float32) / 255 if jnp.issubdtype(x.dtype, jnp.integer) else x
+def unit(x: Num[Array, "..."]) -> Num[Array, "..."]:
+    """uint8 as [0, 1]; all else as it is."""
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x

@@ -78,6 +78,7 @@ INVENTORY = {
     "contrastive": {
         "InfoNCE": ["info_nce"],
         "SigLIP": ["siglip"],
+        "CLIP": ["methods.contrast"],
         "CRD": ["methods.crd"],
         "CompRess": ["compress", "methods.compress"],
         "SEED": ["seed", "methods.seed"],

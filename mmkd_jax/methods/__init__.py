@@ -8,6 +8,7 @@ from mmkd_jax.methods.clip_afd import clip_afd as clip_afd
 from mmkd_jax.methods.clip_kd import clip_kd as clip_kd
 from mmkd_jax.methods.clip_mfd import clip_mfd as clip_mfd
 from mmkd_jax.methods.compress import compress as compress
+from mmkd_jax.methods.contrast import contrast as contrast
 from mmkd_jax.methods.crd import crd as crd
 from mmkd_jax.methods.discriminator import discriminator as discriminator
 from mmkd_jax.methods.dmd import dmd as dmd

@@ -55,7 +55,8 @@ def ard(
     Compares: logits on attacked inputs; labels
     Extra: steps + 1 further passes of the student
     Source: Goldblum et al., Adversarially Robust Distillation, 2020, https://arxiv.org/abs/1905.09747
-    Differs: the authors' code takes PyTorch's mean over classes, too: its KL is smaller by their number
+    Differs: the authors' code takes PyTorch's mean over classes, too: its KL is smaller by their number; its
+        attack runs the student as in training
 
     Example:
         >>> robust = ard("image", eps=4 / 255, steps=3, where="labelled")

@@ -89,7 +89,10 @@ def under_attack(
             low=low if at in views.batch else None,
             high=high if at in views.batch else None,
         )
-        outputs, guide = run(jnp.where(inside, found, x))  # clipping would move what lies outside of [low, high]
+        move = jax.lax.stop_gradient(jnp.where(inside, found, x) - x)
+        # an output is moved, not replaced: what gives it learns, too
+        base = x if at in views.batch else views.outputs[student][at]
+        outputs, guide = run(base + move.astype(base.dtype))
         return views.add(attacked=outputs, **({"guide": guide} if teacher else {}))
 
     return numbered(terms, attacked, eps=eps, step_size=step_size)

@@ -46,7 +46,7 @@ def clip_kd(
 
     Returns:
         An objective; without "mfd" the student is not run again. The weights are numbers: `NAME.weight`. The student's
-        own contrastive loss is a term beside it: `losses.info_nce`, symmetric.
+        own contrastive loss stands beside it: `methods.contrast` of its embeddings, symmetric.
 
     Topic: contrastive
     Compares: embeddings of images and texts

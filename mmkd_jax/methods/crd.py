@@ -13,7 +13,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import gather, summed
 from mmkd_jax.losses.number import Number
 from mmkd_jax.losses.numeric import unit
-from mmkd_jax.objective import Objective, Term
+from mmkd_jax.objective import Objective, Term, mask_of
 
 
 def crd(
@@ -26,6 +26,7 @@ def crd(
     temperature: Number = 0.07,
     momentum: Number = 0.5,
     weight: Number = 1.0,
+    where: str | tuple[str, ...] | None = None,
 ) -> Objective:
     """Tell the student's embedding of an example from the teacher's embeddings of others, and the other way round.
 
@@ -42,6 +43,7 @@ def crd(
         temperature: τ.
         momentum: m.
         weight: of the term.
+        where: mask(s) of the batch: other rows are no positives, count in no Z and do not enter the banks.
 
     Returns:
         An objective with two linear projections as parameters, two banks and two Z as memory.
@@ -78,7 +80,8 @@ def crd(
 
     def apply(params, memory, views):
         numbers, ids, axis = memory["numbers"], views["batch.example_id"], views.ctx.axis
-        valid = views.batch.get("valid", jnp.ones(ids.shape, bool))
+        mask = mask_of(views, where)
+        valid = jnp.ones(ids.shape, bool) if mask is None else mask
         inside = (ids >= 0) & (ids < size)
         rows = jax.vmap(lambda i: jax.random.randint(jax.random.fold_in(views.ctx.key, i), (negatives,), 0, size))(ids)
         rows = jnp.concatenate([ids[:, None], rows], 1)  # the positive first
@@ -97,7 +100,6 @@ def crd(
             for side, x in embedded.items()
         }
         values = jnp.where(inside, values, jnp.nan)
-        mask = views.batch.get("valid")
         return Term(values, mask, numbers["weight"]), {"bank": after, "z": z, "numbers": numbers}
 
     return Objective(init, apply)

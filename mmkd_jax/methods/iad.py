@@ -64,7 +64,7 @@ def iad(
     Compares: logits on clean and attacked inputs; labels
     Extra: steps + 1 further passes of the student, one of the teacher
     Source: Zhu et al., Reliable Adversarial Distillation with Unreliable Teachers, 2022, https://arxiv.org/abs/2106.04928
-    Differs: the authors' code leaves q out of the term that follows the teacher
+    Differs: the authors' code leaves q out of the term that follows the teacher, and attacks the student as in training
 
     Example:
         >>> robust = iad("image", eps=4 / 255, steps=3, where="labelled")

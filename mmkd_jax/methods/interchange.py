@@ -9,7 +9,7 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
-from mmkd_jax.objective import Objective, term
+from mmkd_jax.objective import Objective, masks, term
 
 
 def interchange(
@@ -26,7 +26,8 @@ def interchange(
 
     Formula: KL(teacher(x; h₁ ← h₁(x¹), …) ‖ student(x; h₁ ← h₁(x¹), …)), xⁱ the row i places before in the global batch
 
-    No gradient flows through what is swapped in. One intermediate that is the only way to the output makes it KL on x¹.
+    The gradient flows through what the student swaps in, too. One intermediate that is the only way to the output of
+    both makes it KL on x¹; of the student alone, the student is to answer for what only the teacher sees.
 
     Args:
         path: name of the intermediate, such as "features.image"; a dict model name -> name where they differ. A tuple
@@ -36,7 +37,7 @@ def interchange(
         output: name of the logits.
         temperature: of the KL.
         weight: of the term.
-        where: mask(s) of the batch; a row counts only if its sources are valid, too.
+        where: mask(s) of the batch; a row counts only if its sources are valid and under the masks, too.
 
     Returns:
         An objective without parameters; it runs each model once more for each source, and once with all swapped in.
@@ -76,22 +77,22 @@ def interchange(
             return jax.lax.dynamic_slice_in_dim(jnp.roll(everyone, places, 0), first, rows)
 
         sources = [{k: before(x, i) for k, x in batch.items()} for i in range(1, len(swaps) + 1)]
-        valid = batch.get("valid")
+        told = {k: batch[k] for k in ("valid", *masks(where)) if k in batch}
         for source in sources:
-            valid = None if valid is None else valid & source["valid"]
+            told = {k: x & source[k] for k, x in told.items()}
 
         def run(model):
             patch = {}
             for source, names in zip(sources, swaps, strict=True):
-                elsewhere, name = views.run[model](source, train=False), names[model]
+                elsewhere, name = views.run[model](source), names[model]
                 if name not in elsewhere:
                     has = choices(elsewhere)
                     raise UserError(f"interchange: model {model!r} has no output {name!r}; it has: {has}")
-                patch[name] = jax.lax.stop_gradient(elsewhere[name])
-            return views.run[model](batch, patch=patch, train=False)
+                patch[name] = elsewhere[name] if model == student else jax.lax.stop_gradient(elsewhere[name])
+            return views.run[model](batch, patch=patch)
 
         after = views.add(swapped_student=run(student), swapped_teacher=run(teacher))
-        return dataclasses.replace(after, batch={**batch, **({} if valid is None else {"valid": valid})})
+        return dataclasses.replace(after, batch={**batch, **told})
 
     def init(views):
         return soft.init(swapped(views))

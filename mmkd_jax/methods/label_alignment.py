@@ -36,8 +36,8 @@ def label_alignment(
         student: paths, one a modality: of its logits [b, c], or of its features [b, d] if `classes` is given.
         classes: number of classes: a linear head is trained on the features of each modality. Heads that were only to
             agree would agree on anything, so labels teach them; the student's features get that gradient, too.
-        present: names of masks of the batch, one a modality, that tell which rows have it; none: all have all.
-            `"valid"` stands for a modality that is always there.
+        present: names of masks of the batch, one a modality, that tell which rows have it, None for a modality that is
+            always there; none at all: all rows have all.
         labels: path of the labels, [b]; of heads only.
         labelled: mask(s) of the rows that have a label.
         supervision: weight of the heads' cross-entropy, a number or a schedule.
@@ -57,7 +57,7 @@ def label_alignment(
     Example:
         >>> from mmkd_jax import losses
         >>> sides = ("student.features.image", "student.features.audio")
-        >>> agree = label_alignment(losses.agreement_jsd, sides, classes=10, present=("valid", "present.audio"))
+        >>> agree = label_alignment(losses.agreement_jsd, sides, classes=10, present=(None, "present.audio"))
     """
     if isinstance(student, str) or len(student) < 2:
         raise UserError(f"label_alignment: student is {student!r}; give a tuple of paths, one a modality, two or more")
@@ -65,9 +65,19 @@ def label_alignment(
         raise UserError(f"label_alignment: present is {present!r}; give a mask for each of {len(student)} modalities")
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
         raise UserError(f"label_alignment: classes is {classes!r}; give their number, or 0 where paths name logits")
-    there = {"present": tuple(f"batch.{name}" for name in present)}
+    there = {"present": tuple(f"there.{i}" for i in range(len(present)))}
+
+    def look(views):
+        rows = len(views["batch.example_id"])
+        masks = [jnp.ones(rows, bool) if name is None else views[f"batch.{name}"] for name in present]
+        return views.add(there={str(i): mask for i, mask in enumerate(masks)})
+
     if not classes:
-        return combine(agreement=term(loss, logits=student, **there, weight=weight, where=where, **arguments))
+        agree = combine(agreement=term(loss, logits=student, **there, weight=weight, where=where, **arguments))
+        return Objective(
+            lambda views: agree.init(look(views)),
+            lambda params, memory, views: agree.apply(params, memory, look(views)),
+        )
     names = [str(i) for i in range(len(student))]
     logits = tuple(f"heads.{name}" for name in names)
     heads = Each(tuple(Linear(classes) for _ in student))
@@ -83,13 +93,13 @@ def label_alignment(
 
     def init(views):
         params, _ = learned.begin(heads, views.ctx, features(views))
-        return params, both.init(views)[1]
+        return params, both.init(look(views))[1]
 
     def apply(params, memory, views):
         ctx = views.ctx._replace(where=mask_of(views, where))
         z, _ = learned.run(heads, params, {}, ctx, features(views))
         found, memory = both.apply(
-            {"agreement": {}, "labels": {}}, memory, views.add(heads=dict(zip(names, z, strict=True)))
+            {"agreement": {}, "labels": {}}, memory, look(views).add(heads=dict(zip(names, z, strict=True)))
         )
         return found, memory
 

@@ -46,7 +46,7 @@ def mean_teacher(
     Compares: logits of a student and of its moving average
     Extra: a moving average of the student, one pass of it
     Source: Tarvainen and Valpola, Mean Teachers Are Better Role Models, 2017, https://arxiv.org/abs/1703.01780
-    Differs: the paper's teacher has noise, too
+    Differs: the paper's teacher has noise, too, and follows faster at first: its decay is min(1 − 1 / (t + 1), d)
 
     Example:
         >>> steady = mean_teacher(weight=10.0, ramp=1_000)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from mmkd_jax import attacks
+from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
@@ -81,6 +82,8 @@ def mke(
         for m in modalities:
             rows = mask_of(views, presence(batch, m))
             x = unit(views["batch." + m])
+            if not jnp.issubdtype(x.dtype, jnp.floating):
+                raise UserError(f"mke: {m!r} is {x.dtype}, to which no noise can be added: name a continuous input")
             rows = jnp.ones(len(x), bool) if rows is None else rows
             wide = zero_rows(x.astype(jnp.promote_types(x.dtype, jnp.float32)), rows)
             entries = jnp.sum(rows).astype(wide.dtype) * (x.size // len(x))

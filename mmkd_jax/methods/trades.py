@@ -70,7 +70,8 @@ def trades(
     )
 
     def apart(views, attacked, _):
-        return losses.kl(attacked[output], jax.lax.stop_gradient(views[clean]))
+        still = views.run[student](views.batch, train=False)[output]  # both sides as in use
+        return losses.kl(attacked[output], jax.lax.stop_gradient(still))
 
     return under_attack(
         terms,

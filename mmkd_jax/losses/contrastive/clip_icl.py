@@ -35,7 +35,8 @@ def clip_icl(
     Extra: a connector for unlike widths
     Source: Yang et al., CLIP-KD: An Empirical Study of CLIP Model Distillation, 2024,
         https://arxiv.org/abs/2307.12732
-    Differs: in the authors' code τ is learned
+    Differs: in the authors' code the similarities are multiplied by a learned number that begins at log(1 / 0.07), as
+        if τ were 0.376 at first
 
     Example:
         >>> import jax.numpy as jnp

@@ -43,6 +43,7 @@ METHODS = {
     "methods.compress, one queue": methods.compress(20, anchors=None, connect=nn.Dense(6), **SMALL),
     "methods.seed": methods.seed(20, connect=nn.Dense(6), **SMALL),
     "methods.clip_afd": methods.clip_afd(**PATHS, **SMALL),
+    "methods.contrast": methods.contrast(*PATHS["student"], symmetric=True, **SMALL),
 }
 FAMILY = {
     "methods.clip_mfd": methods.clip_mfd(patch=2, **SMALL),
