@@ -114,10 +114,9 @@ def test_slots_are_epochs_modulo_their_number():
 
 
 def test_partners_belong_to_row_and_slot():
-    rows = data.from_columns(
-        {"x": np.arange(23, dtype=np.float32), "label": np.arange(23, dtype=np.int32), "labelled": np.arange(23) % 2 == 1,
-         "text.ids": np.zeros((23, 2), np.int32), "present.text": np.arange(23) % 3 == 1}, "small",
-    )  # fmt: skip
+    columns = {k: np.arange(23, dtype=t) for k, t in (("x", np.float32), ("label", np.int32))}
+    columns |= {"labelled": np.arange(23) % 2 == 1, "present.text": np.arange(23) % 3 == 1}
+    rows = data.from_columns(columns | {"text.ids": np.zeros((23, 2), np.int32)}, "small")
     partners = data.Partners(("x", "label", "text"), seed=2)
     assert set(partners.columns(rows)) == {"x", "label", "labelled", "text.ids", "present.text", "example_id"}
     readers = [data.Memory(rows, 8, partners=partners), data.Pipeline(rows, 8, partners=partners)]
