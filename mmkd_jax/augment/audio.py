@@ -1,10 +1,10 @@
 """Augmentations of sound: waveforms [b, n] and log-mel levels [b, t, f], with the mask `M.mask` [b, t] or [b, n]."""
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from mmkd_jax.augment.rows import (
@@ -13,7 +13,7 @@ from mmkd_jax.augment.rows import (
     check_share,
     check_size,
     column,
-    draw_steps,
+    draw_value,
     each,
     in_order,
     in_steps,
@@ -59,7 +59,7 @@ class SpecAugment:
     frames: int = 100
     frame_blocks: int = 1
     share: int | float = 1.0
-    fill: Literal["mean"] | int | float = "mean"
+    fill: str | int | float = "mean"
     modality: str = "audio"
 
     def __post_init__(self):
@@ -136,16 +136,16 @@ class Noise:
 
     def drawn(self, keys: Key[Array, " b"]) -> Array:
         """The ratio of each row, in dB [b]."""
-        return each(self._ratio, keys).astype(jnp.float32) / STEPS
+        return self._of_ratio(keys, lambda db: db)
 
-    def _ratio(self, key):
-        return draw_steps(jax.random.fold_in(key, 0), *self.snr)
+    def _of_ratio(self, keys, function):
+        return each(lambda key: draw_value(jax.random.fold_in(key, 0), *self.snr, function), keys)
 
     def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
         x = column(batch, self.modality, self)
         if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
             raise UserError(f"{self}: {self.modality!r} is {x.dtype}{list(x.shape)}; expected floats [b, n]")
-        scale = 10 ** (-self.drawn(keys) / 20)
+        scale = self._of_ratio(keys, lambda db: 10 ** (-db / 20))
 
         def one(key, row, mask, scale):
             there = row.astype(jnp.float32)
@@ -227,23 +227,19 @@ class Gain:
         check_range(self, db=self.db)
 
     def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
-        x = column(batch, self.modality, self)
-        steps = each(lambda key: draw_steps(key, *self.db), keys)
+        x, per_db = column(batch, self.modality, self), self.levels_per_db
         whole = jnp.issubdtype(x.dtype, jnp.integer)
-        if self.levels_per_db is None:
-            if whole:
-                raise UserError(f"{self}: {self.modality!r} is {x.dtype}; give levels_per_db, or a waveform of floats")
-            factor = 10 ** (steps.astype(jnp.float32) / (20 * STEPS))
-            louder = each(lambda row, factor: row * factor.astype(x.dtype), x, factor)
-            return {**batch, self.modality: louder}
-        rise = steps * in_steps(self.levels_per_db)  # in 1 / STEPS²
+        if per_db is None and whole:
+            raise UserError(f"{self}: {self.modality!r} is {x.dtype}; give levels_per_db, or a waveform of floats")
 
-        def one(row, mask, rise):
-            if whole:
-                moved = row.astype(jnp.int32) + ((rise + STEPS**2 // 2) // STEPS**2)
-                moved = jnp.clip(moved, 0, jnp.iinfo(row.dtype).max).astype(row.dtype)
+        def one(key, row, mask):
+            if per_db is None:
+                moved = row * draw_value(key, *self.db, lambda db: 10 ** (db / 20)).astype(row.dtype)
+            elif whole:
+                rise = draw_value(key, *self.db, lambda db: np.floor(db * per_db + 0.5)).astype(jnp.int32)
+                moved = jnp.clip(row.astype(jnp.int32) + rise, 0, jnp.iinfo(row.dtype).max).astype(row.dtype)
             else:
-                moved = row + (rise.astype(jnp.float32) / STEPS**2).astype(row.dtype)
+                moved = row + draw_value(key, *self.db, lambda db: db * per_db).astype(row.dtype)
             return jnp.where(mask.reshape((-1,) + (1,) * (row.ndim - 1)), moved, row)
 
-        return {**batch, self.modality: each(one, x, mask_of(batch, self.modality, x), rise)}
+        return {**batch, self.modality: each(one, keys, x, mask_of(batch, self.modality, x))}

@@ -99,6 +99,20 @@ def draw_steps(
     return jax.random.randint(key, shape, in_steps(low), in_steps(high) + 1)
 
 
+def draw_value(
+    key: Key[Array, ""], low: int | float, high: int | float, function: Callable[[np.ndarray], np.ndarray]
+) -> Float[Array, ""]:
+    """A function of a number that is uniform in low … high, in steps of 1 / STEPS: looked up in a table.
+
+    Example:
+        >>> draw_value(jax.random.key(0), 20, 20, lambda db: 10 ** (db / 20))
+        Array(10., dtype=float32)
+    """
+    steps = np.arange(in_steps(low), in_steps(high) + 1)
+    table = jnp.asarray(function(steps / STEPS), jnp.float32)
+    return table[draw_steps(key, low, high) - int(steps[0])]
+
+
 def chance(key: Key[Array, ""], rate: int | float, shape: tuple[int, ...] = ()) -> Bool[Array, "..."]:
     """True with probability `rate`."""
     return jax.random.uniform(key, shape) < rate

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.augment.modalities import drop_modality, withhold
+from mmkd_jax.augment.modalities import Drop, drop_modality, withhold
 from mmkd_jax.errors import UserError
 from mmkd_jax.views import Context
 
@@ -56,3 +56,15 @@ def test_what_is_withheld_is_never_there_in_use():
     assert not bool(transform(BATCH, ctx._replace(train=False))["present.audio"].any())
     with pytest.raises(UserError, match="-1.0"):
         withhold(-1.0, ("image",))
+
+
+def test_the_step_of_a_chain_drops_by_the_rows_keys_alone(strict):
+    keys = jax.random.split(jax.random.key(0), 4000)
+    out = Drop(0.3, ("image", "audio"))(BATCH, keys)
+    image, audio, both = out["present.image"], out["present.audio"], BATCH["present.audio"]
+    assert bool((image | audio).all()) and bool(image[~both].all()) and not bool((audio & ~both).any())
+    assert float(1 - image[both].mean()) == pytest.approx(0.255, abs=0.03)
+    none = Drop(0.0, ("image", "audio"))(BATCH, keys)
+    assert bool(none["present.image"].all()) and bool((none["present.audio"] == both).all())
+    with pytest.raises(UserError, match="Drop: rate must be between 0 and 1, not -1"):
+        Drop(-1, ("image",))

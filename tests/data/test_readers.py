@@ -101,3 +101,50 @@ def test_from_columns_refuses_unlike_lengths():
 def test_batch_size_of_nothing_is_refused():
     with pytest.raises(UserError, match="batch_size"):
         _ = data.Memory(ROWS, 0).spec
+
+
+def test_slots_are_epochs_modulo_their_number():
+    for reader in (data.Memory(ROWS, 8, slots=2), data.Pipeline(ROWS, 8, slots=2)):
+        slots = np.concatenate([b["slot"] for b in take(reader, 12)])
+        np.testing.assert_array_equal(slots, np.arange(96) // 23 % 2)
+        assert slots.dtype == np.int32 and reader.fingerprint["slots"] == 2
+        assert "slots" not in type(reader)(ROWS, 8).fingerprint
+    with pytest.raises(UserError, match="slots must be at least 1"):
+        take(data.Memory(ROWS, 8, slots=0), 1)
+
+
+def test_partners_belong_to_row_and_slot():
+    columns = {k: np.arange(23, dtype=t) for k, t in (("x", np.float32), ("label", np.int32))}
+    columns |= {"labelled": np.arange(23) % 2 == 1, "present.text": np.arange(23) % 3 == 1}
+    rows = data.from_columns(columns | {"text.ids": np.zeros((23, 2), np.int32)}, "small")
+    partners = data.Partners(("x", "label", "text"), seed=2)
+    assert set(partners.columns(rows)) == {"x", "label", "labelled", "text.ids", "present.text", "example_id"}
+    readers = [data.Memory(rows, 8, partners=partners), data.Pipeline(rows, 8, partners=partners)]
+    same(take(readers[0], 9), take(readers[1], 9))
+    known = {}
+    for size, seed in ((8, 3), (5, 4)):
+        for batch in take(data.Memory(rows, size, slots=2, partners=partners), 20, seed=seed):
+            np.testing.assert_array_equal(batch["partner.x"], batch["partner.example_id"])
+            np.testing.assert_array_equal(batch["partner.labelled"], batch["partner.example_id"] % 2 == 1)
+            for at in zip(batch["example_id"].tolist(), batch["slot"].tolist(), strict=True):
+                i = batch["example_id"].tolist().index(at[0])
+                other = int(batch["partner.x"][i])
+                if batch["slot"][i] == at[1]:
+                    assert known.setdefault(at, other) == other
+    assert len(known) == 46 and len(set(known.values())) > 15
+    assert any(known[i, 0] != known[i, 1] for i in range(23))
+    (batch,) = take(readers[0], 1)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+        k: (s.shape, s.dtype) for k, s in readers[0].spec.items()
+    }
+    assert not [k for b in readers[0].once() for k in b if k.startswith("partner.")]
+    assert "seed=2" in readers[0].fingerprint["partners"]
+    with pytest.raises(UserError, match="no column 'image'"):
+        _ = data.Memory(rows, 8, partners=data.Partners(("image",))).spec
+
+
+def test_every_row_is_a_partner_about_equally_often():
+    ids = np.arange(50_000, dtype=np.int32)
+    for slot in (0, 7):
+        counts = np.bincount(data.Partners(()).rows(ids, np.full_like(ids, slot), 10), minlength=10)
+        assert abs(counts / 5000 - 1).max() < 0.06

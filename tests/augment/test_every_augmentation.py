@@ -1,0 +1,72 @@
+"""What every augmentation owes: rows alone, keyed by seed, example and slot; the same bits in any program."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax.augment import VERSION
+from tests.augment import checksums
+from tests.augment.cases import CONTEXT, STEPS, chain, compiled, rows, same, take
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def case(request):
+    """name, compiled chain, rows, what becomes of them."""
+    run, batch = compiled(chain(request.param)), rows()
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        return request.param, run, batch, run(batch)
+
+
+def test_any_order_and_any_size_of_the_batch(case, strict):
+    _, run, batch, whole = case
+    turned = np.random.default_rng(0).permutation(8)
+    same(run(take(batch, turned)), take(whole, turned))
+    for some in ([4], [6, 0, 3]):
+        same(run(take(batch, some)), take(whole, some))
+
+
+def test_other_columns_stay_and_something_changes(case):
+    name, _, batch, whole = case
+    changed = {k for k in whole if k not in batch or whole[k].tobytes() != batch[k].tobytes()}
+    assert changed and changed.isdisjoint({"example_id", "slot", "present.levels"}), name
+    if "partner.image" in changed:
+        assert name in ("crop", "flip", "cutout", "colour", "randaugment", "cropped, mixed")
+
+
+def test_slot_and_seed_change_it(case):
+    name, run, batch, whole = case
+    others = {"slot": run(batch | {"slot": batch["slot"] + 1}), "example": run(batch | {"example_id": batch["slot"]})}
+    others["seed"] = others["slot"] if name == "labels" else compiled(chain(name, seed=1))(batch)
+    for why, other in others.items():
+        moved = [k for k in whole if k not in ("slot", "example_id") and whole[k].tobytes() != other[k].tobytes()]
+        assert moved, why
+
+
+def test_the_same_bits_in_a_program_that_uses_them(case):
+    """Compilers fuse what they find: a model behind the augmentation must not change what it sees."""
+    name, _, batch, whole = case
+
+    def used(batch):
+        seen = chain(name)(batch, CONTEXT)
+        return seen, [jnp.sin(x) * 3.0 - 0.5 for x in seen.values() if jnp.issubdtype(x.dtype, jnp.floating)]
+
+    seen = {k: np.asarray(v) for k, v in jax.jit(used)(batch)[0].items()}
+    same(seen, whole)
+
+
+def test_outside_training_nothing_happens(case):
+    name, _, batch, _ = case
+    assert chain(name)(batch, CONTEXT._replace(train=False)) is batch
+
+
+def test_the_values_are_those_of_this_version(case):
+    name, _, batch, whole = case
+    recorded = json.loads(checksums.PATH.read_text())
+    assert recorded["version"] == VERSION, "python -m tests.augment.checksums records this version"
+    assert checksums.checksum(batch, whole) == recorded["checksums"].get(name), (
+        f"{name} gives other values than in version {VERSION}: bump VERSION in mmkd_jax/augment/chain.py, so that "
+        "caches and runs of before are refused, and then run python -m tests.augment.checksums"
+    )

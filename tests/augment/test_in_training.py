@@ -1,0 +1,154 @@
+"""Augmentation in a step, in a part and in a run: once for all models, resumed bit for bit, refused where wrong."""
+
+import contextlib
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax import augment, data, explain, train
+from mmkd_jax.checkpoint import Checkpoints
+from mmkd_jax.errors import UserError
+from mmkd_jax.objective import combine
+from mmkd_jax.views import plain, with_input
+from tests import tiny_experiment
+from tests.augment.cases import CONTEXT
+from tests.small import advance, begin, distil, equal, gap, make_batches, net, soft, stepper, task
+
+MIXED = augment.Augmented((augment.images.Crop(1), augment.mixing.Mixup(classes=3)), seed=5)
+
+
+def with_slots(batch):
+    return batch | {"slot": np.arange(len(batch["example_id"]), dtype=np.int32) % 4}
+
+
+def test_all_models_see_one_augmented_batch():
+    """Applied by hand to each batch it gives the same steps; without it others."""
+    models, objective = {"teacher": net(6), "student": net(4)}, combine(task=task(), soft=soft())
+    chain = augment.Augmented((augment.images.Flip(), augment.images.Cutout(1)), seed=2)
+    days = [with_slots(b) for b in make_batches(4)]
+    inside, outside = distil(models, objective, augment=chain), distil(models, objective)
+    state, frozen = begin(inside, days[0])
+    assert equal(state.params, begin(outside, days[0])[0].params)
+    by_hand = jax.jit(lambda batch: chain(batch, CONTEXT))
+    ends = [
+        advance(stepper(inside), state, frozen, days)[0].params,
+        advance(stepper(inside, 4), state, frozen, days)[0].params,
+        advance(stepper(outside), state, frozen, [by_hand(b) for b in days])[0].params,
+        advance(stepper(outside), state, frozen, days)[0].params,
+    ]
+    assert gap(ends[0], ends[2]) < 1e-6 and gap(ends[0], ends[1]) < 1e-6 and gap(ends[0], ends[3]) > 1e-3
+
+
+def test_one_models_own_view():
+    seen = plain(lambda params, batch: {"image": batch["image"]})
+    own = with_input(seen, augment.Augmented((augment.images.Flip(1.0),)))
+    batch = with_slots(make_batches(1)[0])
+    out, _ = own.apply({"params": {}}, batch, CONTEXT, {})
+    np.testing.assert_array_equal(out["image"], batch["image"][:, :, ::-1])
+    assert own.apply({"params": {}}, batch, CONTEXT._replace(train=False), {})[0]["image"] is batch["image"]
+
+
+def part(augmented=MIXED, stream=False, **more):
+    base = tiny_experiment.parts(tiny_experiment.Config(steps=10))["teacher"]
+    rows, partners = base.data.dataset, data.Partners(("image", "label"), seed=3)
+    reader = (data.Pipeline if stream else data.Memory)(rows, 16, slots=2, partners=partners)
+    return dataclasses.replace(base, **{"data": reader, "augment": augmented, "save_every": 5} | more)
+
+
+def fit(part, folder, **options):
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        return train.fit(part, train.compile_part(part), 0, checkpoints, say=lambda line: None, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return fit(part(), tmp_path_factory.mktemp("whole") / "c")
+
+
+def interrupted(folder, of=None):
+    with pytest.raises(train.Interrupted, match="step 5"):
+        fit(of or part(), folder, stop=lambda: True)
+
+
+def test_ten_steps_resumed_are_the_same_bits(tmp_path, whole):
+    interrupted(tmp_path / "c")
+    resumed = fit(part(), tmp_path / "c")
+    assert resumed.history == whole.history
+    jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
+
+
+def test_both_readers_and_other_seeds(tmp_path, whole):
+    streamed = fit(part(stream=True), tmp_path / "s")
+    assert gap(streamed.variables, whole.variables) < 1e-5
+    other = fit(part(dataclasses.replace(MIXED, seed=6)), tmp_path / "o")
+    assert gap(other.variables, whole.variables) > 1e-4
+
+
+@pytest.mark.parametrize("what", ["seed", "steps", "version"])
+def test_a_changed_augmentation_is_refused_by_name(what, tmp_path, monkeypatch):
+    interrupted(tmp_path / "c")
+    changed = {"seed": 6, "steps": MIXED.steps[1:]}
+    if what == "version":
+        monkeypatch.setattr(augment.chain, "VERSION", augment.VERSION + 1)
+    now = part(dataclasses.replace(MIXED, **{k: v for k, v in changed.items() if k == what}))
+    with pytest.raises(UserError, match="augment changed"):
+        fit(now, tmp_path / "c")
+
+
+def test_other_slots_and_partners_are_refused_by_name(tmp_path):
+    interrupted(tmp_path / "c")
+    for field, value in (("slots", 3), ("partners", data.Partners(("image", "label"), seed=4))):
+        with pytest.raises(UserError, match=f"{field} changed"):
+            fit(part(data=dataclasses.replace(part().data, **{field: value})), tmp_path / "c")
+
+
+def test_a_cache_of_rows_as_they_are_is_refused():
+    base = tiny_experiment.parts(tiny_experiment.Config())["student"]
+    with pytest.raises(UserError, match="cache holds outputs of teacher .*leave cache out"):
+        dataclasses.replace(base, cache={"teacher": ("logits",)}, augment=MIXED)
+
+
+def test_part_is_checked_and_explained_on_what_models_see():
+    assert part().spec["label"].shape == (16,) and "logits" in part().outputs("teacher")
+    part().abstract()
+    assert "logits" in explain.describe(part()).models["teacher"][2]
+    assert part(None).identity == {} and part().identity["augment"]["version"] == augment.VERSION
+    odd = part(augment.Augmented((augment.images.Flip(modality="images"),)))
+    with pytest.raises(UserError, match="needs 'images', which the batch lacks; it has: .*image"):
+        odd.abstract()
+
+
+@dataclasses.dataclass
+class Melting:
+    """No frozen dataclass."""
+
+    def __call__(self, batch, keys):
+        return batch
+
+
+def test_what_is_no_step_or_no_batch_is_refused():
+    for step in (lambda batch, keys: batch, augment.images.Flip, Melting()):
+        with pytest.raises(UserError, match="frozen dataclass"):
+            augment.Augmented((step,))
+    with pytest.raises(UserError, match="needs the column slot"):
+        MIXED(make_batches(1)[0], CONTEXT)
+
+
+def test_a_step_of_ones_own():
+    chain = augment.Augmented((Darker(0.5),))
+    out = chain(with_slots(make_batches(1)[0]) | {"image": jnp.ones((16, 2, 3, 1))}, CONTEXT)
+    np.testing.assert_array_equal(out["image"], 0.5)
+    assert chain.fingerprint == {"seed": 0, "steps": ["Darker(factor=0.5)"], "version": augment.VERSION}
+
+
+@dataclasses.dataclass(frozen=True)
+class Darker:
+    """As in the docs."""
+
+    factor: float
+
+    def __call__(self, batch, keys):
+        return {**batch, "image": jax.vmap(lambda row: row * self.factor)(batch["image"])}
