@@ -239,7 +239,7 @@ def _one(work, name, program, seed, numbers, results) -> dict[str, Any]:
         "variables": checkpoint.write_variables(here / "variables.safetensors", fitted.variables, parallel.leads()),
         "per_class": {k: v.tolist() for k, v in scores.items() if v.ndim == 1},
         "history": fitted.history,
-        "data": dict(data.fingerprint),
+        "data": dict(data.fingerprint) | part.identity,
     }
     seconds = round(time.perf_counter() - began, 2)
     if parallel.leads():

@@ -88,3 +88,12 @@ def test_noise_belongs_to_the_example():
     assert len(np.unique(noise)) == 12
     many = row_noise(key, jnp.arange(2000), (4,))
     np.testing.assert_allclose([many.mean(), many.std()], [0, 1], atol=0.05)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_what_lies_outside_of_the_range_stays_in_the_ball(norm):
+    far = jnp.array([[-3.0, 0.5], [0.5, 7.0]])
+    out = pgd(linear, far, eps=0.5, step_size=0.2, steps=6, norm=norm, low=0.0, high=1.0)
+    moved = np.asarray(out - far)
+    assert np.abs(moved).max() <= 0.5 + 1e-6
+    np.testing.assert_allclose(fgsm(linear, far, eps=0.5, low=0.0, high=1.0), far + jnp.array([[0.5, -0.5], [0, 0]]))

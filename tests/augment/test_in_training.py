@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import augment, data, explain, train
+from mmkd_jax import augment, data, explain, programs, train
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.errors import UserError
 from mmkd_jax.objective import combine
@@ -60,7 +60,7 @@ def part(augmented=MIXED, stream=False, **more):
 
 def fit(part, folder, **options):
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
-        return train.fit(part, train.compile_part(part), 0, checkpoints, say=lambda line: None, **options)
+        return train.fit(part, programs.compile_part(part), 0, checkpoints, say=lambda line: None, **options)
 
 
 @pytest.fixture(scope="module")
@@ -94,21 +94,24 @@ def test_a_changed_augmentation_is_refused_by_name(what, tmp_path, monkeypatch):
     if what == "version":
         monkeypatch.setattr(augment.chain, "VERSION", augment.VERSION + 1)
     now = part(dataclasses.replace(MIXED, **{k: v for k, v in changed.items() if k == what}))
-    with pytest.raises(UserError, match="augment changed"):
+    with pytest.raises(UserError, match="augment was .*is "):
         fit(now, tmp_path / "c")
 
 
 def test_other_slots_and_partners_are_refused_by_name(tmp_path):
     interrupted(tmp_path / "c")
     for field, value in (("slots", 3), ("partners", data.Partners(("image", "label"), seed=4))):
-        with pytest.raises(UserError, match=f"{field} changed"):
+        with pytest.raises(UserError, match=f"{field} was .*is "):
             fit(part(data=dataclasses.replace(part().data, **{field: value})), tmp_path / "c")
 
 
-def test_a_cache_of_rows_as_they_are_is_refused():
+def test_a_cache_needs_a_number_of_slots():
     base = tiny_experiment.parts(tiny_experiment.Config())["student"]
-    with pytest.raises(UserError, match="cache holds outputs of teacher .*leave cache out"):
+    with pytest.raises(UserError, match="cache holds outputs of teacher.*slots=16, or leave cache out"):
         dataclasses.replace(base, cache={"teacher": ("logits",)}, augment=MIXED)
+    dataclasses.replace(
+        base, data=dataclasses.replace(base.data, slots=2), cache={"teacher": ("logits",)}, augment=MIXED
+    )
 
 
 def test_part_is_checked_and_explained_on_what_models_see():

@@ -176,7 +176,9 @@ def test_what_a_mask_leaves_out_is_not_even_clipped(looked):
     for mask in ("inside", None):
         _, found = apart(methods.rslad("image", **box, mask=mask), views)
         assert bool((found[:, 0] == -7.0).all()) == (mask is not None)
-        assert float(jnp.abs(found[:, 1]).max()) <= 1 + 1e-6
+        inner, moved = image[:, 1], found[:, 1] - image[:, 1]
+        assert float(jnp.abs(moved).max()) <= BOX["eps"] + 1e-6  # also of what lies outside of the range
+        assert bool((jnp.abs(found[:, 1]) <= jnp.maximum(jnp.abs(inner), 1) + 1e-6).all())
 
 
 def test_embedded_tokens_are_attacked_but_not_the_padding():
@@ -235,3 +237,42 @@ def test_a_discriminator_turns_the_students_gradient_round(looked):
     assert float(fooled(step)) > float(fooled(student))
     with pytest.raises(UserError, match="both must have one width"):
         methods.discriminator().init(look(student))
+
+
+@pytest.mark.parametrize("name", ["ard", "rslad", "trades"])
+def test_what_lies_below_an_attacked_output_learns_too(looked, name):
+    """An output is moved by what the attack found, not replaced: its own layers get the outer gradient."""
+    look, student = looked
+    method = getattr(methods, name)("embedding", **BOX, **({} if name == "trades" else {"alpha": 1.0}))
+
+    @jax.jit
+    @jax.grad
+    def gradient(student):
+        views = look(student)
+        terms, _ = method.apply(*method.init(views), views)
+        return total(terms)[0]
+
+    found = gradient(student)["params"]
+    below = max(float(jnp.abs(g).max()) for n, x in found.items() if "Classifier" not in n for g in jax.tree.leaves(x))
+    assert below > 1e-3
+
+
+def test_trades_climbs_between_answers_as_in_use():
+    """The target of its inner KL has no dropout, as the attacked side has none."""
+    models = {"student": net(8, dropout=0.5)}
+    state, frozen = begin(distil(models, methods.trades("image", **BOX)), BATCH)
+    views = forward(models, variables(state, frozen), on_device(BATCH), Context(0, jax.random.key(1)))[0]
+    seen, run = [], views.run["student"]
+
+    def spy(batch, **options):
+        out = run(batch, **options)
+        seen.append((options.get("train", True), batch["image"], out["logits"]))
+        return out
+
+    spied_on = dataclasses.replace(views, run={"student": spy})
+    with jax.disable_jit():
+        method = methods.trades("image", **{**BOX, "steps": 1})
+        method.apply(*method.init(spied_on), spied_on)
+    calm = [logits for train, image, logits in seen if not train and np.array_equal(image, views.batch["image"])]
+    assert calm and np.array_equal(calm[0], run(views.batch, train=False)["logits"])
+    assert not np.array_equal(calm[0], views["student.logits"])

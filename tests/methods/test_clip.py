@@ -159,3 +159,26 @@ def test_padding_changes_nothing():
     one, other = look(), look(batch=spoilt)
     params, _ = method.init(one)
     assert value(method, one, params) == pytest.approx(value(method, other, params), rel=1e-6)
+
+
+def test_both_sides_of_a_contrast_learn_and_a_term_stops_its_teacher():
+    views = look()
+    images, texts = (f"student.features.{s}" for s in SIDES)
+
+    def slopes(method):
+        def loss(outputs):
+            here = dataclasses.replace(views, outputs=outputs)
+            return total({"it": method.apply(*method.init(here), here)[0]})[0]
+
+        found = jax.jit(jax.grad(loss))(views.outputs)["student"]
+        return [float(jnp.abs(found[f"features.{s}"]).max()) for s in SIDES]
+
+    both = methods.contrast(images, texts, symmetric=True, temperature=0.5)
+    assert min(slopes(both)) > 1e-4
+    assert min(slopes(methods.contrast(images, texts, loss=losses.siglip))) > 1e-6
+    assert slopes(term(losses.info_nce, student=images, teacher=texts, symmetric=True, temperature=0.5))[1] == 0
+    here = np.asarray(views.batch["valid"])
+    expected = contrastive.info_nce(*(x[here] for x in embeddings(views, "student")), 0.5, symmetric=True)
+    assert value(both, views) == pytest.approx(expected.mean(), rel=1e-5)
+    with pytest.raises(UserError, match="no argument 'student'|no argument .*teacher"):
+        methods.contrast(images, texts, loss=losses.cross_entropy)

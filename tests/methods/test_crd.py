@@ -193,3 +193,13 @@ def test_ids_beyond_the_bank_are_seen_in_data_that_are_few(tmp_path):
 
 def _asked(tiny):
     return tiny, tiny.config
+
+
+def test_rows_outside_of_the_mask_are_no_positives_and_enter_no_bank():
+    there = jnp.array([True, False, True, True, False])
+    part = crd(SIZE, width=WIDTH, negatives=K, temperature=TAU, momentum=MOMENTUM, weight=0.5, where="present.audio")
+    masked, valid = look(**{"present.audio": there}), look(valid=there)
+    params, memory = part.init(masked)
+    (one, after), (two, expected) = part.apply(params, memory, masked), PART.apply(params, memory, valid)
+    assert total({"it": one})[0] == total({"it": two})[0] and equal(after, expected)
+    assert np.array_equal(after["bank"]["student"][IDS[1]], memory["bank"]["student"][IDS[1]])

@@ -110,3 +110,9 @@ def test_pixels_and_refusals():
         mke(("image", "touch"), teacher="image_teacher").init(views)
     with pytest.raises(UserError, match="no modality 'audio'"):
         METHODS["mke"].init(dataclasses.replace(views, batch=without(views.batch, "audio")))
+
+
+def test_token_ids_are_no_input_for_noise():
+    views = look({**make_batch(), "ids": np.arange(16, dtype=np.int32)})
+    with pytest.raises(UserError, match="mke: 'ids' is int32, to which no noise can be added"):
+        mke(("ids",), teacher="image_teacher").init(views)
