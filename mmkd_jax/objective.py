@@ -57,6 +57,10 @@ def term(
     recompiling; a function in the place of a number is a schedule of the step. All else is static and never called.
     The argument named `teacher` gets no gradient.
 
+    A loss that couples rows but returns a value per row, and neither names `axis` nor gathers, is not noticed in the
+    per-device forms (shard_map, pmap), and would be another loss there. Under jit on a mesh, as `mmkd run` trains, it
+    is right.
+
     Args:
         loss: arrays -> values per example. One that couples rows names `where` (it gets the mask) and `axis` (it
             gathers the other devices' rows).
