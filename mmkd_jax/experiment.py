@@ -7,6 +7,7 @@ import hashlib
 import importlib.machinery
 import json
 import pathlib
+import re
 import sys
 import time
 import types
@@ -109,8 +110,7 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             part.check_step(state, frozen)
             part.check_banks(read=False)
         except UserError as error:
-            cached = [f"{m!r} is cached: add the output to cache={{{m!r}: {kept}}}" for m, kept in part.cache.items()]
-            hint = "".join(f"; {c}" for c, m in zip(cached, part.cache, strict=True) if f"{m!r} has no" in str(error))
+            hint = _beside_the_cache(part, str(error))
             raise UserError(f"part {name!r}: {error}{hint}") from error.__cause__
         known[name] = {f"objective.{k}": k for k in hyperparameters.numbers(state.memory)}
         known[name] |= {k: k for k in hyperparameters.numbers({"scheme": state.scheme})}
@@ -133,6 +133,14 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             if kept.top_k is not None:
                 _same_temperature(name, part, own[name], model, kept.temperature)
     return own
+
+
+def _beside_the_cache(part: Part, error: str) -> str:
+    """A path that is missing only because the cache does not keep it."""
+    found = re.search(r"path '([^'.]+)\.([^']+)': '\1' has no", error)
+    if found is None or found[1] not in part.cache or found[2] not in part.outputs(found[1]):
+        return ""
+    return f"; {found[1]!r} is cached: add the output to cache=, which keeps {choices(part.kept[found[1]].outputs)}"
 
 
 def _same_temperature(name, part, numbers, model, temperature):

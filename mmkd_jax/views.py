@@ -158,7 +158,8 @@ def cached(name: str) -> Model:
             outputs["logits"] = TopK(values, indices.astype(jnp.int32), lse, tail)
         return outputs, {}
 
-    fixed = f"model {name!r} is cached and cannot be run on another input: put the model itself in its place"
+    mend = "put the model itself in its place (in a Part: leave it out of cache=)"
+    fixed = f"model {name!r} is cached and cannot be run on another input: {mend}"
     return Model(lambda key, batch: {}, apply, fixed)
 
 

@@ -229,8 +229,28 @@ def test_help(capsys):
     assert code == 0 and "--fresh" in said and "--width" in said
 
 
-def test_an_output_that_the_cache_does_not_keep(capsys, tmp_path):
-    old = 'take={"teacher": "teacher.teacher"},'
-    file = variant(tmp_path, old, old + ' cache={"teacher": ("embedding",)},')
-    said = refused(capsys, "explain", file)
-    assert "'teacher' has no 'logits'" in said and "'teacher' is cached: add the output to cache=" in said
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize(
+    "words", ["run", "cache", "explain", "losses", "data", "data info", "data prepare", "losses kl"]
+)
+def test_help_of_a_command(capsys, words, flag):
+    code, said = call(capsys, *words.split(), flag)
+    assert code == 0 and f"usage: mmkd {words.split()[0]} " in said, said
+
+
+KEEPS = '{"teacher": ("logits",)} if config.cached else {}'
+
+
+@pytest.mark.parametrize("kept", ['("embedding",)', '__import__("mmkd_jax.cache").cache.Kept(("embedding",))'])
+def test_an_output_that_the_cache_does_not_keep(capsys, tmp_path, kept):
+    said = refused(capsys, "explain", variant(tmp_path, KEEPS, f'{{"teacher": {kept}}}'))
+    assert "'teacher' has no 'logits'" in said
+    assert "'teacher' is cached: add the output to cache=, which keeps embedding" in said
+
+
+def test_the_cache_is_not_blamed_for_what_its_model_never_had(capsys, tmp_path):
+    path = variant(tmp_path, 'teacher="teacher.logits"', 'teacher="teacher.touch"')
+    text = pathlib.Path(path).read_text()
+    pathlib.Path(path).write_text(text.replace(KEEPS, '{"teacher": ("logits",)}'))
+    said = refused(capsys, "explain", path)
+    assert "'teacher' has no 'touch'" in said and "is cached" not in said
