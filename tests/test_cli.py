@@ -254,3 +254,39 @@ def test_the_cache_is_not_blamed_for_what_its_model_never_had(capsys, tmp_path):
     pathlib.Path(path).write_text(text.replace(KEEPS, '{"teacher": ("logits",)}'))
     said = refused(capsys, "explain", path)
     assert "'teacher' has no 'touch'" in said and "is cached" not in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("term(losses.kl,", "term(losses.k_l,", ["has no attribute 'k_l'", "close to it: kl"]),
+        (
+            "combine, term\n",
+            "combine, term\nfrom mmkd_jax.methods import sed\n",
+            ["cannot import", "close to it: seed"],
+        ),
+        ("    return {\n", "    return {{\n", ["'{' was never closed"]),
+        ("    return {\n", "    return wieghts or {\n", ["name 'wieghts' is not defined"]),
+    ],
+)
+def test_a_slip_in_the_file_is_one_line_with_its_place(capsys, tmp_path, old, new, said):
+    path = variant(tmp_path, old, new)
+    for command in ("explain", "run", "cache"):
+        line = refused(capsys, command, path)
+        assert f"variant.py:{1 + place(path, new)}: " in line and all(s in line for s in said), line
+        assert line.count("\n") == 1
+
+
+def place(path, new):
+    text = pathlib.Path(path).read_text()
+    changed = next(line for line in new.splitlines() if line not in pathlib.Path(TINY).read_text())
+    return text.splitlines().index(next(line for line in text.splitlines() if changed in line))
+
+
+def test_a_wrong_keyword_in_the_file(tmp_path):
+    path = variant(tmp_path, "    return {\n", "    methods.crd(6_000, negative=4)\n    return {\n")
+    pathlib.Path(path).write_text(pathlib.Path(path).read_text().replace("data, losses", "data, losses, methods"))
+    command = [sys.executable, "-m", "mmkd_jax.cli", "explain", path]  # not here: tests check types in their own words
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent)
+    assert done.returncode == 2 and "crd()" in done.stderr and "'negative'" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"variant.py:{1 + place(path, '    methods.crd')}: " in done.stderr

@@ -6,6 +6,7 @@ from mmkd_jax import losses
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
 def adaad(
@@ -64,7 +65,7 @@ def adaad(
     )
 
     def apart(views, attacked, guide):
-        return losses.kl(attacked[output], guide[output])
+        return losses.kl(output_of(attacked, output, student), output_of(guide, output, teacher))
 
     return under_attack(
         terms,

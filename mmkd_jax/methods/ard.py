@@ -6,6 +6,7 @@ from mmkd_jax import losses
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
 def ard(
@@ -73,7 +74,7 @@ def ard(
     )
 
     def wrong(views, attacked, _):
-        return losses.cross_entropy(attacked[output], views[labels])
+        return losses.cross_entropy(output_of(attacked, output, student), views[labels])
 
     return under_attack(
         terms,

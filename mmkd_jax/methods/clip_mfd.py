@@ -11,7 +11,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number, Share
 from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.objective import Objective, term
-from mmkd_jax.views import Views
+from mmkd_jax.views import Views, output_of
 
 
 def clip_mfd(
@@ -70,7 +70,10 @@ def masked_pass(views: Views, student: tuple[str, str], modality: str, patch: in
     model = student[0].partition(".")[0]
     seen = mask_patches(views.ctx.key, views["batch.example_id"], x, patch, share)
     outputs = views.run[model]({**views.batch, modality: seen})
-    return {side: outputs[path.partition(".")[2]] for side, path in zip(("image", "text"), student, strict=True)}
+    return {
+        side: output_of(outputs, path.partition(".")[2], model)
+        for side, path in zip(("image", "text"), student, strict=True)
+    }
 
 
 def mask_patches(

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from mmkd_jax import rollout
+from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.logits.jsd import jsd
 from mmkd_jax.losses.logits.kl import kl, reverse_kl
 from mmkd_jax.losses.number import Number, Positive, Share
 from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.objective import Objective, Term, masks, term
+from mmkd_jax.views import output_of
 
 
 def gkd(
@@ -64,7 +66,10 @@ def gkd(
     Example:
         >>> on_policy = gkd(share=1.0, divergence="reverse_kl", prompt="text.prompt", end=1)
     """
-    loss = {"jsd": jsd, "kl": kl, "reverse_kl": reverse_kl}[divergence]
+    known = {"jsd": jsd, "kl": kl, "reverse_kl": reverse_kl}
+    if divergence not in known:
+        raise UserError(f"gkd: divergence is {divergence!r}; expected one of {choices(known)}")
+    loss = known[divergence]
     own: dict[str, Any] = {"beta": beta} if loss is jsd else {}
     paths = {"student": "words.student", "teacher": "words.teacher"}
     soft = term(loss, **paths, where=masks("words", where), temperature=temperature, weight=weight, **own)
@@ -78,7 +83,7 @@ def gkd(
         draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(batch["example_id"])
         mine = (draws < numbers["share"])[:, None]
         mixed = {n: jnp.where(mine, own[n], batch[n]) for n in (f"{text}.ids", f"{text}.mask")}
-        logits = {side: views.run[m]({**batch, **mixed})[output] for side, m in sides}
+        logits = {side: output_of(views.run[m]({**batch, **mixed}), output, m) for side, m in sides}
         return rollout.foretold(views, "words", {**batch, **mixed}, logits, **here)
 
     said = numbered(soft, look, share=share, sampling=sampling)

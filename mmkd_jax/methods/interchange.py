@@ -10,6 +10,7 @@ from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
 from mmkd_jax.objective import Objective, term
+from mmkd_jax.views import output_of
 
 
 def interchange(
@@ -56,6 +57,8 @@ def interchange(
     """
     several = path if isinstance(path, tuple) else (path,)
     swaps = [p if isinstance(p, dict) else {student: p, teacher: p} for p in several]
+    if wrong := [p for p in swaps if set(p) != {student, teacher}]:
+        raise UserError(f"interchange: path names {choices(wrong[0])}; expected {student} and {teacher}")
     soft = term(
         kl,
         student=f"swapped_student.{output}",
@@ -84,10 +87,7 @@ def interchange(
             patch = {}
             for source, names in zip(sources, swaps, strict=True):
                 elsewhere, name = views.run[model](source, train=False), names[model]
-                if name not in elsewhere:
-                    has = choices(elsewhere)
-                    raise UserError(f"interchange: model {model!r} has no output {name!r}; it has: {has}")
-                patch[name] = jax.lax.stop_gradient(elsewhere[name])
+                patch[name] = jax.lax.stop_gradient(output_of(elsewhere, name, model))
             return views.run[model](batch, patch=patch, train=False)
 
         after = views.add(swapped_student=run(student), swapped_teacher=run(teacher))

@@ -63,6 +63,9 @@ def logic_rules(
     """
     if not rules:
         raise UserError('logic_rules: there is no rule; give {"name": (function of views, confidence)}')
+    for name, rule in rules.items():
+        if not (isinstance(rule, tuple) and len(rule) == 2 and callable(rule[0])):
+            raise UserError(f"logic_rules: rule {name!r} is {rule!r:.60}; give (function of views, confidence)")
     source = teacher or student
     rest = (lambda step: 1 - imitation(step)) if callable(imitation) else 1 - imitation
 

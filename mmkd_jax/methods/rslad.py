@@ -8,6 +8,7 @@ from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
 def rslad(
@@ -65,7 +66,7 @@ def rslad(
     )
 
     def apart(views, attacked, _):
-        return kl(attacked[output], jax.lax.stop_gradient(views[soft]))
+        return kl(output_of(attacked, output, student), jax.lax.stop_gradient(views[soft]))
 
     return under_attack(
         terms,

@@ -4,6 +4,7 @@ from mmkd_jax import rollout
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.objective import Objective, combine, masks, term
+from mmkd_jax.views import output_of
 
 
 def sequence_kd(
@@ -56,7 +57,7 @@ def sequence_kd(
     def look(views):
         here = {"text": text, "prompt": prompt}
         batch = rollout.write(views.run[teacher], views.batch, output=output, end=end, **here)
-        logits = {"student": views.run[student](batch)[output]}
+        logits = {"student": output_of(views.run[student](batch), output, student)}
         mine, theirs = (views[f"{m}.{output}"].shape[-1] for m in (student, teacher))
         if mine != theirs:
             raise UserError(

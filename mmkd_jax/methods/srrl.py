@@ -9,6 +9,7 @@ from mmkd_jax.losses.features.srrl import srrl as regression
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods import learned
 from mmkd_jax.objective import Objective, mask_of, term
+from mmkd_jax.views import output_of
 
 
 def srrl(
@@ -62,7 +63,7 @@ def srrl(
         ctx = views.ctx._replace(where=mask_of(views, where))
         z, state = learned.run(connector(views), params, memory["state"], ctx, views[student])
         z = jax.nn.relu(z)
-        logits = views.run[model](views.batch, patch={name: z}, train=False)[output]
+        logits = output_of(views.run[model](views.batch, patch={name: z}, train=False), output, model)
         reused = views.add(reused={"features": z, "logits": logits})
         found, memory = loss.apply({}, memory | {"state": {}}, reused)
         return found, memory | {"state": state}

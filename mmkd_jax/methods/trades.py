@@ -8,6 +8,7 @@ from mmkd_jax import losses
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
 def trades(
@@ -70,7 +71,7 @@ def trades(
     )
 
     def apart(views, attacked, _):
-        return losses.kl(attacked[output], jax.lax.stop_gradient(views[clean]))
+        return losses.kl(output_of(attacked, output, student), jax.lax.stop_gradient(views[clean]))
 
     return under_attack(
         terms,
