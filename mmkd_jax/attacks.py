@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import NotNegative
 
 
+@held
 def pgd(
     function: Callable[[Float[Array, "b ..."]], Float[Array, " b"]],
     x: Float[Array, "b ..."],
     *,
-    eps: Number,
-    step_size: Number,
+    eps: NotNegative,
+    step_size: NotNegative,
     steps: int,
     norm: Literal["linf", "l2"] = "linf",
     start: Float[Array, "b ..."] | None = None,
@@ -68,11 +70,12 @@ def pgd(
     return jax.lax.stop_gradient(x + jax.lax.fori_loop(0, steps, climb, first))
 
 
+@held
 def fgsm(
     function: Callable[[Float[Array, "b ..."]], Float[Array, " b"]],
     x: Float[Array, "b ..."],
     *,
-    eps: Number,
+    eps: NotNegative,
     low: float | None = None,
     high: float | None = None,
 ) -> Float[Array, "b ..."]:

@@ -108,11 +108,10 @@ def term(
     schedules = {k: v for k, v in hyper.items() if k in floats and callable(v)}
     static = {k: v for k, v in hyper.items() if k not in floats}
     for k, v in numbers.items():
-        if k in asks:
-            try:
-                check_number(k, v, asks[k].annotation)
-            except BadInput as error:
-                raise UserError(f"{named}: {error}") from None
+        try:
+            check_number(k, v, asks[k].annotation if k in asks else Number)
+        except BadInput as error:
+            raise UserError(f"{named}: {error}") from None
 
     def read(views, path):
         return tuple(views[p] for p in path) if isinstance(path, tuple) else views[path]

@@ -8,11 +8,13 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.losses.numeric import at_least_float32, unit
 from mmkd_jax.objective import Objective, term
 
 
+@held
 def clip_afd(
     *,
     student: tuple[str, str] = ("student.features.image", "student.features.text"),

@@ -7,19 +7,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
-from mmkd_jax.losses.number import Number, Share
+from mmkd_jax.losses.number import Count, Number, Share
 from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.objective import Objective, term
 from mmkd_jax.views import Views, output_of
 
 
+@held
 def clip_mfd(
     *,
     student: tuple[str, str] = ("student.features.image", "student.features.text"),
     teacher: tuple[str, str] = ("teacher.features.image", "teacher.features.text"),
     modality: str = "image",
-    patch: int = 16,
+    patch: Count = 16,
     masked: Share = 0.75,
     weight: Number | Callable = 2000.0,
     where: str | tuple[str, ...] | None = None,

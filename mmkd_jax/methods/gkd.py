@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mmkd_jax import rollout
-from mmkd_jax.errors import UserError, choices
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.logits.jsd import jsd
 from mmkd_jax.losses.logits.kl import kl, reverse_kl
 from mmkd_jax.losses.number import Number, Positive, Share
@@ -15,6 +15,7 @@ from mmkd_jax.objective import Objective, Term, masks, term
 from mmkd_jax.views import output_of
 
 
+@held
 def gkd(
     *,
     share: Share = 0.5,
@@ -66,10 +67,7 @@ def gkd(
     Example:
         >>> on_policy = gkd(share=1.0, divergence="reverse_kl", prompt="text.prompt", end=1)
     """
-    known = {"jsd": jsd, "kl": kl, "reverse_kl": reverse_kl}
-    if divergence not in known:
-        raise UserError(f"gkd: divergence is {divergence!r}; expected one of {choices(known)}")
-    loss = known[divergence]
+    loss = {"jsd": jsd, "kl": kl, "reverse_kl": reverse_kl}[divergence]
     own: dict[str, Any] = {"beta": beta} if loss is jsd else {}
     paths = {"student": "words.student", "teacher": "words.teacher"}
     soft = term(loss, **paths, where=masks("words", where), temperature=temperature, weight=weight, **own)

@@ -5,21 +5,23 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.objective import Objective, term
 from mmkd_jax.views import output_of
 
 
+@held
 def interchange(
     path: str | dict[str, str] | tuple[str | dict[str, str], ...],
     *,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
-    temperature: Number = 1.0,
+    temperature: Positive = 1.0,
     weight: Number = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
