@@ -42,6 +42,9 @@ def pgd(
     Returns:
         The attacked input, without a gradient.
 
+    Topic: adversarial
+    Compares: nothing; it makes a given function of the input large
+    Extra: steps passes and gradients of the function
     Source: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018,
         https://arxiv.org/abs/1706.06083
 
@@ -93,6 +96,9 @@ def fgsm(
     Returns:
         The attacked input, without a gradient.
 
+    Topic: adversarial
+    Compares: nothing; it makes a given function of the input large
+    Extra: one pass and gradient of the function
     Source: Goodfellow et al., Explaining and Harnessing Adversarial Examples, 2015, https://arxiv.org/abs/1412.6572
 
     Example:
