@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import NotNegative
 
 
+@held
 def pgd(
     function: Callable[[Float[Array, "b ..."]], Float[Array, " b"]],
     x: Float[Array, "b ..."],
     *,
-    eps: Number,
-    step_size: Number,
+    eps: NotNegative,
+    step_size: NotNegative,
     steps: int,
     norm: Literal["linf", "l2"] = "linf",
     start: Float[Array, "b ..."] | None = None,
@@ -40,6 +42,9 @@ def pgd(
     Returns:
         The attacked input, without a gradient; always within the ball.
 
+    Topic: adversarial
+    Compares: nothing; it makes a given function of the input large
+    Extra: steps passes and gradients of the function
     Source: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018,
         https://arxiv.org/abs/1706.06083
 
@@ -70,11 +75,12 @@ def pgd(
     return jax.lax.stop_gradient(x + jax.lax.fori_loop(0, steps, climb, first))
 
 
+@held
 def fgsm(
     function: Callable[[Float[Array, "b ..."]], Float[Array, " b"]],
     x: Float[Array, "b ..."],
     *,
-    eps: Number,
+    eps: NotNegative,
     low: float | None = None,
     high: float | None = None,
 ) -> Float[Array, "b ..."]:
@@ -92,6 +98,9 @@ def fgsm(
     Returns:
         The attacked input, without a gradient.
 
+    Topic: adversarial
+    Compares: nothing; it makes a given function of the input large
+    Extra: one pass and gradient of the function
     Source: Goodfellow et al., Explaining and Harnessing Adversarial Examples, 2015, https://arxiv.org/abs/1412.6572
 
     Example:

@@ -1,4 +1,4 @@
-"""Every loss, method and recipe, as its docstring describes it: `mmkd losses`, and the page of the docs."""
+"""Every loss, method, recipe, scheme and attack, as its docstring describes it: `mmkd losses`, and its page."""
 
 import dataclasses
 import difflib
@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 
-from mmkd_jax import losses, methods, recipes, schemes
+from mmkd_jax import attacks, losses, methods, recipes, schemes
 from mmkd_jax.errors import UserError
 
 _TOPICS = ("logits", "features", "attention", "relational", "regression", "contrastive", "alignment")
@@ -17,10 +17,10 @@ _FIELDS = ("Topic", "Formula", "Compares", "Extra", "Source", "Differs")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A loss, a method or a recipe.
+    """A loss, a method, a recipe, an attack or a gradient scheme.
 
     Attributes:
-        name: under which `mmkd_jax.losses` has it; methods are `methods.NAME`, recipes `recipes.NAME`.
+        name: under which `mmkd_jax.losses` has it; methods are `methods.NAME`, and so on.
         topic: the folder of a loss, the field `Topic` of a method or a recipe.
         line: what it is.
         formula: as in the paper.
@@ -66,9 +66,10 @@ def entries() -> list[Entry]:
     of_paper = {n: f for n, f in vars(schemes).items() if inspect.isfunction(f) and n != "total"}  # a sum has no source
     found += [_entry(f"recipes.{n}", f) for n, f in vars(recipes).items() if inspect.isfunction(f)]
     found += [_entry(f"schemes.{n}", f) for n, f in of_paper.items()]
+    found += [_entry(f"attacks.{f.__name__}", f) for f in (attacks.fgsm, attacks.pgd)]
     if strange := [e.name for e in found if e.topic not in _TOPICS]:
         raise ValueError(f"the topic of {', '.join(strange)} is not one of {', '.join(_TOPICS)}")
-    return sorted(found, key=lambda e: (_TOPICS.index(e.topic), e.name.startswith(("methods.", "recipes.")), e.name))
+    return sorted(found, key=lambda e: (_TOPICS.index(e.topic), "." in e.name, e.name))
 
 
 def text() -> str:
@@ -83,21 +84,24 @@ def text() -> str:
 
 
 def describe(name: str) -> str:
-    """One entry's call and docstring.
+    """One entry's call and docstring, by its name in any case; the prefix may be left out where one is clear.
 
     Raises:
         UserError: no such loss; the message names those that are close.
     """
-    known = {e.name: e for e in entries()}
-    if name not in known:
-        word = name.lower()
-        whole = [n for n, e in known.items() if re.search(rf"\b{re.escape(word)}\b", f"{n} {e.line}".lower())]
-        part = [n for n in known if word in n]
-        near = difflib.get_close_matches(word, known, 4, 0.5)
-        close = list(dict.fromkeys(sorted(whole, key=len) + part + near))[:8] if word else []
-        hint = f"close to it: {', '.join(close)}; " if close else ""
-        raise UserError(f"no loss {name!r}; {hint}all of them: mmkd losses")
-    return f"{known[name].signature}\n\n{known[name].doc}"
+    known = {e.name: (f"{e.signature}\n\n{e.doc}", e.line) for e in entries()}
+    total = inspect.getdoc(schemes.total) or ""
+    known["schemes.total"] = (f"schemes.total{_call(schemes.total)}\n\n{total}", total.split("\n", 1)[0])
+    word = name.lower().removeprefix("losses.")
+    alike = [n for n in known if n == word] or [n for n in known if n.rpartition(".")[2].lower() == word]
+    if len(alike) == 1:
+        return known[alike[0]][0]
+    whole = [n for n, (_, line) in known.items() if re.search(rf"\b{re.escape(word)}\b", f"{n} {line}".lower())]
+    part = [n for n in known if word in n]
+    near = difflib.get_close_matches(word, known, 4, 0.5)
+    close = list(dict.fromkeys(sorted(whole, key=len) + part + near))[:8] if word else []
+    hint = f"close to it: {', '.join(close)}; " if close else ""
+    raise UserError(f"no loss {name!r}; {hint}all of them: mmkd losses")
 
 
 def as_json() -> str:

@@ -26,6 +26,8 @@ _USAGE = """usage: mmkd COMMAND …
   data prepare NAME   make a data set from its sources and compare it with what is recorded
 
   --debug             show the stack trace of an error"""
+_LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
+_DATA = "usage: mmkd data list | info NAME | prepare NAME [--out DIR]"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,6 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
         match words:
             case [] | ["-h" | "--help"]:
                 print(_USAGE)
+            case ["run" | "cache" | "explain" as command, "-h" | "--help"]:
+                more = f"mmkd {command} FILE --help shows the options of the experiment's own config, too."
+                tyro.cli(_Options, args=["--help"], prog=f"mmkd {command} FILE", description=more)
+            case ["losses", *rest] if {"-h", "--help"} & set(rest):
+                print(_LOSSES)
+            case ["data", *rest] if {"-h", "--help"} & set(rest):
+                print(_DATA)
             case ["run", file, *rest] if not file.startswith("-"):
                 code = _run(file, rest)
             case ["cache", file, *rest] if not file.startswith("-"):
@@ -199,7 +208,7 @@ def _losses(words: list[str]) -> None:
         case [name] if not name.startswith("-"):
             print(catalogue.describe(name))
         case _:
-            raise UserError("usage: mmkd losses [NAME | --json | --markdown]")
+            raise UserError(_LOSSES)
 
 
 def _data(words: list[str]) -> None:
@@ -215,7 +224,7 @@ def _data(words: list[str]) -> None:
         case ["prepare", name, "--out", out]:
             print(commands.prepare(name, pathlib.Path(out)))
         case _:
-            raise UserError("usage: mmkd data list | info NAME | prepare NAME [--out DIR]")
+            raise UserError(_DATA)
 
 
 def _runs(folder: pathlib.Path) -> None:

@@ -1,13 +1,18 @@
 """Experiments: a Python file that defines a configuration and parts, checked from shapes alone."""
 
 import ast
+import contextlib
 import dataclasses
+import difflib
 import hashlib
 import importlib.machinery
+import inspect
 import pathlib
+import re
 import sys
+import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mmkd_jax import explain, hyperparameters
@@ -50,14 +55,44 @@ def load(path: str | pathlib.Path) -> Experiment:
     module = types.ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up
-    importlib.machinery.SourceFileLoader(name, str(path)).exec_module(module)
+    with _told(path):
+        importlib.machinery.SourceFileLoader(name, str(path)).exec_module(module)
     if missing := [n for n in ("config", "parts") if not hasattr(module, n)]:
         raise UserError(f"experiment {path} does not define {choices(missing)}")
     if not dataclasses.is_dataclass(module.config) or not hasattr(module.config, "seeds"):
         raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
     code = hashlib.sha256(ast.dump(ast.parse(path.read_text())).encode()).hexdigest()
     baseline, own_report = getattr(module, "baseline", None), getattr(module, "report", None)
-    return Experiment(path.stem, module.config, module.parts, baseline, own_report, code)
+    parts = _told(path)(module.parts)
+    return Experiment(path.stem, module.config, parts, baseline, own_report, code)
+
+
+@contextlib.contextmanager
+def _told(path: pathlib.Path) -> Iterator[None]:
+    """A slip in an experiment's file, or in a call that it makes, is told in one line; our bugs keep their trace."""
+    try:
+        yield
+    except SyntaxError as error:
+        if error.filename != str(path):
+            raise
+        raise UserError(f"experiment {path}:{error.lineno}: {error.msg}") from error
+    except (AttributeError, ImportError, NameError, TypeError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        mine = [i for i, frame in enumerate(frames) if frame.filename == str(path)]
+        if not mine or len(frames) - 1 - mine[-1] > 1:
+            raise
+        raise UserError(f"experiment {path}:{frames[mine[-1]].lineno}: {error}{_close(error)}") from error
+
+
+def _close(error: Exception) -> str:
+    """Names close to one that a module of ours has not."""
+    word = re.search(r"(?:attribute|import name) '(\w+)'", str(error))
+    of = error.name if isinstance(error, ImportError) else getattr(getattr(error, "obj", None), "__name__", "")
+    if word is None or of not in {f"mmkd_jax.{n}" for n in ("losses", "methods", "recipes", "schemes")}:
+        return ""
+    names = [n for n, f in vars(sys.modules[of]).items() if inspect.isfunction(f)]
+    near = difflib.get_close_matches(word[1], names, 4, 0.5)
+    return f"; close to it: {', '.join(near)}" if near else f"; it has: {choices(names)}"
 
 
 def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -88,8 +123,7 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             part.check_step(state, frozen)
             part.check_banks(read=False)
         except UserError as error:
-            cached = [f"{m!r} is cached: add the output to cache={{{m!r}: {kept}}}" for m, kept in part.cache.items()]
-            hint = "".join(f"; {c}" for c, m in zip(cached, part.cache, strict=True) if f"{m!r} has no" in str(error))
+            hint = _beside_the_cache(part, str(error))
             raise UserError(f"part {name!r}: {error}{hint}") from error.__cause__
         known[name] = {f"objective.{k}": k for k in hyperparameters.numbers(state.memory)}
         known[name] |= {k: k for k in hyperparameters.numbers({"scheme": state.scheme})}
@@ -112,6 +146,14 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             if kept.top_k is not None:
                 _same_temperature(name, part, own[name], model, kept.temperature)
     return own
+
+
+def _beside_the_cache(part: Part, error: str) -> str:
+    """A path that is missing only because the cache does not keep it."""
+    found = re.search(r"path '([^'.]+)\.([^']+)': '\1' has no", error)
+    if found is None or found[1] not in part.cache or found[2] not in part.outputs(found[1]):
+        return ""
+    return f"; {found[1]!r} is cached: add the output to cache=, which keeps {choices(part.kept[found[1]].outputs)}"
 
 
 def _same_temperature(name, part, numbers, model, temperature):

@@ -24,13 +24,17 @@ def with_numbers(memory: Any, values: Mapping[str, Any]) -> Any:
     """The memory with some numbers set, by the names that `numbers` gives.
 
     Raises:
-        UserError: no such number; the message lists those that exist.
+        UserError: no such number; the message lists those that exist. Or one that is not finite.
     """
     if unknown := set(values) - set(numbers(memory)):
         raise UserError(
             f"the objective has no number {choices(unknown)} (schedules are changed in the file); "
             f"it has: {choices(numbers(memory))}"
         )
+
+    for name, x in values.items():
+        if isinstance(x, (int, float, np.generic)) and not np.isfinite(x):
+            raise UserError(f"{name} is {x}; expected a finite number")
 
     def put(node, prefix):
         if not isinstance(node, Mapping):

@@ -57,6 +57,10 @@ def term(
     recompiling; a function in the place of a number is a schedule of the step. All else is static and never called.
     The argument named `teacher` gets no gradient.
 
+    A loss that couples rows but returns a value per row, and neither names `axis` nor gathers, is not noticed in the
+    per-device forms (shard_map, pmap), and would be another loss there. Under jit on a mesh, as `mmkd run` trains, it
+    is right.
+
     Args:
         loss: arrays -> values per example. One that couples rows names `where` (it gets the mask) and `axis` (it
             gathers the other devices' rows).
@@ -104,11 +108,10 @@ def term(
     schedules = {k: v for k, v in hyper.items() if k in floats and callable(v)}
     static = {k: v for k, v in hyper.items() if k not in floats}
     for k, v in numbers.items():
-        if k in asks:
-            try:
-                check_number(k, v, asks[k].annotation)
-            except BadInput as error:
-                raise UserError(f"{named}: {error}") from None
+        try:
+            check_number(k, v, asks[k].annotation if k in asks else Number)
+        except BadInput as error:
+            raise UserError(f"{named}: {error}") from None
 
     def read(views, path):
         return tuple(views[p] for p in path) if isinstance(path, tuple) else views[path]

@@ -121,6 +121,9 @@ def start(
         raise UserError("a term cannot be named 'scheme' beside a gradient scheme, whose numbers have that name")
     remembered = {"scheme": scheme.init(names, params)} if scheme else {}
     remembered = with_numbers(remembered, of_scheme).get("scheme", {})
+    if scheme:  # for what it refuses, as above
+        zeros = jax.tree.map(lambda p: jnp.zeros((len(names), *p.shape), p.dtype), params)
+        scheme.apply(zeros, {n: jnp.float32(0) for n in names}, remembered, ctx.key)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
     state = DistillState(

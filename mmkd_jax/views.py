@@ -158,7 +158,8 @@ def cached(name: str) -> Model:
             outputs["logits"] = TopK(values, indices.astype(jnp.int32), lse, tail)
         return outputs, {}
 
-    fixed = f"model {name!r} is cached and cannot be run on another input: put the model itself in its place"
+    mend = "put the model itself in its place (in a Part: leave it out of cache=)"
+    fixed = f"model {name!r} is cached and cannot be run on another input: {mend}"
     return Model(lambda key, batch: {}, apply, fixed)
 
 
@@ -181,6 +182,26 @@ def _patched(outputs: Outputs, patch: Mapping[str, Any]) -> Outputs:
     return outputs
 
 
+def output_of(outputs: Outputs, name: str, model: str) -> Any:
+    """One output of a model that was run again.
+
+    Raises:
+        UserError: it has no such output.
+    """
+    if name not in outputs:
+        raise UserError(f"model {model!r} has no output {name!r}; it has: {choices(outputs)}")
+    return outputs[name]
+
+
+class _Runs(dict):
+    """Further passes by name of the model: a name that is not there is refused in words, wherever it is asked for."""
+
+    def __missing__(self, name):
+        if not self:
+            raise UserError(f"model {name!r} is to be run again, but these views run no model: make them with forward")
+        raise UserError(f"no model {name!r} that could be run again; there are: {choices(self)}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Views:
     """All that an objective may look at.
@@ -201,6 +222,9 @@ class Views:
     ctx: Context
     scope: str = ""
     record: Callable[[str, str], None] = lambda scope, path: None
+
+    def __post_init__(self):
+        object.__setattr__(self, "run", _Runs(self.run))
 
     def __getitem__(self, path: str):
         view, _, name = path.partition(".")

@@ -229,7 +229,64 @@ def test_help(capsys):
     assert code == 0 and "--fresh" in said and "--width" in said
 
 
-def test_an_output_that_the_cache_does_not_keep(capsys, tmp_path):
-    file = variant(tmp_path, '{"teacher": ("logits",)} if config.cached else {}', '{"teacher": ("embedding",)}')
-    said = refused(capsys, "explain", file)
-    assert "'teacher' has no 'logits'" in said and "'teacher' is cached: add the output to cache=" in said
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize(
+    "words", ["run", "cache", "explain", "losses", "data", "data info", "data prepare", "losses kl"]
+)
+def test_help_of_a_command(capsys, words, flag):
+    code, said = call(capsys, *words.split(), flag)
+    assert code == 0 and f"usage: mmkd {words.split()[0]} " in said, said
+
+
+KEEPS = '{"teacher": ("logits",)} if config.cached else {}'
+
+
+@pytest.mark.parametrize("kept", ['("embedding",)', '__import__("mmkd_jax.cache").cache.Kept(("embedding",))'])
+def test_an_output_that_the_cache_does_not_keep(capsys, tmp_path, kept):
+    said = refused(capsys, "explain", variant(tmp_path, KEEPS, f'{{"teacher": {kept}}}'))
+    assert "'teacher' has no 'logits'" in said
+    assert "'teacher' is cached: add the output to cache=, which keeps embedding" in said
+
+
+def test_the_cache_is_not_blamed_for_what_its_model_never_had(capsys, tmp_path):
+    path = variant(tmp_path, 'teacher="teacher.logits"', 'teacher="teacher.touch"')
+    text = pathlib.Path(path).read_text()
+    pathlib.Path(path).write_text(text.replace(KEEPS, '{"teacher": ("logits",)}'))
+    said = refused(capsys, "explain", path)
+    assert "'teacher' has no 'touch'" in said and "is cached" not in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("term(losses.kl,", "term(losses.k_l,", ["has no attribute 'k_l'", "close to it: kl"]),
+        (
+            "combine, term\n",
+            "combine, term\nfrom mmkd_jax.methods import sed\n",
+            ["cannot import", "close to it: seed"],
+        ),
+        ("    return {\n", "    return {{\n", ["'{' was never closed"]),
+        ("    return {\n", "    return wieghts or {\n", ["name 'wieghts' is not defined"]),
+    ],
+)
+def test_a_slip_in_the_file_is_one_line_with_its_place(capsys, tmp_path, old, new, said):
+    path = variant(tmp_path, old, new)
+    for command in ("explain", "run", "cache"):
+        line = refused(capsys, command, path)
+        assert f"variant.py:{1 + place(path, new)}: " in line and all(s in line for s in said), line
+        assert line.count("\n") == 1
+
+
+def place(path, new):
+    text = pathlib.Path(path).read_text()
+    changed = next(line for line in new.splitlines() if line not in pathlib.Path(TINY).read_text())
+    return text.splitlines().index(next(line for line in text.splitlines() if changed in line))
+
+
+def test_a_wrong_keyword_in_the_file(tmp_path):
+    path = variant(tmp_path, "    return {\n", "    methods.crd(6_000, negative=4)\n    return {\n")
+    pathlib.Path(path).write_text(pathlib.Path(path).read_text().replace("data, losses", "data, losses, methods"))
+    command = [sys.executable, "-m", "mmkd_jax.cli", "explain", path]  # not here: tests check types in their own words
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent)
+    assert done.returncode == 2 and "crd()" in done.stderr and "'negative'" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"variant.py:{1 + place(path, '    methods.crd')}: " in done.stderr

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import types
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
@@ -12,7 +13,7 @@ import numpy as np
 from jax.experimental import checkify
 from jaxtyping import AbstractArray
 
-from mmkd_jax.losses.number import KINDS, Positive, Share
+from mmkd_jax.losses.number import KINDS, NotNegative, Positive, Share
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,7 +82,7 @@ def checked(loss: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_number(argument: str, value: Any, annotation: Any) -> None:
-    """Refuse what is no number, and a Python number that is not what its annotation says; arrays pass.
+    """Refuse what is no number, and a Python number that is not what its annotation says or not finite; arrays pass.
 
     Raises:
         BadInput: it names the argument, its value, and what was expected.
@@ -91,8 +92,12 @@ def check_number(argument: str, value: Any, annotation: Any) -> None:
     if isinstance(value, (int, float, np.number)):
         if annotation == Positive and not value > 0:
             raise BadInput(f"{argument} is {value}; expected a number above 0")
+        if annotation == NotNegative and not value >= 0:
+            raise BadInput(f"{argument} is {value}; expected a number from 0 on")
         if annotation == Share and not 0 <= value <= 1:
             raise BadInput(f"{argument} is {value}; expected a number from 0 to 1")
+        if annotation in KINDS and not math.isfinite(value):
+            raise BadInput(f"{argument} is {value}; expected a finite number")
     elif annotation == Positive and isinstance(value, jax.core.Tracer) and value.size:
         low = jnp.min(value)
         checkify.debug_check(low > 0, f"{argument} is {{low}}; expected a number above 0", low=low)

@@ -3,19 +3,22 @@
 from typing import Literal
 
 from mmkd_jax import losses
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import Count, NotNegative, Share
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
+@held
 def adaad(
     at: str,
     *,
-    eps: Number = 8 / 255,
-    step_size: Number = 2 / 255,
-    steps: int = 10,
+    eps: NotNegative = 8 / 255,
+    step_size: NotNegative = 2 / 255,
+    steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    alpha: float = 1.0,
+    alpha: Share = 1.0,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
@@ -64,7 +67,7 @@ def adaad(
     )
 
     def apart(views, attacked, guide):
-        return losses.kl(attacked[output], guide[output])
+        return losses.kl(output_of(attacked, output, student), output_of(guide, output, teacher))
 
     return under_attack(
         terms,

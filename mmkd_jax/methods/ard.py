@@ -3,20 +3,23 @@
 from typing import Literal
 
 from mmkd_jax import losses
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import Count, NotNegative, Positive, Share
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
+@held
 def ard(
     at: str,
     *,
-    eps: Number = 8 / 255,
-    step_size: Number = 2 / 255,
-    steps: int = 10,
+    eps: NotNegative = 8 / 255,
+    step_size: NotNegative = 2 / 255,
+    steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    alpha: float = 1.0,
-    temperature: Number = 30.0,
+    alpha: Share = 1.0,
+    temperature: Positive = 30.0,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
@@ -74,7 +77,7 @@ def ard(
     )
 
     def wrong(views, attacked, _):
-        return losses.cross_entropy(attacked[output], views[labels])
+        return losses.cross_entropy(output_of(attacked, output, student), views[labels])
 
     return under_attack(
         terms,

@@ -57,6 +57,8 @@ def under_attack(
     """
 
     def clean(views):
+        if student not in views.outputs:
+            raise UserError(f"no model {student!r} to attack; there are: {choices(views.outputs)}")
         x = attackable(views.batch, views.outputs[student], at, student)
         if at not in views.batch and teacher is not None:
             raise UserError(f"attack at {at!r}: {teacher!r} cannot see an output of {student!r}; attack an input")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.losses.kendall import kendall
 from mmkd_jax.losses.logits.kl import kl
@@ -19,6 +20,7 @@ from mmkd_jax.objective import Objective, combine, mask_of, term
 from mmkd_jax.views import Context
 
 
+@held
 def c2kd(
     *,
     student: str = "student.embedding",

@@ -8,12 +8,13 @@ import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.contrastive.ccl import ccl as contrast
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl, reverse_kl
-from mmkd_jax.losses.number import Number, Positive
+from mmkd_jax.losses.number import NotNegative, Number, Positive
 from mmkd_jax.losses.numeric import at_least_float32, unit
 from mmkd_jax.methods import learned
 from mmkd_jax.modalities import presence
@@ -21,6 +22,7 @@ from mmkd_jax.objective import Objective, Term, mask_of, masks
 from mmkd_jax.views import Context
 
 
+@held
 def ccl(
     teachers: Mapping[str, str],
     *,
@@ -28,7 +30,7 @@ def ccl(
     output: str = "logits",
     labels: str = "batch.label",
     temperature: Positive = 0.5,
-    agreement: Number = 0.5,
+    agreement: NotNegative = 0.5,
     weight: Number = 0.5,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:

@@ -6,12 +6,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.losses.numeric import at_least_float32, unit
 from mmkd_jax.methods.contrast import contrast
 from mmkd_jax.objective import Objective
 
 
+@held
 def clip_afd(
     *,
     student: tuple[str, str] = ("student.features.image", "student.features.text"),

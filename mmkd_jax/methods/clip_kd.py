@@ -6,8 +6,9 @@ import flax.linen as nn
 import numpy as np
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.losses.number import Share
+from mmkd_jax.losses.number import Count, Positive, Share
 from mmkd_jax.methods.clip_afd import clip_afd
 from mmkd_jax.methods.clip_mfd import masked_pass
 from mmkd_jax.objective import Objective, combine, term
@@ -15,14 +16,15 @@ from mmkd_jax.objective import Objective, combine, term
 SIDES = ("image", "text")
 
 
+@held
 def clip_kd(
     *,
     student: tuple[str, str] = ("student.features.image", "student.features.text"),
     teacher: tuple[str, str] = ("teacher.features.image", "teacher.features.text"),
-    temperature: float = 0.07,
-    teacher_temperature: float = 0.01,
+    temperature: Positive = 0.07,
+    teacher_temperature: Positive = 0.01,
     modality: str = "image",
-    patch: int = 16,
+    patch: Count = 16,
     masked: Share = 0.75,
     swap: Mapping[str, Objective | None] | None = None,
     where: str | tuple[str, ...] | None = None,

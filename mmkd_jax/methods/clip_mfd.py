@@ -7,19 +7,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
-from mmkd_jax.losses.number import Number, Share
+from mmkd_jax.losses.number import Count, Number, Share
 from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.objective import Objective, term
-from mmkd_jax.views import Views
+from mmkd_jax.views import Views, output_of
 
 
+@held
 def clip_mfd(
     *,
     student: tuple[str, str] = ("student.features.image", "student.features.text"),
     teacher: tuple[str, str] = ("teacher.features.image", "teacher.features.text"),
     modality: str = "image",
-    patch: int = 16,
+    patch: Count = 16,
     masked: Share = 0.75,
     weight: Number | Callable = 2000.0,
     where: str | tuple[str, ...] | None = None,
@@ -70,7 +72,10 @@ def masked_pass(views: Views, student: tuple[str, str], modality: str, patch: in
     model = student[0].partition(".")[0]
     seen = mask_patches(views.ctx.key, views["batch.example_id"], x, patch, share)
     outputs = views.run[model]({**views.batch, modality: seen})
-    return {side: outputs[path.partition(".")[2]] for side, path in zip(("image", "text"), student, strict=True)}
+    return {
+        side: output_of(outputs, path.partition(".")[2], model)
+        for side, path in zip(("image", "text"), student, strict=True)
+    }
 
 
 def mask_patches(

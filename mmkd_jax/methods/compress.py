@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.contrastive.compress import compress as similarities
-from mmkd_jax.losses.number import Number, Positive
+from mmkd_jax.losses.number import Count, Number, Positive
 from mmkd_jax.methods import queues
 from mmkd_jax.objective import Objective, term
 
 
+@held
 def compress(
-    size: int = 128_000,
+    size: Count = 128_000,
     *,
     student: str = "student.embedding",
     teacher: str = "teacher.embedding",

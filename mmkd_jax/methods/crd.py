@@ -9,22 +9,24 @@ import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import gather, summed
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Count, Number, Positive, Share
 from mmkd_jax.losses.numeric import unit
 from mmkd_jax.objective import Objective, Term, mask_of
 
 
+@held
 def crd(
-    size: int,
+    size: Count,
     *,
     student: str = "student.embedding",
     teacher: str = "teacher.embedding",
-    width: int = 128,
-    negatives: int = 16_384,
-    temperature: Number = 0.07,
-    momentum: Number = 0.5,
+    width: Count = 128,
+    negatives: Count = 16_384,
+    temperature: Positive = 0.07,
+    momentum: Share = 0.5,
     weight: Number = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:

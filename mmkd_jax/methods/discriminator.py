@@ -6,17 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Count, NotNegative, Number
 from mmkd_jax.objective import Objective, Term, mask_of
 
 
+@held
 def discriminator(
     *,
     student: str = "student.embedding",
     teacher: str = "teacher.embedding",
-    hidden: int = 128,
-    strength: Number = 1.0,
+    hidden: Count = 128,
+    strength: NotNegative = 1.0,
     weight: Number = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:

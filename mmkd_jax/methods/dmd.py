@@ -9,21 +9,23 @@ import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import summed
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Count, NotNegative, Number
 from mmkd_jax.losses.numeric import at_least_float32, zero_rows
 from mmkd_jax.modalities import presence, present
 from mmkd_jax.objective import Objective, Term, mask_of, masks
 
 
+@held
 def dmd(
     branches: Mapping[str, tuple[str, str]],
     *,
     prior: Mapping[tuple[str, str], float] | None = None,
-    size: int = 64,
+    size: Count = 64,
     sharpness: Number = 0.125,
-    regularization: Number = 10.0,
+    regularization: NotNegative = 10.0,
     weight: Number = 0.05,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:

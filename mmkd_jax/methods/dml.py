@@ -1,17 +1,19 @@
 """Deep mutual learning: students that teach one another."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Positive
 from mmkd_jax.objective import Objective, combine, masks, term
 
 
+@held
 def dml(
     *students: str,
     output: str = "logits",
     labels: str = "batch.label",
-    temperature: Number = 1.0,
+    temperature: Positive = 1.0,
     weight: float = 1.0,
     labelled: str | tuple[str, ...] | None = None,
     where: str | tuple[str, ...] | None = None,

@@ -9,17 +9,19 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.objective import Objective, combine, term
 
 
+@held
 def factor_transfer(
     *,
     student: str,
     teacher: str,
     paraphrase_steps: int,
-    rate: float = 0.5,
+    rate: Positive = 0.5,
     power: Literal[1, 2] = 1,
     form: Literal["factor", "attention"] = "factor",
     weight: Number = 1.0,

@@ -5,12 +5,14 @@ from typing import Any
 
 import flax.linen as nn
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.losses.number import Number
 from mmkd_jax.methods.projected import projected
 from mmkd_jax.objective import Objective
 
 
+@held
 def feature_alignment(
     loss: Callable,
     *,

@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from mmkd_jax import rollout
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.logits.jsd import jsd
 from mmkd_jax.losses.logits.kl import kl, reverse_kl
 from mmkd_jax.losses.number import Number, Positive, Share
 from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.objective import Objective, Term, masks, term
+from mmkd_jax.views import output_of
 
 
+@held
 def gkd(
     *,
     share: Share = 0.5,
@@ -78,7 +81,7 @@ def gkd(
         draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(batch["example_id"])
         mine = (draws < numbers["share"])[:, None]
         mixed = {n: jnp.where(mine, own[n], batch[n]) for n in (f"{text}.ids", f"{text}.mask")}
-        logits = {side: views.run[m]({**batch, **mixed})[output] for side, m in sides}
+        logits = {side: output_of(views.run[m]({**batch, **mixed}), output, m) for side, m in sides}
         return rollout.foretold(views, "words", {**batch, **mixed}, logits, **here)
 
     said = numbered(soft, look, share=share, sampling=sampling)

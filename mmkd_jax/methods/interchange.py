@@ -5,20 +5,23 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.gather import gather
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.objective import Objective, masks, term
+from mmkd_jax.views import output_of
 
 
+@held
 def interchange(
     path: str | dict[str, str] | tuple[str | dict[str, str], ...],
     *,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
-    temperature: Number = 1.0,
+    temperature: Positive = 1.0,
     weight: Number = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
@@ -57,6 +60,8 @@ def interchange(
     """
     several = path if isinstance(path, tuple) else (path,)
     swaps = [p if isinstance(p, dict) else {student: p, teacher: p} for p in several]
+    if wrong := [p for p in swaps if set(p) != {student, teacher}]:
+        raise UserError(f"interchange: path names {choices(wrong[0])}; expected {student} and {teacher}")
     soft = term(
         kl,
         student=f"swapped_student.{output}",
@@ -85,10 +90,8 @@ def interchange(
             patch = {}
             for source, names in zip(sources, swaps, strict=True):
                 elsewhere, name = views.run[model](source), names[model]
-                if name not in elsewhere:
-                    has = choices(elsewhere)
-                    raise UserError(f"interchange: model {model!r} has no output {name!r}; it has: {has}")
-                patch[name] = elsewhere[name] if model == student else jax.lax.stop_gradient(elsewhere[name])
+                found = output_of(elsewhere, name, model)
+                patch[name] = found if model == student else jax.lax.stop_gradient(found)
             return views.run[model](batch, patch=patch)
 
         after = views.add(swapped_student=run(student), swapped_teacher=run(teacher))

@@ -6,14 +6,16 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Each, Linear
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import NotNegative, Number
 from mmkd_jax.methods import learned
 from mmkd_jax.objective import Objective, combine, mask_of, masks, term
 
 
+@held
 def label_alignment(
     loss: Callable,
     student: tuple[str, ...],
@@ -22,7 +24,7 @@ def label_alignment(
     present: tuple[str, ...] = (),
     labels: str = "batch.label",
     labelled: str | tuple[str, ...] | None = None,
-    supervision: Number | Callable = 1.0,
+    supervision: NotNegative | Callable = 1.0,
     weight: Number | Callable = 1.0,
     where: str | tuple[str, ...] | None = None,
     **arguments: Any,

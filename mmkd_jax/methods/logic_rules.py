@@ -5,19 +5,21 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import NotNegative, Number, Share
 from mmkd_jax.losses.numeric import at_least_float32
 from mmkd_jax.objective import Objective, combine, masks, term
 
 
+@held
 def logic_rules(
     rules: Mapping[str, tuple[Callable, float]],
     *,
-    imitation: float | Callable = 0.5,
-    strength: Number = 6.0,
+    imitation: Share | Callable = 0.5,
+    strength: NotNegative = 6.0,
     student: str = "student.logits",
     teacher: str | None = None,
     labels: str = "batch.label",
@@ -29,8 +31,9 @@ def logic_rules(
     Formula: (1 − π) CE(p, y) + π KL(q ‖ p), q ∝ p' exp(−C Σ_l λ_l (1 − r_l(x, y))), p' the student's answer (or a
         teacher's), without gradient
 
-    A rule is a function of the views that gives, for each row and class, how true it is there, from 0 to 1; the
-    connectives are in `mmkd_jax.logic`. Rules here look at one row at a time, for which q is the exact projection.
+    A rule is a function of the views that gives, for each row and class, how true it is there, from 0 to 1 (what lies
+    outside counts as the nearer of both); the connectives are in `mmkd_jax.logic`. Rules here look at one row at a
+    time, for which q is the exact projection.
 
     Args:
         rules: name -> (rule, its confidence λ).
@@ -63,6 +66,9 @@ def logic_rules(
     """
     if not rules:
         raise UserError('logic_rules: there is no rule; give {"name": (function of views, confidence)}')
+    for name, rule in rules.items():
+        if not (isinstance(rule, tuple) and len(rule) == 2 and callable(rule[0])):
+            raise UserError(f"logic_rules: rule {name!r} is {rule!r:.60}; give (function of views, confidence)")
     source = teacher or student
     rest = (lambda step: 1 - imitation(step)) if callable(imitation) else 1 - imitation
 
@@ -93,7 +99,7 @@ def logic_rules(
                     f"logic_rules: rule {name!r} gives {list(truth.shape)}; expected a truth value for each row and "
                     f"class, {list(logits.shape)}"
                 )
-            broken = broken + jnp.float32(confidence) * (1 - truth.astype(jnp.float32))
+            broken = broken + jnp.float32(confidence) * (1 - jnp.clip(truth.astype(jnp.float32), 0, 1))
         return views.add(rules={"broken": jnp.broadcast_to(broken, logits.shape)})
 
     return Objective(

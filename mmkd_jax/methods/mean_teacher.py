@@ -5,12 +5,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.probability_mse import probability_mse
 from mmkd_jax.losses.number import Number
 from mmkd_jax.objective import Objective, term
 
 
+@held
 def mean_teacher(
     *,
     student: str = "student.logits",

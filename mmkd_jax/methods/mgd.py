@@ -7,11 +7,13 @@ import jax
 import numpy as np
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number, Share
 from mmkd_jax.objective import Objective, term
 
 
+@held
 def mgd(
     *,
     student: str,

@@ -6,24 +6,26 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from mmkd_jax import attacks
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.losses.number import Number, Positive
+from mmkd_jax.losses.number import NotNegative, Number, Positive
 from mmkd_jax.losses.numeric import zero_rows
 from mmkd_jax.methods.numbered import numbered
 from mmkd_jax.modalities import presence, unit
 from mmkd_jax.objective import Objective, combine, mask_of, masks, term
 
 
+@held
 def mke(
     modalities: tuple[str, ...],
     *,
     hard: bool = True,
-    noise: Number = 1.0,
+    noise: NotNegative = 1.0,
     one_scale: bool = False,
-    consistency: Number | Callable = 0.0,
+    consistency: NotNegative | Callable = 0.0,
     temperature: Positive = 1.0,
     student: str = "student",
     teacher: str = "teacher",

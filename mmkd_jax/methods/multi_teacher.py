@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
@@ -15,6 +16,7 @@ from mmkd_jax.losses.numeric import at_least_float32, divergence, expected, fini
 from mmkd_jax.objective import Objective, term
 
 
+@held
 def multi_teacher(
     teachers: tuple[str, ...] | Mapping[str, str | None],
     *,
@@ -64,8 +66,6 @@ def multi_teacher(
     masks = dict(teachers) if isinstance(teachers, Mapping) else dict.fromkeys(teachers)
     if not masks:
         raise UserError("multi_teacher: there is no teacher; give names of models, such as ('one', 'two')")
-    if by not in ("mean", "confidence", "entropy", "agreement"):
-        raise UserError(f"multi_teacher: by is {by!r}; expected one of mean, confidence, entropy, agreement")
 
     def taught(student, teacher, there, labels=None, *, temperature: Positive):
         shares = weights(jnp.stack(teacher), there, by, labels)

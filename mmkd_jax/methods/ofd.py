@@ -7,6 +7,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.losses.gather import summed
 from mmkd_jax.losses.number import Number, Share
@@ -14,6 +15,7 @@ from mmkd_jax.losses.numeric import at_least_float32
 from mmkd_jax.objective import Objective, mask_of, term
 
 
+@held
 def ofd(
     *,
     student: str,

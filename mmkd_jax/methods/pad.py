@@ -3,11 +3,13 @@
 import flax.linen as nn
 
 from mmkd_jax import losses
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.objective import Objective, term
 
 
+@held
 def pad(
     *,
     student: str = "student.embedding",

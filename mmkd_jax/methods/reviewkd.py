@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import ABF, as_map
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.features.hcl import hcl
@@ -13,6 +14,7 @@ from mmkd_jax.objective import Objective, term
 from mmkd_jax.views import Context
 
 
+@held
 def reviewkd(
     student: tuple[str, ...],
     teacher: tuple[str, ...],

@@ -4,20 +4,23 @@ from typing import Literal
 
 import jax
 
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Count, NotNegative, Share
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
+@held
 def rslad(
     at: str,
     *,
-    eps: Number = 8 / 255,
-    step_size: Number = 2 / 255,
-    steps: int = 10,
+    eps: NotNegative = 8 / 255,
+    step_size: NotNegative = 2 / 255,
+    steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    alpha: float = 5 / 6,
+    alpha: Share = 5 / 6,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
@@ -65,7 +68,7 @@ def rslad(
     )
 
     def apart(views, attacked, _):
-        return kl(attacked[output], jax.lax.stop_gradient(views[soft]))
+        return kl(output_of(attacked, output, student), jax.lax.stop_gradient(views[soft]))
 
     return under_attack(
         terms,

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.contrastive.seed import seed as scores
-from mmkd_jax.losses.number import Number, Positive
+from mmkd_jax.losses.number import Count, Number, Positive
 from mmkd_jax.methods import queues
 from mmkd_jax.objective import Objective, term
 
 
+@held
 def seed(
-    size: int = 65_536,
+    size: Count = 65_536,
     *,
     student: str = "student.embedding",
     teacher: str = "teacher.embedding",

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Bottleneck, as_map
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.features.semckd import semckd as calibrated
 from mmkd_jax.losses.gather import gather
-from mmkd_jax.losses.number import Number, Positive
+from mmkd_jax.losses.number import Count, Number, Positive
 from mmkd_jax.losses.numeric import inner, rows_that_count, unit, zero_rows
 from mmkd_jax.losses.pool import average_pool
 from mmkd_jax.methods import learned
@@ -23,12 +24,13 @@ from mmkd_jax.views import Context
 Maps = tuple[Float[Array, "b _ _ _"], ...]
 
 
+@held
 def semckd(
     student: tuple[str, ...],
     teacher: tuple[str, ...],
     *,
     temperature: Positive = 1.0,
-    factor: int = 4,
+    factor: Count = 4,
     weight: Number | Callable = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:

@@ -1,11 +1,15 @@
 """Distillation of what the teacher itself writes."""
 
 from mmkd_jax import rollout
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
+from mmkd_jax.losses.number import Share
 from mmkd_jax.objective import Objective, combine, masks, term
+from mmkd_jax.views import output_of
 
 
+@held
 def sequence_kd(
     *,
     student: str = "student",
@@ -14,7 +18,7 @@ def sequence_kd(
     text: str = "text",
     prompt: str | None = None,
     end: int | None = None,
-    alpha: float = 1.0,
+    alpha: Share = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
     """Sequence-level distillation: the student learns the text that the teacher writes after the prompt.
@@ -56,7 +60,7 @@ def sequence_kd(
     def look(views):
         here = {"text": text, "prompt": prompt}
         batch = rollout.write(views.run[teacher], views.batch, output=output, end=end, **here)
-        logits = {"student": views.run[student](batch)[output]}
+        logits = {"student": output_of(views.run[student](batch), output, student)}
         mine, theirs = (views[f"{m}.{output}"].shape[-1] for m in (student, teacher))
         if mine != theirs:
             raise UserError(

@@ -4,20 +4,23 @@ from collections.abc import Callable
 
 import jax
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.losses.features.srrl import srrl as regression
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import NotNegative, Number
 from mmkd_jax.methods import learned
 from mmkd_jax.objective import Objective, mask_of, term
+from mmkd_jax.views import output_of
 
 
+@held
 def srrl(
     *,
     student: str = "student.embedding",
     teacher: str = "teacher.embedding",
     output: str = "logits",
-    alpha: Number = 1.0,
-    beta: Number = 1.0,
+    alpha: NotNegative = 1.0,
+    beta: NotNegative = 1.0,
     weight: Number | Callable = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
@@ -62,7 +65,7 @@ def srrl(
         ctx = views.ctx._replace(where=mask_of(views, where))
         z, state = learned.run(connector(views), params, memory["state"], ctx, views[student])
         z = jax.nn.relu(z)
-        logits = views.run[model](views.batch, patch={name: z}, train=False)[output]
+        logits = output_of(views.run[model](views.batch, patch={name: z}, train=False), output, model)
         reused = views.add(reused={"features": z, "logits": logits})
         found, memory = loss.apply({}, memory | {"state": {}}, reused)
         return found, memory | {"state": state}

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number
@@ -13,6 +14,7 @@ from mmkd_jax.methods.projected import projected
 from mmkd_jax.objective import Objective
 
 
+@held
 def subspace_alignment(
     loss: Callable,
     *,

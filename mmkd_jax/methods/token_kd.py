@@ -1,19 +1,21 @@
 """Distillation of sequence labelling, token by token."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import Positive, Share
 from mmkd_jax.objective import Objective, combine, masks, term
 
 
+@held
 def token_kd(
     *,
     student: str = "student.logits",
     teacher: str = "teacher.logits",
     labels: str = "batch.labels",
     mask: str = "text.mask",
-    alpha: float = 0.5,
-    temperature: Number = 1.0,
+    alpha: Share = 0.5,
+    temperature: Positive = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
     """Token-level distillation of sequence labelling: labels and the teacher at each token that is there.

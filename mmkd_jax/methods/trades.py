@@ -5,19 +5,22 @@ from typing import Literal
 import jax
 
 from mmkd_jax import losses
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import Count, NotNegative
 from mmkd_jax.methods.attacked import under_attack
 from mmkd_jax.objective import Objective, combine, term
+from mmkd_jax.views import output_of
 
 
+@held
 def trades(
     at: str,
     *,
-    eps: Number = 8 / 255,
-    step_size: Number = 2 / 255,
-    steps: int = 10,
+    eps: NotNegative = 8 / 255,
+    step_size: NotNegative = 2 / 255,
+    steps: Count = 10,
     norm: Literal["linf", "l2"] = "linf",
-    beta: Number = 6.0,
+    beta: NotNegative = 6.0,
     student: str = "student",
     output: str = "logits",
     labels: str = "batch.label",
@@ -71,7 +74,7 @@ def trades(
 
     def apart(views, attacked, _):
         still = views.run[student](views.batch, train=False)[output]  # both sides as in use
-        return losses.kl(attacked[output], jax.lax.stop_gradient(still))
+        return losses.kl(output_of(attacked, output, student), jax.lax.stop_gradient(still))
 
     return under_attack(
         terms,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mmkd_jax.arguments import held
 from mmkd_jax.connectors import Linear
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.features.hint import hint
@@ -11,6 +12,7 @@ from mmkd_jax.modalities import presence
 from mmkd_jax.objective import Objective, combine, masks, term
 
 
+@held
 def umt(
     teachers: Mapping[str, str],
     *,

@@ -8,18 +8,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax import losses
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.objective import Objective, term
 
 SMALLEST = 1e-5
 
 
+@held
 def vid(
     *,
     student: str = "student.embedding",
     teacher: str = "teacher.embedding",
     hidden: int = 0,
-    variance: float = 5.0,
+    variance: Positive = 5.0,
     weight: Number = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:

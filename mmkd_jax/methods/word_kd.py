@@ -1,19 +1,21 @@
 """Distillation of models that write, word by word."""
 
 from mmkd_jax import rollout
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import Positive, Share
 from mmkd_jax.methods.token_kd import token_kd
 from mmkd_jax.objective import Objective
 
 
+@held
 def word_kd(
     *,
     student: str = "student.logits",
     teacher: str = "teacher.logits",
     text: str = "text",
     prompt: str | None = None,
-    alpha: float = 0.5,
-    temperature: Number = 1.0,
+    alpha: Share = 0.5,
+    temperature: Positive = 1.0,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
     """Word-level distillation: at each place of the data's text, the next word, and what the teacher says of it.

@@ -1,10 +1,12 @@
 """Generations of one model."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 
 
+@held
 def born_again(setting: Setting, generations: int = 3) -> dict[str, Part]:
     """Born-again networks: a model teaches the next one of the same architecture, and so on.
 

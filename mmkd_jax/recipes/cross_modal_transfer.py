@@ -1,9 +1,11 @@
 """From one modality to another."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 
 
+@held
 def cross_modal_transfer(setting: Setting, labels: bool = False) -> dict[str, Part]:
     """Cross-modal transfer: what a teacher of one modality knows goes over pairs to a student of another.
 

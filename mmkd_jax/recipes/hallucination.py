@@ -4,12 +4,14 @@ import jax
 from jaxtyping import Array, Float
 
 from mmkd_jax import losses, methods
+from mmkd_jax.arguments import held
 from mmkd_jax.models.branches import branches
 from mmkd_jax.objective import combine
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 
 
+@held
 def hallucination(setting: Setting, weight: float = 1.0, features: str = "features") -> dict[str, Part]:
     """Modality hallucination: a branch of the student gives, from what it sees, the features of what it does not.
 

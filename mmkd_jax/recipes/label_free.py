@@ -1,10 +1,12 @@
 """A student that sees no label."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 
 
+@held
 def label_free(setting: Setting, rows: Reader | None = None) -> dict[str, Part]:
     """Label-free distillation: the student learns from its teacher's answers on rows that nobody labelled.
 

@@ -1,9 +1,11 @@
 """Multimodal distillation."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 
 
+@held
 def md(setting: Setting) -> dict[str, Part]:
     """Multimodal distillation (MD): a small student of all modalities learns from a large teacher of them.
 

@@ -1,11 +1,13 @@
 """A multimodal teacher of a student that lacks modalities."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.augment.modalities import withhold
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 from mmkd_jax.views import with_input
 
 
+@held
 def mtsd(setting: Setting, missing: float | None = None) -> dict[str, Part]:
     """Multimodal teacher, single-modality student (MTSD): the student lacks in use what its teacher saw.
 

@@ -1,12 +1,14 @@
 """First the hint, then the answers."""
 
 from mmkd_jax import losses, methods
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError
 from mmkd_jax.objective import combine
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 
 
+@held
 def staged_hints(
     setting: Setting, share: float = 0.25, student: str = "embedding", teacher: str = "embedding"
 ) -> dict[str, Part]:

@@ -1,10 +1,12 @@
 """A chain of sizes."""
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.part import Part
 from mmkd_jax.recipes.setting import Setting
 
 
+@held
 def teacher_assistant(setting: Setting) -> dict[str, Part]:
     """Teacher assistants: models of sizes in between carry what the teacher knows to a student far smaller.
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import NotNegative
 from mmkd_jax.schemes.scheme import Scheme, combined, gram, several, shared
 
 TINY = 1e-10
@@ -12,7 +13,8 @@ SOFTEN = 0.5
 ITERATIONS = 40
 
 
-def cagrad(*, c: Number = 0.5, over: str = "") -> Scheme:
+@held
+def cagrad(*, c: NotNegative = 0.5, over: str = "") -> Scheme:
     """Conflict-averse gradient (CAGrad): within c‖g₀‖ of the mean gradient g₀, the one whose worst term falls fastest.
 
     Formula: n · [g₀ + c‖g₀‖ g_w / ‖g_w‖], g_w = Σ_i w_i g_i, w = argmin over the simplex of ⟨g_w, g₀⟩ + c‖g₀‖ ‖g_w‖

@@ -4,17 +4,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmkd_jax.losses.number import Number
+from mmkd_jax.arguments import held
+from mmkd_jax.losses.number import NotNegative
 from mmkd_jax.schemes.scheme import Scheme, combined, descend, named, norms, several, shared, stacked
 
 SMALLEST = 1e-3
 
 
+@held
 def gradnorm(
     *,
-    alpha: Number = 1.5,
+    alpha: NotNegative = 1.5,
     over: str = "",
-    learning_rate: Number = 0.025,
+    learning_rate: NotNegative = 0.025,
     transform: optax.GradientTransformation = optax.scale_by_adam(),  # noqa: B008  a pair of pure functions
 ) -> Scheme:
     """GradNorm: weights are learned so that terms which have fallen less get larger gradients.

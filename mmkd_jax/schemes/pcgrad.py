@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from mmkd_jax.arguments import held
 from mmkd_jax.schemes.scheme import Scheme, combined, gram, several, shared
 
 
+@held
 def pcgrad(*, over: str = "") -> Scheme:
     """Gradient surgery (PCGrad): from each term's gradient, take what opposes another term's.
 

@@ -4,15 +4,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mmkd_jax.arguments import held
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.losses.number import Number
+from mmkd_jax.losses.number import NotNegative
 from mmkd_jax.schemes.scheme import Scheme, combined, descend, named, stacked
 
 
+@held
 def uncertainty(
     *,
     regression: tuple[str, ...] = (),
-    learning_rate: Number = 0.01,
+    learning_rate: NotNegative = 0.01,
     transform: optax.GradientTransformation = optax.scale_by_adam(),  # noqa: B008  a pair of pure functions
 ) -> Scheme:
     """Uncertainty weighting: each term is divided by a learned variance, whose logarithm is its price.
