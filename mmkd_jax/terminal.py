@@ -20,7 +20,7 @@ def keep_programs() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     about = pathlib.Path("/proc/cpuinfo")
     lines = (
