@@ -21,7 +21,7 @@ def label_alignment(
     student: tuple[str, ...],
     *,
     classes: int = 0,
-    present: tuple[str, ...] = (),
+    present: tuple[str | None, ...] = (),
     labels: str = "batch.label",
     labelled: str | tuple[str, ...] | None = None,
     supervision: NotNegative | Callable = 1.0,
