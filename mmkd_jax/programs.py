@@ -1,5 +1,6 @@
 """What a part compiles, once for all its seeds: its first state, its steps, its evaluation."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ class Program(NamedTuple):
             source is `reader.arrays()` of data in memory, else an iterator over batches.
         step: `(state, frozen, batch) -> (state, metrics)`.
         measure: `(variables, batch) -> {name: (sum, count)}`.
-        flops: `(state, frozen) -> operations of a step` over the global batch.
+        flops: `() -> operations of a step` over the global batch, counted once.
         needs: `() -> text`: the memory that a compiled step needs on a device, by XLA's analysis.
     """
 
@@ -39,7 +40,7 @@ class Program(NamedTuple):
     advance: Callable
     step: Callable
     measure: Callable
-    flops: Callable
+    flops: Callable[[], int]
     needs: Callable[[], str]
 
 
@@ -109,7 +110,7 @@ def compile_part(part: Part) -> Program:
         advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(reader, Memory) else from_host,
         step=compiled,
         measure=jax.jit(measure),
-        flops=lambda state, frozen: flops(step, state, frozen, dict(part.spec)),
+        flops=functools.cache(lambda: flops(step, *part.abstract(), dict(part.spec))),
         needs=needs,
     )
 

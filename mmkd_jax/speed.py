@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -39,11 +39,11 @@ class Stopwatch:
 
     Attributes:
         rows: of a batch.
-        flops: of a step, for the share of the peak; 0 where it is not known.
+        flops: `() -> operations of a step`, asked where the device's peak is known.
         source: what batches come from; a `Waited` tells how long they took.
     """
 
-    def __init__(self, rows: int, flops: int, source: Any):
+    def __init__(self, rows: int, flops: Callable[[], int], source: Any):
         self.rows, self.flops, self.source = rows, flops, source
         self._start()
 
@@ -68,8 +68,8 @@ class Stopwatch:
         found = {"rows a second": self.steps * self.rows / self.seconds, "memory, MiB": memory() / 2**20}
         if isinstance(self.source, Waited):
             found["waiting for data, %"] = 100 * min(1.0, (self.source.seconds - self.waited) / self.seconds)
-        if (peak := PEAKS.get(jax.devices()[0].device_kind)) and self.flops:
-            found["MFU, %"] = 100 * self.steps * self.flops / self.seconds / (peak * jax.device_count())
+        if peak := PEAKS.get(jax.devices()[0].device_kind):
+            found["MFU, %"] = 100 * self.steps * self.flops() / self.seconds / (peak * jax.device_count())
         self._start()
         return found
 

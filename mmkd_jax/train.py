@@ -123,7 +123,7 @@ def fit(
             checkpoints.wait()
             raise Interrupted(f"saved at step {step}")
 
-    timed, compiled = Stopwatch(data.batch_size, program.flops(state, frozen), source), False
+    timed, compiled = Stopwatch(data.batch_size, program.flops, source), False
     pace = 1
     while _looked(history) < part.steps and not _patient_enough(part, meta):
         goal = min(_next(_looked(history), part.evaluate_every), _next(step, part.save_every), part.steps)
