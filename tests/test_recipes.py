@@ -11,35 +11,12 @@ import pytest
 from mmkd_jax import data, experiment, programs, recipes, runner, train
 from mmkd_jax.errors import UserError
 from mmkd_jax.state import start
-from mmkd_jax.tasks import classification
 from mmkd_jax.views import Context
-from tests.small import CLASSES, equal, gap, net
+from tests.setting import setting
+from tests.small import CLASSES, equal, gap
 
-WIDTH = {"large": 8, "middle": 6, "small": 4}
-DRAW = np.random.default_rng(0)
-LABEL = (np.arange(48) % CLASSES).astype(np.int32)
-COLUMNS = {
-    "image": (DRAW.random((48, 2, 3, 1)) + LABEL[:, None, None, None]).astype(np.float32),
-    "audio": (DRAW.normal(size=(48, 4, 3)) * (1 + LABEL[:, None, None])).astype(np.float32),
-    "label": LABEL,
-    "labelled": np.arange(48) % 4 == 0,
-}
-ROWS = data.from_columns(COLUMNS, "made-up")
-UNLABELLED = data.Memory(ROWS.where("labelled", False), 12)
-SETTING = recipes.Setting(
-    task=classification(CLASSES),
-    few=data.Memory(ROWS.where("labelled"), 12),
-    every=data.Memory(ROWS, 12),
-    validation=data.Memory(ROWS, 48),
-    test=data.Memory(ROWS, 48),
-    model=lambda modalities, size: net(WIDTH[size], *modalities),
-    optimizer=lambda size, steps: optax.adam(1e-2),
-    steps=4,
-    modalities=("image", "audio"),
-    seen=("audio",),
-    evaluate_every=2,
-    save_every=2,
-)
+SETTING = setting(4, optax.adam(1e-2), save_every=2)
+UNLABELLED = data.Memory(SETTING.every.dataset.where("labelled", False), 12)
 CHAIN = dataclasses.replace(SETTING, sizes=("large", "middle", "small"))
 ALL = {
     **recipes.md(SETTING),

@@ -3,39 +3,13 @@
 import dataclasses
 
 import jax
-import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, experiment, recipes, runner
-from mmkd_jax.tasks import classification
-from tests.small import CLASSES, net
+from mmkd_jax import experiment, recipes, runner
+from tests.setting import setting
 
-WIDTH = {"large": 8, "middle": 6, "small": 4}
-DRAW = np.random.default_rng(0)
-LABEL = (np.arange(48) % CLASSES).astype(np.int32)
-ROWS = data.from_columns(
-    {
-        "image": (DRAW.random((48, 2, 3, 1)) + LABEL[:, None, None, None]).astype(np.float32),
-        "audio": (DRAW.normal(size=(48, 4, 3)) * (1 + LABEL[:, None, None])).astype(np.float32),
-        "label": LABEL,
-        "labelled": np.arange(48) % 3 == 0,
-    },
-    "made-up",
-)
-SETTING = recipes.Setting(
-    task=classification(CLASSES),
-    few=data.Memory(ROWS.where("labelled"), 16),
-    every=data.Memory(ROWS, 16),
-    validation=data.Memory(ROWS, 48),
-    test=data.Memory(ROWS, 48),
-    model=lambda modalities, size: net(WIDTH[size], *modalities),
-    optimizer=lambda size, steps: optax.sgd(0.1),
-    steps=4,
-    modalities=("image", "audio"),
-    seen=("audio",),
-    evaluate_every=2,
-)
+SETTING = setting(3, optax.sgd(0.1))
 RECIPES = {
     "mtsd": recipes.mtsd(SETTING, missing=0.5),
     "hallucination": recipes.hallucination(SETTING),
