@@ -91,10 +91,10 @@ def under_attack(
             low=low if at in views.batch else None,
             high=high if at in views.batch else None,
         )
-        move = jax.lax.stop_gradient(jnp.where(inside, found, x) - x)
-        # an output is moved, not replaced: what gives it learns, too
-        base = x if at in views.batch else views.outputs[student][at]
-        outputs, guide = run(base + move.astype(base.dtype))
+        found = jnp.where(inside, found, x)  # clipping would move what lies outside
+        if at not in views.batch:  # an output is moved, not replaced: what gives it learns, too
+            found = views.outputs[student][at] + jax.lax.stop_gradient(found - x)
+        outputs, guide = run(found)
         return views.add(attacked=outputs, **({"guide": guide} if teacher else {}))
 
     return numbered(terms, attacked, eps=eps, step_size=step_size)
