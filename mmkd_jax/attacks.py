@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mmkd_jax.arguments import held
 from mmkd_jax.losses.number import NotNegative
+from mmkd_jax.losses.numeric import unit
 
 
 @held
@@ -53,22 +54,24 @@ def pgd(
         Array([[0.5, 0.5]], dtype=float32)
     """
     eps, step_size = jnp.asarray(eps, x.dtype), jnp.asarray(step_size, x.dtype)
-    axes = tuple(range(1, x.ndim))
 
-    def scaled(d, to_at_most):
-        size = jnp.maximum(jnp.sqrt(jnp.sum(d * d, axes, keepdims=True)), jnp.finfo(d.dtype).tiny)
-        factor = jnp.minimum(1, eps / size) if to_at_most else 1 / size
-        return d * factor
+    def along(d):  # squares of a confident row's gradient would be 0
+        return unit(d.reshape(len(d), -1).astype(jnp.promote_types(d.dtype, jnp.float32))).reshape(d.shape)
+
+    def within(d):
+        wide = d.reshape(len(d), -1).astype(jnp.promote_types(d.dtype, jnp.float32))
+        size = jnp.sum(wide * unit(wide), -1).reshape(-1, *[1] * (d.ndim - 1))
+        return jnp.where(size > eps, (eps * along(d)).astype(d.dtype), d)
 
     def project(d):
-        d = jnp.clip(d, -eps, eps) if norm == "linf" else scaled(d, True)
+        d = jnp.clip(d, -eps, eps) if norm == "linf" else within(d)
         least = None if low is None else jnp.minimum(x, low)  # what lies outside of the range already stays there
         most = None if high is None else jnp.maximum(x, high)
         return d if least is None and most is None else jnp.clip(x + d, least, most) - x
 
     def climb(_, d):
         gradient = jax.grad(lambda d: jnp.sum(function(x + d)))(d)
-        direction = jnp.sign(gradient) if norm == "linf" else scaled(gradient, False)
+        direction = jnp.sign(gradient) if norm == "linf" else along(gradient).astype(d.dtype)
         return project(d + step_size * direction)
 
     first = project(jnp.zeros_like(x) if start is None else start.astype(x.dtype))

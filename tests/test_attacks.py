@@ -97,3 +97,11 @@ def test_what_lies_outside_of_the_range_stays_in_the_ball(norm):
     moved = np.asarray(out - far)
     assert np.abs(moved).max() <= 0.5 + 1e-6
     np.testing.assert_allclose(fgsm(linear, far, eps=0.5, low=0.0, high=1.0), far + jnp.array([[0.5, -0.5], [0, 0]]))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e25])
+def test_an_l2_step_has_its_length_however_large_the_gradient_is(scale):
+    out = pgd(lambda x: scale * linear(x), X, eps=1.0, step_size=0.25, steps=1, norm="l2")
+    np.testing.assert_allclose(out, X + 0.25 * SLOPE / jnp.array([[5.0], [2.0]]), atol=1e-6)
+    half = pgd(lambda x: 1e-4 * linear(x), X.astype(jnp.float16), eps=1.0, step_size=0.25, steps=1, norm="l2")
+    np.testing.assert_allclose(np.linalg.norm(np.asarray(half - X, np.float32), axis=1), 0.25, atol=2e-3)

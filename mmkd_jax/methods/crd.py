@@ -42,7 +42,7 @@ def crd(
         teacher: path of the teacher's embedding; it gets no gradient, its projection does.
         width: of both projections.
         negatives: K, drawn from all rows of the bank, anew in each step.
-        temperature: τ.
+        temperature: τ; exp(1 / τ) is to fit into float32, which it does not below 0.012.
         momentum: m.
         weight: of the term.
         where: mask(s) of the batch: other rows are no positives, count in no Z and do not enter the banks.
@@ -54,6 +54,8 @@ def crd(
     Compares: embeddings
     Extra: two projections, two memory banks, two Z
     Source: Tian et al., Contrastive Representation Distillation, 2020, https://arxiv.org/abs/1910.10699
+    Differs: the authors' code draws negatives from other classes alone, without replacement where there are enough;
+        here from all rows, as no label is needed
 
     Example:
         >>> contrast = crd(6_000, negatives=1_024)

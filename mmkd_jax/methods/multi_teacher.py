@@ -12,7 +12,7 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, expected, finite, log_softmax
+from mmkd_jax.losses.numeric import at_least_float32, divergence, expected, finite, log_softmax, weighed
 from mmkd_jax.objective import Objective, term
 
 
@@ -70,7 +70,7 @@ def multi_teacher(
     def taught(student, teacher, there, labels=None, *, temperature: Positive):
         shares = weights(jnp.stack(teacher), there, by, labels)
         each = jnp.stack([kl(student, t, temperature=temperature) for t in teacher])
-        return jnp.sum(jnp.where(there, jax.lax.stop_gradient(shares) * each, 0), 0)
+        return jnp.sum(jnp.where(there, weighed(jax.lax.stop_gradient(shares), each), 0), 0)
 
     own: dict[str, Any] = {"labels": labels} if by == "confidence" else {}
     soft = term(
@@ -125,6 +125,8 @@ def weights(
     logp = log_softmax(teachers)
     if by == "confidence" and labels is not None:
         wrong = jnp.where(there, cross_entropy(teachers, jnp.broadcast_to(labels, there.shape)), -jnp.inf)
+        endless = jnp.isposinf(wrong)  # who rules the label out takes all the doubt; several share it
+        wrong = jnp.where(jnp.any(endless, 0), jnp.where(endless, 0, -jnp.inf), wrong)
         share = (1 - jax.nn.softmax(jnp.where(jnp.any(there, 0), wrong, 0), 0)) / jnp.maximum(count - 1, 1)
         return jnp.where(there, jnp.where(count > 1, share, 1), 0)
     p = jnp.exp(logp)

@@ -50,12 +50,12 @@ def trades(
         where: mask(s) of the batch of the first term; the second needs no label.
 
     Returns:
-        An objective without parameters; it runs the student `steps + 1` times more, in the attack with train=False.
+        An objective without parameters; it runs the student `steps + 2` times more, in the attack with train=False.
         Both sides of the second term get a gradient.
 
     Topic: adversarial
     Compares: logits on clean and attacked inputs; labels
-    Extra: steps + 1 further passes of the student
+    Extra: steps + 2 further passes of the student
     Source: Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy, 2019,
         https://arxiv.org/abs/1901.08573
 
@@ -73,7 +73,7 @@ def trades(
     )
 
     def apart(views, attacked, _):
-        still = views.run[student](views.batch, train=False)[output]  # both sides as in use
+        still = views.run[student](views.batch, train=False)[output]  # both sides as in use; taken out of the loop
         return losses.kl(output_of(attacked, output, student), jax.lax.stop_gradient(still))
 
     return under_attack(

@@ -25,7 +25,8 @@ def cagrad(*, c: NotNegative = 0.5, over: str = "") -> Scheme:
             if empty. The gradients of all others, such as those of connectors, are added up as they are.
 
     Returns:
-        A scheme whose memory is the number c.
+        A scheme whose memory is the number c. Gradients whose norms differ by 1e5 or more are beyond its float32: the
+        smaller one counts less than it should.
 
     Topic: gradients
     Compares: gradients of the terms

@@ -227,3 +227,10 @@ def test_one_modality_and_masks_that_are_missing():
         losses.agreement_jsd((x,))
     with pytest.raises(BadInput, match="agreement_kl: present has 1 masks; expected 2"):
         losses.agreement_kl((x, x), present=(mask,))
+
+
+def test_a_modality_that_is_trusted_nothing_at_all_costs_nothing():
+    rows = tuple(jnp.array([r]) for r in ([0.0, -200.0, -200.0], [-200.0, 0.0, -1.0], [-200.0, 0.0, -1.2]))
+    for sharpness in (1.0, 100.0, 1000.0):
+        value, slopes = jax.value_and_grad(lambda x, k=sharpness: losses.agreement_jsd(x, sharpness=k).sum())(rows)
+        assert 0 <= float(value) <= np.log(3) and all(np.isfinite(g).all() for g in slopes), sharpness

@@ -114,3 +114,13 @@ def test_the_consistency_of_a_mean_teacher_goes_up_as_in_the_paper():
     for wrong in ({"ramp": -1}, {"ramp": 5, "weight": lambda step: 1.0}):
         with pytest.raises(UserError, match="ramp is"):
             methods.mean_teacher(**at, **wrong)
+
+
+def test_a_teacher_that_rules_the_label_out_is_not_trusted():
+    from mmkd_jax.methods.multi_teacher import weights
+
+    sure, other = jnp.array([[-jnp.inf, 0.0, 1.0]]), jnp.array([[1.0, 0.0, 0.0]])
+    there, label = jnp.ones((2, 1), bool), jnp.array([0])
+    np.testing.assert_allclose(weights(jnp.stack([sure, other]), there, "confidence", label)[:, 0], [0, 1])
+    three = jnp.stack([sure, sure, other])
+    np.testing.assert_allclose(weights(three, jnp.ones((3, 1), bool), "confidence", label)[:, 0], [0.25, 0.25, 0.5])

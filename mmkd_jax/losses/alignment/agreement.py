@@ -16,6 +16,7 @@ from mmkd_jax.losses.numeric import (
     log_softmax,
     softened,
     squared,
+    weighed,
 )
 
 
@@ -57,7 +58,7 @@ def agreement_jsd(
     """
     logp, there = _predictions("agreement_jsd", logits, present, temperature)
     weights = _agreement(logp, there, sharpness)
-    values = weights * expected(jnp.exp(logp), finite(logp) - _mixture(logp, weights)[None])
+    values = weighed(weights, expected(jnp.exp(logp), finite(logp) - _mixture(logp, weights)[None]))
     return _over_two(values, there)
 
 
