@@ -73,7 +73,8 @@ def trades(
     )
 
     def apart(views, attacked, _):
-        still = views.run[student](views.batch, train=False)[output]  # both sides as in use; taken out of the loop
+        calm = views.run[student](views.batch, train=False)  # both sides as in use; taken out of the loop
+        still = output_of(calm, output, student)
         return losses.kl(output_of(attacked, output, student), jax.lax.stop_gradient(still))
 
     return under_attack(

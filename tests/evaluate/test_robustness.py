@@ -57,11 +57,9 @@ def test_bounds_and_pixels():
 
     scores = [
         robustness(LINEAR, classification(2), "x", partial(spied, bounds=bounds))(VARIABLES, batches(pixels))
-        for bounds in ({}, {"low": 0.0, "high": 1.0}, {"low": 1.0, "high": 1.0})
+        for bounds in ({}, {"low": 0.0, "high": 1.0})
     ]
-    clean = np.argmax(np.ones((40, 5)) @ SLOPE, -1) == LABEL
     assert set(seen) == {np.dtype(np.float32)}
-    assert scores[2]["accuracy"] == pytest.approx(clean.mean())  # one point is left
     assert scores[0]["accuracy"] <= scores[1]["accuracy"]
 
 

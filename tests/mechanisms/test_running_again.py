@@ -74,16 +74,16 @@ def test_an_interchange():
     distillation = distil(models, combine(causal=swap, plain=soft(weight=0.0)))
     step, (state, frozen) = stepper(distillation), begin(distillation)
     last, values, terms = advance(step, state, frozen, make_batches())
-    assert np.abs(terms["causal"] - terms["plain"]).min() > 1e-3  # it is no plain KL
+    assert np.abs(terms["causal"] - terms["plain"]).mean() > 1e-2  # it is no plain KL
     assert equal(step(state, frozen, make_batch())[0].memory, state.memory)
 
     # plain KL in its place gives another student
     usual = numbered(state, {"causal.weight": 0.0, "plain.weight": 1.0})
     assert gap(advance(step, usual, frozen, make_batches())[0].params, last.params) > 1e-3
 
-    # the image's features are another row's: no gradient flows through them to their encoder
+    # the image's features are another row's: their encoder learns through that row
     moved = {n: gap(state.params["student"][n], last.params["student"][n]) for n in state.params["student"]}
-    assert moved["encoders_image"] == 0 and moved["encoders_audio"] > 1e-4 and moved["Dense_0"] > 1e-4
+    assert min(moved["encoders_image"], moved["encoders_audio"], moved["Dense_0"]) > 1e-4
 
 
 WORDS, LENGTH = 5, 6

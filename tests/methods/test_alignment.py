@@ -73,7 +73,7 @@ def test_what_is_refused():
         subspace_alignment(losses.hint)
     with pytest.raises(UserError, match="info_nce has no argument 'temprature'"):
         feature_alignment(losses.info_nce, temprature=0.1)
-    with pytest.raises(UserError, match="width is -1; give that of both projections"):
+    with pytest.raises(UserError, match="width is -1; expected a whole number, 0 or more"):
         feature_alignment(losses.hint, width=-1)
     with pytest.raises(UserError, match="give a tuple of paths, one a modality"):
         label_alignment(losses.agreement_kl, ("student.logits",))

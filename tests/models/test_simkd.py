@@ -161,7 +161,7 @@ def test_in_an_experiment(tmp_path):
 def test_explain_says_whose_classifier_it_is():
     text = explain.text(parts(Config()))
     assert "trained, head from teacher.teacher.params.Classifier_0" in text
-    assert "frozen, cached (embedding): run once, from teacher.teacher" in text
+    assert "frozen, cached (embedding): run once, 0.0 MiB on disk, from teacher.teacher" in text
 
 
 @pytest.mark.parametrize(
