@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tensorboardX
 
-from mmkd_jax import cli, data, losses, parallel, programs, run_folder, runner, speed, train
+from mmkd_jax import cli, data, losses, programs, run_folder, runner, speed, train
 from mmkd_jax.checkpoint import Checkpoints
 from mmkd_jax.errors import UserError
 from mmkd_jax.evaluate import logs
@@ -143,7 +142,6 @@ def test_tensorboard_draws_the_learning_curve_and_the_speed_also_after_a_kill(tm
     curve = [(h["step"], np.float32(h["loss"])) for h in results["teacher"][0]["history"]]
     assert drawn["loss"] == curve and [s for s, _ in drawn["term/task"]] == list(range(5, 65, 5))
     assert {"speed/rows_a_second", "speed/memory__MiB"} <= set(drawn)
-    assert tensorboardX.__version__
 
 
 def test_weights_and_biases_gets_a_run_for_each_part_and_seed(tmp_path, monkeypatch):
@@ -222,4 +220,3 @@ def test_runs_are_listed_with_their_state_and_how_to_go_on(tmp_path, capsys):
     assert code == 0 and "finished" in said and "stopped" in said
     code, said = listed(capsys, str(tmp_path / "nothing"))
     assert code == 2 and "there is no run in" in said
-    assert parallel.leads()

@@ -61,6 +61,10 @@ def test_bounds_and_pixels():
     ]
     assert set(seen) == {np.dtype(np.float32)}
     assert scores[0]["accuracy"] <= scores[1]["accuracy"]
+    white = np.full_like(pixels, 255)
+    still = robustness(LINEAR, classification(2), "x", partial(spied, bounds={"low": 1.0, "high": 1.0}))
+    clean = np.argmax(np.ones((40, 5)) @ SLOPE, -1) == LABEL
+    assert still(VARIABLES, batches(white))["accuracy"] == pytest.approx(clean.mean())  # one point is left
 
 
 def test_embedded_tokens():
