@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend import core
 
 # dense bf16 matrix products a second, by `device_kind`, from the vendors' data sheets
@@ -25,6 +26,8 @@ PEAKS = {
 
 def flops(function: Callable, *arguments: Any) -> int:
     """Operations of one call: 2 for each multiply-add of matrix products and convolutions.
+
+    Products with the padding of a convolution, and backward with the zeros between strides, do not count.
 
     XLA's own cost analysis counts the body of a loop once. Of a loop with no fixed length so does this; of branches it
     takes the dearest. What nobody reads is left out, as XLA leaves it out.
@@ -61,10 +64,8 @@ def _count(equations) -> int:
             left, (out,) = equation.invars[0].aval.shape, equation.outvars
             total += 2 * math.prod(out.aval.shape) * math.prod(left[i] for i in contracted)
         elif name == "conv_general_dilated":
-            kernel, (out,) = equation.invars[1].aval.shape, equation.outvars
-            features = equation.params["dimension_numbers"].rhs_spec[0]  # place of the output's features
-            each = math.prod(kernel) // kernel[features]
-            total += 2 * math.prod(out.aval.shape) * each // equation.params["batch_group_count"]
+            shapes = (v.aval.shape for v in (*equation.invars, *equation.outvars))
+            total += 2 * _products(equation.params, *shapes)
         elif name == "cond":
             total += max(map(_count, inner))
         elif name == "scan":
@@ -72,6 +73,20 @@ def _count(equations) -> int:
         else:
             total += sum(map(_count, inner))
     return total
+
+
+def _products(params, image, kernel, out) -> int:
+    """Multiply-adds of a convolution but for those with padding or with the zeros of a dilated image."""
+    at = params["dimension_numbers"]
+    each = kernel[at.rhs_spec[1]] * out[at.out_spec[0]] * out[at.out_spec[1]]
+    windows = zip(
+        params["window_strides"], params["padding"], params["lhs_dilation"], params["rhs_dilation"], strict=True
+    )
+    for i, (stride, (low, _), apart, spread) in enumerate(windows, 2):
+        size, taps, places = image[at.lhs_spec[i]], kernel[at.rhs_spec[i]], out[at.out_spec[i]]
+        reached = np.add.outer(stride * np.arange(places), spread * np.arange(taps)) - low
+        each *= int(np.sum((reached >= 0) & (reached <= (size - 1) * apart) & (reached % apart == 0)))
+    return each
 
 
 def _jaxprs(params) -> list:

@@ -4,8 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from mmkd_jax.models.blocks import transformer_blocks
 from mmkd_jax.models.inputs import visible
 from mmkd_jax.views import Batch, Context, Taps
 
@@ -50,8 +51,7 @@ class TextLSTM(nn.Module):
 class TextTransformer(nn.Module):
     """A small pre-norm Transformer encoder; the features are the mean over tokens.
 
-    Beside `hidden.M.i`, each block i gives `queries.M.i`, `keys.M.i` and `values.M.i` [b, l, d] with the heads side by
-    side, `scores.M.i` [b, heads, q, k] before mask and softmax, and `attentions.M.i` after both.
+    What each block gives besides `hidden.M.i` stands in `models.blocks`.
 
     Attributes:
         vocabulary: number of token ids.
@@ -72,28 +72,9 @@ class TextTransformer(nn.Module):
         ids, mask = _tokens(batch, modality)
         where = self.param("positions", nn.initializers.normal(0.02), (self.length, self.width))[: ids.shape[1]]
         x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids) + where[None])
-        for i in range(self.layers):
-            x = x + _attention(nn.LayerNorm()(x), mask, self.heads, f"{modality}.{i}", tap)
-            h = nn.gelu(nn.Dense(4 * self.width)(nn.LayerNorm()(x)), approximate=False)
-            x = tap(f"hidden.{modality}.{i + 1}", x + nn.Dense(self.width)(h))
-        inside = jnp.where(mask[..., None], nn.LayerNorm()(x), jnp.zeros((), x.dtype))
+        x = transformer_blocks(x, mask, self.layers, self.heads, modality, tap)
+        inside = jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
         return inside.sum(1) / jnp.maximum(mask.sum(1, keepdims=True).astype(x.dtype), 1)
-
-
-def _attention(x, mask: Bool[Array, "b l"], heads: int, layer: str, tap: Taps) -> Float[Array, "b l d"]:
-    """Multi-head attention to the tokens under the mask, inside a module's `__call__`."""
-    d = x.shape[-1]
-
-    def projected(name):  # tapped with the heads side by side
-        vectors = nn.DenseGeneral((heads, d // heads))(x)
-        return tap(f"{name}.{layer}", vectors.reshape(x.shape)).reshape(vectors.shape)
-
-    q, k, v = projected("queries"), projected("keys"), projected("values")
-    score = tap(f"scores.{layer}", jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // heads) ** -0.5)
-    # finite: a row without tokens is no NaN
-    score = jnp.where(mask[:, None, None, :], score, jnp.finfo(score.dtype).min)
-    weights = tap(f"attentions.{layer}", jax.nn.softmax(score, -1))
-    return nn.DenseGeneral(d, (-2, -1))(jnp.einsum("bnqs,bsnk->bqnk", weights, v))
 
 
 def _tokens(batch, modality):

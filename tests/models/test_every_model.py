@@ -14,6 +14,7 @@ from mmkd_jax.models import (
     Gated,
     ImageCNN,
     ImageMLP,
+    ImageTransformer,
     Multimodal,
     TextLSTM,
     TextTransformer,
@@ -27,10 +28,11 @@ def encoder(kind):
     return {
         "image mlp": {"image": ImageMLP((6, 4))},
         "image cnn": {"image": ImageCNN((3, 4))},
+        "image transformer": {"image": ImageTransformer(3, 4, heads=2, layers=1)},
         "audio tdnn": {"audio": AudioTDNN((4, 3))},
         "audio cnn": {"audio": AudioCNN((3, 4))},
         "text lstm": {"text": TextLSTM(9, 4)},
-        "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=2, length=LENGTH)},
+        "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
     }[kind]
 
 
@@ -41,6 +43,7 @@ def all_three():
 MODELS = {k: Multimodal(encoder(k), 3, 4) for k in ("image mlp", "image cnn", "audio tdnn", "audio cnn", "text lstm")}
 MODELS |= {
     "text transformer": Multimodal(encoder("text transformer"), 3, 4),
+    "image transformer": Multimodal(encoder("image transformer"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
