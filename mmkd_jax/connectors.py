@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax import convolution
 from mmkd_jax.batch_norm import BatchNorm
 from mmkd_jax.views import Context
 
@@ -76,7 +77,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], ctx: Context) -> Float[Array, "b i j d"]:
         size, edge = (self.kernel, self.kernel), ((self.kernel - 1) // 2, self.kernel // 2)
         # the same at both edges: "SAME" depends on the stride
-        x = nn.Conv(self.width, size, self.stride, padding=(edge, edge), use_bias=not self.batch_norm)(x)
+        x = convolution.Conv(self.width, size, self.stride, padding=(edge, edge), use_bias=not self.batch_norm)(x)
         return nn.relu(_normalised(x, True, ctx)) if self.batch_norm else x
 
 
@@ -96,7 +97,11 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b *hw c"], ctx: Context) -> Float[Array, "b *hw d"]:
         for i, (width, kernel) in enumerate(((self.hidden, 1), (self.hidden, 3), (self.width, 1))):
-            layer = nn.Dense(width, use_bias=False) if x.ndim == 2 else nn.Conv(width, (kernel, kernel), use_bias=False)
+            layer = (
+                nn.Dense(width, use_bias=False)
+                if x.ndim == 2
+                else convolution.Conv(width, (kernel, kernel), use_bias=False)
+            )
             x = layer(x)
             x = nn.relu(_normalised(x, True, ctx)) if i < 2 or self.activated else x
         return x
@@ -121,15 +126,15 @@ class ABF(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], residual: Float[Array, "b i j d"] | None, ctx: Context
     ) -> tuple[Float[Array, "b k l e"], Float[Array, "b k l d"]]:
-        x = _normalised(nn.Conv(self.width, (1, 1), use_bias=False, name="inward")(x), True, ctx)
+        x = _normalised(convolution.Conv(self.width, (1, 1), use_bias=False, name="inward")(x), True, ctx)
         if residual is not None:
             residual = nearest(residual, (x.shape[1], x.shape[2]))
             both = jnp.concatenate([x, residual], -1)
-            share = jax.nn.sigmoid(nn.Conv(2, (1, 1), name="attention")(both))
+            share = jax.nn.sigmoid(convolution.Conv(2, (1, 1), name="attention")(both))
             x = x * share[..., :1] + residual * share[..., 1:]
         if self.size is not None:
             x = nearest(x, self.size)
-        return _normalised(nn.Conv(self.channels, (3, 3), use_bias=False, name="outward")(x), True, ctx), x
+        return _normalised(convolution.Conv(self.channels, (3, 3), use_bias=False, name="outward")(x), True, ctx), x
 
 
 def nearest(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b i j c"]:

@@ -66,8 +66,9 @@ def _count(equations) -> int:
         elif name == "conv_general_dilated":
             shapes = (v.aval.shape for v in (*equation.invars, *equation.outvars))
             total += 2 * _products(equation.params, *shapes)
-        elif name == "cond":
-            total += max(map(_count, inner))
+        elif name == "cond":  # one branch for each platform does the same work, with more or fewer products with zeros
+            each = list(map(_count, inner))
+            total += min(each) if equation.params.get("branches_platforms") else max(each)
         elif name == "scan":
             total += equation.params["length"] * sum(map(_count, inner))
         else:

@@ -153,5 +153,5 @@ def load(model, params, connector=None):
     dense(model.head, "Classifier_0/Dense_0")
     assert taken == set(params), sorted(set(params) - taken)
     if connector is not None:
-        params = connector
-        dense(model.connector, "")
+        params = {f"connector/{k}": v for k, v in connector.items()}
+        dense(model.connector, "connector")

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax import losses
 from mmkd_jax.arguments import held
+from mmkd_jax.convolution import Conv
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number, Positive
 from mmkd_jax.objective import Objective, combine, term
@@ -122,5 +123,5 @@ class _Convs(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
         for width in self.widths:
-            x = nn.leaky_relu(nn.Conv(width, (3, 3))(x), 0.1)
+            x = nn.leaky_relu(Conv(width, (3, 3))(x), 0.1)
         return x

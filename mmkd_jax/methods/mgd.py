@@ -8,6 +8,7 @@ import numpy as np
 
 from mmkd_jax import losses
 from mmkd_jax.arguments import held
+from mmkd_jax.convolution import Conv
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.number import Number, Share
 from mmkd_jax.objective import Objective, term
@@ -64,7 +65,7 @@ def mgd(
     def init(views):
         if len(shape := views[teacher].shape) != 4:
             raise UserError(f"mgd: {teacher} is {list(shape)}; expected a feature map [b, h, w, c]")
-        conv = nn.Conv(views[teacher].shape[-1], (3, 3))
+        conv = Conv(views[teacher].shape[-1], (3, 3))
         params = {n: conv.init(views.ctx.at(n).key, views[teacher])["params"] for n in ("first", "second")}
         aligned, memory = generated(views).init(views)
         memory["numbers"]["masked"] = np.float32(masked)

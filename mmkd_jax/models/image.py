@@ -5,6 +5,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from mmkd_jax.batch_norm import BatchNorm
+from mmkd_jax.convolution import Conv
 from mmkd_jax.errors import UserError
 from mmkd_jax.modalities import unit
 from mmkd_jax.models.blocks import transformer_blocks
@@ -85,7 +86,7 @@ def conv_stack(
 ) -> Float[Array, "b d"]:
     """Convolution, BatchNorm, ReLU for each width, and the mean over places; inside a module's `__call__`."""
     for i, width in enumerate(widths):
-        x = nn.Conv(width, (3, 3), strides=2 if i else first_stride, use_bias=False)(x)
+        x = Conv(width, (3, 3), 2 if i else first_stride, use_bias=False)(x)
         x = BatchNorm()(x, ctx)
         x = tap(f"preactivation.{modality}.{i}", x)
         x = tap(f"hidden.{modality}.{i}", nn.relu(x))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.convolution import convolve
 from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.numeric import at_least_float32
 
@@ -46,6 +47,5 @@ def mgd(
 
 
 def _conv(x, kernel, bias):
-    layout = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout, precision="highest")
+    y = convolve(x, kernel, precision="highest")
     return y + jnp.broadcast_to(bias, y.shape)

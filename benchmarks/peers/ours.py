@@ -1,0 +1,70 @@
+"""This library's side: what all start from, and its steps."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from benchmarks.peers import setting
+from mmkd_jax import teacher
+from mmkd_jax.cache import Kept
+from mmkd_jax.data.reader import Reader
+from mmkd_jax.part import Part
+from mmkd_jax.speed import Waited
+
+EPOCHS = 100  # of which the order of rows is written down
+
+
+class Run:
+    """A part in training; each call takes some steps and gives their mean loss."""
+
+    def __init__(self, own: Part, variables, reader: Reader | None = None):
+        self.program, self.state, self.frozen = setting.start(own, variables)
+        self.reader = reader or own.data
+        arrays = getattr(self.reader, "arrays", None)
+        self.source = arrays() if arrays else Waited(self.reader.batches(0))
+
+    def __call__(self, steps: int) -> float:
+        metrics = self.program.nothing(self.state, self.frozen)
+        advanced = self.program.advance(self.state, metrics, self.frozen, self.source, steps)
+        self.state, metrics = jax.block_until_ready(advanced)
+        return float(metrics["loss"]) / steps
+
+
+def cached_run(own: Part, folder: pathlib.Path, variables=None) -> Run:
+    """A part whose teacher's answers are read; computed first where `variables` are given."""
+    kept = own.kept["teacher"]
+    about = {"part": "teacher", "model": "teacher", "seed": 0, "kept": repr(kept)}
+    records, digest = teacher.recorded(
+        own, "teacher", folder / kept.dtype, about, lambda: variables, say=lambda line: None
+    )
+    return Run(own, None, own.data.with_records(records, {"teacher": digest}))
+
+
+def online() -> Run:
+    """The teacher runs in every step."""
+    own = setting.part()
+    return Run(own, setting.teacher_variables(own))
+
+
+def cached(folder: pathlib.Path, variables=None) -> Run:
+    """Its logits and embedding are read in half precision."""
+    return cached_run(setting.part(Kept(setting.OUTPUTS, "float16")), folder, variables)
+
+
+def prepare(folder: pathlib.Path) -> dict[str, int]:
+    """Write rows, their order, weights and the teacher's answers; returns the operations of a row."""
+    run = online()
+    reading = cached(folder, run.frozen["teacher"])
+    params = {"teacher": run.frozen["teacher"]["params"], "student": run.state.params["student"]}
+    params["connector"] = run.state.params["objective"]["hint"]["student"]
+    flat = {"/".join(k.key for k in at): np.asarray(v) for at, v in jax.tree.leaves_with_path(params)}
+    np.savez(folder / "weights.npz", **flat)
+
+    def rows(step):
+        return run.reader.batch(run.source, run.state.key, step)["example_id"]
+
+    order = jax.jit(lambda steps: jax.lax.map(rows, steps))(np.arange(EPOCHS * setting.ROWS // setting.BATCH))
+    answers = {k: np.asarray(v[0], np.float32) for k, v in reading.reader.records.arrays.items()}
+    np.savez(folder / "rows.npz", order=np.asarray(order), **setting.columns(), **answers)
+    return {"online": run.program.flops() // setting.BATCH, "cached": reading.program.flops() // setting.BATCH}
