@@ -1,0 +1,154 @@
+"""Paper tables: published figures, ours over many seeds, and a verdict for each cell."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmkd_jax.errors import UserError, choices
+
+
+class Figure(NamedTuple):
+    """A figure that others give.
+
+    Attributes:
+        value: in the table's unit.
+        runs: how many runs it is the mean of; None where nobody says, which counts as one.
+        error: what rounding, or reading it off a plot, may have cost.
+    """
+
+    value: float
+    runs: int | None = None
+    error: float = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of a paper, as a pure function of seeds.
+
+    Attributes:
+        title: one line.
+        source: paper, year, link.
+        rows: name -> arguments of `member` in this row.
+        columns: what `member` measures, in the order of the table.
+        member: `(shared, seed, **arguments) -> {column: value}`, pure: all trainings and scores of one seed.
+        seeds: how many.
+        quick: how many in a quick run, which still shows the effect.
+        shared: `() -> arrays` that all members read; called once.
+        gains: name -> (column, column it is compared with): differences between the same seeds, as columns of their own.
+        published: row -> column -> what is printed in the paper or stored by its authors.
+        checked: row -> column -> what others got who ran it again.
+        notes: row -> what is known of cells that are not reproduced.
+        unit: of all values.
+        axis: row -> its place on the x axis of the figure; None makes no figure.
+        label: of that axis.
+        width: members that an accelerator works on at the same time; a CPU takes them one after the other.
+        about: what a reader must know, below the table.
+    """
+
+    title: str
+    source: str
+    rows: Mapping[str, Mapping[str, Any]]
+    columns: Sequence[str]
+    member: Callable[..., Mapping[str, Any]]
+    seeds: int
+    quick: int
+    shared: Callable[[], Any] = tuple
+    gains: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    published: Mapping[str, Mapping[str, Figure]] = dataclasses.field(default_factory=dict)
+    checked: Mapping[str, Mapping[str, Figure]] = dataclasses.field(default_factory=dict)
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unit: str = "%"
+    axis: Mapping[str, float] | None = None
+    label: str = ""
+    width: int = 64
+    about: str = ""
+
+    def __post_init__(self):
+        known = {"published": self.published, "checked": self.checked, "notes": self.notes, "axis": self.axis or {}}
+        for name, given in known.items():
+            if wrong := set(given) - set(self.rows):
+                raise UserError(f"{name}: no row {choices(wrong)}; there are: {choices(self.rows)}")
+        for name, figures in (("published", self.published), ("checked", self.checked)):
+            every = {c for row in figures.values() for c in row}
+            if wrong := every - set(self.columns) - set(self.gains):
+                raise UserError(f"{name}: no column {choices(wrong)}; there are: {choices(self.columns)}")
+        if wrong := {c for pair in self.gains.values() for c in pair} - set(self.columns):
+            raise UserError(f"gains: no column {choices(wrong)}; there are: {choices(self.columns)}")
+
+
+def verdict(values: np.ndarray, figure: Figure, effect: float | None = None) -> tuple[str, float]:
+    """Whether a figure is reproduced.
+
+    Formula: |mean − figure| ≤ 2 · SD · √(1 / n + 1 / n_figure) + error, SD over our seeds
+
+    Args:
+        values: of our seeds.
+        figure: the other one; an unknown number of runs counts as one.
+        effect: what the table is about, where the cell is a gain: a tolerance above half of it decides nothing.
+
+    Returns:
+        "reproduced", "not reproduced", "not decidable", or "one run"; and the tolerance.
+
+    Example:
+        >>> verdict(np.array([70.0, 72.0, 74.0]), Figure(71.0, runs=10))
+        ('reproduced', 2.68)
+    """
+    if len(values) < 2:
+        return "one run", math.nan
+    spread = float(np.std(values, ddof=1)) * math.sqrt(1 / len(values) + 1 / (figure.runs or 1))
+    tolerance = 2 * spread + figure.error
+    if effect is not None and tolerance > abs(effect) / 2:
+        return "not decidable", round(tolerance, 2)
+    near = abs(float(np.mean(values)) - figure.value) <= tolerance
+    return "reproduced" if near else "not reproduced", round(tolerance, 2)
+
+
+def cells(table: Table, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[str, Any]]:
+    """Every cell with ours beside the published figure; none is left out.
+
+    Args:
+        table: whose.
+        scores: row -> column -> value of each seed.
+    """
+    found = []
+    for row in table.rows:
+        columns = {c: np.asarray(scores[row][c], np.float64) for c in table.columns}
+        columns |= {name: columns[a] - columns[b] for name, (a, b) in table.gains.items()}
+        for column, values in columns.items():
+            cell: dict[str, Any] = {
+                "row": row,
+                "column": column,
+                "published": None,
+                "mean": float(values.mean()),
+                "stderr": float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None,
+                "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+                "seeds": len(values),
+            }
+            for name, figures in (("published", table.published), ("checked", table.checked)):
+                figure = _figure(table, figures.get(row, {}), column)
+                key = "" if name == "published" else "checked_"
+                cell[name] = None if figure is None else figure.value
+                cell[f"{key}runs"] = None if figure is None else figure.runs
+                cell[f"{key}difference"] = None if figure is None else cell["mean"] - figure.value
+                cell[f"{key}tolerance"] = cell[f"{key}verdict"] = None
+                if figure is not None:
+                    effect = figure.value if column in table.gains else None
+                    said, tolerance = verdict(values, figure, effect)
+                    cell[f"{key}verdict"] = said
+                    cell[f"{key}tolerance"] = None if math.isnan(tolerance) else tolerance
+            found.append(cell)
+    return found
+
+
+def _figure(table, figures, column):
+    """A gain that nobody prints is the difference of the printed figures."""
+    if column in figures or column not in table.gains:
+        return figures.get(column)
+    one, other = (figures.get(c) for c in table.gains[column])
+    if one is None or other is None:
+        return None
+    runs = None if one.runs is None or other.runs is None else min(one.runs, other.runs)
+    return Figure(round(one.value - other.value, 4), runs, one.error + other.error)
