@@ -19,6 +19,7 @@ _USAGE = """usage: mmkd COMMAND …
   run FILE            run or resume an experiment (--help shows its options)
   cache FILE          compute what its teachers say, once and on disk; run FILE then reads it
   explain FILE        what an experiment will do, from shapes alone
+  table NAME          a paper's table, trained from scratch beside its published figures; table list
   losses              every loss and method; losses NAME prints one, --json and --markdown all
   runs [DIR]          run folders: state, step, best metric, how to go on
   data list           the data sets
@@ -27,6 +28,7 @@ _USAGE = """usage: mmkd COMMAND …
 
   --debug             show the stack trace of an error"""
 _LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
+_TABLE = "usage: mmkd table list | NAME [--seeds N] [--quick] [--out DIR] [--json]"
 _DATA = "usage: mmkd data list | info NAME | prepare NAME [--out DIR]"
 
 
@@ -49,6 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
                 print(_LOSSES)
             case ["data", *rest] if {"-h", "--help"} & set(rest):
                 print(_DATA)
+            case ["table", *rest] if {"-h", "--help"} & set(rest):
+                print(_TABLE)
+            case ["table", *rest]:
+                _table(rest)
             case ["run", file, *rest] if not file.startswith("-"):
                 code = _run(file, rest)
             case ["cache", file, *rest] if not file.startswith("-"):
@@ -104,6 +110,18 @@ class _Options:
     """How many processes there are."""
     process: int | None = None
     """Which of them this is, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _TableOptions:
+    seeds: int | None = None
+    """How many; those that are there already are not trained again. The table's own number if not given."""
+    quick: bool = False
+    """Few seeds: at most a minute, and the effect still shows."""
+    out: pathlib.Path | None = None
+    """Where seeds, tables and the figure go; runs/tables/NAME if not given."""
+    json: bool = False
+    """Print {"cells": [...]} and nothing else on standard output."""
 
 
 def _parse(experiment, words: list[str], prog: str) -> tuple[_Options, Any, dict[str, float]]:
@@ -209,6 +227,41 @@ def _losses(words: list[str]) -> None:
             print(catalogue.describe(name))
         case _:
             raise UserError(_LOSSES)
+
+
+def _table(words: list[str]) -> None:
+    import jax
+
+    from mmkd_jax import terminal
+    from mmkd_jax.tables import run, show
+
+    match words:
+        case ["list"]:
+            print(run.listed())
+            return
+        case [name, *rest] if not name.startswith("-"):
+            pass
+        case _:
+            raise UserError(_TABLE)
+    parsed = tyro.cli(_TableOptions, args=rest, prog=f"mmkd table {name}")
+    if jax.config.jax_platforms in (None, "", "cpu"):  # a device for each core: members are shared out over them
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    terminal.keep_programs()
+    file = run.find(name)
+    folder = parsed.out or pathlib.Path("runs") / "tables" / file.stem
+
+    def say(line):
+        print(line, file=sys.stderr)
+
+    try:
+        cells = run.run(file, folder, parsed.seeds, parsed.quick, say)
+    except KeyboardInterrupt:
+        say(f"interrupted; the seeds so far are in {folder}/. To go on: mmkd table {' '.join(words)}")
+        raise
+    if parsed.json:
+        print(show.as_json(cells))
+    else:
+        print((folder / "table.txt").read_text().rstrip() + f"\n\nseeds and figures are in {folder}/")
 
 
 def _data(words: list[str]) -> None:

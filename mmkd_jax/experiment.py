@@ -48,40 +48,55 @@ def load(path: str | pathlib.Path) -> Experiment:
         UserError: there is no such file, or it lacks `config` or `parts`.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        near = path.parent if path.parent.is_dir() else pathlib.Path(".")
-        raise UserError(f"no experiment {path}; {near}/ has: {choices(p.name for p in near.glob('*.py'))}")
-    name = f"experiment_{path.stem}"
-    module = types.ModuleType(name)
-    module.__file__ = str(path)
-    sys.modules[name] = module  # dataclasses look their module up
-    with _told(path):
-        importlib.machinery.SourceFileLoader(name, str(path)).exec_module(module)
-    if missing := [n for n in ("config", "parts") if not hasattr(module, n)]:
-        raise UserError(f"experiment {path} does not define {choices(missing)}")
-    if not dataclasses.is_dataclass(module.config) or not hasattr(module.config, "seeds"):
+    own = module(path, "experiment", ("config", "parts"))
+    if not dataclasses.is_dataclass(own.config) or not hasattr(own.config, "seeds"):
         raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
     code = hashlib.sha256(ast.dump(ast.parse(path.read_text())).encode()).hexdigest()
-    baseline, own_report = getattr(module, "baseline", None), getattr(module, "report", None)
-    parts = _told(path)(module.parts)
-    return Experiment(path.stem, module.config, parts, baseline, own_report, code)
+    baseline, own_report = getattr(own, "baseline", None), getattr(own, "report", None)
+    parts = _told(path)(own.parts)
+    return Experiment(path.stem, own.config, parts, baseline, own_report, code)
+
+
+def module(path: pathlib.Path, kind: str, wanted: tuple[str, ...]) -> Any:
+    """What a Python file defines.
+
+    Args:
+        path: of the file.
+        kind: what it is, for messages.
+        wanted: names that it must define.
+
+    Raises:
+        UserError: there is no such file, a slip in it, or it lacks a name.
+    """
+    if not path.is_file():
+        near = path.parent if path.parent.is_dir() else pathlib.Path(".")
+        raise UserError(f"no {kind} {path}; {near}/ has: {choices(p.name for p in near.glob('*.py'))}")
+    name = f"{kind}_{path.stem}"
+    made = types.ModuleType(name)
+    made.__file__ = str(path)
+    sys.modules[name] = made  # dataclasses look their module up
+    with _told(path, kind):
+        importlib.machinery.SourceFileLoader(name, str(path)).exec_module(made)
+    if missing := [n for n in wanted if not hasattr(made, n)]:
+        raise UserError(f"{kind} {path} does not define {choices(missing)}")
+    return made
 
 
 @contextlib.contextmanager
-def _told(path: pathlib.Path) -> Iterator[None]:
+def _told(path: pathlib.Path, kind: str = "experiment") -> Iterator[None]:
     """A slip in an experiment's file, or in a call that it makes, is told in one line; our bugs keep their trace."""
     try:
         yield
     except SyntaxError as error:
         if error.filename != str(path):
             raise
-        raise UserError(f"experiment {path}:{error.lineno}: {error.msg}") from error
+        raise UserError(f"{kind} {path}:{error.lineno}: {error.msg}") from error
     except (AttributeError, ImportError, NameError, TypeError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         mine = [i for i, frame in enumerate(frames) if frame.filename == str(path)]
         if not mine or len(frames) - 1 - mine[-1] > 1:
             raise
-        raise UserError(f"experiment {path}:{frames[mine[-1]].lineno}: {error}{_close(error)}") from error
+        raise UserError(f"{kind} {path}:{frames[mine[-1]].lineno}: {error}{_close(error)}") from error
 
 
 def _close(error: Exception) -> str:

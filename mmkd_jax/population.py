@@ -42,7 +42,8 @@ def train(
         >>> line = plain(lambda w, batch: {"logits": batch["x"] @ w["w"]}, lambda key, batch: {"w": jnp.zeros((1, 2))})
         >>> rows = {"x": jnp.array([[-1.0], [1.0]]), "label": jnp.array([0, 1]), "example_id": jnp.arange(2)}
         >>> task = term(losses.cross_entropy, logits="student.logits", labels="batch.label")
-        >>> after = train(Distillation({"student": line}, task, optax.sgd(1.0)), lambda step: rows, 10, jax.random.key(0))
+        >>> simple = Distillation({"student": line}, task, optax.sgd(1.0))
+        >>> after = train(simple, lambda step: rows, 10, jax.random.key(0))
         >>> bool(after["student"]["params"]["w"][0, 1] > 1)
         True
     """
@@ -81,9 +82,7 @@ def members(member: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
         return jax.lax.map(lambda mine: member(shared, *mine), own, batch_size=None if width == 1 else width)
 
     rows = PartitionSpec(parallel.AXIS)
-    spread = jax.jit(
-        jax.shard_map(here, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
-    )
+    spread = jax.jit(jax.shard_map(here, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False))
 
     def run(shared, *own):
         count = len(jax.tree.leaves(own)[0])

@@ -1,8 +1,8 @@
-"""Paper tables: published figures, ours over many seeds, and a verdict for each cell."""
+"""What a paper table is, and when a figure counts as reproduced."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +31,14 @@ class Table:
     Attributes:
         title: one line.
         source: paper, year, link.
-        rows: name -> arguments of `member` in this row.
+        rows: name -> arguments of `member` in this row; all rows have the same names.
         columns: what `member` measures, in the order of the table.
         member: `(shared, seed, **arguments) -> {column: value}`, pure: all trainings and scores of one seed.
         seeds: how many.
         quick: how many in a quick run, which still shows the effect.
+        static: names of arguments that shapes or programs hang on; one program serves all rows that share theirs.
         shared: `() -> arrays` that all members read; called once.
-        gains: name -> (column, column it is compared with): differences between the same seeds, as columns of their own.
+        gains: name -> (column, column it is compared with): differences within each seed, columns of their own.
         published: row -> column -> what is printed in the paper or stored by its authors.
         checked: row -> column -> what others got who ran it again.
         notes: row -> what is known of cells that are not reproduced.
@@ -55,6 +56,7 @@ class Table:
     member: Callable[..., Mapping[str, Any]]
     seeds: int
     quick: int
+    static: tuple[str, ...] = ()
     shared: Callable[[], Any] = tuple
     gains: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     published: Mapping[str, Mapping[str, Figure]] = dataclasses.field(default_factory=dict)
@@ -77,6 +79,26 @@ class Table:
                 raise UserError(f"{name}: no column {choices(wrong)}; there are: {choices(self.columns)}")
         if wrong := {c for pair in self.gains.values() for c in pair} - set(self.columns):
             raise UserError(f"gains: no column {choices(wrong)}; there are: {choices(self.columns)}")
+
+
+def figures(
+    rows: Iterable[str],
+    columns: Iterable[str],
+    values: Iterable[Iterable[float | None]],
+    runs: int | None = None,
+    error: float = 0.05,
+) -> dict[str, dict[str, Figure]]:
+    """Figures that others give, row by row; None where they give none.
+
+    Example:
+        >>> figures(["a"], ["x", "y"], [(1.5, None)], error=0.1)
+        {'a': {'x': Figure(value=1.5, runs=None, error=0.1)}}
+    """
+    columns = list(columns)
+    return {
+        row: {c: Figure(v, runs, error) for c, v in zip(columns, line, strict=True) if v is not None}
+        for row, line in zip(rows, values, strict=True)
+    }
 
 
 def verdict(values: np.ndarray, figure: Figure, effect: float | None = None) -> tuple[str, float]:

@@ -1,0 +1,117 @@
+"""Running a paper table: seeds a few at a time, each kept on disk as soon as it is there."""
+
+import ast
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmkd_jax import files, population
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.experiment import module
+from mmkd_jax.tables import show
+from mmkd_jax.tables.table import Table, cells
+
+TOGETHER = 20  # seeds between two savings
+
+
+def find(name: str) -> pathlib.Path:
+    """The file of a table: its path, or its name under experiments/tables.
+
+    Raises:
+        UserError: there is none; the message lists those that exist.
+    """
+    path = pathlib.Path(name)
+    if path.suffix == ".py":
+        return path
+    known = all_tables()
+    if name not in known:
+        where = "none here: run it where experiments/tables is" if not known else choices(known)
+        raise UserError(f"no table {name!r}; there are: {where}")
+    return known[name]
+
+
+def all_tables() -> dict[str, pathlib.Path]:
+    """Name -> file of each table, of the current folder or else of the checkout that this package is in."""
+    for root in (pathlib.Path.cwd(), pathlib.Path(__file__).parents[2]):
+        if found := sorted((root / "experiments" / "tables").glob("*.py")):
+            return {p.stem.replace("_", "-"): p for p in found}
+    return {}
+
+
+def listed() -> str:
+    """A line for each table: its name and the first line of its file."""
+    found = all_tables()
+    width = max(map(len, found), default=0)
+    lines = [
+        f"{name:<{width}}  {ast.get_docstring(ast.parse(p.read_text())).splitlines()[0]}" for name, p in found.items()
+    ]
+    return "\n".join(lines)
+
+
+def run(
+    file: pathlib.Path,
+    folder: pathlib.Path,
+    seeds: int | None = None,
+    quick: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Train what is not there yet, write the table, and return its cells.
+
+    Args:
+        file: defines `table`.
+        folder: gets `seeds.json`, `table.{json,md,txt}` and the figure.
+        seeds: how many, if other than the table's.
+        quick: few seeds.
+        say: called with what a person should know.
+
+    Raises:
+        UserError: no such file, or a folder of another version of it.
+    """
+    table = module(file, "table", ("table",)).table
+    if not isinstance(table, Table):
+        raise UserError(f"table {file}: table must be a tables.Table, not {type(table).__name__}")
+    wanted = seeds if seeds is not None else table.quick if quick else table.seeds
+    if wanted < 1:
+        raise UserError(f"--seeds {wanted}: expected at least 1")
+    code = hashlib.sha256(ast.dump(ast.parse(file.read_text())).encode()).hexdigest()[:16]
+    kept = folder / "seeds.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {"code": code, "seconds": 0.0, "scores": {}}
+    if found["code"] != code:
+        raise UserError(f"{folder} holds seeds of another version of {file}: remove it, or choose another with --out")
+    shared, compiled = table.shared(), {}
+    devices = jax.device_count()
+    together = -(-TOGETHER // devices) * devices
+    for number, (row, arguments) in enumerate(table.rows.items(), 1):
+        own = found["scores"].setdefault(row, {c: [] for c in table.columns})
+        fixed = {k: v for k, v in arguments.items() if k in table.static}
+        free = {k: np.asarray(v) for k, v in arguments.items() if k not in table.static}
+        width = 1 if jax.default_backend() == "cpu" else table.width
+        while (done := len(own[table.columns[0]])) < wanted:
+            if (program := compiled.get(repr(fixed))) is None:
+                program = compiled[repr(fixed)] = population.members(partial(_member, table.member, fixed), width)
+            begun = time.perf_counter()
+            now = np.arange(done, done + together, dtype=np.int32)
+            each = program(shared, now, {k: np.repeat(v[None], together, 0) for k, v in free.items()})
+            each = {k: np.asarray(v, np.float64) for k, v in each.items()}
+            if set(each) != set(table.columns):
+                raise UserError(f"table {file}: member gives {choices(each)}; the columns are {choices(table.columns)}")
+            for column, values in each.items():
+                own[column] += [round(float(v), 6) for v in values]
+            found["seconds"] += time.perf_counter() - begun
+            files.write(kept, json.dumps(found) + "\n")
+            say(f"{row} ({number} of {len(table.rows)}): {min(done + together, wanted)} of {wanted} seeds")
+    scores = {row: {c: v[:wanted] for c, v in own.items()} for row, own in found["scores"].items()}
+    every = cells(table, scores)
+    show.write(folder, table, every, found["seconds"])
+    return every
+
+
+def _member(member, fixed, shared, seed, free):
+    return member(shared, seed, **fixed, **free)

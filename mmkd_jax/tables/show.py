@@ -1,0 +1,91 @@
+"""A paper table for people: terminal, Markdown, JSON, a figure."""
+
+import io
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from mmkd_jax import files
+from mmkd_jax.tables.table import Table
+
+HEADS = ("row", "column", "published", "ours", "seeds", "difference", "within", "verdict", "checked", "verdict")
+
+
+def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    """Write `table.{json,md,txt}` and, where the table has an axis, `figure.png`."""
+    files.write(folder / "table.json", as_json(cells) + "\n")
+    lines = [_line(cell) for cell in cells]
+    rows = [HEADS, ["---"] * 2 + ["---:"] * (len(HEADS) - 2), *lines]
+    below = [f"Source: {table.source}.", f"Values in {table.unit}; wall time of all seeds {seconds:.0f} s."]
+    below += [table.about] if table.about else []
+    below += [f"{row}: {note}" for row, note in table.notes.items()]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in rows)
+    files.write(folder / "table.md", f"# {table.title}\n\n{text}\n\n" + "\n\n".join(below) + "\n")
+    grid = Grid(title=table.title, title_justify="left")
+    for i, head in enumerate(HEADS):
+        grid.add_column(head, justify="right" if i > 1 else "left")
+    for before, line in zip([("",), *lines], lines, strict=False):
+        grid.add_row("" if line[0] == before[0] else line[0], *line[1:])
+    console = Console(file=io.StringIO(), width=140)
+    console.print(grid)
+    files.write(folder / "table.txt", console.file.getvalue() + "\n".join(below) + "\n")
+    if table.axis is not None:
+        _figure(folder / "figure.png", table, cells)
+
+
+def as_json(cells: Sequence[Mapping[str, Any]]) -> str:
+    """`{"cells": [...]}`."""
+    return json.dumps({"cells": list(cells)}, indent=1)
+
+
+def _line(cell) -> tuple[str, ...]:
+    def number(x, form="{:.2f}"):
+        return "" if x is None else form.format(x)
+
+    ours = number(cell["mean"]) + ("" if cell["stderr"] is None else f" ± {cell['stderr']:.2f}")
+    return (
+        cell["row"],
+        cell["column"],
+        number(cell["published"], "{:g}") + _runs(cell["published"], cell["runs"]),
+        ours,
+        str(cell["seeds"]),
+        number(cell["difference"], "{:+.2f}"),
+        number(cell["tolerance"]),
+        cell["verdict"] or "",
+        number(cell["checked"], "{:g}") + _runs(cell["checked"], cell["checked_runs"]),
+        cell["checked_verdict"] or "",
+    )
+
+
+def _runs(value, runs) -> str:
+    if value is None:
+        return ""
+    return " (?)" if runs is None else f" ({runs})"
+
+
+def _figure(path, table, cells):
+    from matplotlib.figure import Figure as Canvas
+
+    columns = [*table.columns, *table.gains]
+    canvas = Canvas(figsize=(7, 4.5), layout="constrained")
+    sides = canvas.subplots(1, 2 if table.gains else 1, squeeze=False)[0]
+    for i, column in enumerate(columns):
+        axes, colour = sides[int(column in table.gains)], f"C{i}"
+        own = [c for c in cells if c["column"] == column]
+        x = [table.axis[c["row"]] for c in own]
+        error = [c["stderr"] or 0 for c in own]
+        axes.errorbar(x, [c["mean"] for c in own], error, color=colour, marker="o", capsize=3, label=column)
+        told = [c for c in own if c["published"] is not None]
+        given = [c["published"] for c in told]
+        axes.plot([table.axis[c["row"]] for c in told], given, "x", color=colour, markersize=9)
+    for axes in sides:
+        axes.plot([], [], "x", color="black", label="published")
+        axes.set_xlabel(table.label)
+        axes.legend(fontsize="small")
+    sides[0].set_ylabel(f"{table.unit} (mean ± standard error)")
+    canvas.suptitle(table.title, fontsize="medium")
+    canvas.savefig(path, dpi=120)
