@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from mmkd_jax import parallel
 from mmkd_jax.state import Distillation, start, variables
 from mmkd_jax.step import make_step
-from mmkd_jax.views import Batch
+from mmkd_jax.views import Batch, Context, Model, Outputs
 
 
 def train(
@@ -55,6 +55,18 @@ def train(
         return step(state, frozen, batch(state.step))[0]
 
     return variables(jax.lax.fori_loop(0, steps, one, state), frozen)
+
+
+def answer(model: Model, variables: Any, batch: Batch) -> Outputs:
+    """A model's outputs on rows, as when it is measured: nothing is drawn, nothing moves.
+
+    Example:
+        >>> from mmkd_jax.views import plain
+        >>> twice = plain(lambda _, batch: {"y": 2 * batch["x"]})
+        >>> answer(twice, {"params": {}}, {"x": np.float32(3)})["y"].item()
+        6.0
+    """
+    return model.apply(variables, batch, Context(np.int32(0), jax.random.key(0), train=False), {})[0]
 
 
 def members(member: Callable[..., Any], width: int = 1) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from mmkd_jax.models.heads import Classifier as Classifier
 from mmkd_jax.models.image import ImageCNN as ImageCNN
 from mmkd_jax.models.image import ImageMLP as ImageMLP
 from mmkd_jax.models.image import ImageTransformer as ImageTransformer
+from mmkd_jax.models.mlp import mlp as mlp
 from mmkd_jax.models.multimodal import Multimodal as Multimodal
 from mmkd_jax.models.simkd import simkd as simkd
 from mmkd_jax.models.text import TextLSTM as TextLSTM
