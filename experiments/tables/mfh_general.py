@@ -127,6 +127,5 @@ table = Table(
     width=100,
     about="The released code trains its regular KD on x1 and tests it on x2 (swapped arguments): the printed figure is "
     'compared with that column, "as released"; "regular KD" is what the paper describes. General features are found by '
-    'Algorithm 1, or "known". The released code runs ten seeds; the number of runs of the checked figures is not known '
-    "and taken as ten.",
+    'Algorithm 1, or "known". The released code runs ten seeds.',
 )

@@ -87,23 +87,23 @@ def run(
         raise UserError(f"{folder} holds seeds of another version of {file}: remove it, or choose another with --out")
     shared, compiled = table.shared(), {}
     devices = jax.device_count()
-    together = -(-TOGETHER // devices) * devices
+    together = -(-min(TOGETHER, wanted) // devices) * devices
     for number, (row, arguments) in enumerate(table.rows.items(), 1):
-        own = found["scores"].setdefault(row, {c: [] for c in table.columns})
+        own = found["scores"].setdefault(row, {})
         fixed = {k: v for k, v in arguments.items() if k in table.static}
         free = {k: np.asarray(v) for k, v in arguments.items() if k not in table.static}
         width = 1 if jax.default_backend() == "cpu" else table.width
-        while (done := len(own[table.columns[0]])) < wanted:
+        while (done := min(map(len, own.values()), default=0)) < wanted:
             if (program := compiled.get(repr(fixed))) is None:
                 program = compiled[repr(fixed)] = population.members(partial(_member, table.member, fixed), width)
             begun = time.perf_counter()
             now = np.arange(done, done + together, dtype=np.int32)
             each = program(shared, now, {k: np.repeat(v[None], together, 0) for k, v in free.items()})
             each = {k: np.asarray(v, np.float64) for k, v in each.items()}
-            if set(each) != set(table.columns):
+            if set(each) - set(table.columns):
                 raise UserError(f"table {file}: member gives {choices(each)}; the columns are {choices(table.columns)}")
             for column, values in each.items():
-                own[column] += [round(float(v), 6) for v in values]
+                own.setdefault(column, []).extend(round(float(v), 6) for v in values)
             found["seconds"] += time.perf_counter() - begun
             files.write(kept, json.dumps(found) + "\n")
             say(f"{row} ({number} of {len(table.rows)}): {min(done + together, wanted)} of {wanted} seeds")

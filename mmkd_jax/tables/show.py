@@ -12,7 +12,19 @@ from rich.table import Table as Grid
 from mmkd_jax import files
 from mmkd_jax.tables.table import Table
 
-HEADS = ("row", "column", "published", "ours", "seeds", "difference", "within", "verdict", "checked", "verdict")
+HEADS = (
+    "row",
+    "column",
+    "published",
+    "ours",
+    "seeds",
+    "difference",
+    "within",
+    "percentile",
+    "verdict",
+    "checked",
+    "verdict",
+)
 
 
 def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]], seconds: float) -> None:
@@ -21,6 +33,7 @@ def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]]
     lines = [_line(cell) for cell in cells]
     rows = [HEADS, ["---"] * 2 + ["---:"] * (len(HEADS) - 2), *lines]
     below = [f"Source: {table.source}.", f"Values in {table.unit}; wall time of all seeds {seconds:.0f} s."]
+    below += ["Percentile: the share of our seeds that are below the published figure."]
     below += [table.about] if table.about else []
     below += [f"{row}: {note}" for row, note in table.notes.items()]
     text = "\n".join("| " + " | ".join(line) + " |" for line in rows)
@@ -30,7 +43,7 @@ def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]]
         grid.add_column(head, justify="right" if i > 1 else "left")
     for before, line in zip([("",), *lines], lines, strict=False):
         grid.add_row("" if line[0] == before[0] else line[0], *line[1:])
-    console = Console(file=io.StringIO(), width=140)
+    console = Console(file=io.StringIO(), width=150)
     console.print(grid)
     files.write(folder / "table.txt", console.file.getvalue() + "\n".join(below) + "\n")
     if table.axis is not None:
@@ -55,6 +68,7 @@ def _line(cell) -> tuple[str, ...]:
         str(cell["seeds"]),
         number(cell["difference"], "{:+.2f}"),
         number(cell["tolerance"]),
+        number(cell["percentile"], "{:.0f}"),
         cell["verdict"] or "",
         number(cell["checked"], "{:g}") + _runs(cell["checked"], cell["checked_runs"]),
         cell["checked_verdict"] or "",

@@ -33,7 +33,8 @@ class Table:
         source: paper, year, link.
         rows: name -> arguments of `member` in this row; all rows have the same names.
         columns: what `member` measures, in the order of the table.
-        member: `(shared, seed, **arguments) -> {column: value}`, pure: all trainings and scores of one seed.
+        member: `(shared, seed, **arguments) -> {column: value}`, pure: all trainings and scores of one seed; a row may
+            lack columns.
         seeds: how many.
         quick: how many in a quick run, which still shows the effect.
         static: names of arguments that shapes or programs hang on; one program serves all rows that share theirs.
@@ -137,8 +138,9 @@ def cells(table: Table, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> 
     """
     found = []
     for row in table.rows:
-        columns = {c: np.asarray(scores[row][c], np.float64) for c in table.columns}
-        columns |= {name: columns[a] - columns[b] for name, (a, b) in table.gains.items()}
+        columns = {c: np.asarray(scores[row][c], np.float64) for c in table.columns if c in scores[row]}
+        gains = {name: pair for name, pair in table.gains.items() if set(pair) <= set(columns)}
+        columns |= {name: columns[a] - columns[b] for name, (a, b) in gains.items()}
         for column, values in columns.items():
             cell: dict[str, Any] = {
                 "row": row,
@@ -156,7 +158,9 @@ def cells(table: Table, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> 
                 cell[f"{key}runs"] = None if figure is None else figure.runs
                 cell[f"{key}difference"] = None if figure is None else cell["mean"] - figure.value
                 cell[f"{key}tolerance"] = cell[f"{key}verdict"] = None
+                cell[f"{key}percentile"] = None
                 if figure is not None:
+                    cell[f"{key}percentile"] = float(100 * np.mean(values < figure.value))
                     effect = figure.value if column in table.gains else None
                     said, tolerance = verdict(values, figure, effect)
                     cell[f"{key}verdict"] = said
