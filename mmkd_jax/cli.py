@@ -230,8 +230,6 @@ def _losses(words: list[str]) -> None:
 
 
 def _table(words: list[str]) -> None:
-    import jax
-
     from mmkd_jax import terminal
     from mmkd_jax.tables import run, show
 
@@ -244,8 +242,7 @@ def _table(words: list[str]) -> None:
         case _:
             raise UserError(_TABLE)
     parsed = tyro.cli(_TableOptions, args=rest, prog=f"mmkd table {name}")
-    if jax.config.jax_platforms in (None, "", "cpu"):  # a device for each core: members are shared out over them
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    terminal.device_per_core()
     terminal.keep_programs()
     file = run.find(name)
     folder = parsed.out or pathlib.Path("runs") / "tables" / file.stem

@@ -33,6 +33,14 @@ def keep_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def device_per_core() -> None:
+    """Make each core of a machine without accelerator a device: members of a population are shared out over them."""
+    import jax
+
+    with contextlib.suppress(RuntimeError):  # too late: whoever runs us in a process of theirs has chosen
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
 @contextlib.contextmanager
 def together(coordinator: str | None, processes: int | None, process: int | None, distributed: bool) -> Iterator[None]:
     """Join the other processes, where there are some; one that fails leaves at once, or they would wait for it."""

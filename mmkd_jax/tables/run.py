@@ -49,10 +49,8 @@ def listed() -> str:
     """A line for each table: its name and the first line of its file."""
     found = all_tables()
     width = max(map(len, found), default=0)
-    lines = [
-        f"{name:<{width}}  {ast.get_docstring(ast.parse(p.read_text())).splitlines()[0]}" for name, p in found.items()
-    ]
-    return "\n".join(lines)
+    first = {n: (ast.get_docstring(ast.parse(p.read_text())) or "").partition("\n")[0] for n, p in found.items()}
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in first.items())
 
 
 def run(

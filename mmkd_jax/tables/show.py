@@ -43,16 +43,16 @@ def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]]
         grid.add_column(head, justify="right" if i > 1 else "left")
     for before, line in zip([("",), *lines], lines, strict=False):
         grid.add_row("" if line[0] == before[0] else line[0], *line[1:])
-    console = Console(file=io.StringIO(), width=150)
-    console.print(grid)
-    files.write(folder / "table.txt", console.file.getvalue() + "\n".join(below) + "\n")
+    printed = io.StringIO()
+    Console(file=printed, width=150).print(grid)
+    files.write(folder / "table.txt", printed.getvalue() + "\n".join(below) + "\n")
     if table.axis is not None:
         _figure(folder / "figure.png", table, cells)
 
 
 def as_json(cells: Sequence[Mapping[str, Any]]) -> str:
     """`{"cells": [...]}`."""
-    return json.dumps({"cells": list(cells)}, indent=1)
+    return json.dumps({"cells": list(cells)}, indent=1, ensure_ascii=False)
 
 
 def _line(cell) -> tuple[str, ...]:

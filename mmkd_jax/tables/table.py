@@ -85,7 +85,7 @@ class Table:
 def figures(
     rows: Iterable[str],
     columns: Iterable[str],
-    values: Iterable[Iterable[float | None]],
+    values: Iterable[Iterable[float | int | None]],
     runs: int | None = None,
     error: float = 0.05,
 ) -> dict[str, dict[str, Figure]]:
@@ -97,7 +97,7 @@ def figures(
     """
     columns = list(columns)
     return {
-        row: {c: Figure(v, runs, error) for c, v in zip(columns, line, strict=True) if v is not None}
+        row: {c: Figure(float(v), runs, error) for c, v in zip(columns, line, strict=True) if v is not None}
         for row, line in zip(rows, values, strict=True)
     }
 
