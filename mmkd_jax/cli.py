@@ -231,7 +231,8 @@ def _losses(words: list[str]) -> None:
 
 def _table(words: list[str]) -> None:
     from mmkd_jax import terminal
-    from mmkd_jax.tables import run, show
+    from mmkd_jax.evaluate import paper_table
+    from mmkd_jax.tables import run
 
     match words:
         case ["list"]:
@@ -256,7 +257,7 @@ def _table(words: list[str]) -> None:
         say(f"interrupted; the seeds so far are in {folder}/. To go on: mmkd table {' '.join(words)}")
         raise
     if parsed.json:
-        print(show.as_json(cells))
+        print(paper_table.as_json(cells))
     else:
         print((folder / "table.txt").read_text().rstrip() + f"\n\nseeds and figures are in {folder}/")
 

@@ -159,6 +159,13 @@ def population(step: Callable, frozen_axis: int | None = None, batch_axis: int |
     return jax.vmap(lambda state, frozen, batch: step(state, frozen, batch), (0, frozen_axis, batch_axis))
 
 
+def shared_out(function: Callable) -> tuple[Callable, int]:
+    """`function(shared, own)` compiled so that each device has its share of own's rows; and how many devices."""
+    mesh = make_mesh()
+    spread = jax.shard_map(function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
+    return jax.jit(spread), mesh.size
+
+
 def _on_mesh(step, mesh, donated):
     whole, rows = replicated(mesh), NamedSharding(mesh, P(AXIS))
     compiled = {}  # by tree structure: the shardings depend on which leaves are banks

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from mmkd_jax import parallel
 from mmkd_jax.state import Distillation, start, variables
@@ -87,14 +86,11 @@ def members(member: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
         >>> run(np.float32(2), np.arange(3.0, dtype=np.float32))
         Array([0., 2., 4.], dtype=float32)
     """
-    mesh = parallel.make_mesh()
-    devices = mesh.size
 
     def here(shared, own):
         return jax.lax.map(lambda mine: member(shared, *mine), own, batch_size=None if width == 1 else width)
 
-    rows = PartitionSpec(parallel.AXIS)
-    spread = jax.jit(jax.shard_map(here, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False))
+    spread, devices = parallel.shared_out(here)
 
     def run(shared, *own):
         count = len(jax.tree.leaves(own)[0])

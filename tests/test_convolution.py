@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.convolution import Conv, convolve
+from mmkd_jax.convolution import Conv
+from mmkd_jax.losses.convolve import convolve
 
 CASES = [
     ((5,), (3,), 1, "SAME"),

@@ -14,8 +14,8 @@ import numpy as np
 
 from mmkd_jax import files, population
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.experiment import module
-from mmkd_jax.tables import show
+from mmkd_jax.evaluate import paper_table
+from mmkd_jax.python_file import module
 from mmkd_jax.tables.table import Table, cells
 
 TOGETHER = 20  # seeds between two savings
@@ -107,7 +107,7 @@ def run(
             say(f"{row} ({number} of {len(table.rows)}): {min(done + together, wanted)} of {wanted} seeds")
     scores = {row: {c: v[:wanted] for c, v in own.items()} for row, own in found["scores"].items()}
     every = cells(table, scores)
-    show.write(folder, table, every, found["seconds"])
+    paper_table.write(folder, table, every, found["seconds"])
     return every
 
 

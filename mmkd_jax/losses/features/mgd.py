@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.convolution import convolve
 from mmkd_jax.losses.checked import checked
+from mmkd_jax.losses.convolve import convolve
 from mmkd_jax.losses.numeric import at_least_float32
 
 

@@ -1,0 +1,63 @@
+"""Convolutions that are as fast inside a compiled loop as outside."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Padding = str | Sequence[tuple[int, int]]
+
+
+def convolve(
+    x: Float[Array, "b ... c"],
+    kernel: Float[Array, "... c d"],
+    strides: int = 1,
+    padding: Padding = "SAME",
+    precision: str | None = None,
+) -> Float[Array, "b ... d"]:
+    """Convolution of channels-last values.
+
+    Formula: y[i] = Σ_j x[stride · i + j] K_j
+
+    On CPU it is written as one matrix product: XLA's own convolution is 30 times slower there inside a loop, and half
+    as fast outside, gradients included. Elsewhere it is XLA's.
+
+    Args:
+        x: values, any number of spatial axes.
+        kernel: K.
+        strides: of all spatial axes.
+        padding: "SAME", "VALID" or (before, after) of each spatial axis.
+        precision: of the products, as in `jax.lax.dot`.
+
+    Example:
+        >>> convolve(jnp.ones((1, 4, 1)), jnp.ones((3, 1, 1)))[0, :, 0]
+        Array([2., 3., 3., 2.], dtype=float32)
+    """
+    window = kernel.shape[:-2]
+    stride = (strides,) * len(window)
+    named = isinstance(padding, str)
+    pads = jax.lax.padtype_to_pads(x.shape[1:-1], window, stride, padding) if named else tuple(padding)
+
+    def product(x, kernel):
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        places = [(n - k) // strides + 1 for n, k in zip(x.shape[1:-1], window, strict=True)]
+
+        def shifted(start):
+            ends = (s + (n - 1) * strides + 1 for s, n in zip(start, places, strict=True))
+            return x[:, *(slice(s, e, strides) for s, e in zip(start, ends, strict=True))]
+
+        patches = jnp.concatenate([shifted(start) for start in itertools.product(*map(range, window))], -1)
+        rows = patches.reshape(math.prod(patches.shape[:-1]), -1)
+        flat = jnp.matmul(rows, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
+        return flat.reshape(*patches.shape[:-1], -1)
+
+    def convolution(x, kernel):
+        axes = tuple(range(x.ndim))
+        last = (axes[-1], *axes[1:-1])
+        layout = jax.lax.ConvDimensionNumbers((0, *last), (axes[-1], axes[-2], *axes[:-2]), (0, *last))
+        return jax.lax.conv_general_dilated(x, kernel, stride, pads, dimension_numbers=layout, precision=precision)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
