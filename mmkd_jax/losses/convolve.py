@@ -22,8 +22,8 @@ def convolve(
 
     Formula: y[i] = Σ_j x[stride · i + j] K_j
 
-    On CPU it is written as one matrix product: XLA's own convolution is 30 times slower there inside a loop, and half
-    as fast outside, gradients included. Elsewhere it is XLA's.
+    On CPU it is written as one matrix product: XLA's own convolution is 20 times slower there inside a loop, and half
+    as fast outside, gradients included (`benchmarks/loops.py`). Elsewhere it is XLA's.
 
     Args:
         x: values, any number of spatial axes.
