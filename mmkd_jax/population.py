@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from mmkd_jax import parallel
 from mmkd_jax.state import Distillation, start, variables
@@ -66,6 +68,18 @@ def answer(model: Model, variables: Any, batch: Batch) -> Outputs:
         6.0
     """
     return model.apply(variables, batch, Context(np.int32(0), jax.random.key(0), train=False), {})[0]
+
+
+def accuracy(model: Model, variables: Any, batch: Batch) -> Float[Array, ""]:
+    """Per cent of rows whose largest logit is their label's.
+
+    Example:
+        >>> rows = {"x": np.eye(4, dtype=np.float32), "label": np.array([0, 1, 2, 0])}
+        >>> from mmkd_jax.views import plain
+        >>> accuracy(plain(lambda _, batch: {"logits": batch["x"]}), {"params": {}}, rows).item()
+        75.0
+    """
+    return 100 * jnp.mean(jnp.argmax(answer(model, variables, batch)["logits"], -1) == batch["label"])
 
 
 def members(member: Callable[..., Any], width: int = 1) -> Callable[..., Any]:

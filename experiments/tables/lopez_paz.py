@@ -13,7 +13,7 @@ import optax
 from mmkd_jax import losses
 from mmkd_jax.models import mlp
 from mmkd_jax.objective import term
-from mmkd_jax.population import answer, train
+from mmkd_jax.population import accuracy, train
 from mmkd_jax.state import Distillation
 from mmkd_jax.tables import Table, figures
 
@@ -70,16 +70,13 @@ def member(_, seed, kind):
         optimizer = optax.rmsprop(1e-3, decay=0.9, eps=1e-6)
         return train(Distillation(models, objective, optimizer), batch, EPOCHS * BATCHES, start, dict(given))["student"]
 
-    def accuracy(model, variables):
-        return 100 * jnp.mean(jnp.argmax(answer(model, variables, test)["logits"], -1) == test["label"])
-
     large, small = mlp("privileged", (2,), "glorot"), mlp("x", (2,), "glorot")
     teacher, regular = fit(task, {"student": large}), fit(task, {"student": small})
     distilled = fit(soft, {"teacher": large, "student": small}, {"teacher": teacher})
     return {
-        "privileged": accuracy(large, teacher),
-        "regular": accuracy(small, regular),
-        "distilled": accuracy(small, distilled),
+        "privileged": accuracy(large, teacher, test),
+        "regular": accuracy(small, regular, test),
+        "distilled": accuracy(small, distilled, test),
     }
 
 

@@ -14,7 +14,7 @@ import optax
 from mmkd_jax import losses
 from mmkd_jax.models import mlp
 from mmkd_jax.objective import combine, term
-from mmkd_jax.population import answer, train
+from mmkd_jax.population import accuracy, train
 from mmkd_jax.state import Distillation
 from mmkd_jax.tables import Table, figures
 
@@ -44,18 +44,14 @@ def member(_, seed, more):
         distillation = Distillation(models, objective, optax.sgd(RATE))
         return train(distillation, lambda step: rows, STEPS, start, dict(given))["student"]
 
-    def accuracy(model, variables):
-        right = jnp.argmax(answer(model, variables, test)["logits"], -1) == test["label"]
-        return 100 * jnp.mean(right)
-
     large, small = mlp("x1", (2,)), mlp("x2", (2,))
     teacher, alone = fit(task, {"student": large}), fit(task, {"student": small})
     both = combine(task=task, soft=soft)
     distilled = fit(both, {"teacher": large, "student": small}, {"teacher": teacher})
     return {
-        "teacher": accuracy(large, teacher),
-        "without KD": accuracy(small, alone),
-        "with KD": accuracy(small, distilled),
+        "teacher": accuracy(large, teacher, test),
+        "without KD": accuracy(small, alone, test),
+        "with KD": accuracy(small, distilled, test),
     }
 
 

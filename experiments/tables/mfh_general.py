@@ -16,7 +16,7 @@ from mmkd_jax import losses
 from mmkd_jax.evaluate.permutation import permuted
 from mmkd_jax.models import mlp
 from mmkd_jax.objective import combine, term
-from mmkd_jax.population import answer, train
+from mmkd_jax.population import accuracy, answer, train
 from mmkd_jax.state import Distillation
 from mmkd_jax.tables import Table, figures
 
@@ -64,10 +64,6 @@ def member(_, seed, general):
     def fit(objective, rows, models, given=()):
         distillation = Distillation(models, objective, optax.sgd(RATE))
         return train(distillation, lambda step: rows, STEPS, start, dict(given))["student"]
-
-    def accuracy(model, variables, rows):
-        right = jnp.argmax(answer(model, variables, rows)["logits"], -1) == rows["label"]
-        return 100 * jnp.mean(right)
 
     def distilled(rows, test, teacher, variables):
         models = {"teacher": teacher, "student": small}

@@ -20,7 +20,7 @@ import optax
 from mmkd_jax import losses, methods
 from mmkd_jax.models import mlp
 from mmkd_jax.objective import term
-from mmkd_jax.population import answer, train
+from mmkd_jax.population import accuracy, answer, train
 from mmkd_jax.state import Distillation
 from mmkd_jax.tables import Figure, Table
 from mmkd_jax.views import plain
@@ -55,13 +55,10 @@ def member(held, seed, teacher, starts):
         distillation = Distillation({**dict(models), "student": model}, objective, optax.sgd(RATE))
         return train(distillation, lambda step: rows, steps, key, dict(given))["student"]
 
-    def accuracy(model, variables, rows=test):
-        return 100 * jnp.mean(jnp.argmax(answer(model, variables, rows)["logits"], -1) == rows["label"])
-
     def student(model, modalities, key, labels, given=()):
         rows = unlabelled | {"pseudo": labels}
         objective = methods.mke(modalities, one_scale=True)
-        return accuracy(model, fit(model, objective, rows, STUDENT_STEPS, key, {"teacher": told}, given))
+        return accuracy(model, fit(model, objective, rows, STUDENT_STEPS, key, {"teacher": told}, given), test)
 
     def pair(which, key, labels):
         """A unimodal and a multimodal student."""
@@ -81,7 +78,7 @@ def member(held, seed, teacher, starts):
         found, wide = pair(seed % STUDENTS, key, labels)
         found["fully supervised"] = student(both, ("a", "b"), key, unlabelled["label"], wide)
     right = 100 * jnp.mean(labels == unlabelled["label"])
-    return found | {"teacher": accuracy(one, variables), "pseudo-labels": right}
+    return found | {"teacher": accuracy(one, variables, test), "pseudo-labels": right}
 
 
 ten = {"unimodal": Figure(72.4, 10), "multimodal": Figure(77.7, 10), "fully supervised": Figure(87.6, 10)}
