@@ -117,7 +117,7 @@ class _TableOptions:
     seeds: int | None = None
     """How many; those that are there already are not trained again. The table's own number if not given."""
     quick: bool = False
-    """Few seeds: at most a minute, and the effect still shows."""
+    """Few seeds: quick, and the effect still shows."""
     out: pathlib.Path | None = None
     """Where seeds, tables and the figure go; runs/tables/NAME if not given."""
     json: bool = False

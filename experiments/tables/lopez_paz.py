@@ -107,7 +107,7 @@ table = Table(
     columns=columns,
     member=member,
     seeds=100,
-    quick=20,
+    quick=6,
     static=("kind",),
     gains={"gain": ("distilled", "regular")},
     published=figures(kinds, columns, published, runs=100, error=0.5),

@@ -113,7 +113,7 @@ table = Table(
     columns=columns + more,
     member=member,
     seeds=100,
-    quick=20,
+    quick=6,
     static=("general",),
     gains={"general − regular": ("general KD", "regular KD"), "regular − none": ("regular KD", "no KD")},
     published=figures(gammas, (*columns, more[0]), published, runs=10, error=0.005),
