@@ -246,7 +246,7 @@ def _table(words: list[str]) -> None:
     terminal.device_per_core()
     terminal.keep_programs()
     file = run.find(name)
-    folder = parsed.out or pathlib.Path("runs") / "tables" / file.stem
+    folder = parsed.out or pathlib.Path("runs") / "tables" / (file.stem + "_quick" * parsed.quick)
 
     def say(line):
         print(line, file=sys.stderr)

@@ -31,7 +31,7 @@ task = term(losses.cross_entropy, logits="student.logits", labels="batch.label")
 told = plain(lambda _, batch: {"logits": jax.nn.one_hot(batch["pseudo"], 2)})  # a teacher that only gives its classes
 
 
-def shared():
+def shared(keep):
     """The arrays of the notebook."""
     return dict(np.load(pathlib.Path(__file__).with_name("twomoon.npz")))
 

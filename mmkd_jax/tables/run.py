@@ -1,11 +1,13 @@
 """Running a paper table: seeds a few at a time, each kept on disk as soon as it is there."""
 
 import ast
+import functools
 import hashlib
+import io
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,8 +19,6 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import paper_table
 from mmkd_jax.python_file import module
 from mmkd_jax.tables.table import Table, cells
-
-TOGETHER = 20  # seeds between two savings
 
 
 def find(name: str) -> pathlib.Path:
@@ -75,28 +75,31 @@ def run(
     table = module(file, "table", ("table",)).table
     if not isinstance(table, Table):
         raise UserError(f"table {file}: table must be a tables.Table, not {type(table).__name__}")
-    wanted = seeds if seeds is not None else table.quick if quick else table.seeds
-    if wanted < 1:
-        raise UserError(f"--seeds {wanted}: expected at least 1")
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds {seeds}: expected at least 1")
     code = hashlib.sha256(ast.dump(ast.parse(file.read_text())).encode()).hexdigest()[:16]
+    if quick and isinstance(table.quick, Table):
+        table, code, quick = table.quick, f"{code} quick", False
     kept = folder / "seeds.json"
     found = json.loads(kept.read_text()) if kept.exists() else {"code": code, "seconds": 0.0, "scores": {}}
     if found["code"] != code:
         raise UserError(f"{folder} holds seeds of another version of {file}: remove it, or choose another with --out")
-    shared, compiled = table.shared(), {}
-    devices = jax.device_count()
-    together = -(-min(TOGETHER, wanted) // devices) * devices
+    shared = functools.cache(lambda: table.shared(partial(_keep, folder, code)))
+    compiled: dict[str, Any] = {}
+    wanted = {row: _wanted(table, row, seeds, quick) for row in table.rows}
+    width = 1 if jax.default_backend() == "cpu" else table.width
     for number, (row, arguments) in enumerate(table.rows.items(), 1):
         own = found["scores"].setdefault(row, {})
         fixed = {k: v for k, v in arguments.items() if k in table.static}
         free = {k: np.asarray(v) for k, v in arguments.items() if k not in table.static}
-        width = 1 if jax.default_backend() == "cpu" else table.width
-        while (done := min(map(len, own.values()), default=0)) < wanted:
+        devices = jax.device_count()
+        together = -(-min(table.together, wanted[row]) // devices) * devices
+        while (done := min(map(len, own.values()), default=0)) < wanted[row]:
+            begun = time.perf_counter()
             if (program := compiled.get(repr(fixed))) is None:
                 program = compiled[repr(fixed)] = population.members(partial(_member, table.member, fixed), width)
-            begun = time.perf_counter()
             now = np.arange(done, done + together, dtype=np.int32)
-            each = program(shared, now, {k: np.repeat(v[None], together, 0) for k, v in free.items()})
+            each = program(shared(), now, {k: np.repeat(v[None], together, 0) for k, v in free.items()})
             each = {k: np.asarray(v, np.float64) for k, v in each.items()}
             if set(each) - set(table.columns):
                 raise UserError(f"table {file}: member gives {choices(each)}; the columns are {choices(table.columns)}")
@@ -104,8 +107,9 @@ def run(
                 own.setdefault(column, []).extend(round(float(v), 6) for v in values)
             found["seconds"] += time.perf_counter() - begun
             files.write(kept, json.dumps(found) + "\n")
-            say(f"{row} ({number} of {len(table.rows)}): {min(done + together, wanted)} of {wanted} seeds")
-    scores = {row: {c: v[:wanted] for c, v in own.items()} for row, own in found["scores"].items()}
+            so_far = f"{min(done + together, wanted[row])} of {wanted[row]} seeds"
+            say(f"{row} ({number} of {len(table.rows)}): {so_far}, {found['seconds']:.0f} s")
+    scores = {row: {c: v[: wanted[row]] for c, v in own.items()} for row, own in found["scores"].items()}
     every = cells(table, scores)
     paper_table.write(folder, table, every, found["seconds"])
     return every
@@ -113,3 +117,20 @@ def run(
 
 def _member(member, fixed, shared, seed, free):
     return member(shared, seed, **fixed, **free)
+
+
+def _wanted(table, row, seeds, quick):
+    if isinstance(table.seeds, Mapping):
+        return min(table.seeds[row], seeds or table.seeds[row])
+    return seeds or (table.quick if quick and not isinstance(table.quick, Table) else table.seeds)
+
+
+def _keep(folder, code, name, make):
+    """What `make` gives, from the disk where it is there."""
+    path = folder / f"{name}-{code[:8]}{'-quick' * code.endswith('quick')}.npz"
+    if not path.exists():
+        packed = io.BytesIO()
+        np.savez(packed, **{k: np.asarray(v) for k, v in make().items()})
+        files.write(path, packed.getvalue())
+    with np.load(path) as held:
+        return dict(held)

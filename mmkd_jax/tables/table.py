@@ -24,6 +24,9 @@ class Figure(NamedTuple):
     error: float = 0.05
 
 
+Keep = Callable[[str, Callable[[], Mapping[str, Any]]], dict[str, np.ndarray]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A table of a paper, as a pure function of seeds.
@@ -35,10 +38,11 @@ class Table:
         columns: what `member` measures, in the order of the table.
         member: `(shared, seed, **arguments) -> {column: value}`, pure: all trainings and scores of one seed; a row may
             lack columns.
-        seeds: how many.
-        quick: how many in a quick run, which still shows the effect.
+        seeds: how many; a mapping gives each row its own number, which nobody can raise from outside.
+        quick: how many in a quick run, which still shows the effect; or the smaller table that such a run makes.
         static: names of arguments that shapes or programs hang on; one program serves all rows that share theirs.
-        shared: `() -> arrays` that all members read; called once.
+        shared: `(keep) -> arrays` that all members read; called once. `keep(name, make)` gives `make()`, a dict of
+            arrays, and keeps it on disk: a teacher is trained once.
         gains: name -> (column, column it is compared with): differences within each seed, columns of their own.
         published: row -> column -> what is printed in the paper or stored by its authors.
         checked: row -> column -> what others got who ran it again.
@@ -46,6 +50,7 @@ class Table:
         unit: of all values.
         axis: row -> its place on the x axis of the figure; None makes no figure.
         label: of that axis.
+        together: seeds between two savings.
         width: members that an accelerator works on at the same time; a CPU takes them one after the other.
         about: what a reader must know, below the table.
     """
@@ -55,10 +60,10 @@ class Table:
     rows: Mapping[str, Mapping[str, Any]]
     columns: Sequence[str]
     member: Callable[..., Mapping[str, Any]]
-    seeds: int
-    quick: int
+    seeds: int | Mapping[str, int]
+    quick: "int | Table"
     static: tuple[str, ...] = ()
-    shared: Callable[[], Any] = tuple
+    shared: Callable[[Keep], Any] = lambda keep: ()
     gains: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     published: Mapping[str, Mapping[str, Figure]] = dataclasses.field(default_factory=dict)
     checked: Mapping[str, Mapping[str, Figure]] = dataclasses.field(default_factory=dict)
@@ -66,11 +71,16 @@ class Table:
     unit: str = "%"
     axis: Mapping[str, float] | None = None
     label: str = ""
+    together: int = 20
     width: int = 64
     about: str = ""
 
     def __post_init__(self):
         known = {"published": self.published, "checked": self.checked, "notes": self.notes, "axis": self.axis or {}}
+        if isinstance(self.seeds, Mapping):
+            known["seeds"] = self.seeds
+            if missing := set(self.rows) - set(self.seeds):
+                raise UserError(f"seeds: none for row {choices(missing)}")
         for name, given in known.items():
             if wrong := set(given) - set(self.rows):
                 raise UserError(f"{name}: no row {choices(wrong)}; there are: {choices(self.rows)}")

@@ -5,6 +5,7 @@ import pytest
 
 from mmkd_jax.models import mlp
 from mmkd_jax.population import answer
+from mmkd_jax.views import Context
 
 ROWS = {"a": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([[2.0], [-1.0]]), "example_id": jnp.arange(2)}
 
@@ -37,3 +38,24 @@ def test_where_it_starts(start, bound, bias):
 def test_another_start_is_refused():
     with pytest.raises(ValueError, match="'zeros'.*uniform, glorot"):
         mlp("x", (2,), "zeros")
+
+
+def test_dropout_is_drawn_in_training_only_and_keeps_the_mean():
+    model, rows = mlp("x", (64, 3), dropout=(0.25, 0.5)), {"x": jnp.ones((400, 200)), "example_id": jnp.arange(400)}
+    variables = model.init(jax.random.key(0), rows)
+    variables["params"]["layers"][0] = {"weight": jnp.eye(200, 64), "bias": jnp.zeros(64)}
+
+    def seen(key, train=True):
+        return model.apply(variables, rows, Context(0, jax.random.key(key), train=train), {})[0]["hidden.0"]
+
+    np.testing.assert_array_equal(seen(0, train=False), 1)
+    assert np.unique(seen(0)).tolist() == pytest.approx([0, 4 / 3])
+    assert np.mean(seen(0)) == pytest.approx(1, abs=0.02)
+    assert np.mean(seen(0) == seen(1)) == pytest.approx(0.75**2 + 0.25**2, abs=0.02)
+    np.testing.assert_array_equal(seen(0), seen(0))
+
+
+@pytest.mark.parametrize("dropout", [(0.5, 0.5, 0.5), (1.0,), (-0.1,)])
+def test_shares_that_are_none_are_refused(dropout):
+    with pytest.raises(ValueError, match="dropout is .* up to 2 shares"):
+        mlp("x", (4, 2), dropout=dropout)

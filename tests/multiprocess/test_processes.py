@@ -121,9 +121,9 @@ def test_saved_by_two_processes_goes_on_with_one(tmp_path, undisturbed):
 
 def test_what_one_process_refuses_ends_all(tmp_path):
     began = time.monotonic()
-    stopped = ended(launch(tmp_path / "run", "--objective.soft.heat", "3"))
-    assert [code for code, _ in stopped] == [2, 2], stopped
-    assert all("no number --objective.soft.heat" in said for _, said in stopped)
+    (first, said), (second, _) = ended(launch(tmp_path / "run", "--objective.soft.heat", "3"))
+    assert first == 2 and "no number --objective.soft.heat" in said
+    assert second != 0  # by its own refusal, or as the first, which coordinates, has left before it
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.json").write_text("{}")
     codes = [code for code, _ in ended(launch(tmp_path / "taken", *SIZE))]

@@ -23,7 +23,7 @@ def member(shared, seed, scale, kind):
 table = Table(
     title="Made up", source="nobody, 2026", columns=("plain", "better", "extra"), member=member, seeds=6, quick=2,
     rows={"first": {"scale": 1.0, "kind": "up"}, "second": {"scale": 2.0, "kind": "down"}},
-    static=("kind",), shared=lambda: 5.0, gains={"gain": ("better", "plain")},
+    static=("kind",), shared=lambda keep: 5.0, gains={"gain": ("better", "plain")},
     published={"first": {"plain": Figure(5.0, 10), "gain": Figure(1.0, 10)}},
     axis={"first": 0.0, "second": 1.0}, label="x",
 )
@@ -122,3 +122,48 @@ def test_names_that_are_no_row_or_column_are_refused():
         Table("t", "s", {"r": {}}, ("a",), lambda shared, seed: {}, 1, 1, published={"x": {"a": Figure(1)}})
     with pytest.raises(UserError, match="checked: no column b"):
         Table("t", "s", {"r": {}}, ("a",), lambda shared, seed: {}, 1, 1, checked={"r": {"b": Figure(1)}})
+
+
+DEAR = '''"""A table whose members start from something dear."""
+import dataclasses, pathlib
+import numpy as np
+from mmkd_jax.tables import Table
+
+CALLS = pathlib.Path(__file__).with_name("calls")
+
+def dear():
+    CALLS.write_text(CALLS.read_text() + "x" if CALLS.exists() else "x")
+    return {"offset": np.float32(3)}
+
+table = Table(
+    title="Dear", source="nobody, 2026", columns=("x",),
+    member=lambda shared, seed, plus: {"x": shared["offset"] + seed + plus},
+    rows={"few": {"plus": 0.0}, "many": {"plus": 1.0}}, seeds={"few": 2, "many": 5}, quick=1, together=2,
+    shared=lambda keep: keep("dear", dear),
+)
+table = dataclasses.replace(table, quick=dataclasses.replace(table, rows={"few": {"plus": 7.0}}, seeds=3))
+'''
+
+
+def test_what_is_dear_is_kept_and_rows_have_seeds_of_their_own(tmp_path):
+    file = tmp_path / "dear.py"
+    file.write_text(DEAR)
+
+    def means(folder, **how):
+        return {c["row"]: (c["mean"], c["seeds"]) for c in run(file, tmp_path / folder, say=lambda line: None, **how)}
+
+    assert means("out") == {"few": (3.5, 2), "many": (6.0, 5)}
+    assert means("out") == means("out", seeds=9)
+    assert means("out", seeds=1) == {"few": (3.0, 1), "many": (4.0, 1)}
+    assert (tmp_path / "calls").read_text() == "x"
+    (tmp_path / "out" / "seeds.json").unlink()
+    assert means("out", seeds=1) == {"few": (3.0, 1), "many": (4.0, 1)}  # from what was kept
+    assert (tmp_path / "calls").read_text() == "x"
+    assert means("quick", quick=True) == {"few": (11.0, 3)}  # a smaller table, in a folder of its own
+    with pytest.raises(UserError, match="another version"):
+        run(file, tmp_path / "out", quick=True)
+
+
+def test_a_row_without_a_number_of_seeds_is_named():
+    with pytest.raises(UserError, match="seeds: none for row q"):
+        Table("t", "s", {"r": {}, "q": {}}, ("a",), lambda shared, seed: {}, {"r": 1}, 1)

