@@ -130,7 +130,7 @@ def _keep(folder, code, name, make):
     path = folder / f"{name}-{code[:8]}{'-quick' * code.endswith('quick')}.npz"
     if not path.exists():
         packed = io.BytesIO()
-        np.savez(packed, **{k: np.asarray(v) for k, v in make().items()})
+        np.savez(packed, allow_pickle=False, **{k: np.asarray(v) for k, v in make().items()})
         files.write(path, packed.getvalue())
     with np.load(path) as held:
         return dict(held)

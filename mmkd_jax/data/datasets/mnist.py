@@ -34,9 +34,10 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         train, more, test = digits()
         both = tuple(np.concatenate(pair) for pair in zip(train, more, strict=True))
-        return {"train": self._generate_examples(*both, 0), "test": self._generate_examples(*test, len(both[1]))}
+        return {"train": self._generate_examples((both, 0)), "test": self._generate_examples((test, len(both[1])))}
 
-    def _generate_examples(self, images, labels, first):
+    def _generate_examples(self, rows):
+        (images, labels), first = rows
         whole = np.round(256 * images).astype(np.uint8).reshape(-1, 28, 28, 1)  # they are multiples of 1/256
         for i, (image, label) in enumerate(zip(whole, labels, strict=True)):
             yield first + i, {"image": image, "label": int(label), "example_id": first + i}
