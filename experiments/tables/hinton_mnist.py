@@ -79,7 +79,7 @@ def shared(keep, units, epochs, teachers, size):
     """The images, where those lie that a transfer set has, and what the teachers say of them."""
     held = {}
     for split in ("train", "test"):
-        columns = data.load("mnist", split, make=True).columns
+        columns = data.obtain("mnist", split).columns
         held[split] = {k: v[:size] for k, v in columns.items()}
     for name, lacking in LACKING.items():
         held[name] = np.flatnonzero(~np.isin(held["train"]["label"], lacking))

@@ -45,7 +45,7 @@ def imitate(temperature):
 
 def shared(keep):
     """Pixels as 0 … 255."""
-    splits = {split: data.load("mnist", split, make=True).columns for split in ("train", "test")}
+    splits = {split: data.obtain("mnist", split).columns for split in ("train", "test")}
     return {split: {"image": c["image"][..., 0], "label": c["label"]} for split, c in splits.items()}
 
 

@@ -1,5 +1,6 @@
 """Data sets and the readers that turn them into batches."""
 
+from mmkd_jax.data.commands import obtain as obtain
 from mmkd_jax.data.dataset import Dataset as Dataset
 from mmkd_jax.data.dataset import from_columns as from_columns
 from mmkd_jax.data.dataset import load as load

@@ -79,6 +79,20 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
     return f"{name} {record['version']} is in {target}\n{compared}"
 
 
+def obtain(name: str, split: str) -> dataset.Dataset:
+    """`data.load`, after `mmkd data prepare` where the data set is not there yet.
+
+    Example:
+        >>> obtain("av_digits", "validation").size
+        500
+    """
+    try:
+        dataset.find(name)
+    except UserError:
+        prepare(name)
+    return dataset.load(name, split)
+
+
 def _compare(name, record, columns) -> str:
     try:
         folder = dataset.find(name, dataset.SHIPPED)

@@ -102,7 +102,7 @@ def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
     )
 
 
-def load(name: str, split: str, directory: str | os.PathLike | None = None, make: bool = False) -> Dataset:
+def load(name: str, split: str, directory: str | os.PathLike | None = None) -> Dataset:
     """A prepared data set: its record is read, its rows only when they are needed.
 
     Args:
@@ -110,7 +110,6 @@ def load(name: str, split: str, directory: str | os.PathLike | None = None, make
         split: such as "train".
         directory: that holds `NAME/VERSION`; default: what the package ships, then `$MMKD_DATA`, then
             `~/.local/share/mmkd_jax`.
-        make: prepare it first where it is not, as `mmkd data prepare` does: its sources are fetched.
 
     Raises:
         UserError: it is not prepared, has no such split, or its files are damaged.
@@ -119,15 +118,7 @@ def load(name: str, split: str, directory: str | os.PathLike | None = None, make
         >>> load("av_digits", "train").size
         6000
     """
-    try:
-        folder = find(name, directory)
-    except UserError:
-        if not make:
-            raise
-        from mmkd_jax.data import commands
-
-        commands.prepare(name, None if directory is None else pathlib.Path(directory))
-        folder = find(name, directory)
+    folder = find(name, directory)
     record = read_record(folder)
     if split not in record["splits"]:
         raise UserError(f"data set {name!r} has no split {split!r}; it has: {choices(record['splits'])}")

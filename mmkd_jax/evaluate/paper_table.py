@@ -12,6 +12,7 @@ from rich.table import Table as Grid
 from mmkd_jax import files
 from mmkd_jax.tables.table import Table
 
+HELPS = "↑ helps, ↓ hurts: the paired difference is beyond a t-test at 99.9 %; no arrow: no difference shown."
 HEADS = (
     "row",
     "column",
@@ -30,17 +31,22 @@ HEADS = (
 def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]], seconds: float) -> None:
     """Write `table.{json,md,txt}` and, where the table has an axis, `figure.png`."""
     files.write(folder / "table.json", as_json(cells) + "\n")
-    lines = [_line(cell) for cell in cells]
-    rows = [HEADS, ["---"] * 2 + ["---:"] * (len(HEADS) - 2), *lines]
     below = [f"Source: {table.source}.", f"Values in {table.unit}; wall time of all seeds {seconds:.0f} s."]
-    below += ["Percentile: the share of our seeds that are below the published figure."]
+    if table.published or table.checked:
+        heads, lines, left = HEADS, [_line(cell) for cell in cells], 2
+        below += ["Percentile: the share of our seeds that are below the published figure."]
+    else:
+        (heads, *lines), left = _matrix(table, cells), 1
+        many = " and ".join(sorted({str(c["seeds"]) for c in cells}, key=int))
+        below += [f"Mean ± standard error over {many} seeds. {HELPS}"]
     below += [table.about] if table.about else []
     below += [f"{row}: {note}" for row, note in table.notes.items()]
+    rows = [heads, ["---"] * left + ["---:"] * (len(heads) - left), *lines]
     text = "\n".join("| " + " | ".join(line) + " |" for line in rows)
     files.write(folder / "table.md", f"# {table.title}\n\n{text}\n\n" + "\n\n".join(below) + "\n")
     grid = Grid(title=table.title, title_justify="left")
-    for i, head in enumerate(HEADS):
-        grid.add_column(head, justify="right" if i > 1 else "left")
+    for i, head in enumerate(heads):
+        grid.add_column(head, justify="right" if i >= left else "left")
     for before, line in zip([("",), *lines], lines, strict=False):
         grid.add_row("" if line[0] == before[0] else line[0], *line[1:])
     printed = io.StringIO()
@@ -48,6 +54,22 @@ def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]]
     files.write(folder / "table.txt", printed.getvalue() + "\n".join(below) + "\n")
     if table.axis is not None:
         _figure(folder / "figure.png", table, cells)
+
+
+def _matrix(table, cells) -> list[tuple[str, ...]]:
+    """A line for each column of the table, and its rows side by side."""
+    found = {(c["row"], c["column"]): c for c in cells}
+    gain = {better: name for name, (better, _) in table.gains.items()}
+
+    def shown(row, column):
+        cell = found.get((row, column))
+        if cell is None:
+            return ""
+        said = found[row, gain[column]]["verdict"] if (row, gain.get(column)) in found else ""
+        mark = {"helps": " ↑", "hurts": " ↓"}.get(said, "")
+        return f"{cell['mean']:.1f}" + ("" if cell["stderr"] is None else f" ± {cell['stderr']:.1f}") + mark
+
+    return [("", *table.rows), *((column, *(shown(row, column) for row in table.rows)) for column in table.columns)]
 
 
 def as_json(cells: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.evaluate import verdicts
+
+LEVEL = 0.999
+"""Of confidence that a gain without a published figure is one: a table has many."""
 
 
 class Figure(NamedTuple):
@@ -175,6 +179,8 @@ def cells(table: Table, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> 
                     said, tolerance = verdict(values, figure, effect)
                     cell[f"{key}verdict"] = said
                     cell[f"{key}tolerance"] = None if math.isnan(tolerance) else tolerance
+            if column in gains and cell["published"] is None:
+                cell["verdict"] = verdicts.verdict(cell["mean"], cell["stderr"], len(values), LEVEL)
             found.append(cell)
     return found
 

@@ -167,3 +167,16 @@ def test_what_is_dear_is_kept_and_rows_have_seeds_of_their_own(tmp_path):
 def test_a_row_without_a_number_of_seeds_is_named():
     with pytest.raises(UserError, match="seeds: none for row q"):
         Table("t", "s", {"r": {}, "q": {}}, ("a",), lambda shared, seed: {}, {"r": 1}, 1)
+
+
+def test_a_table_of_our_own_says_what_helps(tmp_path):
+    file = tmp_path / "own.py"
+    body = FILE.replace('published={"first": {"plain": Figure(5.0, 10), "gain": Figure(1.0, 10)}},', "")
+    body = body.replace("+ (1 if kind", "+ 1e-3 * seed + (1 if kind").replace("axis={", "axis=None and {")
+    file.write_text(body)
+    found = {c["row"]: c for c in run(file, tmp_path / "out", say=lambda line: None) if c["column"] == "gain"}
+    assert {row: c["verdict"] for row, c in found.items()} == {"first": "helps", "second": "hurts"}
+    head, _, plain, better, extra = (tmp_path / "out" / "table.md").read_text().splitlines()[2:7]
+    assert head == "|  | first | second |" and plain.startswith("| plain |")
+    assert better.count("↑") == better.count("↓") == 1 and "↑" not in plain + extra
+    assert extra.endswith("|  |")
