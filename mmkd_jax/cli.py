@@ -28,7 +28,7 @@ _USAGE = """usage: mmkd COMMAND …
 
   --debug             show the stack trace of an error"""
 _LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
-_TABLE = "usage: mmkd table list | NAME [--seeds N] [--quick] [--out DIR] [--json]"
+_TABLE = "usage: mmkd table list | page DIR | NAME [--seeds N] [--quick] [--out DIR] [--json]"
 _DATA = "usage: mmkd data list | info NAME | prepare NAME [--out DIR]"
 
 
@@ -236,8 +236,9 @@ def _table(words: list[str]) -> None:
 
     match words:
         case ["list"]:
-            print(run.listed())
-            return
+            return print(run.listed())
+        case ["page", folder]:
+            return print(paper_table.page(pathlib.Path(folder)))
         case [name, *rest] if not name.startswith("-"):
             pass
         case _:

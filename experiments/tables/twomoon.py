@@ -109,6 +109,7 @@ table = Table(
         "our teachers": {"unimodal": Figure(73.28, 100), "multimodal": Figure(78.29, 100), "gain": Figure(5.01, 100)}
     },
     width=100,
+    axis="columns",
     about="The noise is drawn anew for each seed; theirs is ten runs of nine seeds. A seed of our teachers is the mean "
     "over the same ten students of each: compared with the published figures as one teacher.",
 )

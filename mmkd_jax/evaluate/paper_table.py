@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from mmkd_jax import files
+from mmkd_jax.errors import UserError
 from mmkd_jax.tables.table import Table
 
 HELPS = "↑ helps, ↓ hurts: the paired difference is beyond a t-test at 99.9 %; no arrow: no difference shown."
@@ -28,10 +29,19 @@ HEADS = (
 )
 
 
-def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]], seconds: float) -> None:
-    """Write `table.{json,md,txt}` and, where the table has an axis, `figure.png`."""
-    files.write(folder / "table.json", as_json(cells) + "\n")
-    below = [f"Source: {table.source}.", f"Values in {table.unit}; wall time of all seeds {seconds:.0f} s."]
+def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]], seconds: float, made: str) -> None:
+    """Write `table.{json,md,txt}` and, where the table has an axis, `figure.png`.
+
+    Args:
+        folder: where.
+        table: whose.
+        cells: as `tables.table.cells` gives them.
+        seconds: wall time of all seeds.
+        made: date, machine, version.
+    """
+    about = {"title": table.title, "source": table.source, "made": made, "seconds": round(seconds, 1)}
+    files.write(folder / "table.json", as_json(cells, **about) + "\n")
+    below = [f"Source: {table.source}.", f"Values in {table.unit}; wall time of all seeds {seconds:.0f} s ({made})."]
     if table.published or table.checked:
         heads, lines, left = HEADS, [_line(cell) for cell in cells], 2
         below += ["Percentile: the share of our seeds that are below the published figure."]
@@ -72,9 +82,31 @@ def _matrix(table, cells) -> list[tuple[str, ...]]:
     return [("", *table.rows), *((column, *(shown(row, column) for row in table.rows)) for column in table.columns)]
 
 
-def as_json(cells: Sequence[Mapping[str, Any]]) -> str:
-    """`{"cells": [...]}`."""
-    return json.dumps({"cells": list(cells)}, indent=1, ensure_ascii=False)
+def as_json(cells: Sequence[Mapping[str, Any]], **about: Any) -> str:
+    """`{"cells": [...]}`, after what else is to be said."""
+    return json.dumps({**about, "cells": list(cells)}, indent=1, ensure_ascii=False)
+
+
+def page(folder: pathlib.Path) -> str:
+    """A Markdown page of all tables saved as `NAME.json`, with `NAME.md` and `NAME.png` beside them.
+
+    Raises:
+        UserError: there are none.
+    """
+    lines = ["table", "seeds", "reproduced", "not reproduced", "not decidable", "wall time, s", "made"]
+    lines = ["| " + " | ".join(lines) + " |", "| --- |" + " ---: |" * 5 + " --- |"]
+    for path in sorted(folder.glob("*.json")):
+        saved = json.loads(path.read_text())
+        said = [c["verdict"] for c in saved["cells"] if c["published"] is not None]
+        counts = [str(said.count(v)) for v in ("reproduced", "not reproduced", "not decidable")] if said else ["–"] * 3
+        figure = f" ([figure]({path.stem}.png))" if path.with_suffix(".png").exists() else ""
+        seeds = sorted({c["seeds"] for c in saved["cells"]})
+        name = f"[{saved['title']}]({path.stem}.md){figure}"
+        line = [name, "–".join(map(str, seeds)), *counts, f"{saved['seconds']:.0f}", saved["made"]]
+        lines.append("| " + " | ".join(line) + " |")
+    if len(lines) == 2:
+        raise UserError(f"{folder} holds no saved table: copy table.json there as NAME.json")
+    return "\n".join(lines)
 
 
 def _line(cell) -> tuple[str, ...]:
@@ -106,19 +138,32 @@ def _runs(value, runs) -> str:
 def _figure(path, table, cells):
     from matplotlib.figure import Figure as Canvas
 
+    gains = {c["column"] for c in cells} & set(table.gains)
+    along = "row" if table.axis == "columns" else "column"
     columns = [*table.columns, *table.gains]
-    canvas = Canvas(figsize=(7, 4.5), layout="constrained")
-    sides = canvas.subplots(1, 2 if table.gains else 1, squeeze=False)[0]
-    for i, column in enumerate(columns):
-        axes, colour = sides[int(column in table.gains)], f"C{i}"
-        own = [c for c in cells if c["column"] == column]
-        x = [table.axis[c["row"]] for c in own]
-        error = [c["stderr"] or 0 for c in own]
-        axes.errorbar(x, [c["mean"] for c in own], error, color=colour, marker="o", capsize=3, label=column)
-        told = [c for c in own if c["published"] is not None]
-        given = [c["published"] for c in told]
-        axes.plot([table.axis[c["row"]] for c in told], given, "x", color=colour, markersize=9)
-    for axes in sides:
+    series = list(table.rows) if along == "row" else columns
+    canvas = Canvas(figsize=(10 if along == "row" else 7, 4.5), layout="constrained")
+    ratios = [len(table.columns), len(gains)] if along == "row" and gains else None
+    sides = canvas.subplots(1, 2 if gains else 1, squeeze=False, width_ratios=ratios)[0]
+    for side, axes in enumerate(sides):
+        names = list(table.gains) if side else list(table.columns)
+        for i, one in enumerate(series):
+            own = [c for c in cells if c[along] == one and c["column"] in names]
+            if not own:
+                continue
+
+            def place(cell, names=names):
+                return names.index(cell["column"]) if table.axis == "columns" else table.axis[cell["row"]]
+
+            x, error = [place(c) for c in own], [c["stderr"] or 0 for c in own]
+            line = "" if along == "row" else "-"
+            axes.errorbar(
+                x, [c["mean"] for c in own], error, color=f"C{i}", marker="o", linestyle=line, capsize=3, label=one
+            )
+            told = [c for c in own if c["published"] is not None]
+            axes.plot([place(c) for c in told], [c["published"] for c in told], "x", color=f"C{i}", markersize=9)
+        if along == "row":
+            axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axes.plot([], [], "x", color="black", label="published")
         axes.set_xlabel(table.label)
         axes.legend(fontsize="small")

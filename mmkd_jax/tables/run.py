@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmkd_jax import files, population
+from mmkd_jax import files, population, run_folder
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.evaluate import paper_table
 from mmkd_jax.python_file import module
@@ -77,7 +77,7 @@ def run(
         raise UserError(f"table {file}: table must be a tables.Table, not {type(table).__name__}")
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds {seeds}: expected at least 1")
-    code = hashlib.sha256(ast.dump(ast.parse(file.read_text())).encode()).hexdigest()[:16]
+    code = _identity(file)
     if quick and isinstance(table.quick, Table):
         table, code, quick = table.quick, f"{code} quick", False
     kept = folder / "seeds.json"
@@ -105,14 +105,23 @@ def run(
                 raise UserError(f"table {file}: member gives {choices(each)}; the columns are {choices(table.columns)}")
             for column, values in each.items():
                 own.setdefault(column, []).extend(round(float(v), 6) for v in values)
-            found["seconds"] += time.perf_counter() - begun
+            found |= {"seconds": found["seconds"] + time.perf_counter() - begun, "made": run_folder.made()}
             files.write(kept, json.dumps(found) + "\n")
             so_far = f"{min(done + together, wanted[row])} of {wanted[row]} seeds"
             say(f"{row} ({number} of {len(table.rows)}): {so_far}, {found['seconds']:.0f} s")
     scores = {row: {c: v[: wanted[row]] for c, v in own.items()} for row, own in found["scores"].items()}
     every = cells(table, scores)
-    paper_table.write(folder, table, every, found["seconds"])
+    paper_table.write(folder, table, every, found["seconds"], found["made"])
     return every
+
+
+def _identity(file):
+    """Of what members compute: published figures, notes and comments may change without training again."""
+    tree = ast.parse(file.read_text())
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Table":
+            call.keywords = [k for k in call.keywords if k.arg in ("rows", "member", "shared", "static")]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
 
 
 def _member(member, fixed, shared, seed, free):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,8 @@ class Table:
         checked: row -> column -> what others got who ran it again.
         notes: row -> what is known of cells that are not reproduced.
         unit: of all values.
-        axis: row -> its place on the x axis of the figure; None makes no figure.
+        axis: row -> its place on the x axis of the figure; "columns" has the columns there, by name, and a line for
+            each row; None makes no figure.
         label: of that axis.
         together: seeds between two savings.
         width: members that an accelerator works on at the same time; a CPU takes them one after the other.
@@ -73,14 +74,20 @@ class Table:
     checked: Mapping[str, Mapping[str, Figure]] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unit: str = "%"
-    axis: Mapping[str, float] | None = None
+    axis: Mapping[str, float] | Literal["columns"] | None = None
     label: str = ""
     together: int = 20
     width: int = 64
     about: str = ""
 
     def __post_init__(self):
-        known = {"published": self.published, "checked": self.checked, "notes": self.notes, "axis": self.axis or {}}
+        known: dict[str, Mapping[str, Any]] = {
+            "published": self.published,
+            "checked": self.checked,
+            "notes": self.notes,
+        }
+        if isinstance(self.axis, Mapping):
+            known["axis"] = self.axis
         if isinstance(self.seeds, Mapping):
             known["seeds"] = self.seeds
             if missing := set(self.rows) - set(self.seeds):

@@ -83,6 +83,8 @@ def test_seeds_are_kept_and_go_on(tmp_path):
     np.testing.assert_allclose(np.subtract(kept["first"]["better"], kept["first"]["plain"]), 1, atol=1e-5)
     assert "extra" not in kept["second"]
     assert {p.name for p in folder.iterdir()} == {"seeds.json", "table.json", "table.md", "table.txt", "figure.png"}
+    file.write_text(FILE.replace("Figure(5.0, 10)", "Figure(6.0, 10)"))  # a published figure: nothing trains again
+    assert run(file, folder, say=said.append)[0]["published"] == 6 and len(said) == 6
     file.write_text(FILE.replace("2.0", "3.0"))
     with pytest.raises(UserError, match="another version"):
         run(file, folder)
@@ -109,6 +111,15 @@ def test_what_a_user_sees(tmp_path, capsys):
     assert "first (1 of 2): 4 of 3 seeds" not in err and "3 of 3 seeds" in err
     code, out, _ = mmkd(str(file), "--seeds", "3", "--out", str(tmp_path / "out"))
     assert code == 0 and "Made up" in out and "reproduced" in out
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (tmp_path / "out" / "table.json").rename(saved / "made-up.json")
+    (tmp_path / "out" / "figure.png").rename(saved / "made-up.png")
+    code, out, _ = mmkd("page", str(saved))
+    line = out.splitlines()[2]
+    assert code == 0 and line.startswith("| [Made up](made-up.md) ([figure](made-up.png)) | 3 | ") and "jax" in line
+    code, _, err = mmkd("page", str(tmp_path))
+    assert code == 2 and "holds no saved table" in err
     code, out, _ = mmkd("list")
     assert code == 0 and "mfh-gamma" in out and "twomoon" in out
     code, _, err = mmkd("hinton")
