@@ -122,6 +122,6 @@ table = Table(
     label="γ",
     width=100,
     about="The released code trains its regular KD on x1, from a teacher that is shown x2, and tests it on x2 (swapped "
-    'arguments); the paper describes "regular KD". The printed figure stands beside both. General features are found by '
-    'Algorithm 1, or "known". The released code runs ten seeds.',
+    'arguments); the paper describes "regular KD". The printed figure stands beside both. General features are found '
+    'by Algorithm 1, or "known". The released code runs ten seeds.',
 )
