@@ -24,7 +24,7 @@ from mmkd_jax.state import Distillation
 from mmkd_jax.tables import Table
 from mmkd_jax.views import cached, linen
 
-BATCH, CLASSES, LABELLED, WRONG = 128, 10, 500, 0.4
+BATCH, CLASSES, LABELLED, WRONG = 64, 10, 500, 0.4
 TUNING = np.arange(1000, 1002, dtype=np.int32)  # seeds of the choice, which the table does not use
 SITUATIONS = ("500 labels", "40 % wrong", "all labels")
 SUBSETS = {"hears": ("audio",), "sees": ("image",), "hears and sees": ("audio", "image")}
