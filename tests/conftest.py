@@ -3,8 +3,8 @@
 import os
 import pathlib
 
-# Most of the time goes to compiling: without LLVM's optimizations it is 40 % less. Set XLA_FLAGS to test with them.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of the time goes to compiling: with plainer programs it is a third. Set XLA_FLAGS to test what users run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

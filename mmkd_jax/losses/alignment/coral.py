@@ -37,7 +37,7 @@ def coral(
         https://arxiv.org/abs/1607.01719
 
     Example:
-        >>> x = jnp.array([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0]])
+        >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]])
         >>> coral(x, x + 3), bool(coral(x, 2 * x) > 0)
         (Array(0., dtype=float32), True)
     """
