@@ -113,7 +113,7 @@ def scores(held, said, seed, situation, numbers, subset, steps, names):
     return found
 
 
-def tried(held, said, situation, subset, steps, names):
+def tried(run, held, said, situation, names):
     """Method -> accuracy on validation of each setting, mean over the seeds of the choice."""
     settings, seeds = len(WEIGHT), len(TUNING)
     every = {m: (SETTINGS[m] * settings)[:settings] for m in names}
@@ -122,7 +122,6 @@ def tried(held, said, situation, subset, steps, names):
     def again(x):
         return np.concatenate([x] * settings)
 
-    run = members(partial(scores, subset=subset, steps=steps, names=names))
     found = run(held, jax.tree.map(again, said), again(TUNING), np.full(settings * seeds, situation, np.int32), numbers)
     return {m: np.asarray(own["validation"]).reshape(settings, seeds).mean(1) for m, own in found.items()}
 
@@ -138,10 +137,10 @@ def shared(keep, subsets, situations, seeds, steps, names):
         teachers.append(keep(f"teachers, {situation}", partial(learn, held, every, each)))
     numbers = {}
     for subset in subsets:
-        chosen = []
+        run, chosen = members(partial(scores, subset=subset, steps=steps, names=names)), []
         for i, situation in enumerate(situations):
             said = {k: v[-len(TUNING) :] for k, v in teachers[i].items()}
-            trial = partial(tried, held, said, i, subset=subset, steps=steps, names=names)
+            trial = partial(tried, run, held, said, i, names)
             on_validation = keep(f"validation, {subset}, {situation}", trial)
             chosen.append({m: SETTINGS[m][np.argmax(on_validation[m][: len(SETTINGS[m])])] for m in names})
         numbers[subset] = jax.tree.map(lambda *each: np.float32(each), *chosen)
