@@ -152,8 +152,10 @@ def _figure(path, table, cells):
             if not own:
                 continue
 
-            def place(cell, names=names):
-                return names.index(cell["column"]) if table.axis == "columns" else table.axis[cell["row"]]
+            shift = 0.1 * (i - (len(series) - 1) / 2)
+
+            def place(cell, names=names, beside=shift):
+                return names.index(cell["column"]) + beside if along == "row" else table.axis[cell["row"]]
 
             x, error = [place(c) for c in own], [c["stderr"] or 0 for c in own]
             line = "" if along == "row" else "-"
@@ -166,7 +168,8 @@ def _figure(path, table, cells):
             axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axes.plot([], [], "x", color="black", label="published")
         axes.set_xlabel(table.label)
-        axes.legend(fontsize="small")
+        if side == 0 or along == "column":  # rows are the same on both sides
+            axes.legend(fontsize="small")
     sides[0].set_ylabel(f"{table.unit} (mean ± standard error)")
     canvas.suptitle(table.title, fontsize="medium")
     canvas.savefig(path, dpi=120)
