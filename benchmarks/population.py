@@ -10,6 +10,7 @@ trained weight from PyTorch's, relative to the largest weight.
 import argparse
 import pathlib
 import statistics
+import sys
 import time
 
 import jax
@@ -114,7 +115,10 @@ def eager(seeds):
 if __name__ == "__main__":
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seeds", type=int, default=8, help="of the slow ways; the populations take 25 times as many")
-    count = words.parse_args().seeds
+    words.add_argument("--torch-threads", type=int, default=1, help="one is faster on models as small as these")
+    parsed = words.parse_args()
+    count = parsed.seeds
+    torch.set_num_threads(parsed.torch_threads)
     device_per_core()
     ROWS, STEPS = jax.jit(begun), [steps(*job) for job in JOBS]
     TEACHER = {"params": ONE.init(jax.random.key(0), begun(0)[0])["params"]}
@@ -130,6 +134,7 @@ if __name__ == "__main__":
         ways[f"a population, {width} at a time"] = (lambda seeds, p=program: jax.block_until_ready(p((), seeds)), many)
     outcome, speed = {}, {name: [] for name in ways}
     for name, (way, seeds) in ways.items():
+        print(f"compiling: {name}", file=sys.stderr)
         found = way(seeds[: len(few)])  # compiles
         outcome[name] = [jax.tree.map(lambda *x: np.stack(x), *found)] if name in list(ways)[:3] else [found]
         way(seeds)

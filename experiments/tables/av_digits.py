@@ -8,6 +8,8 @@ cross-entropy. Every method takes the same steps, and has as many settings to ch
 """
 
 import dataclasses
+import pathlib
+import sys
 from functools import partial
 
 import jax
@@ -184,3 +186,14 @@ def make(subsets=tuple(SUBSETS), situations=SITUATIONS, seeds=20, steps=600, nam
 
 few = make(("hears",), SITUATIONS[:1], 4, 300, ("labels", "kd", "hint"))
 table = dataclasses.replace(make(), quick=few)
+
+if __name__ == "__main__":  # python experiments/tables/av_digits.py FOLDER: what validation chose, as Markdown
+    found = pathlib.Path(sys.argv[1]).glob("validation, *.npz")
+    tried_on = {p.stem.split(", ", 1)[1].rpartition("-")[0]: np.load(p) for p in found}
+    heads = [f"{subset}, {situation}" for subset in SUBSETS for situation in SITUATIONS]
+    lines = [["", *heads], ["---"] * (1 + len(heads))]
+    for method, settings in SETTINGS.items():
+        best = [settings[np.argmax(tried_on[head][method][: len(settings)])] for head in heads]
+        said = [", ".join(f"{k.split('.')[1].replace('_', ' ')} {v:g}" for k, v in each.items()) for each in best]
+        lines.append([method, *said])
+    print("\n".join("| " + " | ".join(line) + " |" for line in lines if any(line[1:])))
