@@ -67,7 +67,7 @@ def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]]
 
 
 def _matrix(table, cells) -> list[tuple[str, ...]]:
-    """A line for each column of the table, and its rows side by side."""
+    """Rows by columns, the longer side downwards."""
     found = {(c["row"], c["column"]): c for c in cells}
     gain = {better: name for name, (better, _) in table.gains.items()}
 
@@ -79,6 +79,8 @@ def _matrix(table, cells) -> list[tuple[str, ...]]:
         mark = {"helps": " ↑", "hurts": " ↓"}.get(said, "")
         return f"{cell['mean']:.1f}" + ("" if cell["stderr"] is None else f" ± {cell['stderr']:.1f}") + mark
 
+    if len(table.rows) > len(table.columns):
+        return [("", *table.columns), *((row, *(shown(row, c) for c in table.columns)) for row in table.rows)]
     return [("", *table.rows), *((column, *(shown(row, column) for row in table.rows)) for column in table.columns)]
 
 
