@@ -1,5 +1,7 @@
 """MNIST: 70,000 handwritten digits, 60,000 to train on and 10,000 to test."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -43,7 +45,7 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
             yield first + i, {"image": image, "label": int(label), "example_id": first + i}
 
 
-def digits() -> list[tuple[np.ndarray, np.ndarray]]:
+def digits() -> Sequence[tuple[np.ndarray, np.ndarray]]:
     """Images [n, 784] of 0 … 1 and labels [n]: 50,000 and 10,000 to train on, 10,000 to test.
 
     Raises:
