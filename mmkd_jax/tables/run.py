@@ -87,7 +87,7 @@ def run(
     shared = functools.cache(lambda: table.shared(partial(_keep, folder, code)))
     compiled: dict[str, Any] = {}
     wanted = {row: _wanted(table, row, seeds, quick) for row in table.rows}
-    width = 1 if jax.default_backend() == "cpu" else table.width
+    width = table.narrow if jax.default_backend() == "cpu" else table.width
     for number, (row, arguments) in enumerate(table.rows.items(), 1):
         own = found["scores"].setdefault(row, {})
         fixed = {k: v for k, v in arguments.items() if k in table.static}

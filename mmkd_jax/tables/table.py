@@ -56,7 +56,8 @@ class Table:
             each row; None makes no figure.
         label: of that axis.
         together: seeds between two savings.
-        width: members that an accelerator works on at the same time; a CPU takes them one after the other.
+        width: members that an accelerator works on at the same time.
+        narrow: the same of a core, which likes few: `python -m benchmarks.population` measures it.
         about: what a reader must know, below the table.
     """
 
@@ -78,6 +79,7 @@ class Table:
     label: str = ""
     together: int = 20
     width: int = 64
+    narrow: int = 1
     about: str = ""
 
     def __post_init__(self):
