@@ -115,7 +115,7 @@ def eager(seeds):
 if __name__ == "__main__":
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seeds", type=int, default=8, help="of the slow ways; the populations take 25 times as many")
-    words.add_argument("--torch-threads", type=int, default=1, help="one is faster on models as small as these")
+    words.add_argument("--torch-threads", type=int, default=1, help="of PyTorch")
     parsed = words.parse_args()
     count = parsed.seeds
     torch.set_num_threads(parsed.torch_threads)

@@ -20,7 +20,6 @@ def mlp(
         widths: of the layers; the last one is the number of classes.
         start: of weights and biases: "uniform" in ±1/√n, n the inputs of a layer, as PyTorch starts its linear layers;
             "glorot" is uniform in ±√(6 / (n + m)) with biases at zero, as Keras does.
-
         dropout: in training, the share of the inputs of each layer that are zero, the first rates for the first layers;
             what is left is scaled up.
 

@@ -131,7 +131,7 @@ def _member(member, fixed, shared, seed, free):
 def _wanted(table, row, seeds, quick):
     if isinstance(table.seeds, Mapping):
         return min(table.seeds[row], seeds or table.seeds[row])
-    return seeds or (table.quick if quick and not isinstance(table.quick, Table) else table.seeds)
+    return seeds or (table.quick if quick else table.seeds)
 
 
 def _keep(folder, code, name, make):
