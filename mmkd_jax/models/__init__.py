@@ -2,7 +2,9 @@
 
 from mmkd_jax.models.audio import AudioCNN as AudioCNN
 from mmkd_jax.models.audio import AudioTDNN as AudioTDNN
+from mmkd_jax.models.bert import Bert as Bert
 from mmkd_jax.models.branches import branches as branches
+from mmkd_jax.models.encoders import Encoders as Encoders
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated
 from mmkd_jax.models.heads import Classifier as Classifier
@@ -14,3 +16,4 @@ from mmkd_jax.models.multimodal import Multimodal as Multimodal
 from mmkd_jax.models.simkd import simkd as simkd
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
+from mmkd_jax.models.vit import Vit as Vit

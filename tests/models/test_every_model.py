@@ -10,6 +10,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models import (
     AudioCNN,
     AudioTDNN,
+    Bert,
     Concat,
     Gated,
     ImageCNN,
@@ -18,6 +19,7 @@ from mmkd_jax.models import (
     Multimodal,
     TextLSTM,
     TextTransformer,
+    Vit,
 )
 from mmkd_jax.views import Context, linen
 
@@ -32,6 +34,8 @@ def encoder(kind):
         "audio tdnn": {"audio": AudioTDNN((4, 3))},
         "audio cnn": {"audio": AudioCNN((3, 4))},
         "text lstm": {"text": TextLSTM(9, 4)},
+        "bert": {"text": Bert(9, 4, layers=1, heads=2, inner=6, length=LENGTH, types=0)},
+        "vit": {"image": Vit((6, 6), (3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
     }[kind]
 
@@ -44,6 +48,8 @@ MODELS = {k: Multimodal(encoder(k), 3, 4) for k in ("image mlp", "image cnn", "a
 MODELS |= {
     "text transformer": Multimodal(encoder("text transformer"), 3, 4),
     "image transformer": Multimodal(encoder("image transformer"), 3, 4),
+    "bert": Multimodal(encoder("bert"), 3, 4),
+    "vit": Multimodal(encoder("vit"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }

@@ -1,0 +1,119 @@
+"""Pictures for pretrained image encoders, on the host: any size to uint8 [n, h, w, 3], as they were trained on."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmkd_jax.errors import UserError
+
+FILE = "preprocessor_config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Resize, crop; what is left, rescaling and normalising, is the model's, on the device.
+
+    Attributes:
+        size: height and width to resize to; a number is that of the shorter side; None leaves pictures as they are.
+        crop: height and width of the middle that is kept; None keeps all.
+        resample: Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic.
+        mean: of each channel, in 0 … 1: the model's.
+        std: standard deviation of each channel: the model's.
+        modality: the batch's column.
+        files: those of the folder, to be saved again.
+    """
+
+    size: tuple[int, int] | int | None = (224, 224)
+    crop: tuple[int, int] | None = None
+    resample: int = 2
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    modality: str = "image"
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __call__(self, pictures: Sequence[Any]) -> dict[str, np.ndarray]:
+        """The column of a batch.
+
+        Args:
+            pictures: Pillow images, paths, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+
+        Raises:
+            UserError: a picture of another kind, or pictures of unlike sizes where nothing makes them alike.
+        """
+        made = [self._made(i, p) for i, p in enumerate(pictures)]
+        if len({m.shape for m in made}) > 1:
+            raise UserError(f"{self.modality}: pictures of unlike sizes, {made[0].shape} and others: give them a size")
+        return {self.modality: np.stack(made) if made else np.zeros((0, 1, 1, 3), np.uint8)}
+
+    def _made(self, i, picture):
+        if isinstance(picture, str | os.PathLike):
+            picture = Image.open(picture)
+        if isinstance(picture, np.ndarray):
+            channels = picture.shape[2] if picture.ndim == 3 else 1
+            if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or channels not in (1, 3, 4):
+                raise UserError(
+                    f"{self.modality} {i}: {picture.dtype} of shape {list(picture.shape)}; expected uint8 [h, w, 3]"
+                )
+            picture = Image.fromarray(picture[..., 0] if picture.ndim == 3 and channels == 1 else picture)
+        picture = picture.convert("RGB")
+        if self.size is not None:
+            w, h = picture.size
+            if isinstance(self.size, int):
+                longer = int(self.size * max(w, h) / min(w, h))
+                height, width = (longer, self.size) if h > w else (self.size, longer)
+            else:
+                height, width = self.size
+            picture = picture.resize((width, height), Image.Resampling(self.resample))
+        return np.asarray(picture if self.crop is None else _middle(picture, self.crop))
+
+
+def _middle(picture, crop):
+    """The middle, with black where the picture is smaller."""
+    top, left = (picture.height - crop[0]) // 2, (picture.width - crop[1]) // 2
+    return picture.crop((left, top, left + crop[1], top + crop[0]))
+
+
+def read(folder: pathlib.Path, defaults: Mapping[str, Any]) -> Pictures:
+    """As preprocessor_config.json of a published model says.
+
+    Args:
+        folder: of the model.
+        defaults: fields for what the file does not say, or where there is none.
+
+    Raises:
+        UserError: the file asks for something else than resize, crop, rescaling by 1/255 and normalising.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return Pictures(**defaults)
+    said = json.loads(path.read_text())
+    fields: dict[str, Any] = dict(defaults)
+    if not said.get("do_rescale", True) or abs(said.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
+        raise UserError(f"{path} does not rescale by 1/255, which is not supported")
+    if "size" in said:
+        fields["size"] = _size(said["size"])
+    if not said.get("do_resize", True):
+        fields["size"] = None
+    if "crop_size" in said:
+        crop = _size(said["crop_size"])
+        fields["crop"] = (crop, crop) if isinstance(crop, int) else crop
+    if not said.get("do_center_crop", fields.get("crop") is not None and "crop_size" in said):
+        fields["crop"] = None
+    fields |= {k: said[k] for k in ("resample",) if said.get(k) is not None}
+    if not said.get("do_normalize", True):
+        fields |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    else:
+        fields |= {k: tuple(said[f"image_{k}"]) for k in ("mean", "std") if f"image_{k}" in said}
+    return Pictures(**fields, files={FILE: path.read_bytes()})
+
+
+def _size(said):
+    if isinstance(said, int):
+        return (said, said)
+    return said["shortest_edge"] if "shortest_edge" in said else (said["height"], said["width"])

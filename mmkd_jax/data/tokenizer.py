@@ -1,0 +1,92 @@
+"""Subword tokenizers of pretrained text encoders, on the host: strings to ids and masks."""
+
+import json
+import pathlib
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tokenizers
+
+from mmkd_jax.errors import UserError
+
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
+
+
+class Tokenizer:
+    """Texts to `text.ids`, `text.mask` and, for pairs, `text.types`, as the published tokenizer makes them.
+
+    Args:
+        folder: of the model, with tokenizer.json, or with vocab.txt (WordPiece).
+        length: longest text in tokens, those at its ends included.
+        padding: id of the padding.
+        modality: how the batch's columns begin.
+        types: whether pairs of texts have token types.
+
+    Raises:
+        UserError: the folder has no tokenizer, or a damaged one.
+    """
+
+    def __init__(self, folder: pathlib.Path, length: int, padding: int, modality: str = "text", types: bool = False):
+        self.padding, self.modality, self.types = padding, modality, types
+        self.files: Mapping[str, bytes] = {n: (folder / n).read_bytes() for n in FILES if (folder / n).is_file()}
+        settings = json.loads(self.files.get("tokenizer_config.json", b"{}"))
+        self.length = int(min(length, settings.get("model_max_length") or length))
+        try:
+            if "tokenizer.json" in self.files:
+                self.tokenizer = tokenizers.Tokenizer.from_str(self.files["tokenizer.json"].decode())
+            elif "vocab.txt" in self.files:
+                lower = settings.get("do_lower_case", True)
+                strip = settings.get("strip_accents")
+                vocabulary = {w: i for i, w in enumerate(self.files["vocab.txt"].decode().splitlines())}
+                self.tokenizer = tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=lower, strip_accents=strip)
+            else:
+                raise UserError(
+                    f"{folder} has no tokenizer.json: fetch it, or write it once with transformers, "
+                    "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+                )
+        except UserError:
+            raise
+        except Exception as error:  # the library raises Exception itself
+            raise UserError(f"the tokenizer in {folder} is damaged ({error}): fetch it again") from error
+        self.tokenizer.no_padding()  # a published file may have its own built in
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        length: int | None = None,
+        pad: bool = False,
+        cut: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """Ids [n, l] and mask [n, l] of each text.
+
+        Args:
+            texts: n strings.
+            pairs: a second string for each, behind the first.
+            length: longest, in tokens; the model's own, if None.
+            pad: give l = length; else l is that of the longest text.
+            cut: cut longer texts, with a warning; else refuse them.
+
+        Raises:
+            UserError: a longer length than the model has positions, or a longer text that is not to be cut.
+        """
+        longest = self.length if length is None else length
+        if longest > self.length:
+            raise UserError(f"length={longest}: this model takes at most {self.length} tokens")
+        self.tokenizer.enable_truncation(longest)
+        given = [str(t) for t in texts] if pairs is None else list(zip(texts, pairs, strict=True))
+        found = self.tokenizer.encode_batch(given)
+        if long := [i for i, e in enumerate(found) if e.overflowing]:
+            said = f"{len(long)} of {len(found)} texts have more than {longest} tokens, the first is row {long[0]}"
+            if not cut:
+                raise UserError(f"{said}: raise length, or cut them (cut=True)")
+            warnings.warn(f"{said}: they are cut", stacklevel=2)
+        width = longest if pad else max((len(e) for e in found), default=0)
+        ids = np.full((len(found), width), self.padding, np.int32)
+        types, mask = np.zeros_like(ids), np.zeros(ids.shape, bool)
+        for i, e in enumerate(found):
+            ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
+        columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask}
+        return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})

@@ -1,0 +1,37 @@
+"""Activation functions by the names that published configurations use."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from mmkd_jax.errors import UserError, choices
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+}
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The function of that name.
+
+    Raises:
+        UserError: there is none.
+
+    Example:
+        >>> float(activation("relu")(jnp.float32(-1)))
+        0.0
+    """
+    if name not in ACTIVATIONS:
+        raise UserError(f"activation {name!r} is not known; there are: {choices(ACTIVATIONS)}")
+    return ACTIVATIONS[name]

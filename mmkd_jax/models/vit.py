@@ -1,0 +1,175 @@
+"""Vision Transformers of one stack, with switches: `(batch, modality, ctx, tap) -> features` [b, d].
+
+ViT; DeiT has a second token that learned from a teacher; DINOv2 scales what its layers add, and its largest is gated.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from mmkd_jax.errors import UserError
+from mmkd_jax.modalities import unit
+from mmkd_jax.models.activations import activation
+from mmkd_jax.models.dropout import Dropout
+from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.transformer import Transformer, switches
+from mmkd_jax.views import Batch, Context, Taps
+
+
+class Vit(nn.Module):
+    """A pre-norm Transformer encoder on patches of an image.
+
+    Formula: x₀ = [class, E patches] + positions; the layers of `models.transformer`; LN
+
+    Images are uint8, or floats of 0 … 1; mean and standard deviation are taken here. Of another size than the model was
+    trained on, positions are interpolated (bicubic).
+
+    Outputs besides those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after the
+    LayerNorm; `pooled.M` = φ(W x[first]) with a pooler.
+
+    Attributes:
+        size: height and width of the images that the table of positions was made for, px.
+        patch: height and width of a patch, px.
+        channels: of the images.
+        width: of the tokens.
+        layers: how many.
+        heads: of each attention.
+        inner: width between a layer's two dense layers.
+        extra: tokens before the patches: the class's, and with 2 that of DeiT's teacher.
+        pooler: whether there is one.
+        pooled: its width; that of the tokens, if None.
+        pooler_activation: φ.
+        pool: what the features are: "first" token, "mean" of the patches, or "pooler".
+        mean: of each channel, in 0 … 1.
+        std: standard deviation of each channel.
+        activation: a name of `models.activations`.
+        eps: of the LayerNorms.
+        gated: whether a layer's dense layers have a gate.
+        scaled: whether a layer scales what it adds.
+        bias: whether queries, keys and values have one.
+        dropout: rate on embedded patches and on what is added to a residual connection, in training.
+        attention_dropout: rate on the attention's weights, in training.
+        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
+        remat: compute a layer's intermediates again for the backward pass.
+        scan: compile one layer for all.
+
+    Source: Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929; Touvron et al.,
+        DeiT, 2021, https://arxiv.org/abs/2012.12877; Oquab et al., DINOv2, 2024, https://arxiv.org/abs/2304.07193
+    """
+
+    size: tuple[int, int] = (224, 224)
+    patch: tuple[int, int] = (16, 16)
+    channels: int = 3
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    inner: int = 3072
+    extra: int = 1
+    pooler: bool = False
+    pooled: int | None = None
+    pooler_activation: str = "tanh"
+    pool: str = "first"
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    activation: str = "gelu"
+    eps: float = 1e-12
+    gated: bool = False
+    scaled: bool = False
+    bias: bool = True
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    dtype: Any = None
+    remat: bool = False
+    scan: bool = False
+
+    @nn.nowrap
+    def sample(self, modality: str) -> dict[str, Array]:
+        """The smallest batch, for shapes."""
+        return {modality: jnp.zeros((1, *self.size, self.channels), jnp.uint8)}
+
+    @nn.compact
+    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+        if self.pool not in ("first", "mean", "pooler") or (self.pool == "pooler" and not self.pooler):
+            raise UserError(f"{modality}: pool is {self.pool!r}; expected 'first', 'mean' or, with a pooler, 'pooler'")
+        rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
+        x = normalised(x, self.mean, self.std, modality)
+        x = patches(x, self.patch, modality)
+        old, grid = (self.size[0] // self.patch[0], self.size[1] // self.patch[1]), (x.shape[1], x.shape[2])
+        shape = (*self.patch, self.channels, self.width)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = rearrange(x, "b i j d -> (b i j) d") @ kernel.reshape(-1, self.width) + bias[None]
+        table = self.param("positions", nn.initializers.normal(0.02), (self.extra + old[0] * old[1], self.width))
+        names = ("class", "distillation")[: self.extra]
+        first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
+        where = interpolated(table[self.extra :], old, grid)
+        x = x.reshape(len(rows), -1, self.width) + where[None].astype(x.dtype)
+        first = (first + table[: self.extra]).astype(x.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(first, (len(rows), *first.shape)), x], 1)
+        x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
+        x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, None, rows, modality, ctx, tap)
+        x = tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
+        pooled = None
+        if self.pooler:
+            dense = nn.Dense(self.pooled or self.width, dtype=self.dtype, name="pooler")
+            pooled = tap(f"pooled.{modality}", activation(self.pooler_activation)(dense(x[:, 0])))
+        if self.pool == "mean":
+            return x[:, self.extra :].mean(1, dtype=jnp.float32).astype(x.dtype)
+        return x[:, 0] if pooled is None or self.pool == "first" else pooled
+
+
+def normalised(
+    x: Float[Array, "b h w c"], mean: tuple[float, ...], std: tuple[float, ...], modality: str
+) -> Float[Array, "b h w c"]:
+    """(x − mean) / std of each channel.
+
+    Raises:
+        UserError: the images have another number of channels.
+    """
+    if x.ndim != 4 or x.shape[-1] != len(mean):
+        raise UserError(f"{modality}: images of shape {list(x.shape)}; expected [b, h, w, {len(mean)}]")
+    return (x - jnp.asarray(mean, x.dtype)[None, None, None]) / jnp.asarray(std, x.dtype)[None, None, None]
+
+
+def patches(x: Float[Array, "b h w c"], size: tuple[int, int], modality: str) -> Float[Array, "b i j d"]:
+    """Each patch as one vector, in the order of a convolution's kernel.
+
+    Raises:
+        UserError: the images do not divide into patches.
+    """
+    p, q = size
+    if x.shape[1] % p or x.shape[2] % q:
+        raise UserError(f"{modality}: images of {x.shape[1]} × {x.shape[2]} px do not divide into patches of {p} × {q}")
+    return rearrange(x, "b (i p) (j q) c -> b i j (p q c)", p=p, q=q)
+
+
+def interpolated(table: Float[Array, "n d"], old: tuple[int, int], new: tuple[int, int]) -> Float[Array, "m d"]:
+    """Positions of another grid, by bicubic interpolation as PyTorch does it (A = −.75, no antialiasing).
+
+    Args:
+        table: positions of the old grid, row by row.
+        old: rows and columns of the grid that the table is for.
+        new: rows and columns that are wanted; the same gives the table itself.
+    """
+    if old == new:
+        return table
+    down, across = (jnp.asarray(_cubic(o, n), table.dtype) for o, n in zip(old, new, strict=True))
+    grid = table.reshape(*old, -1)
+    return jnp.einsum("io,jp,opd->ijd", down, across, grid).reshape(-1, table.shape[-1])
+
+
+def _cubic(old: int, new: int) -> np.ndarray:
+    """Weights [new, old]: centres of pixels are aligned, and what lies outside is the pixel at the border."""
+    where = (np.arange(new) + 0.5) * old / new - 0.5
+    low, weights, a = np.floor(where).astype(int), np.zeros((new, old)), -0.75
+    for offset in range(-1, 3):
+        t = np.abs(where - (low + offset))
+        near = ((a + 2) * t - (a + 3)) * t**2 + 1
+        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+        np.add.at(weights, (np.arange(new), np.clip(low + offset, 0, old - 1)), np.where(t <= 1, near, far))
+    return weights

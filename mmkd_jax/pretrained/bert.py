@@ -1,0 +1,131 @@
+"""BERT, RoBERTa, DistilBERT, MiniLM, XLM-R: configurations and tensors of the text encoders."""
+
+import pathlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from mmkd_jax.data.tokenizer import Tokenizer
+from mmkd_jax.errors import UserError
+from mmkd_jax.models.bert import Bert
+from mmkd_jax.pretrained.mapping import DENSE, EMBED, NORM, Table
+
+LAYER = "transformer/layer_{i}"
+
+BERT: Table = {
+    "tokens": ("embeddings.word_embeddings", EMBED),
+    "positions": ("embeddings.position_embeddings", EMBED),
+    "types": ("embeddings.token_type_embeddings", EMBED),
+    "norm": ("embeddings.LayerNorm", NORM),
+    f"{LAYER}/query": ("encoder.layer.{i}.attention.self.query", DENSE),
+    f"{LAYER}/key": ("encoder.layer.{i}.attention.self.key", DENSE),
+    f"{LAYER}/value": ("encoder.layer.{i}.attention.self.value", DENSE),
+    f"{LAYER}/out": ("encoder.layer.{i}.attention.output.dense", DENSE),
+    f"{LAYER}/norm_attention": ("encoder.layer.{i}.attention.output.LayerNorm", NORM),
+    f"{LAYER}/grow": ("encoder.layer.{i}.intermediate.dense", DENSE),
+    f"{LAYER}/shrink": ("encoder.layer.{i}.output.dense", DENSE),
+    f"{LAYER}/norm_output": ("encoder.layer.{i}.output.LayerNorm", NORM),
+    "pooler": ("pooler.dense", DENSE),
+}
+DISTILBERT: Table = {
+    "tokens": ("embeddings.word_embeddings", EMBED),
+    "positions": ("embeddings.position_embeddings", EMBED),
+    "norm": ("embeddings.LayerNorm", NORM),
+    f"{LAYER}/query": ("transformer.layer.{i}.attention.q_lin", DENSE),
+    f"{LAYER}/key": ("transformer.layer.{i}.attention.k_lin", DENSE),
+    f"{LAYER}/value": ("transformer.layer.{i}.attention.v_lin", DENSE),
+    f"{LAYER}/out": ("transformer.layer.{i}.attention.out_lin", DENSE),
+    f"{LAYER}/norm_attention": ("transformer.layer.{i}.sa_layer_norm", NORM),
+    f"{LAYER}/grow": ("transformer.layer.{i}.ffn.lin1", DENSE),
+    f"{LAYER}/shrink": ("transformer.layer.{i}.ffn.lin2", DENSE),
+    f"{LAYER}/norm_output": ("transformer.layer.{i}.output_layer_norm", NORM),
+}
+
+# ours: what config.json calls it, and what it is where it is not there
+_COMMON = {"vocabulary": ("vocab_size", 30522), "length": ("max_position_embeddings", 512)}
+_BERT = _COMMON | {
+    "width": ("hidden_size", 768),
+    "layers": ("num_hidden_layers", 12),
+    "heads": ("num_attention_heads", 12),
+    "inner": ("intermediate_size", 3072),
+    "types": ("type_vocab_size", 2),
+    "activation": ("hidden_act", "gelu"),
+    "eps": ("layer_norm_eps", 1e-12),
+    "dropout": ("hidden_dropout_prob", 0.1),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
+}
+_ROBERTA = _BERT | {"vocabulary": ("vocab_size", 50265), "padding": ("pad_token_id", 1)}
+_DISTILBERT = _COMMON | {
+    "width": ("dim", 768),
+    "layers": ("n_layers", 6),
+    "heads": ("n_heads", 12),
+    "inner": ("hidden_dim", 3072),
+    "activation": ("activation", "gelu"),
+    "dropout": ("dropout", 0.1),
+    "attention_dropout": ("attention_dropout", 0.1),
+}
+FIELDS = {"bert": _BERT, "roberta": _ROBERTA, "xlm-roberta": _ROBERTA, "distilbert": _DISTILBERT}
+PREFIXES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "distilbert": "distilbert."}
+ARCHITECTURES = {
+    "bert": "BertModel",
+    "roberta": "RobertaModel",
+    "xlm-roberta": "XLMRobertaModel",
+    "distilbert": "DistilBertModel",
+}
+
+modality = "text"
+
+# buffers, and heads of the pretraining and other tasks, which stand beside the encoder
+ignored = (r"embeddings\.position_ids", r"(cls|lm_head|classifier|pre_classifier|qa_outputs|vocab_\w+)\..*")
+
+
+def table(kind: str, encoder: Bert) -> Table:
+    """The table of tensors of a `model_type`."""
+    del encoder
+    return DISTILBERT if kind == "distilbert" else BERT
+
+
+def prefix(kind: str) -> str:
+    """What the names of tensors begin with in the file of a model with a head."""
+    return PREFIXES[kind]
+
+
+def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> Bert:
+    """The encoder of a config.json and of the names of its tensors.
+
+    Raises:
+        UserError: the configuration asks for something that the encoder does not have.
+    """
+    del processor
+    kind = config["model_type"]
+    refused = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    for field, expected in refused.items():
+        if config.get(field, expected) != expected:
+            raise UserError(f"config.json has {field}={config[field]!r}; only {expected!r} is supported")
+    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
+    fields["types"] = fields.get("types", 0)
+    return Bert(**fields, pooler=any("pooler.dense." in n for n in names))
+
+
+def describe(kind: str, encoder: Bert) -> dict[str, Any]:
+    """The config.json of an encoder."""
+    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
+    padding = 0 if encoder.padding is None else encoder.padding
+    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]], "pad_token_id": padding} | fields
+
+
+def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Callable[..., dict[str, np.ndarray]]:
+    """Its tokenizer; where the folder has none, what says so when it is called: the weights are of use without."""
+    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[config["model_type"]].items()}
+    first = fields["padding"] + 1 if "padding" in fields else 0
+    try:
+        padding = config.get("pad_token_id", fields.get("padding", 0)) or 0
+        return Tokenizer(folder, fields["length"] - first, padding, modality, types=fields.get("types", 0) > 1)
+    except UserError as error:
+        told = error
+
+    def refuse(*args: Any, **keywords: Any) -> dict[str, np.ndarray]:
+        raise told
+
+    return refuse

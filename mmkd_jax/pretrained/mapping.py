@@ -1,0 +1,110 @@
+"""Published tensors to Flax variables and back, by a family's table; no tensor is renamed by guesswork.
+
+A table has a row for each module: `"layer_{i}/query": ("encoder.{i}.query", DENSE)`. The rule says which tensors a
+module has, what they are called there, and how they are laid out.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mmkd_jax.errors import UserError
+
+
+class Turn(NamedTuple):
+    """How a tensor is laid out: `ours(theirs)`, and `theirs(ours)`."""
+
+    ours: Callable[[np.ndarray], np.ndarray]
+    theirs: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Turn(lambda x: x, lambda x: x)
+TRANSPOSED = Turn(np.transpose, np.transpose)
+
+Rule = dict[str, tuple[str, Turn]]
+Table = dict[str, tuple[str, Rule]]
+
+DENSE: Rule = {"kernel": ("weight", TRANSPOSED), "bias": ("bias", SAME)}
+NORM: Rule = {"scale": ("weight", SAME), "bias": ("bias", SAME)}
+CONV: Rule = {
+    "kernel": ("weight", Turn(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))),
+    "bias": ("bias", SAME),
+}
+EMBED: Rule = {"embedding": ("weight", SAME)}
+
+
+def theirs(table: Table, path: str) -> tuple[str, Turn]:
+    """The published name of our leaf `COLLECTION/MODULE/LEAF`, and how it is laid out there.
+
+    Raises:
+        KeyError: the table has no row for it, which is a mistake in the table.
+
+    Example:
+        >>> theirs({"layer_{i}/query": ("encoder.{i}.query", DENSE)}, "params/layer_3/query/kernel")[0]
+        'encoder.3.query.weight'
+    """
+    module, _, leaf = path.partition("/")[2].rpartition("/")
+    for pattern, (name, rule) in table.items():
+        found = re.fullmatch(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(pattern)), module)
+        if found and leaf in rule:
+            suffix, turn = rule[leaf]
+            return f"{name.format(**found.groupdict())}.{suffix}", turn
+    raise KeyError(f"no row of the table fits {path}")
+
+
+def to_flax(
+    tensors: Mapping[str, np.ndarray], shapes: Any, table: Table, ignored: Iterable[str] = (), prefix: str = ""
+) -> Any:
+    """Variables of those shapes, from published tensors.
+
+    Args:
+        tensors: by published name.
+        shapes: tree of what has a shape and a dtype: the module's variables.
+        table: of the family.
+        ignored: patterns of names that belong to no module of ours, such as heads of the pretraining task.
+        prefix: of all names, such as "bert."; it is left out where no tensor has it.
+
+    Raises:
+        UserError: a tensor is missing, unexpected, or has another shape; all are named.
+    """
+    prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
+    inside = {k.removeprefix(prefix): k for k in tensors}
+    left, wrong, missing = dict(inside), [], []
+
+    def take(path, shape):
+        name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
+        if name not in inside:
+            missing.append(f"{prefix}{name}")
+            return shape
+        left.pop(name, None)
+        given = tensors[inside[name]]
+        expected = turn.theirs(np.broadcast_to(np.zeros((), np.int8), shape.shape)).shape
+        if given.shape != expected:
+            wrong.append(f"{inside[name]} has shape {list(given.shape)}, expected {list(expected)}")
+            return shape
+        return np.ascontiguousarray(turn.ours(given).astype(shape.dtype))
+
+    found = jax.tree_util.tree_map_with_path(take, shapes)
+    unexpected = [full for name, full in left.items() if not any(re.fullmatch(p, name) for p in ignored)]
+    said = [f"missing: {_some(missing)}"] if missing else []
+    said += [f"unexpected: {_some(unexpected)}"] if unexpected else []
+    said += wrong[:5]
+    if said:
+        raise UserError("the weights do not fit config.json; " + "; ".join(said))
+    return found
+
+
+def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
+    """Published tensors, by name, from variables."""
+    found = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(variables):
+        name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
+        found[name] = np.ascontiguousarray(turn.theirs(np.asarray(x)))  # safetensors writes strided arrays wrongly
+    return found
+
+
+def _some(names):
+    return ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

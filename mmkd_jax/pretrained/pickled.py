@@ -1,0 +1,128 @@
+"""PyTorch weight files (.bin, .pt, .pth) without PyTorch: tensors and containers are read, and nothing is run."""
+
+import collections
+import io
+import os
+import pickle
+import zipfile
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mmkd_jax.errors import UserError
+
+DTYPES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+def read(path: str | os.PathLike) -> Any:
+    """What the file holds, with arrays in the place of tensors; both the zip layout and the older one.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Dicts, lists, tuples, numbers, strings and NumPy arrays.
+
+    Raises:
+        UserError: the file asks for anything else, is damaged, or is none of PyTorch's.
+    """
+    storages: dict[str, _Storage] = {}
+    try:
+        with open(path, "rb") as file:
+            tree = (_zipped if zipfile.is_zipfile(path) else _legacy)(file, storages)
+        return _finished(tree)
+    except _Refused as error:
+        raise UserError(f"{path}: {error}") from None
+    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise UserError(f"{path} is damaged, or no weights file of PyTorch ({error}): fetch it again") from error
+
+
+class _Refused(Exception):
+    pass
+
+
+class _Storage:
+    def __init__(self, dtype, count):
+        self.dtype, self.count, self.data = np.dtype(dtype), count, np.empty(0)
+
+
+class _Tensor:
+    def __init__(self, storage, offset, size, stride, *_):
+        self.storage, self.offset, self.size, self.stride = storage, offset, tuple(size), tuple(stride)
+
+
+ALLOWED = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+} | {("torch", name): dtype for name, dtype in DTYPES.items()}
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, file, storages):
+        super().__init__(file, encoding="utf-8")
+        self.storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise _Refused(f"it asks for {module}.{name}: a weights file may hold tensors and containers only")
+        return ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:  # ("storage", dtype, key, location, count[, view])
+        if pid[0] != "storage" or (len(pid) > 5 and pid[5] is not None):
+            raise _Refused(f"it refers to {pid!r}, which is no storage")
+        return self.storages.setdefault(pid[2], _Storage(pid[1], pid[4]))
+
+
+def _zipped(file, storages):
+    archive = zipfile.ZipFile(file)
+    root = next(n for n in [*archive.namelist(), "/data.pkl"] if n.endswith("/data.pkl")).removesuffix("data.pkl")
+    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+        raise _Refused("its numbers are big-endian, which is not supported")
+    tree = _Reader(io.BytesIO(archive.read(f"{root}data.pkl")), storages).load()
+    for key, storage in storages.items():
+        storage.data = np.frombuffer(archive.read(f"{root}data/{key}"), storage.dtype, storage.count)
+    return tree
+
+
+def _legacy(file, storages):
+    """Magic number, protocol, system, tree and the storages' keys as pickles; then each storage's count and bytes."""
+    magic, protocol, system = (_Reader(file, {}).load() for _ in range(3))
+    if magic != MAGIC or protocol != PROTOCOL or not system["little_endian"]:
+        raise ValueError("unknown head")
+    tree = _Reader(file, storages).load()
+    for key in _Reader(file, {}).load():
+        storage = storages[key]
+        if np.frombuffer(file.read(8), "<i8")[0] != storage.count:
+            raise ValueError(f"storage {key} has another size")
+        storage.data = np.frombuffer(file.read(storage.count * storage.dtype.itemsize), storage.dtype, storage.count)
+    return tree
+
+
+def _finished(x):
+    if isinstance(x, _Tensor):
+        data = x.storage.data
+        last = (
+            x.offset + sum((n - 1) * step for n, step in zip(x.size, x.stride, strict=True)) + 1 if all(x.size) else 0
+        )
+        if x.offset < 0 or min((*x.size, *x.stride), default=0) < 0 or last > data.size:  # as_strided reads wild memory
+            raise ValueError("a tensor lies outside of its storage")
+        strides = [step * data.dtype.itemsize for step in x.stride]
+        return np.lib.stride_tricks.as_strided(data[x.offset :], x.size, strides).copy()
+    if isinstance(x, dict):
+        return {k: _finished(v) for k, v in x.items()}
+    return type(x)(map(_finished, x)) if isinstance(x, list | tuple) else x

@@ -1,0 +1,136 @@
+"""ViT, DeiT, DINOv2: configurations and tensors of the image encoders."""
+
+import pathlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmkd_jax.data import images
+from mmkd_jax.models.vit import Vit
+from mmkd_jax.pretrained.mapping import CONV, DENSE, NORM, SAME, Table, Turn
+
+OURS, THEIRS = "transformer/layer_{i}", "encoder.layer.{i}"
+ROW = Turn(lambda x: x[0], lambda x: x[None])
+TOKEN = Turn(lambda x: x[0, 0], lambda x: x[None, None])
+
+_COMMON: Table = {
+    "": (
+        "embeddings",
+        {
+            "class": ("cls_token", TOKEN),
+            "distillation": ("distillation_token", TOKEN),
+            "positions": ("position_embeddings", ROW),
+        }
+        | {leaf: (f"patch_embeddings.projection.{name}", turn) for leaf, (name, turn) in CONV.items()},
+    ),
+    f"{OURS}/query": (f"{THEIRS}.attention.attention.query", DENSE),
+    f"{OURS}/key": (f"{THEIRS}.attention.attention.key", DENSE),
+    f"{OURS}/value": (f"{THEIRS}.attention.attention.value", DENSE),
+    f"{OURS}/out": (f"{THEIRS}.attention.output.dense", DENSE),
+    "norm": ("layernorm", NORM),
+    "pooler": ("pooler.dense", DENSE),
+}
+VIT: Table = _COMMON | {
+    f"{OURS}/norm_attention": (f"{THEIRS}.layernorm_before", NORM),
+    f"{OURS}/norm_output": (f"{THEIRS}.layernorm_after", NORM),
+    f"{OURS}/grow": (f"{THEIRS}.intermediate.dense", DENSE),
+    f"{OURS}/shrink": (f"{THEIRS}.output.dense", DENSE),
+}
+DINOV2: Table = _COMMON | {
+    f"{OURS}/norm_attention": (f"{THEIRS}.norm1", NORM),
+    f"{OURS}/norm_output": (f"{THEIRS}.norm2", NORM),
+    f"{OURS}/grow": (f"{THEIRS}.mlp.fc1", DENSE),
+    f"{OURS}/shrink": (f"{THEIRS}.mlp.fc2", DENSE),
+    OURS: (
+        THEIRS,
+        {
+            "scale_attention": ("layer_scale1.lambda1", SAME),
+            "scale_output": ("layer_scale2.lambda1", SAME),
+        },
+    ),
+}
+GATED: Table = DINOV2 | {
+    f"{OURS}/grow": (f"{THEIRS}.mlp.weights_in", DENSE),
+    f"{OURS}/shrink": (f"{THEIRS}.mlp.weights_out", DENSE),
+}
+
+# ours: what config.json calls it, and what it is where it is not there
+_FIELDS = {
+    "channels": ("num_channels", 3),
+    "width": ("hidden_size", 768),
+    "layers": ("num_hidden_layers", 12),
+    "heads": ("num_attention_heads", 12),
+    "activation": ("hidden_act", "gelu"),
+    "bias": ("qkv_bias", True),
+    "dropout": ("hidden_dropout_prob", 0.0),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.0),
+}
+_VIT = _FIELDS | {
+    "inner": ("intermediate_size", 3072),
+    "eps": ("layer_norm_eps", 1e-12),
+    "pooled": ("pooler_output_size", None),
+    "pooler_activation": ("pooler_act", "tanh"),
+}
+FIELDS = {"vit": _VIT, "deit": _VIT, "dinov2": _FIELDS | {"eps": ("layer_norm_eps", 1e-6)}}
+ARCHITECTURES = {"vit": "ViTModel", "deit": "DeiTModel", "dinov2": "Dinov2Model"}
+
+modality = "image"
+
+# what pretraining masks, and heads of tasks, which stand beside the encoder
+ignored = (r"embeddings\.mask_token", r"(classifier|cls_classifier|distillation_classifier|decoder)\..*")
+
+
+def table(kind: str, encoder: Vit) -> Table:
+    """The table of tensors of a `model_type`."""
+    return VIT if kind != "dinov2" else GATED if encoder.gated else DINOV2
+
+
+def prefix(kind: str) -> str:
+    """What the names of tensors begin with in the file of a model with a head."""
+    return f"{kind}."
+
+
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Vit:
+    """The encoder of a config.json, of the names of its tensors and of what its processor normalises by."""
+    kind = config["model_type"]
+    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
+    fields["patch"] = _pair(config.get("patch_size", 14 if kind == "dinov2" else 16))
+    fields["size"] = _pair(config.get("image_size", 224))
+    if kind == "dinov2":
+        fields["inner"] = int(fields["width"] * config.get("mlp_ratio", 4))
+        fields["scaled"], fields["gated"] = True, config.get("use_swiglu_ffn", False)
+        if fields["gated"]:  # two thirds, in multiples of 8
+            fields["inner"] = (int(fields["inner"] * 2 / 3) + 7) // 8 * 8
+            fields["activation"] = "silu"
+    extra, pooler = 2 if kind == "deit" else 1, any("pooler.dense." in n for n in names)
+    return Vit(**fields, extra=extra, pooler=pooler, mean=processor.mean, std=processor.std)
+
+
+def describe(kind: str, encoder: Vit) -> dict[str, Any]:
+    """The config.json of an encoder."""
+    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
+    fields |= {"image_size": list(encoder.size), "patch_size": list(encoder.patch)}
+    if kind == "dinov2":
+        fields |= {"use_swiglu_ffn": encoder.gated, "use_mask_token": False}
+        inner = encoder.inner * 3 // 2 if encoder.gated else encoder.inner
+        fields["mlp_ratio"] = round(inner / encoder.width)
+    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | fields
+
+
+def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
+    """What its preprocessor_config.json says; without one, what transformers' processor of this family does.
+
+    Raises:
+        UserError: the file asks for something that is not supported.
+    """
+    half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    defaults = {
+        "vit": half | {"size": (224, 224)},
+        "deit": half | {"size": (256, 256), "crop": (224, 224), "resample": 3},
+        "dinov2": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "size": 256, "crop": (224, 224)}
+        | {"resample": 3},
+    }
+    return images.read(folder, defaults[config["model_type"]])
+
+
+def _pair(size):
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,71 @@
+"""Every family against transformers' own PyTorch models, with the same weights: both ways."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from mmkd_jax import pretrained
+from tests.parity.cases import CASES, answer, gaps, quiet, reference, saved
+from tests.small import equal
+
+
+@pytest.fixture(scope="module", params=CASES)
+def pair(request, tmp_path_factory):
+    case, folder = CASES[request.param], tmp_path_factory.mktemp("model")
+    model = saved(case, folder)
+    return case, folder, model, pretrained.load(folder)
+
+
+def test_outputs_hidden_states_and_attentions_agree(pair):
+    case, _, model, loaded = pair
+    for name, (gap, size) in gaps(case, answer(loaded, case.batch), reference(model, case)).items():
+        assert gap <= 2e-5 * max(1, size), name
+
+
+def test_what_is_saved_is_read_by_transformers_with_equal_outputs(pair, tmp_path):
+    case, _, model, loaded = pair
+    pretrained.save(tmp_path, loaded.kind, loaded.module, loaded.variables)
+    with quiet():
+        again, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    new = {k for k in report["missing_keys"] if not k.startswith("pooler.")}  # transformers makes one in any case
+    assert not new and not report["unexpected_keys"]
+    for name, x in reference(again.eval(), case).items():
+        np.testing.assert_array_equal(x, reference(model, case)[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_switches_change_rounding_alone(name, tmp_path):
+    case = CASES[name]
+    theirs = reference(saved(case, tmp_path), case)
+    plain = answer(pretrained.load(tmp_path), case.batch)
+    for switches in ({"scan": True}, {"remat": True}, {"scan": True, "remat": True}):
+        other = answer(pretrained.load(tmp_path, **switches), case.batch)
+        assert other.keys() == plain.keys()
+        for n, x in plain.items():
+            np.testing.assert_allclose(other[n], x, atol=1e-5, err_msg=f"{n} with {switches}")
+    rough = answer(pretrained.load(tmp_path, dtype=jnp.bfloat16), case.batch)
+    for n, (gap, size) in gaps(case, rough, {k: plain[k] for k in theirs}).items():
+        assert 0 < gap <= 0.1 * max(1, size), n
+
+
+def test_pickled_weights_are_read_in_both_layouts_and_shards_are_one_model(pair, tmp_path):
+    _, folder, model, loaded = pair
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for zipped in (True, False):
+        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        assert equal(pretrained.load(tmp_path).variables, loaded.variables)
+    with quiet():
+        model.save_pretrained(tmp_path, max_shard_size="5KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert equal(pretrained.load(tmp_path).variables, loaded.variables)
+
+
+def test_heads_of_other_tasks_are_left_out(tmp_path):
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    with quiet():
+        transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
+    assert not pretrained.load(tmp_path).module.encoders["text"].pooler

@@ -1,0 +1,54 @@
+"""Pictures prepared as transformers' own processors do, whatever their size and mode."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import transformers
+from PIL import Image
+
+from mmkd_jax.data import images
+from mmkd_jax.errors import UserError
+
+FIGURES = sorted((pathlib.Path(__file__).parents[2] / "docs" / "figures").rglob("*.png"))[:3]
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+SETTINGS = {
+    "ViTImageProcessorPil": {},
+    "DeiTImageProcessorPil": {"size": {"height": 40, "width": 36}, "crop_size": {"height": 32, "width": 32}},
+    "BitImageProcessorPil": {"size": {"shortest_edge": 37}, "crop_size": {"height": 33, "width": 30}},
+    "CLIPImageProcessorPil": {"size": {"shortest_edge": 20}, "crop_size": {"height": 24, "width": 24}, **HALF},
+    "SiglipImageProcessorPil": {"size": {"height": 50, "width": 30}, "resample": 3},
+}
+
+
+def pictures():
+    draw = np.random.default_rng(0)
+    drawn = [
+        Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8)) for size in ((30, 51, 3), (90, 41, 4), (60, 60))
+    ]
+    return [Image.open(f) for f in FIGURES] + drawn
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_pixels_are_those_of_transformers(kind, tmp_path):
+    theirs = getattr(transformers, kind)(**SETTINGS[kind])
+    theirs.save_pretrained(tmp_path)
+    ours = images.read(tmp_path, {})
+    found = ours(pictures())["image"].astype(np.float32)
+    found = (found / 255 - np.array(ours.mean, np.float32)) / np.array(ours.std, np.float32)
+    expected = theirs([p.convert("RGB") for p in pictures()], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    read = images.Pictures(size=None)
+    with pytest.raises(UserError, match=r"image 1: float64 of shape \[4, 4, 3\]; expected uint8 \[h, w, 3\]"):
+        read([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))])
+    with pytest.raises(UserError, match=r"image 0: uint8 of shape \[4, 4, 2\]"):
+        read([np.zeros((4, 4, 2), np.uint8)])
+    with pytest.raises(UserError, match="pictures of unlike sizes"):
+        read([np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)])
+    (tmp_path / images.FILE).write_text(json.dumps({"rescale_factor": 1.0}))
+    with pytest.raises(UserError, match="does not rescale by 1/255"):
+        images.read(tmp_path, {})
