@@ -3,7 +3,8 @@
 import json
 import pathlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -19,16 +20,25 @@ class Tokenizer:
     Args:
         folder: of the model, with tokenizer.json, or with vocab.txt (WordPiece).
         length: longest text in tokens, those at its ends included.
-        padding: id of the padding.
+        padding: id of the padding where the folder does not name a token for it.
         modality: how the batch's columns begin.
         types: whether pairs of texts have token types.
+        whole: whether all texts are padded to that length and the padding is seen, as SigLIP learned them.
 
     Raises:
         UserError: the folder has no tokenizer, or a damaged one.
     """
 
-    def __init__(self, folder: pathlib.Path, length: int, padding: int, modality: str = "text", types: bool = False):
-        self.padding, self.modality, self.types = padding, modality, types
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        length: int,
+        padding: int,
+        modality: str = "text",
+        types: bool = False,
+        whole: bool = False,
+    ):
+        self.modality, self.types, self.whole = modality, types, whole
         self.files: Mapping[str, bytes] = {n: (folder / n).read_bytes() for n in FILES if (folder / n).is_file()}
         settings = json.loads(self.files.get("tokenizer_config.json", b"{}"))
         self.length = int(min(length, settings.get("model_max_length") or length))
@@ -50,6 +60,9 @@ class Tokenizer:
         except Exception as error:  # the library raises Exception itself
             raise UserError(f"the tokenizer in {folder} is damaged ({error}): fetch it again") from error
         self.tokenizer.no_padding()  # a published file may have its own built in
+        named = settings.get("pad_token")
+        named = self.tokenizer.token_to_id(named["content"] if isinstance(named, dict) else named) if named else None
+        self.padding = padding if named is None else named
 
     def __call__(
         self,
@@ -83,10 +96,29 @@ class Tokenizer:
             if not cut:
                 raise UserError(f"{said}: raise length, or cut them (cut=True)")
             warnings.warn(f"{said}: they are cut", stacklevel=2)
-        width = longest if pad else max((len(e) for e in found), default=0)
+        width = longest if pad or self.whole else max((len(e) for e in found), default=0)
         ids = np.full((len(found), width), self.padding, np.int32)
         types, mask = np.zeros_like(ids), np.zeros(ids.shape, bool)
         for i, e in enumerate(found):
             ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
-        columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask}
+        columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
         return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
+
+
+def optional(folder: pathlib.Path, *arguments: Any, **keywords: Any) -> Callable[..., dict[str, np.ndarray]]:
+    """A folder's tokenizer; where it has none, what says so when it is called: the weights are of use without.
+
+    Args:
+        folder: of the model.
+        arguments: of `Tokenizer`.
+        keywords: of `Tokenizer`.
+    """
+    try:
+        return Tokenizer(folder, *arguments, **keywords)
+    except UserError as error:
+        told = error
+
+    def refuse(*args: Any, **more: Any) -> dict[str, np.ndarray]:
+        raise told
+
+    return refuse

@@ -4,6 +4,8 @@ from mmkd_jax.models.audio import AudioCNN as AudioCNN
 from mmkd_jax.models.audio import AudioTDNN as AudioTDNN
 from mmkd_jax.models.bert import Bert as Bert
 from mmkd_jax.models.branches import branches as branches
+from mmkd_jax.models.clip import Clip as Clip
+from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.encoders import Encoders as Encoders
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated

@@ -33,6 +33,7 @@ class Layer(nn.Module):
         gated: whether W₁ gives gate and value of twice the inner width.
         scaled: whether what is added is scaled (LayerScale).
         bias: whether queries, keys and values have one.
+        causal: whether a token sees those before it only.
         dropout: rate on what is added to the residual connection.
         attention_dropout: rate on the attention's weights.
         dtype: of the computation; the parameters' own, if None.
@@ -46,6 +47,7 @@ class Layer(nn.Module):
     gated: bool = False
     scaled: bool = False
     bias: bool = True
+    causal: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: Any = None
@@ -90,8 +92,12 @@ class Layer(nn.Module):
         seen = norm("norm_attention", x) if self.pre_norm else x
         q, k, v = (heads(plural, dense(name, d, seen, self.bias)) for name, plural in PROJECTIONS.items())
         score = tap("scores", jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // self.heads) ** -0.5)
-        if mask is not None:  # finite: a row without tokens is no NaN
-            score = jnp.where(mask[:, None, None, :], score, jnp.finfo(score.dtype).min)
+        seen = None if mask is None else mask[:, None, None, :]
+        if self.causal:
+            before = jnp.tril(jnp.ones((1, 1, length, length), bool))
+            seen = before if seen is None else seen & before
+        if seen is not None:  # finite: a row without tokens is no NaN
+            score = jnp.where(seen, score, jnp.finfo(score.dtype).min)
         weights = tap("attentions", jax.nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype))
         weights = Dropout(self.attention_dropout, name="dropout_weights")(weights, ctx, rows)
         mixed = jnp.einsum("bnqs,bsnk->bqnk", weights, v).reshape(flat)
@@ -122,6 +128,7 @@ class Transformer(nn.Module):
         gated: whether the dense layers have a gate.
         scaled: whether what is added to the residual connection is scaled (LayerScale).
         bias: whether queries, keys and values have one.
+        causal: whether a token sees those before it only.
         dropout: rate on what is added to the residual connection.
         attention_dropout: rate on the attention's weights.
         dtype: of the computation; the parameters' own, if None.
@@ -138,6 +145,7 @@ class Transformer(nn.Module):
     gated: bool = False
     scaled: bool = False
     bias: bool = True
+    causal: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: Any = None
@@ -198,7 +206,7 @@ class Transformer(nn.Module):
         return x
 
 
-LAYER = "heads inner activation eps pre_norm gated scaled bias dropout attention_dropout dtype".split()
+LAYER = "heads inner activation eps pre_norm gated scaled bias causal dropout attention_dropout dtype".split()
 STACK = ["layers", *LAYER, "remat", "scan"]
 
 

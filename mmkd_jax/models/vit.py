@@ -1,6 +1,7 @@
 """Vision Transformers of one stack, with switches: `(batch, modality, ctx, tap) -> features` [b, d].
 
-ViT; DeiT has a second token that learned from a teacher; DINOv2 scales what its layers add, and its largest is gated.
+ViT; DeiT has a second token that learned from a teacher; DINOv2 scales what its layers add, and its largest is gated;
+CLIP's tower has a LayerNorm before the layers; SigLIP's has no class token, and pools by an attention.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, choices
 from mmkd_jax.modalities import unit
 from mmkd_jax.models.activations import activation
 from mmkd_jax.models.dropout import Dropout
@@ -39,11 +40,14 @@ class Vit(nn.Module):
         layers: how many.
         heads: of each attention.
         inner: width between a layer's two dense layers.
-        extra: tokens before the patches: the class's, and with 2 that of DeiT's teacher.
+        extra: tokens before the patches: none, the class's, or with 2 also that of DeiT's teacher.
+        patch_bias: whether the patches' projection has one.
+        embedded_norm: whether the embedded patches go through a LayerNorm (CLIP).
         pooler: whether there is one.
         pooled: its width; that of the tokens, if None.
         pooler_activation: φ.
-        pool: what the features are: "first" token, "mean" of the patches, or "pooler".
+        pool: what the features are: "first" token, "mean" of the patches, "pooler", or "probe": what a learned query
+            finds among the tokens, and a layer on it (SigLIP).
         mean: of each channel, in 0 … 1.
         std: standard deviation of each channel.
         activation: a name of `models.activations`.
@@ -69,6 +73,8 @@ class Vit(nn.Module):
     heads: int = 12
     inner: int = 3072
     extra: int = 1
+    patch_bias: bool = True
+    embedded_norm: bool = False
     pooler: bool = False
     pooled: int | None = None
     pooler_activation: str = "tanh"
@@ -93,24 +99,28 @@ class Vit(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        if self.pool not in ("first", "mean", "pooler") or (self.pool == "pooler" and not self.pooler):
-            raise UserError(f"{modality}: pool is {self.pool!r}; expected 'first', 'mean' or, with a pooler, 'pooler'")
+        pools = ["mean", "probe"] + ["first"] * (self.extra > 0) + ["pooler"] * self.pooler
+        if self.pool not in pools:
+            raise UserError(f"{modality}: pool is {self.pool!r}; this encoder has: {choices(pools)}")
         rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
         x = normalised(x, self.mean, self.std, modality)
         x = patches(x, self.patch, modality)
         old, grid = (self.size[0] // self.patch[0], self.size[1] // self.patch[1]), (x.shape[1], x.shape[2])
         shape = (*self.patch, self.channels, self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = rearrange(x, "b i j d -> (b i j) d") @ kernel.reshape(-1, self.width) + bias[None]
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        x = rearrange(x, "b i j d -> (b i j) d") @ kernel.reshape(-1, self.width)
+        if self.patch_bias:
+            x = x + self.param("bias", nn.initializers.zeros, (self.width,)).astype(x.dtype)[None]
         table = self.param("positions", nn.initializers.normal(0.02), (self.extra + old[0] * old[1], self.width))
-        names = ("class", "distillation")[: self.extra]
-        first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
         where = interpolated(table[self.extra :], old, grid)
         x = x.reshape(len(rows), -1, self.width) + where[None].astype(x.dtype)
-        first = (first + table[: self.extra]).astype(x.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(first, (len(rows), *first.shape)), x], 1)
+        if names := ("class", "distillation")[: self.extra]:
+            first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
+            first = (first + table[: self.extra]).astype(x.dtype)
+            x = jnp.concatenate([jnp.broadcast_to(first, (len(rows), *first.shape)), x], 1)
+        if self.embedded_norm:
+            x = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm_embedded")(x)
         x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
         x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, None, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
@@ -118,9 +128,54 @@ class Vit(nn.Module):
         if self.pooler:
             dense = nn.Dense(self.pooled or self.width, dtype=self.dtype, name="pooler")
             pooled = tap(f"pooled.{modality}", activation(self.pooler_activation)(dense(x[:, 0])))
+        if self.pool == "probe":
+            same = {f: getattr(self, f) for f in ("heads", "inner", "activation", "eps", "dtype")}
+            return tap(f"pooled.{modality}", Probe(**same, name="probe")(x))
         if self.pool == "mean":
             return x[:, self.extra :].mean(1, dtype=jnp.float32).astype(x.dtype)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
+
+
+class Probe(nn.Module):
+    """Attention pooling: a learned query looks at all tokens, and a residual layer at what it found.
+
+    Formula: y = MHA(q, x, x); y + W₂ φ(W₁ LN(y))
+
+    Attributes:
+        heads: of the attention.
+        inner: width between the two dense layers.
+        activation: φ, a name of `models.activations`.
+        eps: of the LayerNorm.
+        dtype: of the computation; the parameters' own, if None.
+
+    Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023, https://arxiv.org/abs/2303.15343
+    """
+
+    heads: int
+    inner: int
+    activation: str
+    eps: float
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b d"]:
+        b, length, d = x.shape
+
+        def dense(name, width, y):
+            return nn.Dense(width, dtype=self.dtype, name=name)(y)
+
+        probe = self.param("probe", nn.initializers.lecun_normal(), (1, d))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (d, 3 * d))  # of query, key and value
+        bias = self.param("bias", nn.initializers.zeros, (3 * d,))
+        x, probe, kernel, bias = nn.dtypes.promote_dtype(x, probe, kernel, bias, dtype=self.dtype)
+        q = (probe @ kernel[:, :d] + bias[None, :d]).reshape(self.heads, -1)
+        both = x.reshape(b * length, d) @ kernel[:, d:] + bias[None, d:]
+        k, v = jnp.split(both.reshape(b, length, 2 * self.heads, -1), 2, 2)
+        score = jnp.einsum("nk,bsnk->bns", q, k) * (d // self.heads) ** -0.5
+        weights = nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype)
+        y = dense("out", d, jnp.einsum("bns,bsnk->bnk", weights, v).reshape(b, d))
+        seen = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(y)
+        return y + dense("shrink", d, activation(self.activation)(dense("grow", self.inner, seen)))
 
 
 def normalised(

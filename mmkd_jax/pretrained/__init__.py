@@ -13,11 +13,12 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
-from mmkd_jax.pretrained import bert, folder, mapping, vit
+from mmkd_jax.pretrained import bert, clip, folder, mapping, vit
 from mmkd_jax.views import Context
 
-FAMILIES: Mapping[str, ModuleType] = {kind: family for family in (bert, vit) for kind in family.FIELDS}
+FAMILIES: Mapping[str, ModuleType] = {kind: family for family in (bert, vit, clip) for kind in family.FIELDS}
 """`model_type` of config.json -> the file that reads it."""
 
 
@@ -31,7 +32,7 @@ class Pretrained(NamedTuple):
         kind: `model_type`.
     """
 
-    module: Encoders
+    module: Encoders | Clip
     variables: Any
     processor: Callable[..., dict[str, np.ndarray]]
     kind: str
@@ -67,26 +68,27 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, **switches: Any) -> P
     family = FAMILIES[kind]
     tensors = folder.read_tensors(where)
     processor = family.processor(where, config)
-    encoder = family.build(config, tensors.keys(), processor)
-    if unknown := [s for s in switches if not hasattr(encoder, s)]:
-        raise UserError(f"{choices(unknown)}: {type(encoder).__name__} has no such attribute")
-    encoder = encoder.clone(dtype=dtype, **switches)
-    module = Encoders({family.modality: encoder})
+    module = family.build(config, tensors.keys(), processor)
+    encoders = module.encoders
+    if unknown := [s for s in switches if not any(hasattr(e, s) for e in encoders.values())]:
+        kinds = choices(type(e).__name__ for e in encoders.values())
+        raise UserError(f"{choices(unknown)}: {kinds} has no such attribute")
+    told = switches | {"dtype": dtype}
+    encoders = {m: e.clone(**{s: x for s, x in told.items() if hasattr(e, s)}) for m, e in encoders.items()}
+    module = module.clone(encoders=encoders)
     shapes = jax.eval_shape(lambda: initial(module))
-    scope = f"encoders_{family.modality}"
-    own = {c: tree[scope] for c, tree in shapes.items()}
-    found = mapping.to_flax(tensors, own, family.table(kind, encoder), family.ignored, family.prefix(kind))
-    return Pretrained(module, {c: {scope: tree} for c, tree in found.items()}, processor, kind)
+    variables = mapping.to_flax(tensors, shapes, family.table(kind, module), family.ignored, family.prefix(kind))
+    return Pretrained(module, variables, processor, kind)
 
 
-def save(where: str | os.PathLike, kind: str, module: Encoders, variables: Any, processor: Any = None) -> None:
+def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables: Any, processor: Any = None) -> None:
     """Write a folder that transformers loads with equal outputs: model.safetensors, config.json, the processor's files.
 
     Args:
         where: the folder; files of these names are overwritten.
         kind: `model_type`, as `load` gives it.
-        module: with one encoder.
-        variables: its variables; others, such as a classifier's, are left out.
+        module: as `load` gives it.
+        variables: its variables; others, such as a classifier's above its encoders, are left out.
         processor: as `load` gives it; None writes none.
 
     Raises:
@@ -95,18 +97,17 @@ def save(where: str | os.PathLike, kind: str, module: Encoders, variables: Any, 
     if kind not in FAMILIES:
         raise UserError(f"kind {kind!r}: supported are: {choices(FAMILIES)}")
     family, where = FAMILIES[kind], pathlib.Path(where)
-    encoder, scope = module.encoders[family.modality], f"encoders_{family.modality}"
     from safetensors.numpy import save as serialised
 
-    own = {c: tree[scope] for c, tree in variables.items() if scope in tree}
-    tensors = mapping.from_flax(own, family.table(kind, encoder))
+    own = {c: {k: variables[c][k] for k in tree} for c, tree in jax.eval_shape(lambda: initial(module)).items()}
+    tensors = mapping.from_flax(own, family.table(kind, module))
     files.write(where / "model.safetensors", serialised(tensors, metadata={"format": "pt"}))
-    files.write(where / "config.json", json.dumps(family.describe(kind, encoder), indent=2, sort_keys=True) + "\n")
+    files.write(where / "config.json", json.dumps(family.describe(kind, module), indent=2, sort_keys=True) + "\n")
     for name, content in getattr(processor, "files", {}).items():
         files.write(where / name, content)
 
 
-def initial(module: Encoders, key: jax.Array | None = None) -> Any:
+def initial(module: Encoders | Clip, key: jax.Array | None = None) -> Any:
     """Fresh variables of encoders.
 
     Args:

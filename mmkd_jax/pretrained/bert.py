@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mmkd_jax.data.tokenizer import Tokenizer
+from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.bert import Bert
-from mmkd_jax.pretrained.mapping import DENSE, EMBED, NORM, Table
+from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained.mapping import DENSE, EMBED, NORM, Table, inside
 
 LAYER = "transformer/layer_{i}"
 
@@ -74,16 +75,14 @@ ARCHITECTURES = {
     "distilbert": "DistilBertModel",
 }
 
-modality = "text"
-
 # buffers, and heads of the pretraining and other tasks, which stand beside the encoder
 ignored = (r"embeddings\.position_ids", r"(cls|lm_head|classifier|pre_classifier|qa_outputs|vocab_\w+)\..*")
 
 
-def table(kind: str, encoder: Bert) -> Table:
+def table(kind: str, module: Encoders) -> Table:
     """The table of tensors of a `model_type`."""
-    del encoder
-    return DISTILBERT if kind == "distilbert" else BERT
+    del module
+    return inside("encoders_text", DISTILBERT if kind == "distilbert" else BERT)
 
 
 def prefix(kind: str) -> str:
@@ -91,7 +90,7 @@ def prefix(kind: str) -> str:
     return PREFIXES[kind]
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> Bert:
+def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> Encoders:
     """The encoder of a config.json and of the names of its tensors.
 
     Raises:
@@ -105,11 +104,12 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
             raise UserError(f"config.json has {field}={config[field]!r}; only {expected!r} is supported")
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
     fields["types"] = fields.get("types", 0)
-    return Bert(**fields, pooler=any("pooler.dense." in n for n in names))
+    return Encoders({"text": Bert(**fields, pooler=any("pooler.dense." in n for n in names))})
 
 
-def describe(kind: str, encoder: Bert) -> dict[str, Any]:
+def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """The config.json of an encoder."""
+    encoder = module.encoders["text"]
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     padding = 0 if encoder.padding is None else encoder.padding
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]], "pad_token_id": padding} | fields
@@ -119,13 +119,5 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Callable[..., 
     """Its tokenizer; where the folder has none, what says so when it is called: the weights are of use without."""
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[config["model_type"]].items()}
     first = fields["padding"] + 1 if "padding" in fields else 0
-    try:
-        padding = config.get("pad_token_id", fields.get("padding", 0)) or 0
-        return Tokenizer(folder, fields["length"] - first, padding, modality, types=fields.get("types", 0) > 1)
-    except UserError as error:
-        told = error
-
-    def refuse(*args: Any, **keywords: Any) -> dict[str, np.ndarray]:
-        raise told
-
-    return refuse
+    padding = config.get("pad_token_id", fields.get("padding", 0)) or 0
+    return optional(folder, fields["length"] - first, padding, types=fields.get("types", 0) > 1)

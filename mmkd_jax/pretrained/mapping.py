@@ -22,6 +22,7 @@ class Turn(NamedTuple):
 
 
 SAME = Turn(lambda x: x, lambda x: x)
+ROW = Turn(lambda x: x[0], lambda x: x[None])
 TRANSPOSED = Turn(np.transpose, np.transpose)
 
 Rule = dict[str, tuple[str, Turn]]
@@ -34,6 +35,11 @@ CONV: Rule = {
     "bias": ("bias", SAME),
 }
 EMBED: Rule = {"embedding": ("weight", SAME)}
+
+
+def inside(scope: str, table: Table) -> Table:
+    """The table of a module that stands within another under that name."""
+    return {f"{scope}/{path}".rstrip("/"): row for path, row in table.items()}
 
 
 def theirs(table: Table, path: str) -> tuple[str, Turn]:
@@ -51,7 +57,7 @@ def theirs(table: Table, path: str) -> tuple[str, Turn]:
         found = re.fullmatch(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(pattern)), module)
         if found and leaf in rule:
             suffix, turn = rule[leaf]
-            return f"{name.format(**found.groupdict())}.{suffix}", turn
+            return f"{name.format(**found.groupdict())}.{suffix}".lstrip("."), turn
     raise KeyError(f"no row of the table fits {path}")
 
 
@@ -71,21 +77,21 @@ def to_flax(
         UserError: a tensor is missing, unexpected, or has another shape; all are named.
     """
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
-    inside = {k.removeprefix(prefix): k for k in tensors}
-    left, wrong, missing = dict(inside), [], []
+    there = {k.removeprefix(prefix): k for k in tensors}
+    left, wrong, missing = dict(there), [], []
 
     def take(path, shape):
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
-        if name not in inside:
+        if name not in there:
             missing.append(f"{prefix}{name}")
             return shape
         left.pop(name, None)
-        given = tensors[inside[name]]
+        given = tensors[there[name]]
         expected = turn.theirs(np.broadcast_to(np.zeros((), np.int8), shape.shape)).shape
         if given.shape != expected:
-            wrong.append(f"{inside[name]} has shape {list(given.shape)}, expected {list(expected)}")
+            wrong.append(f"{there[name]} has shape {list(given.shape)}, expected {list(expected)}")
             return shape
-        return np.ascontiguousarray(turn.ours(given).astype(shape.dtype))
+        return np.asarray(turn.ours(given).astype(shape.dtype), order="C")
 
     found = jax.tree_util.tree_map_with_path(take, shapes)
     unexpected = [full for name, full in left.items() if not any(re.fullmatch(p, name) for p in ignored)]
@@ -102,7 +108,7 @@ def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
     found = {}
     for path, x in jax.tree_util.tree_leaves_with_path(variables):
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
-        found[name] = np.ascontiguousarray(turn.theirs(np.asarray(x)))  # safetensors writes strided arrays wrongly
+        found[name] = np.asarray(turn.theirs(np.asarray(x)), order="C")  # safetensors writes strided arrays wrongly
     return found
 
 

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmkd_jax.data import images
+from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.vit import Vit
-from mmkd_jax.pretrained.mapping import CONV, DENSE, NORM, SAME, Table, Turn
+from mmkd_jax.pretrained.mapping import CONV, DENSE, NORM, ROW, SAME, Table, Turn, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layer.{i}"
-ROW = Turn(lambda x: x[0], lambda x: x[None])
 TOKEN = Turn(lambda x: x[0, 0], lambda x: x[None, None])
 
 _COMMON: Table = {
@@ -73,15 +73,14 @@ _VIT = _FIELDS | {
 FIELDS = {"vit": _VIT, "deit": _VIT, "dinov2": _FIELDS | {"eps": ("layer_norm_eps", 1e-6)}}
 ARCHITECTURES = {"vit": "ViTModel", "deit": "DeiTModel", "dinov2": "Dinov2Model"}
 
-modality = "image"
-
 # what pretraining masks, and heads of tasks, which stand beside the encoder
 ignored = (r"embeddings\.mask_token", r"(classifier|cls_classifier|distillation_classifier|decoder)\..*")
 
 
-def table(kind: str, encoder: Vit) -> Table:
+def table(kind: str, module: Encoders) -> Table:
     """The table of tensors of a `model_type`."""
-    return VIT if kind != "dinov2" else GATED if encoder.gated else DINOV2
+    own = VIT if kind != "dinov2" else GATED if module.encoders["image"].gated else DINOV2
+    return inside("encoders_image", own)
 
 
 def prefix(kind: str) -> str:
@@ -89,7 +88,7 @@ def prefix(kind: str) -> str:
     return f"{kind}."
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Vit:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
     """The encoder of a config.json, of the names of its tensors and of what its processor normalises by."""
     kind = config["model_type"]
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
@@ -102,11 +101,12 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
             fields["inner"] = (int(fields["inner"] * 2 / 3) + 7) // 8 * 8
             fields["activation"] = "silu"
     extra, pooler = 2 if kind == "deit" else 1, any("pooler.dense." in n for n in names)
-    return Vit(**fields, extra=extra, pooler=pooler, mean=processor.mean, std=processor.std)
+    return Encoders({"image": Vit(**fields, extra=extra, pooler=pooler, mean=processor.mean, std=processor.std)})
 
 
-def describe(kind: str, encoder: Vit) -> dict[str, Any]:
+def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """The config.json of an encoder."""
+    encoder = module.encoders["image"]
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     fields |= {"image_size": list(encoder.size), "patch_size": list(encoder.patch)}
     if kind == "dinov2":

@@ -1,0 +1,175 @@
+"""CLIP, SigLIP: configurations and tensors of both towers."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmkd_jax.data import images
+from mmkd_jax.data.tokenizer import optional
+from mmkd_jax.errors import UserError
+from mmkd_jax.models.clip import Clip, ClipText
+from mmkd_jax.models.vit import Vit
+from mmkd_jax.pretrained.mapping import CONV, DENSE, EMBED, NORM, ROW, SAME, Table, inside
+
+OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
+
+_LAYERS: Table = {
+    f"{OURS}/query": (f"{THEIRS}.self_attn.q_proj", DENSE),
+    f"{OURS}/key": (f"{THEIRS}.self_attn.k_proj", DENSE),
+    f"{OURS}/value": (f"{THEIRS}.self_attn.v_proj", DENSE),
+    f"{OURS}/out": (f"{THEIRS}.self_attn.out_proj", DENSE),
+    f"{OURS}/norm_attention": (f"{THEIRS}.layer_norm1", NORM),
+    f"{OURS}/norm_output": (f"{THEIRS}.layer_norm2", NORM),
+    f"{OURS}/grow": (f"{THEIRS}.mlp.fc1", DENSE),
+    f"{OURS}/shrink": (f"{THEIRS}.mlp.fc2", DENSE),
+}
+TEXT: Table = _LAYERS | {
+    "tokens": ("embeddings.token_embedding", EMBED),
+    "positions": ("embeddings.position_embedding", EMBED),
+    "norm": ("final_layer_norm", NORM),
+    "head": ("head", DENSE),
+}
+IMAGE: Table = _LAYERS | {
+    "": (
+        "embeddings",
+        {"class": ("class_embedding", SAME), "positions": ("position_embedding.weight", SAME)}
+        | {leaf: (f"patch_embedding.{name}", turn) for leaf, (name, turn) in CONV.items()},
+    ),
+    "norm_embedded": ("pre_layrnorm", NORM),
+    "norm": ("post_layernorm", NORM),
+    "probe": (
+        "head",
+        {"probe": ("probe", ROW)} | {k: (f"attention.in_proj_{n}", turn) for k, (n, turn) in DENSE.items()},
+    ),
+    "probe/out": ("head.attention.out_proj", DENSE),
+    "probe/norm": ("head.layernorm", NORM),
+    "probe/grow": ("head.mlp.fc1", DENSE),
+    "probe/shrink": ("head.mlp.fc2", DENSE),
+}
+
+# ours: what config.json calls it in a tower's part, and what it is where it is not there: CLIP's, SigLIP's
+_TOWER = {
+    "layers": ("num_hidden_layers", 12, 12),
+    "activation": ("hidden_act", "quick_gelu", "gelu_pytorch_tanh"),
+    "eps": ("layer_norm_eps", 1e-5, 1e-6),
+    "attention_dropout": ("attention_dropout", 0.0, 0.0),
+}
+_TEXT = _TOWER | {
+    "vocabulary": ("vocab_size", 49408, 32000),
+    "width": ("hidden_size", 512, 768),
+    "heads": ("num_attention_heads", 8, 12),
+    "inner": ("intermediate_size", 2048, 3072),
+    "length": ("max_position_embeddings", 77, 64),
+}
+_IMAGE = _TOWER | {
+    "channels": ("num_channels", 3, 3),
+    "width": ("hidden_size", 768, 768),
+    "heads": ("num_attention_heads", 12, 12),
+    "inner": ("intermediate_size", 3072, 3072),
+}
+FIELDS = ("clip", "siglip")
+
+ignored = (r"(text|vision)_model\.embeddings\.position_ids", r"classifier\..*")
+
+
+def table(kind: str, module: Clip) -> Table:
+    """The table of tensors of a `model_type`."""
+    del module
+    towers = {"text": "text_model", "image": "vision_model"}
+    own: Table = {}
+    for (modality, name), rows in zip(towers.items(), (TEXT, IMAGE), strict=True):
+        named = {path: (f"{name}.{theirs}", rule) for path, (theirs, rule) in rows.items()}
+        own |= inside(f"encoders_{modality}", named)
+    scalar = SAME if kind == "clip" else ROW
+    own[""] = ("", {k: (k, scalar) for k in ("logit_scale", "logit_bias")})
+    return own | {"projection_text": ("text_projection", DENSE), "projection_image": ("visual_projection", DENSE)}
+
+
+def prefix(kind: str) -> str:
+    """Names of tensors begin with nothing more."""
+    return ""
+
+
+def build(config: Mapping[str, Any], names: Collection[str], processor: "Both") -> Clip:
+    """Both towers of a config.json and of what its processor normalises by.
+
+    Raises:
+        UserError: the configuration asks for something that the towers do not have.
+    """
+    del names
+    kind = config["model_type"]
+    text, image = (config.get(f"{part}_config") or {} for part in ("text", "vision"))
+    if not image.get("vision_use_head", True):
+        raise UserError("config.json has vision_use_head=False; only True is supported")
+    which = 1 if kind == "clip" else 2
+    texts = {ours: text.get(row[0], row[which]) for ours, row in _TEXT.items()}
+    own = {ours: image.get(row[0], row[which]) for ours, row in _IMAGE.items()}
+    sides = {"size": image.get("image_size", 224), "patch": image.get("patch_size", 32 if kind == "clip" else 16)}
+    own |= {k: (x, x) for k, x in sides.items()} | {"mean": processor.image.mean, "std": processor.image.std}
+    if kind == "clip":
+        tower = ClipText(**texts, end=text.get("eos_token_id", 49407))
+        seen = Vit(**own, patch_bias=False, embedded_norm=True)
+        return Clip({"text": tower, "image": seen}, config.get("projection_dim", 512))
+    tower = ClipText(**texts, causal=False, end=None, head=text.get("projection_size", texts["width"]))
+    return Clip({"text": tower, "image": Vit(**own, extra=0, pool="probe")}, None, biased=True)
+
+
+def describe(kind: str, module: Clip) -> dict[str, Any]:
+    """The config.json of both towers."""
+    text, image = module.encoders["text"], module.encoders["image"]
+    said: dict[str, Any] = {"text_config": {row[0]: getattr(text, ours) for ours, row in _TEXT.items()}}
+    said["vision_config"] = {row[0]: getattr(image, ours) for ours, row in _IMAGE.items()}
+    said["vision_config"] |= {"image_size": image.size[0], "patch_size": image.patch[0]}
+    for part, config in dict(said).items():
+        config["model_type"] = f"{kind}_{part.removesuffix('_config')}_model"
+    if kind == "clip":
+        said["text_config"]["eos_token_id"] = text.end
+        said["projection_dim"] = module.width
+    else:
+        said["text_config"]["projection_size"] = text.head
+    return {"model_type": kind, "architectures": [f"{'CLIP' if kind == 'clip' else 'Siglip'}Model"]} | said
+
+
+@dataclasses.dataclass(frozen=True)
+class Both:
+    """The processors of both towers: texts, pictures, or pairs of them, to the columns of a batch.
+
+    Attributes:
+        text: of texts.
+        image: of pictures.
+        files: those of the folder, to be saved again.
+    """
+
+    text: Callable[..., dict[str, np.ndarray]]
+    image: images.Pictures
+    files: Mapping[str, bytes]
+
+    def __call__(
+        self, texts: Sequence[str] | None = None, pictures: Sequence[Any] | None = None, **how: Any
+    ) -> dict[str, np.ndarray]:
+        """Columns of what is given; `how` goes to the tokenizer."""
+        columns = {} if texts is None else self.text(texts, **how)
+        return columns if pictures is None else columns | self.image(pictures)
+
+
+def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Both:
+    """Its tokenizer and what its preprocessor_config.json says.
+
+    SigLIP learned from texts padded to their full length, padding seen: so does its processor.
+
+    Raises:
+        UserError: the file asks for something that is not supported.
+    """
+    clip, text = config["model_type"] == "clip", config.get("text_config") or {}
+    length = text.get("max_position_embeddings", 77 if clip else 64)
+    padding = text.get("pad_token_id", 1) or 0
+    tokenizer = optional(folder, length, padding, whole=not clip)
+    defaults: dict[str, Any] = {"size": (224, 224), "resample": 3}
+    if clip:
+        mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+        defaults = {"size": 224, "crop": (224, 224), "resample": 3, "mean": mean, "std": std}
+    pictures = images.read(folder, defaults)
+    return Both(tokenizer, pictures, {**getattr(tokenizer, "files", {}), **pictures.files})
