@@ -1,6 +1,11 @@
-"""Convolution as a layer of a model."""
+"""Convolutions as layers of a model."""
+
+import itertools
+from functools import partial
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.losses.convolve import Padding, convolve
@@ -32,3 +37,45 @@ class Conv(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
         return y
+
+
+class Depthwise(nn.Module):
+    """A convolution of each channel by itself, as a sum of shifted products.
+
+    Formula: y[i, c] = Σ_j x[stride · i + j, c] K[j, c] + b[c]
+
+    Attributes:
+        kernel_size: of each spatial axis.
+        strides: of all spatial axes.
+        padding: "SAME", "VALID" or (before, after) of each spatial axis.
+        use_bias: add one.
+    """
+
+    kernel_size: tuple[int, ...]
+    strides: int = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b ... c"]) -> Float[Array, "b ... c"]:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (*self.kernel_size, x.shape[-1])).astype(x.dtype)
+        stride, padding = (self.strides,) * len(self.kernel_size), self.padding
+        named = isinstance(padding, str)
+        where, size = x.shape[1:-1], self.kernel_size
+        pads = jax.lax.padtype_to_pads(where, size, stride, padding) if named else tuple(padding)
+        y = _each(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, self.strides)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+            y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return y
+
+
+@partial(jax.jit, static_argnums=2)  # one program where a model is run operation by operation, too
+def _each(x, kernel, strides):
+    places = [(n - k) // strides + 1 for n, k in zip(x.shape[1:-1], kernel.shape, strict=False)]
+    y = jnp.zeros((x.shape[0], *places, x.shape[-1]), x.dtype)
+    for start in itertools.product(*map(range, kernel.shape[:-1])):
+        ends = (s + (n - 1) * strides + 1 for s, n in zip(start, places, strict=True))
+        seen = x[:, *(slice(s, e, strides) for s, e in zip(start, ends, strict=True))]
+        y = y + seen * kernel[start].reshape((1,) * (y.ndim - 1) + (-1,))
+    return y

@@ -105,6 +105,8 @@ def read(folder: pathlib.Path, defaults: Mapping[str, Any]) -> Pictures:
         fields["crop"] = (crop, crop) if isinstance(crop, int) else crop
     if not said.get("do_center_crop", fields.get("crop") is not None and "crop_size" in said):
         fields["crop"] = None
+    if "crop_pct" in said and isinstance(edge := fields["size"], int):  # ConvNeXt's: crop, or from 384 px warp
+        fields["size"], fields["crop"] = (int(edge / said["crop_pct"]) if edge < 384 else (edge, edge)), (edge, edge)
     fields |= {k: said[k] for k in ("resample",) if said.get(k) is not None}
     if not said.get("do_normalize", True):
         fields |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

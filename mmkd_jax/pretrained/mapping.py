@@ -34,6 +34,12 @@ CONV: Rule = {
     "kernel": ("weight", Turn(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))),
     "bias": ("bias", SAME),
 }
+DEPTHWISE: Rule = {
+    "kernel": ("weight", Turn(lambda x: x[:, 0].transpose(1, 2, 0), lambda x: x.transpose(2, 0, 1)[:, None])),
+    "bias": ("bias", SAME),
+}
+VALUE: Rule = {"": ("", SAME)}
+BATCH_NORM: Rule = NORM | {"mean": ("running_mean", SAME), "var": ("running_var", SAME)}
 EMBED: Rule = {"embedding": ("weight", SAME)}
 
 
@@ -52,12 +58,14 @@ def theirs(table: Table, path: str) -> tuple[str, Turn]:
         >>> theirs({"layer_{i}/query": ("encoder.{i}.query", DENSE)}, "params/layer_3/query/kernel")[0]
         'encoder.3.query.weight'
     """
-    module, _, leaf = path.partition("/")[2].rpartition("/")
+    own = path.partition("/")[2]
+    module, _, leaf = own.rpartition("/")
     for pattern, (name, rule) in table.items():
-        found = re.fullmatch(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(pattern)), module)
-        if found and leaf in rule:
-            suffix, turn = rule[leaf]
-            return f"{name.format(**found.groupdict())}.{suffix}".lstrip("."), turn
+        regex = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(pattern))
+        for whole, key in ((module, leaf), (own, "")):  # "" is a tensor that is a row by itself
+            if key in rule and (found := re.fullmatch(regex, whole)):
+                suffix, turn = rule[key]
+                return f"{name.format(**found.groupdict())}.{suffix}".strip("."), turn
     raise KeyError(f"no row of the table fits {path}")
 
 
@@ -94,7 +102,8 @@ def to_flax(
         return np.asarray(turn.ours(given).astype(shape.dtype), order="C")
 
     found = jax.tree_util.tree_map_with_path(take, shapes)
-    unexpected = [full for name, full in left.items() if not any(re.fullmatch(p, name) for p in ignored)]
+    known = (*ignored, r".*num_batches_tracked")
+    unexpected = [full for name, full in left.items() if not any(re.fullmatch(p, name) for p in known)]
     said = [f"missing: {_some(missing)}"] if missing else []
     said += [f"unexpected: {_some(unexpected)}"] if unexpected else []
     said += wrong[:5]
@@ -108,6 +117,8 @@ def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
     found = {}
     for path, x in jax.tree_util.tree_leaves_with_path(variables):
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
+        if name.endswith("running_mean"):  # PyTorch's BatchNorm counts its batches beside its statistics
+            found[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
         found[name] = np.asarray(turn.theirs(np.asarray(x)), order="C")  # safetensors writes strided arrays wrongly
     return found
 

@@ -12,11 +12,13 @@ from mmkd_jax.models import (
     AudioTDNN,
     Bert,
     Concat,
+    ConvNext,
     Gated,
     ImageCNN,
     ImageMLP,
     ImageTransformer,
     Multimodal,
+    ResNet,
     TextLSTM,
     TextTransformer,
     Vit,
@@ -35,6 +37,8 @@ def encoder(kind):
         "audio cnn": {"audio": AudioCNN((3, 4))},
         "text lstm": {"text": TextLSTM(9, 4)},
         "bert": {"text": Bert(9, 4, layers=1, heads=2, inner=6, length=LENGTH, types=0)},
+        "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
+        "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
         "vit": {"image": Vit((6, 6), (3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
     }[kind]
@@ -50,9 +54,13 @@ MODELS |= {
     "image transformer": Multimodal(encoder("image transformer"), 3, 4),
     "bert": Multimodal(encoder("bert"), 3, 4),
     "vit": Multimodal(encoder("vit"), 3, 4),
+    "resnet": Multimodal(encoder("resnet"), 3, 4),
+    "convnext": Multimodal(encoder("convnext"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
+# 49 shifted products, and as many gradients, take a minute to compile
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n == "convnext" else n for n in MODELS]
 
 
 def batch():
@@ -82,7 +90,7 @@ def run(model, variables, given, train=False, patch=None, step=0):
     return model.apply(variables, given, ctx, patch or {})[0]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_intermediate_is_patched_with_itself_and_with_something_else(name):
     model, variables = ready(name)
     given = batch()
@@ -106,7 +114,7 @@ def test_every_intermediate_is_patched_with_itself_and_with_something_else(name)
         assert np.abs(other[patched] - plain["logits"]).max() > 1e-6, f"{patched} reaches no logits"
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_absent_modalities_and_padding_change_nothing(name):
     model, variables = ready(name)
     given = batch()
@@ -132,7 +140,7 @@ def test_absent_modalities_and_padding_change_nothing(name):
         jax.tree.map(np.testing.assert_array_equal, gradient, values[0][1])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_strict_promotion(name, strict):
     model, variables = ready(name)
 

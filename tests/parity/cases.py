@@ -29,7 +29,8 @@ class Case(NamedTuple):
         batch: columns, as ours takes them.
         inputs: the model's arguments for them.
         outputs: our name -> theirs, of the model's output.
-        masked: names that are compared where the mask is true.
+        masked: the mask under which texts are compared.
+        attends: whether the model has attention maps.
     """
 
     family: str
@@ -38,6 +39,7 @@ class Case(NamedTuple):
     inputs: dict[str, np.ndarray]
     outputs: Callable[[Any], dict[str, torch.Tensor]]
     masked: str = ""
+    attends: bool = True
 
 
 def texts(vocabulary: int, padding: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -165,6 +167,39 @@ CASES |= {
 }  # fmt: skip
 
 
+def map_case(family, kind, size, **fields):
+    """A convolutional encoder: its maps, and the mean over places of the last."""
+    config = getattr(transformers, f"{kind}Config")(**fields)
+    pixels = np.random.default_rng(0).integers(0, 256, (ROWS, *size, 3), dtype=np.uint8)
+    mean, std = (np.array(x, np.float32) for x in MEANS["Dinov2"])
+    inputs = {"pixel_values": ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)}
+
+    def outputs(out):
+        maps = {f"hidden.image.{i}": x.permute(0, 2, 3, 1) for i, x in enumerate(out.hidden_states)}
+        return maps | {"features.image": out.pooler_output.reshape(ROWS, -1)}
+
+    def make():
+        return getattr(transformers, f"{kind}Model")(config)
+
+    return Case(family, make, {"image": pixels}, inputs, outputs, attends=False)
+
+
+MAPS = {"hidden_sizes": [16, 24], "depths": [2, 1]}
+CASES |= {
+    "resnet": map_case("ResNet", "ResNet", (32, 40), **MAPS, embedding_size=8),
+    "resnet, basic, halved": map_case(
+        "ResNet", "ResNet", (33, 32), **MAPS, embedding_size=16, layer_type="basic", downsample_in_first_stage=True
+    ),
+    "resnet, early, silu": map_case(
+        "ResNet", "ResNet", (32, 32), **MAPS, embedding_size=8, downsample_in_bottleneck=True, hidden_act="silu"
+    ),
+    "convnext": map_case("ConvNeXt", "ConvNext", (32, 24), **MAPS, num_stages=2, layer_norm_eps=1e-3),
+    "convnext, no scale": map_case(
+        "ConvNeXt", "ConvNext", (16, 16), **MAPS, num_stages=2, patch_size=2, layer_scale_init_value=0.0
+    ),
+}
+
+
 def spoil(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """Every parameter and floating buffer drawn anew, with scales that keep the hidden states of the size of one."""
     generator = torch.Generator().manual_seed(seed)
@@ -193,11 +228,12 @@ def quiet():
 
 def reference(model: torch.nn.Module, case: Case) -> dict[str, np.ndarray]:
     """What PyTorch says."""
-    model.set_attn_implementation("eager")
+    asked = {"output_hidden_states": True}
+    if case.attends:  # by default transformers' attention gives no maps
+        model.set_attn_implementation("eager")
+        asked["output_attentions"] = True
     with torch.no_grad():
-        out = model(
-            **{k: torch.as_tensor(x) for k, x in case.inputs.items()}, output_hidden_states=True, output_attentions=True
-        )
+        out = model(**{k: torch.as_tensor(x) for k, x in case.inputs.items()}, **asked)
     return {k: x.numpy() for k, x in case.outputs(out).items()}
 
 

@@ -10,8 +10,13 @@ from tests.parity import real
 from tests.parity.cases import CASES, Case, answer, gaps, quiet, reference, saved
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "parity.md"
-KINDS = {"hidden": "hidden states", "attentions": "attention maps", "tokens": "last tokens", "pooled": "pooler"}
-KINDS |= {"embedding": "embeddings", "similarity": "similarities"}
+KINDS = {
+    "hidden": "hidden states and maps",
+    "attentions": "attention maps",
+    "tokens": "last tokens",
+    "pooled": "pooler",
+}
+KINDS |= {"features": "features", "embedding": "embeddings", "similarity": "similarities"}
 HEAD = """# Parity
 
 Pretrained encoders of `mmkd_jax.pretrained` beside the PyTorch models of transformers with the same weights: the largest difference of any value, relative to the largest value of the tensor where that is above 1. Asked for is 1e-4; the tests ask for 2e-5. Small models have every parameter, statistic and table drawn at random, and padded texts; each is loaded from what transformers saved, and saved to what transformers loads with outputs that are equal bit for bit.
