@@ -7,6 +7,7 @@ from mmkd_jax.models.branches import branches as branches
 from mmkd_jax.models.clip import Clip as Clip
 from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
+from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite
 from mmkd_jax.models.encoders import Encoders as Encoders
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated

@@ -6,10 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.batch_norm import BatchNorm
-from mmkd_jax.convolution import Conv
 from mmkd_jax.modalities import unit
 from mmkd_jax.models.activations import activation
+from mmkd_jax.models.conv_norm import ConvNorm
 from mmkd_jax.models.inputs import visible
 from mmkd_jax.models.vit import normalised
 from mmkd_jax.views import Batch, Context, Taps
@@ -88,28 +87,3 @@ class ResNet(nn.Module):
                 x = act(tap(f"preactivation.{modality}.{i + 1}", x) if j == depth - 1 else x)
             x = tap(f"hidden.{modality}.{i + 1}", x)
         return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
-
-
-class ConvNorm(nn.Module):
-    """A convolution without bias, and BatchNorm.
-
-    Attributes:
-        width: channels of the output.
-        size: of the kernel, px.
-        stride: of the convolution.
-        padding: (before, after) of both axes.
-        momentum: of the BatchNorm.
-        eps: of the BatchNorm.
-    """
-
-    width: int
-    size: int
-    stride: int
-    padding: tuple[tuple[int, int], ...]
-    momentum: float
-    eps: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], ctx: Context) -> Float[Array, "b i j d"]:
-        x = Conv(self.width, (self.size, self.size), self.stride, self.padding, use_bias=False, name="conv")(x)
-        return BatchNorm(self.momentum, self.eps, name="norm")(x, ctx)

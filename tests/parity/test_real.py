@@ -1,17 +1,19 @@
-"""Real weights on real text: tokens, hidden states and sentence embeddings as those of transformers."""
+"""Real weights on real text and pictures, beside the PyTorch code that they were published for."""
 
 import numpy as np
 import pytest
 import transformers
 
 from mmkd_jax import pretrained
+from mmkd_jax.pretrained import packages
 from tests.parity import real
 from tests.parity.cases import answer, gaps, quiet, reference
+from tests.small import equal
 
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory):
-    folder = real.minilm(tmp_path_factory.mktemp("minilm"))
+    folder = packages.minilm(tmp_path_factory.mktemp("minilm"))
     with quiet():
         model = transformers.AutoModel.from_pretrained(folder).eval()
     return folder, model, pretrained.load(folder)
@@ -60,3 +62,20 @@ def test_saved_with_its_tokenizer_it_is_the_same_model(minilm, tmp_path):
         np.testing.assert_array_equal(x, reference(model, case)[name], err_msg=name)
     tokens = transformers.AutoTokenizer.from_pretrained(tmp_path)(real.TEXTS[0])["input_ids"]
     assert tokens == loaded.processor(real.TEXTS[:1])["text.ids"][0].tolist()
+
+
+def test_efficientnet_lite0_on_pictures(tmp_path):
+    folder = packages.efficientnet_lite0(tmp_path)
+    loaded = pretrained.load(folder)
+    batch = loaded.processor(real.pictures())
+    ours, theirs = (
+        answer(loaded, batch),
+        real.maps(real.efficientnet_lite0(folder / "pytorch_model.bin"), batch["image"]),
+    )
+    assert len(theirs) == 10
+    for name, x in theirs.items():
+        gap, size = np.abs(ours[name] - x).max(), np.abs(x).max()
+        assert gap <= 2e-5 * max(1, size), name
+    pretrained.save(tmp_path / "again", loaded.kind, loaded.module, loaded.variables, loaded.processor)
+    again = pretrained.load(tmp_path / "again")
+    assert again.module == loaded.module and equal(again.variables, loaded.variables)

