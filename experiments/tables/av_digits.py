@@ -46,6 +46,8 @@ level = {"connect": {"student": losses.standardize, "teacher": losses.standardiz
 # a method's term beside the labels, and the settings from which validation chooses: as many for each
 SOFT = [{"soft.temperature": t, "soft.weight": w} for t in (1.0, 3.0) for w in (1.0, 5.0)]
 WEIGHT = [{"soft.weight": w} for w in (0.1, 1.0, 10.0, 100.0)]
+LIGHT = [{"soft.weight": w} for w in (0.01, 0.1, 1.0, 10.0)]
+LIGHTER = [{"soft.weight": w} for w in (0.001, 0.01, 0.1, 1.0)]
 METHODS = {
     "kd": (term(losses.kl, **told), SOFT),
     "standardised kd": (term(losses.kl, **told, **level), SOFT),
@@ -53,14 +55,14 @@ METHODS = {
     "jsd": (term(losses.jsd, **told), SOFT),
     "dist": (term(losses.dist, **told), SOFT),
     "logit mse": (term(losses.logit_mse, **told), WEIGHT),
-    "hint": (term(losses.hint, **felt, **wider), WEIGHT),
-    "cosine": (term(losses.cosine, **felt, **wider), WEIGHT),
+    "hint": (term(losses.hint, **felt, **wider), LIGHTER),
+    "cosine": (term(losses.cosine, **felt, **wider), LIGHTER),
     "vid": (methods.vid(**felt), WEIGHT),
     "rkd distance": (term(losses.rkd_distance, **felt), WEIGHT),
     "pkt": (term(losses.pkt, **felt), WEIGHT),
     "sp": (term(losses.sp, **felt), WEIGHT),
     "cka": (term(losses.cka, **felt), WEIGHT),
-    "info nce": (term(losses.info_nce, **felt, **wider), WEIGHT),
+    "info nce": (term(losses.info_nce, **felt, **wider), LIGHT),
     "coral": (methods.subspace_alignment(losses.coral, **felt), WEIGHT),
 }
 ALONE = {"labels": [{}], "label smoothing": [{"task.label_smoothing": e} for e in (0.05, 0.1, 0.2, 0.4)]}
@@ -117,7 +119,7 @@ def scores(held, said, seed, situation, numbers, subset, steps, names):
 
 def tried(run, held, said, situation, names):
     """Method -> accuracy on validation of each setting, mean over the seeds of the choice."""
-    settings, seeds = len(WEIGHT), len(TUNING)
+    settings, seeds = len(SOFT), len(TUNING)
     every = {m: (SETTINGS[m] * settings)[:settings] for m in names}
     numbers = {m: {k: np.repeat([np.float32(s[k]) for s in own], seeds) for k in own[0]} for m, own in every.items()}
 
