@@ -37,15 +37,19 @@ class Pictures:
     modality: str = "image"
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
 
-    def __call__(self, pictures: Sequence[Any]) -> dict[str, np.ndarray]:
+    def __call__(self, pictures: Sequence[Any] | np.ndarray) -> dict[str, np.ndarray]:
         """The column of a batch.
 
         Args:
             pictures: Pillow images, paths, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
 
         Raises:
-            UserError: a picture of another kind, or pictures of unlike sizes where nothing makes them alike.
+            UserError: one picture in the place of several, one of another kind, or pictures of unlike sizes where
+                nothing makes them alike.
         """
+        one = isinstance(pictures, np.ndarray) and pictures.ndim < 4
+        if one or isinstance(pictures, Image.Image | str | os.PathLike):
+            raise UserError(f"{self.modality}: one picture in the place of several: put it in a list")
         made = [self._made(i, p) for i, p in enumerate(pictures)]
         if len({m.shape for m in made}) > 1:
             raise UserError(f"{self.modality}: pictures of unlike sizes, {made[0].shape} and others: give them a size")

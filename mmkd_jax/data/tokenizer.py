@@ -66,8 +66,8 @@ class Tokenizer:
 
     def __call__(
         self,
-        texts: Sequence[str],
-        pairs: Sequence[str] | None = None,
+        texts: Sequence[str | bytes],
+        pairs: Sequence[str | bytes] | None = None,
         *,
         length: int | None = None,
         pad: bool = False,
@@ -76,21 +76,24 @@ class Tokenizer:
         """Ids [n, l] and mask [n, l] of each text.
 
         Args:
-            texts: n strings.
+            texts: n strings, or UTF-8 bytes.
             pairs: a second string for each, behind the first.
             length: longest, in tokens; the model's own, if None.
             pad: give l = length; else l is that of the longest text.
             cut: cut longer texts, with a warning; else refuse them.
 
         Raises:
-            UserError: a longer length than the model has positions, or a longer text that is not to be cut.
+            UserError: one string in the place of many, a longer length than the model has positions, or a longer text
+                that is not to be cut.
         """
+        if isinstance(texts, str | bytes):
+            raise UserError(f"{self.modality}: one text, {texts[:20]!r}, in the place of several: put it in a list")
         longest = self.length if length is None else length
         if longest > self.length:
             raise UserError(f"length={longest}: this model takes at most {self.length} tokens")
         self.tokenizer.enable_truncation(longest)
-        given = [str(t) for t in texts] if pairs is None else list(zip(texts, pairs, strict=True))
-        found = self.tokenizer.encode_batch(given)
+        told, second = ([_text(t) for t in each] for each in (texts, pairs or ()))
+        found = self.tokenizer.encode_batch(told if pairs is None else list(zip(told, second, strict=True)))
         if long := [i for i, e in enumerate(found) if e.overflowing]:
             said = f"{len(long)} of {len(found)} texts have more than {longest} tokens, the first is row {long[0]}"
             if not cut:
@@ -103,6 +106,10 @@ class Tokenizer:
             ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
         columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
         return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
+
+
+def _text(x):
+    return x.decode() if isinstance(x, bytes) else str(x)
 
 
 def optional(folder: pathlib.Path, *arguments: Any, **keywords: Any) -> Callable[..., dict[str, np.ndarray]]:

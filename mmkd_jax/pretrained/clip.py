@@ -148,7 +148,7 @@ class Both:
     files: Mapping[str, bytes]
 
     def __call__(
-        self, texts: Sequence[str] | None = None, pictures: Sequence[Any] | None = None, **how: Any
+        self, texts: Sequence[str | bytes] | None = None, pictures: Sequence[Any] | np.ndarray | None = None, **how: Any
     ) -> dict[str, np.ndarray]:
         """Columns of what is given; `how` goes to the tokenizer."""
         columns = {} if texts is None else self.text(texts, **how)

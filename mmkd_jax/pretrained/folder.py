@@ -86,10 +86,10 @@ def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _safetensors(path):
     import safetensors
-    from safetensors.numpy import load
+    from safetensors.numpy import load_file
 
     try:
-        return load(path.read_bytes())
+        return load_file(path)
     except safetensors.SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}): fetch it again") from error
 

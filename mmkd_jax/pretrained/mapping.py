@@ -85,7 +85,7 @@ def to_flax(
         UserError: a tensor is missing, unexpected, or has another shape; all are named.
     """
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
-    there = {k.removeprefix(prefix): k for k in tensors}
+    there = {_today(k.removeprefix(prefix)): k for k in tensors}
     left, wrong, missing = dict(there), [], []
 
     def take(path, shape):
@@ -121,6 +121,14 @@ def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
             found[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
         found[name] = np.asarray(turn.theirs(np.asarray(x)), order="C")  # safetensors writes strided arrays wrongly
     return found
+
+
+def _today(name):
+    """The first published weights of BERT have TensorFlow's names for those of a LayerNorm."""
+    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    for was, now in old.items():
+        name = name.removesuffix(was) + now if name.endswith(was) else name
+    return name
 
 
 def _some(names):

@@ -16,6 +16,7 @@ import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from mmkd_jax import pretrained
+from mmkd_jax.data.images import Pictures
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Bert, Encoders, Multimodal
 from mmkd_jax.views import Context, linen
@@ -128,6 +129,33 @@ def test_what_does_not_fit_is_named(folder, spoil, said):
     spoil(folder)
     with pytest.raises(UserError, match=said):
         pretrained.load(folder)
+
+
+def test_the_first_names_of_a_layer_norm_are_known(folder):
+    before = pretrained.load(folder).variables
+    named = {".LayerNorm.weight": ".LayerNorm.gamma", ".LayerNorm.bias": ".LayerNorm.beta"}
+
+    def rename(tensors):
+        for name in list(tensors):
+            for now, old in named.items():
+                if name.endswith(now):
+                    tensors["bert." + name.removesuffix(now) + old] = tensors.pop(name)
+                    break
+            else:
+                tensors["bert." + name] = tensors.pop(name)
+        tensors["cls.predictions.bias"] = np.zeros(3, np.float32)
+
+    with_tensors(folder, rename)
+    assert equal(pretrained.load(folder).variables, before)
+
+
+def test_one_text_or_picture_in_the_place_of_several_is_refused(folder):
+    read = pretrained.load(folder).processor
+    with pytest.raises(UserError, match="text: one text, 'a film', in the place of several"):
+        read("a film")
+    np.testing.assert_array_equal(read([b"a film"])["text.ids"], read(["a film"])["text.ids"])
+    with pytest.raises(UserError, match="image: one picture in the place of several"):
+        Pictures()(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_a_shard_that_is_missing_is_named(folder):
