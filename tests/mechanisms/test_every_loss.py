@@ -12,6 +12,9 @@ from mmkd_jax.objective import combine
 from tests.mechanisms.stages import STAGES
 from tests.small import advance, begin, distil, equal, stepper
 
+# the other stages take seven minutes to compile: pytest -m slow
+QUICK = {"pictures, regression", "pictures, contrastive", "clip, methods", "clip, family"}
+EACH = [pytest.param(s, id=n, marks=() if n in QUICK else pytest.mark.slow) for n, s in STAGES.items()]
 ELSEWHERE = {"attention"}  # by value and gradient on a pair of Transformers: test_attention.py
 
 
@@ -23,7 +26,7 @@ def test_the_stages_hold_every_loss_and_method():
     assert {n for n, topic in entries.items() if topic not in ELSEWHERE} <= there
 
 
-@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
+@pytest.mark.parametrize("stage", EACH)
 def test_ten_steps_and_a_resumption_in_their_middle(stage, tmp_path):
     days = list(stage.batches(10))
     distillation = distil(stage.models, combine(**stage.parts), rate=stage.rate, trained=stage.trained, ema=stage.ema)
