@@ -1,6 +1,5 @@
 """Convolutions as layers of a model."""
 
-import itertools
 from functools import partial
 
 import flax.linen as nn
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.convolve import Padding, convolve
+from mmkd_jax.losses.convolve import Padding, convolve, shifted
 
 
 class Conv(nn.Module):
@@ -72,10 +71,8 @@ class Depthwise(nn.Module):
 
 @partial(jax.jit, static_argnums=2)  # one program where a model is run operation by operation, too
 def _each(x, kernel, strides):
-    places = [(n - k) // strides + 1 for n, k in zip(x.shape[1:-1], kernel.shape, strict=False)]
-    y = jnp.zeros((x.shape[0], *places, x.shape[-1]), x.dtype)
-    for start in itertools.product(*map(range, kernel.shape[:-1])):
-        ends = (s + (n - 1) * strides + 1 for s, n in zip(start, places, strict=True))
-        seen = x[:, *(slice(s, e, strides) for s, e in zip(start, ends, strict=True))]
-        y = y + seen * kernel[start].reshape((1,) * (y.ndim - 1) + (-1,))
+    views, factors = shifted(x, kernel.shape[:-1], strides), kernel.reshape(-1, kernel.shape[-1])
+    y = jnp.zeros_like(views[0])
+    for view, factor in zip(views, factors, strict=True):
+        y = y + view * factor.reshape((1,) * (y.ndim - 1) + (-1,))
     return y

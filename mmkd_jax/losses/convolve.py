@@ -42,14 +42,7 @@ def convolve(
     pads = jax.lax.padtype_to_pads(x.shape[1:-1], window, stride, padding) if named else tuple(padding)
 
     def product(x, kernel):
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        places = [(n - k) // strides + 1 for n, k in zip(x.shape[1:-1], window, strict=True)]
-
-        def shifted(start):
-            ends = (s + (n - 1) * strides + 1 for s, n in zip(start, places, strict=True))
-            return x[:, *(slice(s, e, strides) for s, e in zip(start, ends, strict=True))]
-
-        patches = jnp.concatenate([shifted(start) for start in itertools.product(*map(range, window))], -1)
+        patches = jnp.concatenate(shifted(jnp.pad(x, ((0, 0), *pads, (0, 0))), window, strides), -1)
         rows = patches.reshape(math.prod(patches.shape[:-1]), -1)
         flat = jnp.matmul(rows, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
         return flat.reshape(*patches.shape[:-1], -1)
@@ -61,3 +54,24 @@ def convolve(
         return jax.lax.conv_general_dilated(x, kernel, stride, pads, dimension_numbers=layout, precision=precision)
 
     return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+
+
+def shifted(x: Float[Array, "b ... c"], window: tuple[int, ...], strides: int = 1) -> list[Float[Array, "b ... c"]]:
+    """What each place of the window sees, as it moves over padded values: a view for each, row by row.
+
+    Args:
+        x: values, any number of spatial axes.
+        window: size on each spatial axis.
+        strides: of all spatial axes.
+
+    Example:
+        >>> [v[0, :, 0].tolist() for v in shifted(jnp.arange(4.0).reshape(1, 4, 1), (2,))]
+        [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    """
+    places = [(n - k) // strides + 1 for n, k in zip(x.shape[1:-1], window, strict=True)]
+
+    def view(start):
+        ends = (s + (n - 1) * strides + 1 for s, n in zip(start, places, strict=True))
+        return x[:, *(slice(s, e, strides) for s, e in zip(start, ends, strict=True))]
+
+    return [view(start) for start in itertools.product(*map(range, window))]

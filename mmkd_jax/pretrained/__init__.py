@@ -101,9 +101,13 @@ def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables
     from safetensors.numpy import save as serialised
 
     own = {c: {k: variables[c][k] for k in tree} for c, tree in jax.eval_shape(lambda: initial(module)).items()}
-    tensors = mapping.from_flax(own, family.table(kind, module))
+    try:
+        tensors, config = mapping.from_flax(own, family.table(kind, module)), family.describe(kind, module)
+    except (KeyError, AttributeError) as error:
+        kinds = choices(type(e).__name__ for e in module.encoders.values())
+        raise UserError(f"kind {kind!r} does not describe {kinds}: give the kind that load gave") from error
     files.write(where / "model.safetensors", serialised(tensors, metadata={"format": "pt"}))
-    files.write(where / "config.json", json.dumps(family.describe(kind, module), indent=2, sort_keys=True) + "\n")
+    files.write(where / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     for name, content in getattr(processor, "files", {}).items():
         files.write(where / name, content)
 

@@ -110,6 +110,9 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """The config.json of an encoder."""
     encoder = module.encoders["text"]
+    has = {"padding": encoder.padding is not None, "types": encoder.types > 0}
+    if wrong := [f"{name}={getattr(encoder, name)}" for name, here in has.items() if here != (name in FIELDS[kind])]:
+        raise UserError(f"kind {kind!r} does not describe an encoder with {', '.join(wrong)}")
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     padding = 0 if encoder.padding is None else encoder.padding
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]], "pad_token_id": padding} | fields

@@ -75,7 +75,7 @@ FIELDS = ("clip", "siglip")
 ignored = (r"(text|vision)_model\.embeddings\.position_ids", r"classifier\..*")
 
 
-def table(kind: str, module: Clip) -> Table:
+def table(kind: str, module: Any) -> Table:
     """The table of tensors of a `model_type`."""
     del module
     towers = {"text": "text_model", "image": "vision_model"}

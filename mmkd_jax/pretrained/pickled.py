@@ -24,6 +24,7 @@ DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+_DAMAGE = (pickle.UnpicklingError, zipfile.BadZipFile, EOFError)
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -46,7 +47,7 @@ def read(path: str | os.PathLike) -> Any:
         return _finished(tree)
     except _Refused as error:
         raise UserError(f"{path}: {error}") from None
-    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, IndexError) as error:
+    except (*_DAMAGE, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{path} is damaged, or no weights file of PyTorch ({error}): fetch it again") from error
 
 
@@ -115,10 +116,8 @@ def _legacy(file, storages):
 
 def _finished(x):
     if isinstance(x, _Tensor):
-        data = x.storage.data
-        last = (
-            x.offset + sum((n - 1) * step for n, step in zip(x.size, x.stride, strict=True)) + 1 if all(x.size) else 0
-        )
+        data, reach = x.storage.data, sum((n - 1) * step for n, step in zip(x.size, x.stride, strict=True))
+        last = x.offset + reach + 1 if all(x.size) else 0
         if x.offset < 0 or min((*x.size, *x.stride), default=0) < 0 or last > data.size:  # as_strided reads wild memory
             raise ValueError("a tensor lies outside of its storage")
         strides = [step * data.dtype.itemsize for step in x.stride]

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmkd_jax.data import images
+from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.vit import Vit
 from mmkd_jax.pretrained.mapping import CONV, DENSE, NORM, ROW, SAME, Table, Turn, inside
@@ -107,6 +108,10 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """The config.json of an encoder."""
     encoder = module.encoders["image"]
+    expected = {"vit": (1, False), "deit": (2, False), "dinov2": (1, True)}[kind]
+    if (encoder.extra, encoder.scaled) != expected:
+        said = f"extra={encoder.extra}, scaled={encoder.scaled}"
+        raise UserError(f"kind {kind!r} does not describe an encoder with {said}")
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     fields |= {"image_size": list(encoder.size), "patch_size": list(encoder.patch)}
     if kind == "dinov2":
