@@ -8,7 +8,8 @@ import transformers
 from mmkd_jax import pretrained, run_folder
 from mmkd_jax.pretrained import packages
 from tests.parity import real
-from tests.parity.cases import CASES, Case, answer, gaps, quiet, reference, saved
+from tests.parity.cases import Case, answer, gaps, quiet, reference, saved
+from tests.parity.every_case import CASES
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "parity.md"
 KINDS = {

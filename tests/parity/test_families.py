@@ -8,7 +8,8 @@ import transformers
 from safetensors.torch import load_file
 
 from mmkd_jax import pretrained
-from tests.parity.cases import CASES, answer, gaps, quiet, reference, saved
+from tests.parity.cases import answer, gaps, quiet, reference, saved
+from tests.parity.every_case import CASES
 from tests.small import equal
 
 

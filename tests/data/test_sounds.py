@@ -1,0 +1,48 @@
+"""Recordings as models take them: what is read, what is resampled, what is refused."""
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+
+from mmkd_jax.data.sounds import waveforms
+from mmkd_jax.errors import UserError
+
+RATE = 16_000
+
+
+def test_arrays_and_files_are_one(tmp_path):
+    samples = (np.sin(np.arange(400) / 5) * 20_000).astype(np.int16)
+    scipy.io.wavfile.write(tmp_path / "a.wav", RATE, samples)
+    told = [samples, samples.astype(np.float32) / 32_768, tmp_path / "a.wav", str(tmp_path / "a.wav")]
+    for x in waveforms(told, RATE, RATE):
+        assert x.dtype == np.float32
+        np.testing.assert_array_equal(x, told[1])
+
+
+def test_a_tone_keeps_its_pitch_when_resampled():
+    for rate in (8_000, 22_050, 44_100):
+        tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+        (x,) = waveforms([tone], RATE, rate, resample=True)
+        assert x.shape == (RATE,)
+        assert np.abs(np.fft.rfft(x)).argmax() == 440
+        inside = slice(200, -200)  # the filter rings at the ends
+        np.testing.assert_allclose(x[inside], np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)[inside], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "recordings, rate, said",
+    [
+        ([np.zeros(4)], 8_000, "audio 0: 8000 samples a second; the model takes 16000: resample=True resamples it"),
+        ([np.zeros(4)], None, "audio 0: say its samples a second, such as rate=16000"),
+        ([np.zeros(4), np.zeros((4, 2))], RATE, r"audio 1: shape \[4, 2\]; expected one channel"),
+        ([np.zeros(4, np.int32)], RATE, "audio 0: samples of type int32; expected floats"),
+        ([np.array([0.0, np.nan])], RATE, "audio 0: a sample is not finite"),
+        (np.zeros(4), RATE, "one recording in the place of several"),
+        ("speech.wav", RATE, "one recording in the place of several"),
+        (["speech.wav"], RATE, "audio 0: cannot read speech.wav"),
+        ([__file__], RATE, "audio 0: cannot read .*expected a .wav file"),
+    ],
+)
+def test_what_is_no_such_recording_is_named(recordings, rate, said):
+    with pytest.raises(UserError, match=said):
+        waveforms(recordings, RATE, rate)
