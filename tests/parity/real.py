@@ -29,7 +29,7 @@ def case(model, batch: dict[str, np.ndarray]) -> Case:
     def outputs(out):
         return stack("text", out) | {"pooled.text": out.pooler_output}
 
-    return Case("BERT", lambda: model, batch, inputs, outputs, "text.mask")
+    return Case("BERT", lambda: model, batch, inputs, outputs)
 
 
 def pictures() -> list[Image.Image]:
