@@ -122,7 +122,7 @@ def _record(module, version, columns, made) -> dict[str, Any]:
     first = next(iter(columns.values()))
     return {
         "version": version,
-        "rows": {k: [x.dtype.name, list(x.shape[1:])] for k, x in first.items()},
+        "rows": {k: [str(x.dtype), list(x.shape[1:])] for k, x in first.items()},
         "lengths": module.LENGTHS,
         "splits": {
             split: {
