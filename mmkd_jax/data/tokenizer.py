@@ -90,6 +90,7 @@ class Tokenizer:
         length: int | None = None,
         pad: bool = False,
         cut: bool = True,
+        warn: bool = True,
     ) -> dict[str, np.ndarray]:
         """Ids [n, l] and mask [n, l] of each text.
 
@@ -98,7 +99,8 @@ class Tokenizer:
             pairs: a second string for each, behind the first.
             length: longest, in tokens; the model's own, if None.
             pad: give l = length; else l is that of the longest text.
-            cut: cut longer texts, with a warning; else refuse them.
+            cut: cut longer texts; else refuse them.
+            warn: say how many were cut.
 
         Raises:
             UserError: one string in the place of many, a longer length than the model has positions, or a longer text
@@ -116,7 +118,8 @@ class Tokenizer:
             said = f"{len(long)} of {len(found)} texts have more than {longest} tokens, the first is row {long[0]}"
             if not cut:
                 raise UserError(f"{said}: raise length, or cut them (cut=True)")
-            warnings.warn(f"{said}: they are cut", stacklevel=2)
+            if warn:
+                warnings.warn(f"{said}: they are cut", stacklevel=2)
         width = longest if pad or self.whole else max((len(e) for e in found), default=0)
         ids = np.full((len(found), width), self.padding, np.int32)
         types, mask = np.zeros_like(ids), np.zeros(ids.shape, bool)
@@ -194,7 +197,7 @@ def tokenized(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text"
     def fetch(rows):
         columns = dataset.fetch(rows)
         told = columns[column].tolist()
-        ids = [tokenizer(told, length=length, pad=True) for tokenizer, length in lengths.items()]
+        ids = [tokenizer(told, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
         return {k: x for own in (columns, *ids) for k, x in own.items() if k not in texts}
 
     how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
