@@ -22,3 +22,4 @@ from mmkd_jax.models.simkd import simkd as simkd
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
 from mmkd_jax.models.vit import Vit as Vit
+from mmkd_jax.models.whisper import Whisper as Whisper
