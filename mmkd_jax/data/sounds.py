@@ -70,7 +70,7 @@ def bounded(
     if short := [i for i, x in enumerate(waves) if len(x) < least]:
         n = len(waves[short[0]])
         raise UserError(f"{modality} {short[0]}: {n} samples are too few; this model takes at least {least}")
-    if long := [i for i, x in enumerate(waves) if most is not None and len(x) > most]:
+    if most is not None and (long := [i for i, x in enumerate(waves) if len(x) > most]):
         said = f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, the first is {long[0]}"
         if not cut:
             raise UserError(f"{modality}: {said}: cut them (cut=True), or take them apart")

@@ -77,8 +77,8 @@ def mel_filters(
         def back(m):
             return 700 * (10 ** (m / 2595) - 1)
 
-    ends = mel(np.array([low, rate / 2 if high is None else high]))
-    edges, where = np.linspace(*ends, bands + 2), np.fft.rfftfreq(size, 1 / rate)
+    first, last = mel(np.array([low, rate / 2 if high is None else high]))
+    edges, where = np.linspace(first, last, bands + 2), np.fft.rfftfreq(size, 1 / rate)
     edges, where = (edges, mel(where)) if scale == "kaldi" else (back(edges), where)
     rising = (where[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - where[:, None]) / (edges[2:] - edges[1:-1])

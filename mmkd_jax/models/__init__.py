@@ -1,5 +1,6 @@
 """Linen modules that return every intermediate anyone may distil."""
 
+from mmkd_jax.models.ast import Ast as Ast
 from mmkd_jax.models.audio import AudioCNN as AudioCNN
 from mmkd_jax.models.audio import AudioTDNN as AudioTDNN
 from mmkd_jax.models.bert import Bert as Bert

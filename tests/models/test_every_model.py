@@ -8,6 +8,7 @@ import pytest
 
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import (
+    Ast,
     AudioCNN,
     AudioTDNN,
     Bert,
@@ -40,8 +41,9 @@ def encoder(kind):
         "bert": {"text": Bert(9, 4, layers=1, heads=2, inner=6, length=LENGTH, types=0)},
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
-        "vit": {"image": Vit((6, 6), (3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
+        "vit": {"image": Vit((6, 6), (3, 2), channels=1, width=4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
         "whisper": {"audio": Whisper(5, 4, 4, layers=1, heads=2, inner=6)},
+        "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), 1, 4, layers=1, heads=2, inner=6)},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
     }[kind]
 
@@ -59,10 +61,11 @@ MODELS |= {
     "resnet": Multimodal(encoder("resnet"), 3, 4),
     "convnext": Multimodal(encoder("convnext"), 3, 4),
     "whisper": Multimodal(encoder("whisper"), 3, 4),
+    "ast": Multimodal(encoder("ast"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
-FILLED = ("whisper",)
+FILLED = ("whisper", "ast")
 """What fills up a recording is part of what these see."""
 # 49 shifted products, and as many gradients, take a minute to compile
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n == "convnext" else n for n in MODELS]

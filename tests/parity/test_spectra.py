@@ -1,10 +1,12 @@
 """Mel spectra are those of transformers' own processors, and of librosa."""
 
+import warnings
+
 import numpy as np
 import pytest
 import transformers
 
-from mmkd_jax.pretrained import whisper
+from mmkd_jax.pretrained import ast, whisper
 from tests.parity import real
 
 RATE = 16_000
@@ -21,3 +23,19 @@ def test_spectra_of_whisper(mels, length, tmp_path):
     np.testing.assert_allclose(found, theirs._np_extract_fbank_features(filled, "cpu"), atol=1e-5)
     single = theirs(real.recordings(), sampling_rate=RATE, return_tensors="np")["input_features"]
     np.testing.assert_allclose(found, single, atol=1e-4)  # PyTorch's, in single precision
+
+
+@pytest.mark.parametrize("said", [{}, {"num_mel_bins": 40, "max_length": 200, "mean": -3.0, "std": 2.0}])
+def test_spectra_of_ast(said, tmp_path):
+    theirs = transformers.ASTFeatureExtractor(**said)  # in NumPy: torchaudio is not installed
+    theirs.save_pretrained(tmp_path)
+    ours = ast.processor(tmp_path, said)
+    with warnings.catch_warnings(action="ignore" if said else "error", category=UserWarning):  # cut to 2 s
+        found = ours(real.recordings(), RATE)["audio"]
+    expected = theirs(real.recordings(), sampling_rate=RATE, return_tensors="np")["input_values"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    plain = transformers.ASTFeatureExtractor(**said, do_normalize=False)
+    plain.save_pretrained(tmp_path)
+    found = ast.processor(tmp_path, said)(real.recordings()[1:2], RATE)["audio"]
+    expected = plain(real.recordings()[1:2], sampling_rate=RATE, return_tensors="np")["input_values"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
