@@ -98,7 +98,9 @@ def parts(config: Config) -> dict[str, Part]:
         student = rated(linen(Multimodal({"words": encoder}, classes=9)))
         learn = {
             "models": {"student": student},
-            "optimizer": optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=1e-2),
+            "optimizer": optax.adamw(
+                optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=1e-2
+            ),
             "steps": config.steps,
             "evaluate_every": max(1, config.steps // 10),
             **shared,
@@ -117,10 +119,17 @@ def parts(config: Config) -> dict[str, Part]:
             losses.hint, student="student.embedding", teacher="teacher.embedding", connect={"student": Linear(64)}
         )
         made |= {
-            f"{name} labels": Part(objective=combine(task=task.objective()), data=data.Memory(few, config.batch), **learn),
+            f"{name} labels": Part(
+                objective=combine(task=task.objective()), data=data.Memory(few, config.batch), **learn
+            ),
             f"{name} raters": Part(objective=combine(spread=spread), data=data.Memory(few, config.batch), **learn),
             f"{name} kd": Part(objective=combine(soft=soft), **taught),
-            f"{name} kd2": Part(objective=combine(soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)), **taught),
+            f"{name} kd2": Part(
+                objective=combine(
+                    soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)
+                ),
+                **taught,
+            ),
             f"{name} answer": Part(objective=combine(answer=answer), **taught),
             f"{name} relations": Part(objective=combine(soft=soft, relations=relations), **taught),
             f"{name} hint": Part(objective=combine(soft=soft, hint=hint), **taught),

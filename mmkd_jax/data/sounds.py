@@ -46,6 +46,42 @@ def waveforms(
     return [_heard(f"{modality} {i}", x, wanted, rate, resample) for i, x in enumerate(recordings)]
 
 
+def bounded(
+    waves: Sequence[Float[np.ndarray, " _"]],
+    rate: int,
+    least: int = 1,
+    most: int | None = None,
+    cut: bool = True,
+    modality: str = "audio",
+) -> list[Float[np.ndarray, " _"]]:
+    """Waveforms that are neither too short nor too long for a model.
+
+    Args:
+        waves: one each recording.
+        rate: samples a second, for messages.
+        least: samples that a recording must have.
+        most: samples that the model takes; any number, if None.
+        cut: cut longer recordings, with a warning; else refuse them.
+        modality: for messages.
+
+    Raises:
+        UserError: a recording is too short, or longer and not to be cut.
+
+    Example:
+        >>> [x.tolist() for x in bounded([np.float32([1, 2])], 16_000, most=2)]
+        [[1.0, 2.0]]
+    """
+    if short := [i for i, x in enumerate(waves) if len(x) < least]:
+        n = len(waves[short[0]])
+        raise UserError(f"{modality} {short[0]}: {n} samples are too few; this model takes at least {least}")
+    if most is not None and (long := [i for i, x in enumerate(waves) if len(x) > most]):
+        said = f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, the first is {long[0]}"
+        if not cut:
+            raise UserError(f"{modality}: {said}: cut them (cut=True), or take them apart")
+        warnings.warn(f"{modality}: {said}: they are cut", stacklevel=3)
+    return [x[:most] for x in waves]
+
+
 def _heard(name, x, wanted, rate, resample):
     if isinstance(x, str | os.PathLike):
         try:

@@ -35,6 +35,7 @@ class Vit(nn.Module):
     Attributes:
         size: height and width of the images that the table of positions was made for, px.
         patch: height and width of a patch, px.
+        stride: from one patch to the next, px; what is left at the ends is in none. Patches lie side by side, if None.
         channels: of the images.
         width: of the tokens.
         layers: how many.
@@ -46,8 +47,8 @@ class Vit(nn.Module):
         pooler: whether there is one.
         pooled: its width; that of the tokens, if None.
         pooler_activation: φ.
-        pool: what the features are: "first" token, "mean" of the patches, "pooler", or "probe": what a learned query
-            finds among the tokens, and a layer on it (SigLIP).
+        pool: what the features are: "first" token, "mean" of the patches, "extra": mean of the tokens before them
+            (AST), "pooler", or "probe": what a learned query finds among the tokens, and a layer on it (SigLIP).
         mean: of each channel, in 0 … 1.
         std: standard deviation of each channel.
         activation: a name of `models.activations`.
@@ -67,6 +68,7 @@ class Vit(nn.Module):
 
     size: tuple[int, int] = (224, 224)
     patch: tuple[int, int] = (16, 16)
+    stride: tuple[int, int] | None = None
     channels: int = 3
     width: int = 768
     layers: int = 12
@@ -99,21 +101,26 @@ class Vit(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        pools = ["mean", "probe"] + ["first"] * (self.extra > 0) + ["pooler"] * self.pooler
+        pools = ["mean", "probe"] + ["first", "extra"] * (self.extra > 0) + ["pooler"] * self.pooler
         if self.pool not in pools:
             raise UserError(f"{modality}: pool is {self.pool!r}; this encoder has: {choices(pools)}")
         rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
         x = normalised(x, self.mean, self.std, modality)
-        x = patches(x, self.patch, modality)
-        old, grid = (self.size[0] // self.patch[0], self.size[1] // self.patch[1]), (x.shape[1], x.shape[2])
+        if self.stride is None and (x.shape[1] % self.patch[0] or x.shape[2] % self.patch[1]):
+            sizes = f"{x.shape[1]} × {x.shape[2]} px do not divide into patches of {self.patch[0]} × {self.patch[1]}"
+            raise UserError(f"{modality}: images of {sizes}")
+        stride = self.stride or self.patch
+        down, across = (places(*axis) for axis in zip(self.size, self.patch, stride, strict=True))
+        x = patches(x, self.patch, stride)
+        grid = (x.shape[1], x.shape[2])
         shape = (*self.patch, self.channels, self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         x = rearrange(x, "b i j d -> (b i j) d") @ kernel.reshape(-1, self.width)
         if self.patch_bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.width,)).astype(x.dtype)[None]
-        table = self.param("positions", nn.initializers.normal(0.02), (self.extra + old[0] * old[1], self.width))
-        where = interpolated(table[self.extra :], old, grid)
+        table = self.param("positions", nn.initializers.normal(0.02), (self.extra + down * across, self.width))
+        where = interpolated(table[self.extra :], (down, across), grid)
         x = x.reshape(len(rows), -1, self.width) + where[None].astype(x.dtype)
         if names := ("class", "distillation")[: self.extra]:
             first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
@@ -131,6 +138,8 @@ class Vit(nn.Module):
         if self.pool == "probe":
             same = {f: getattr(self, f) for f in ("heads", "inner", "activation", "eps", "dtype")}
             return tap(f"pooled.{modality}", Probe(**same, name="probe")(x))
+        if self.pool == "extra":
+            return tap(f"pooled.{modality}", x[:, : self.extra].mean(1, dtype=jnp.float32).astype(x.dtype))
         if self.pool == "mean":
             return x[:, self.extra :].mean(1, dtype=jnp.float32).astype(x.dtype)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
@@ -191,16 +200,22 @@ def normalised(
     return (x - jnp.asarray(mean, x.dtype)[None, None, None]) / jnp.asarray(std, x.dtype)[None, None, None]
 
 
-def patches(x: Float[Array, "b h w c"], size: tuple[int, int], modality: str) -> Float[Array, "b i j d"]:
-    """Each patch as one vector, in the order of a convolution's kernel.
+def patches(x: Float[Array, "b h w c"], size: tuple[int, int], stride: tuple[int, int]) -> Float[Array, "b i j d"]:
+    """Each patch as one vector, in the order of a convolution's kernel; they may overlap.
 
-    Raises:
-        UserError: the images do not divide into patches.
+    Args:
+        x: images.
+        size: height and width of a patch.
+        stride: from one to the next.
     """
-    p, q = size
-    if x.shape[1] % p or x.shape[2] % q:
-        raise UserError(f"{modality}: images of {x.shape[1]} × {x.shape[2]} px do not divide into patches of {p} × {q}")
-    return rearrange(x, "b (i p) (j q) c -> b i j (p q c)", p=p, q=q)
+    for axis, p, s in zip((1, 3), size, stride, strict=True):  # the patches' rows, then their columns
+        x = jnp.take(x, s * np.arange(places(x.shape[axis], p, s))[:, None] + np.arange(p), axis)
+    return rearrange(x, "b i p j q c -> b i j (p q c)")
+
+
+def places(length: int, size: int, stride: int) -> int:
+    """How many stretches of that size fit."""
+    return (length - size) // stride + 1
 
 
 def interpolated(table: Float[Array, "n d"], old: tuple[int, int], new: tuple[int, int]) -> Float[Array, "m d"]:
