@@ -31,7 +31,7 @@ Table = dict[str, tuple[str, Rule]]
 DENSE: Rule = {"kernel": ("weight", TRANSPOSED), "bias": ("bias", SAME)}
 NORM: Rule = {"scale": ("weight", SAME), "bias": ("bias", SAME)}
 CONV: Rule = {
-    "kernel": ("weight", Turn(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))),
+    "kernel": ("weight", Turn(lambda x: np.moveaxis(x, (0, 1), (-1, -2)), lambda x: np.moveaxis(x, (-1, -2), (0, 1)))),
     "bias": ("bias", SAME),
 }
 DEPTHWISE: Rule = {
