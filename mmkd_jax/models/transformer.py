@@ -4,6 +4,7 @@ A layer is a pure function of its parameters, so that recomputing it in the back
 layer for all (`scan`) change neither the layout of the variables nor any result beyond rounding.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -115,7 +116,8 @@ class Layer(nn.Module):
 
 
 PROJECTIONS = {"query": "queries", "key": "keys", "value": "values"}
-INTERMEDIATES = (*PROJECTIONS.values(), "scores", "attentions", "hidden")
+ATTENTION = (*PROJECTIONS.values(), "scores", "attentions")
+INTERMEDIATES = (*(f"time_{n}" for n in ATTENTION), *ATTENTION, "hidden")
 
 
 class Transformer(nn.Module):
@@ -138,6 +140,7 @@ class Transformer(nn.Module):
         dtype: of the computation; the parameters' own, if None.
         remat: forget the intermediates after the forward pass, and compute them again for the backward pass.
         scan: compile one layer for all; where an intermediate is patched, the layers are unrolled all the same.
+        layer: makes a layer of these attributes, in the place of `Layer`.
     """
 
     layers: int
@@ -156,6 +159,7 @@ class Transformer(nn.Module):
     dtype: Any = None
     remat: bool = False
     scan: bool = False
+    layer: Callable[..., nn.Module] = Layer
 
     @nn.compact
     def __call__(
@@ -183,7 +187,7 @@ class Transformer(nn.Module):
         if x.shape[-1] % self.heads:
             raise UserError(f"{modality}: {self.heads} heads do not divide a width of {x.shape[-1]}")
         same = {f: getattr(self, f) for f in LAYER}
-        own = [Layer(**same, name=f"layer_{i}") for i in range(self.layers)]
+        own = [self.layer(**same, name=f"layer_{i}") for i in range(self.layers)]
         if self.is_initializing():
             for layer in own:
                 x, _ = layer(x, mask, rows, ctx, {})
@@ -191,7 +195,7 @@ class Transformer(nn.Module):
 
         def run(x, values, i, patch):
             here = ctx._replace(key=jax.random.fold_in(ctx.at(modality).key, i))
-            return Layer(**same, parent=None).apply({"params": values}, x, mask, rows, here, patch)
+            return self.layer(**same, parent=None).apply({"params": values}, x, mask, rows, here, patch)
 
         run = jax.checkpoint(run) if self.remat else run
         values = [layer.variables["params"] for layer in own]
@@ -207,7 +211,7 @@ class Transformer(nn.Module):
                 given.append(outputs)
         for i, outputs in enumerate(given):
             for n, k in _names(modality, i).items():
-                x = tap(k, outputs[n])
+                x = tap(k, outputs[n]) if n in outputs else x
         return x
 
 

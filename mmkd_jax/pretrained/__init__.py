@@ -16,10 +16,22 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.given import Given
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
-from mmkd_jax.pretrained import ast, bert, clip, convolutional, efficientnet, folder, mapping, vit, wav2vec2, whisper
+from mmkd_jax.pretrained import (
+    ast,
+    bert,
+    clip,
+    convolutional,
+    efficientnet,
+    folder,
+    mapping,
+    video,
+    vit,
+    wav2vec2,
+    whisper,
+)
 from mmkd_jax.views import Context
 
-_FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast)
+_FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, video)
 FAMILIES: Mapping[str, ModuleType] = {kind: family for family in _FILES for kind in family.FIELDS}
 """`model_type` of config.json -> the file that reads it."""
 
