@@ -124,9 +124,10 @@ def test_a_small_archive_is_read_split_and_found_again(small, tmp_path):
 def test_texts_alike_are_one_document():
     documents = commands._module(NAME).documents
     texts = {"5_1": "Wow.", "6_1": "wow!!", "6_2": "I like it", "7_1": "I like it so", "8_1": "...", "9_1": "!"}
-    assert list(documents(texts).values()) == ["5", "5", "5", "5", "8", "9"]
-    # three words and two are not yet alike
-    assert documents({"1": "very good", "2": "very good day"}) == {"1": "1", "2": "2"}
-    # a chain that ends at the first of all, by number
-    chain = {"10": "a b c d e", "9": "a b c d", "2": "b c d e f", "1": "z"}
-    assert documents(chain | {"11": "a b c d e f"}) == {"10": "2", "9": "2", "2": "2", "1": "1", "11": "2"}
+    assert documents(list(texts), list(texts.values())) == [0, 0, 0, 0, 1, 2]
+    # from four words on: two and three are not yet alike
+    assert documents(["1", "2"], ["very good", "very good day"]) == [0, 1]
+    # two that lack another word of the same text are not alike, but for that text
+    texts = ["a b c d", "b c d e", "z"]
+    assert documents(list("123"), texts) == [0, 1, 2]
+    assert documents(list("1234"), [*texts, "a b c d e"]) == [0, 0, 1, 0]
