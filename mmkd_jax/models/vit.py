@@ -229,7 +229,9 @@ SPLIT = {
 }
 
 
-def interpolated(table: Float[Array, "n d"], old: tuple[int, ...], new: tuple[int, ...]) -> Float[Array, "m d"]:
+def interpolated(
+    table: Float[Array | np.ndarray, "n d"], old: tuple[int, ...], new: tuple[int, ...]
+) -> Float[Array | np.ndarray, "m d"]:
     """Positions of another grid, by bicubic interpolation as PyTorch does it (A = −.75, no antialiasing).
 
     Args:

@@ -13,6 +13,7 @@ from mmkd_jax.models import (
     Bert,
     Concat,
     ConvNext,
+    Frames,
     Gated,
     ImageCNN,
     ImageMLP,
@@ -21,6 +22,7 @@ from mmkd_jax.models import (
     ResNet,
     TextLSTM,
     TextTransformer,
+    Timesformer,
     Vit,
 )
 from mmkd_jax.views import Context, linen
@@ -41,6 +43,9 @@ def encoder(kind):
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
         "vit": {"image": Vit((6, 6), (3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
+        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
+        "timesformer": {"video": Timesformer((6, 6), (3, 3), 2, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
+        "frames": {"video": Frames(ImageCNN((3, 4)), pool="attention")},
     }[kind]
 
 
@@ -56,6 +61,9 @@ MODELS |= {
     "vit": Multimodal(encoder("vit"), 3, 4),
     "resnet": Multimodal(encoder("resnet"), 3, 4),
     "convnext": Multimodal(encoder("convnext"), 3, 4),
+    "vivit": Multimodal(encoder("vivit"), 3, 4),
+    "timesformer": Multimodal(encoder("timesformer"), 3, 4),
+    "frames": Multimodal(encoder("frames"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
@@ -76,6 +84,9 @@ def batch():
         "present.image": np.array([1, 1, 0, 1, 1, 1], bool),
         "present.audio": np.array([1, 0, 1, 1, 1, 1], bool),
         "present.text": np.array([1, 1, 1, 0, 1, 0], bool),
+        "video": draw.integers(0, 256, (ROWS, 2, 6, 6, 1), dtype=np.uint8),
+        "video.mask": np.array([[1, 1], [1, 0], [1, 1], [0, 0], [1, 1], [0, 1]], bool),
+        "present.video": np.array([1, 1, 0, 1, 1, 1], bool),
     }
     return {k: jnp.asarray(v) for k, v in made.items()}
 
@@ -121,11 +132,13 @@ def test_absent_modalities_and_padding_change_nothing(name):
 
     def spoilt(value):
         out = dict(given)
-        for m in ("image", "audio"):
-            x = given[m].astype(jnp.float32) / (255 if m == "image" else 1)
+        for m in ("image", "audio", "video"):
+            x = given[m].astype(jnp.float32) / (1 if m == "audio" else 255)
             gone = ~given[f"present.{m}"]
             out[m] = jnp.where(gone.reshape(-1, *[1] * (x.ndim - 1)), value, x)
         out["audio"] = jnp.where(given["audio.mask"][..., None], out["audio"], value)
+        if name == "frames":  # the others have no mask
+            out["video"] = jnp.where(given["video.mask"][..., None, None, None], out["video"], value)
         unread = ~(given["text.mask"] & given["present.text"][:, None])
         out["text.ids"] = jnp.where(unread, 7, given["text.ids"])
         return out
