@@ -250,7 +250,9 @@ def _places(length: int, size: int, stride: int) -> int:
     return (length - size) // stride + 1
 
 
-def interpolated(table: Float[Array, "n d"], old: tuple[int, ...], new: tuple[int, ...]) -> Float[Array, "m d"]:
+def interpolated(
+    table: Float[Array | np.ndarray, "n d"], old: tuple[int, ...], new: tuple[int, ...]
+) -> Float[Array | np.ndarray, "m d"]:
     """Positions of another grid, by bicubic interpolation as PyTorch does it (A = −.75, no antialiasing).
 
     Args:
