@@ -1,6 +1,7 @@
 """Students that begin with chosen layers, heads, channels and rows of their teacher's: a pure function of variables."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,20 +67,16 @@ class Inheritance:
         Raises:
             UserError: they are of other models.
         """
-        there, left, scores = leaves(given), dict(self.taken), {}
+        there, left = leaves(given), dict(self.taken)
         for source, shape, *_ in self.taken.values():
             found = list(there[source].shape) if source in there else "nothing"
             if found != list(shape):
                 raise UserError(f"given variables have {found} at {source}; expected the teacher's, {list(shape)}")
 
-        def numbers(axis, modality):
-            if not isinstance(axis.kept, tuple):
-                return axis.kept
-            score, many = axis.kept
-            if (modality, score) not in scores:
-                here = given["params"][f"encoders_{modality}"]
-                scores[modality, score] = score(self.teacher.encoders[modality], here)
-            return jnp.sort(jnp.argsort(-scores[modality, score][axis.row], stable=True)[:many])
+        @functools.cache
+        def best(modality, score, many):
+            scores = score(self.teacher.encoders[modality], given["params"][f"encoders_{modality}"])
+            return jnp.sort(jnp.argsort(-scores, 1, stable=True)[:, :many], 1)
 
         def take(path, x):
             row = left.pop(path := jax.tree_util.keystr(path, simple=True, separator="/"), None)
@@ -87,8 +84,9 @@ class Inheritance:
                 return x
             y, begun = there[row.source], None
             for i, axis in enumerate(row.axes):
-                if (kept := numbers(axis, row.modality)) is None:
+                if (kept := axis.kept) is None:
                     continue
+                kept = best(row.modality, *kept)[axis.row] if isinstance(kept, tuple) else kept
                 places = (kept[:, None] * axis.each + np.arange(axis.each)[None]).reshape(1, -1)
                 places = places + np.arange(axis.blocks)[:, None] * (axis.size * axis.each)
                 y = jnp.take(jnp.asarray(y), places.reshape(-1), i, mode="clip")

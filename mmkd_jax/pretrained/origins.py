@@ -57,8 +57,6 @@ SIZES = {"heads": "heads", "inner": "inner", "width": "width", "vocabulary": "vo
 CHOSEN = (*SIZES, "space")
 """Axes of which a student may take a part."""
 PER_LAYER = ("heads", "inner")
-
-
 ROWS = ("vocabulary", "positions")
 """Axes of tables: a row may be the student's own."""
 _LAYER = re.compile(r"((?:.*/)?layer_|block_(?P<stage>\d+)_)(?P<number>\d+)([/_].*)")
@@ -199,6 +197,9 @@ def taken(
         )
     if unused:
         raise UserError(f"fresh names {choices(unused)}, which the student does not have")
+    idle = {f"{m} {axis}" for m, own in chosen.items() for axis in own.keys() - {"layers"}}
+    if idle := idle - {f"{row.modality} {axis.name}" for row in found.values() for axis in row.axes}:
+        raise UserError(f"keep names {choices(idle)}, which nothing that is taken has")
     return found
 
 
@@ -210,7 +211,7 @@ def _chosen(modality, mine, its, keep) -> dict[str, Any]:
     if hasattr(its, "heads") and mine.width * its.heads != its.width * mine.heads:
         raise UserError(
             f"{modality}: the student has {mine.heads} heads on a width of {mine.width}, but the teacher's heads are "
-            f"taken whole and have {its.width // its.heads} channels each: give it as many heads as fit, or a width"
+            f"taken whole: its width must be {its.width // its.heads} times its heads"
         )
     if hasattr(its, "layers"):
         if keep.layers is None and mine.layers != its.layers:
@@ -221,6 +222,10 @@ def _chosen(modality, mine, its, keep) -> dict[str, Any]:
         if mine.widths != its.widths:
             raise UserError(f"{modality}: the student has widths {mine.widths}, the teacher {its.widths}")
         stages = [range(d) for d in its.depths] if keep.layers is None else keep.layers
+        if len(stages) != len(its.depths) or not all(isinstance(which, Sequence) for which in stages):
+            raise UserError(
+                f"{modality}: layers={keep.layers}; expected the blocks of each of {len(its.depths)} stages"
+            )
         depths = zip(stages, mine.depths, its.depths, strict=True)
         found["layers"] = [_numbers(modality, f"layers of stage {i}", *n).tolist() for i, n in enumerate(depths)]
     elif keep.layers is not None:
@@ -232,7 +237,8 @@ def _chosen(modality, mine, its, keep) -> dict[str, Any]:
         want, have = getattr(mine, attribute), getattr(its, attribute)
         if axis in PER_LAYER:
             attentions = mine.layers + (getattr(mine, "pool", None) == "probe")
-            rows = which if not callable(which) and isinstance(which[0], Sequence) else [which] * attentions
+            alike = callable(which) or not isinstance(next(iter(which), 0), Sequence)
+            rows = [which] * attentions if alike else which
             if len(rows) != attentions:
                 raise UserError(f"{modality}: {axis} of {len(rows)} layers are named, the student has {attentions}")
             for row in rows:
@@ -258,7 +264,7 @@ def _numbers(where, axis, which, want, have) -> np.ndarray:
 def _axes(inner, ndim, encoder):
     """The names of a tensor's axes; none, where the table does not have it."""
     name = re.sub(r"^transformer/layer_\d+/", "layer/", inner)
-    found = next((AXES[k] for k in (name, name.rpartition("/")[0]) if k in AXES), ())
+    found = next((AXES[k] for k in (name, name.rpartition("/")[0]) if len(AXES.get(k, ())) >= ndim), ())
     same = "width" if getattr(encoder, "pooled", None) is None else "pooled"
     return [same if a == "pooled" else a for a in found[-ndim:]]
 

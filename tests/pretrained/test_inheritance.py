@@ -187,6 +187,8 @@ def test_blocks_of_each_stage(kind):
             assert equal(x, its[name.replace("block_0_1", "block_0_2")]), name
     with pytest.raises(UserError, match=r"image: ConvNext has no heads|ResNet has no heads"):
         Inheritance(small, big, {"image": Keep(layers=((0, 2), (0,)), heads=(0,))})
+    with pytest.raises(UserError, match=r"image: layers=\(0, 2\); expected the blocks of each of 2 stages"):
+        Inheritance(small, big, {"image": Keep(layers=(0, 2))})
     with pytest.raises(UserError, match="image: layers of stage 0 3 of the teacher's 3"):
         Inheritance(small, big, {"image": Keep(layers=((0, 3), (0,)))})
 
