@@ -23,4 +23,5 @@ from mmkd_jax.models.simkd import simkd as simkd
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
 from mmkd_jax.models.vit import Vit as Vit
+from mmkd_jax.models.voice import VoiceLSTM as VoiceLSTM
 from mmkd_jax.models.whisper import Whisper as Whisper

@@ -15,10 +15,10 @@ from mmkd_jax import files
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
-from mmkd_jax.pretrained import ast, bert, clip, convolutional, efficientnet, folder, mapping, vit, whisper
+from mmkd_jax.pretrained import ast, bert, clip, convolutional, efficientnet, folder, mapping, vit, voice, whisper
 from mmkd_jax.views import Context
 
-_FILES = (bert, vit, clip, convolutional, efficientnet, whisper, ast)
+_FILES = (bert, vit, clip, convolutional, efficientnet, whisper, ast, voice)
 FAMILIES: Mapping[str, ModuleType] = {kind: family for family in _FILES for kind in family.FIELDS}
 """`model_type` of config.json -> the file that reads it."""
 

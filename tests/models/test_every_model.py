@@ -23,6 +23,7 @@ from mmkd_jax.models import (
     TextLSTM,
     TextTransformer,
     Vit,
+    VoiceLSTM,
     Whisper,
 )
 from mmkd_jax.views import Context, linen
@@ -44,6 +45,7 @@ def encoder(kind):
         "vit": {"image": Vit((6, 6), (3, 2), channels=1, width=4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
         "whisper": {"audio": Whisper(5, 4, 4, layers=1, heads=2, inner=6)},
         "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), 1, 4, layers=1, heads=2, inner=6)},
+        "voice lstm": {"audio": VoiceLSTM(5, 4, layers=2, embedding=8, window=4)},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
     }[kind]
 
@@ -62,6 +64,7 @@ MODELS |= {
     "convnext": Multimodal(encoder("convnext"), 3, 4),
     "whisper": Multimodal(encoder("whisper"), 3, 4),
     "ast": Multimodal(encoder("ast"), 3, 4),
+    "voice lstm": Multimodal(encoder("voice lstm"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
