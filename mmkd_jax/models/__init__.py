@@ -25,5 +25,6 @@ from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
 from mmkd_jax.models.timesformer import Timesformer as Timesformer
 from mmkd_jax.models.vit import Vit as Vit
+from mmkd_jax.models.voice import VoiceLSTM as VoiceLSTM
 from mmkd_jax.models.wav2vec2 import Wav2Vec2 as Wav2Vec2
 from mmkd_jax.models.whisper import Whisper as Whisper

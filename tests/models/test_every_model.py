@@ -25,6 +25,7 @@ from mmkd_jax.models import (
     TextTransformer,
     Timesformer,
     Vit,
+    VoiceLSTM,
     Wav2Vec2,
     Whisper,
 )
@@ -48,8 +49,9 @@ def encoder(kind):
         "vit": {"image": Vit((6, 6), (3, 2), channels=1, width=4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
         "whisper": {"audio": Whisper(5, 4, 4, layers=1, heads=2, inner=6)},
         "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), 1, 4, layers=1, heads=2, inner=6)},
+        "voice lstm": {"audio": VoiceLSTM(5, 4, layers=2, embedding=8, window=4)},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
-        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
+        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), None, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
         "timesformer": {"video": Timesformer((6, 6), (3, 3), 2, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
         "frames": {"video": Frames(ImageCNN((3, 4)), pool="attention")},
     }[kind]
@@ -73,6 +75,7 @@ MODELS |= {
     "vivit": Multimodal(encoder("vivit"), 3, 4),
     "timesformer": Multimodal(encoder("timesformer"), 3, 4),
     "frames": Multimodal(encoder("frames"), 3, 4),
+    "voice lstm": Multimodal(encoder("voice lstm"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
