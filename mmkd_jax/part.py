@@ -12,6 +12,7 @@ from mmkd_jax.cache import Kept, Store
 from mmkd_jax.data.memory import Memory
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.given import Given
 from mmkd_jax.objective import Objective
 from mmkd_jax.parallel import is_bank
 from mmkd_jax.schemes.scheme import Scheme
@@ -38,7 +39,8 @@ class Part:
         evaluated: name of the measured model; the first trained one by default.
         ema: name -> (source, decay): models that are the moving average of a trained one.
         take: name -> "PART.NAME": a model that takes the variables with which that part ended, for the same seed. With
-            dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0".
+            dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0". Or name -> `Given`:
+            variables from outside, such as `pretrained.given("teacher", loaded)` gives.
         inherit: name -> `pretrained.inheritance.Inheritance`: a model that takes variables begins with chosen layers,
             heads or channels of them, instead of all. `mmkd explain` says which.
         cache: name -> outputs of a frozen model that are computed once for all rows (and slots, where there is
@@ -69,7 +71,7 @@ class Part:
     trained: tuple[str, ...] = ("student",)
     evaluated: str = ""
     ema: Mapping[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
-    take: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    take: Mapping[str, str | Given] = dataclasses.field(default_factory=dict)
     inherit: Mapping[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)
     cache: Mapping[str, tuple[str, ...] | Kept] = dataclasses.field(default_factory=dict)
     scheme: Scheme | None = None
@@ -135,10 +137,11 @@ class Part:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What `augment` adds to the fingerprint of the data: "augment" -> its own; nothing without one."""
-        if self.augment is None:
-            return {}
-        return {"augment": getattr(self.augment, "fingerprint", None) or repr(self.augment)}
+        """What `augment` and variables from outside add to the fingerprint of the data."""
+        own: dict[str, Any] = {f"take {n}": s.fingerprint for n, s in self.take.items() if isinstance(s, Given)}
+        if self.augment is not None:
+            own["augment"] = getattr(self.augment, "fingerprint", None) or repr(self.augment)
+        return own
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -184,7 +187,7 @@ class Part:
         how |= {"temperature": kept.temperature} if kept.top_k else {}
         about = {"teacher": dict(teacher), "kept": how, "data": dict(self.data.dataset.fingerprint)}
         if self.augment is not None:
-            about |= self.identity | {"partners": None if partners is None else repr(partners)}
+            about |= {"augment": self.identity["augment"], "partners": None if partners is None else repr(partners)}
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
         return Store(directory, about, rows, self.slots, self.data.size)
 

@@ -83,31 +83,35 @@ def _middle(picture, crop):
     return picture.crop((left, top, left + crop[1], top + crop[0]))
 
 
-def read(folder: pathlib.Path, defaults: Mapping[str, Any]) -> Pictures:
+def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False) -> Pictures:
     """As preprocessor_config.json of a published model says.
+
+    Formula: (s p − o − m) / d of a pixel p in 0 … 255 is (p / 255 − mean) / std with mean = (m + o) / 255 s and std =
+        d / 255 s; the file says the factor s, whether there is an offset o of 1, m and d
 
     Args:
         folder: of the model.
-        defaults: fields for what the file does not say, or where there is none.
+        defaults: fields for what the file does not say, or where there is none; mean and std are m and d.
+        offset: whether o is 1 and s is 1/127.5 where the file does not say; else 0 and 1/255.
 
     Raises:
-        UserError: the file asks for something else than resize, crop, rescaling by 1/255 and normalising.
+        UserError: the file asks for something else than resize, crop, rescaling and normalising.
     """
     path = folder / FILE
-    if not path.is_file():
-        return Pictures(**defaults)
-    said = json.loads(path.read_text())
-    fields: dict[str, Any] = dict(defaults)
-    if not said.get("do_rescale", True) or abs(said.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
-        raise UserError(f"{path} does not rescale by 1/255, which is not supported")
-    if "size" in said:
-        fields["size"] = _size(said["size"])
+    files = {FILE: path.read_bytes()} if path.is_file() else {}
+    said = json.loads(files.get(FILE, "{}"))
+    fields: dict[str, Any] = {"mean": Pictures.mean, "std": Pictures.std} | dict(defaults)
+    if not said.get("do_rescale", True):
+        raise UserError(f"{path} does not rescale, which is not supported: the model normalises 0 … 1")
+    if "size" in said:  # one number is the shorter side's in families where it is by default
+        shorter = isinstance(said["size"], int) and isinstance(fields.get("size"), int)
+        fields["size"] = said["size"] if shorter else _size(said["size"])
     if not said.get("do_resize", True):
         fields["size"] = None
     if "crop_size" in said:
         crop = _size(said["crop_size"])
         fields["crop"] = (crop, crop) if isinstance(crop, int) else crop
-    if not said.get("do_center_crop", fields.get("crop") is not None and "crop_size" in said):
+    if files and not said.get("do_center_crop", fields.get("crop") is not None and "crop_size" in said):
         fields["crop"] = None
     if "crop_pct" in said and isinstance(edge := fields["size"], int):  # ConvNeXt's: crop, or from 384 px warp
         fields["size"], fields["crop"] = (int(edge / said["crop_pct"]) if edge < 384 else (edge, edge)), (edge, edge)
@@ -116,7 +120,10 @@ def read(folder: pathlib.Path, defaults: Mapping[str, Any]) -> Pictures:
         fields |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     else:
         fields |= {k: tuple(said[f"image_{k}"]) for k in ("mean", "std") if f"image_{k}" in said}
-    return Pictures(**fields, files={FILE: path.read_bytes()})
+    width, shift = 255 * said.get("rescale_factor", (2 if offset else 1) / 255), float(said.get("offset", offset))
+    fields["mean"] = tuple((m + shift) / width for m in fields["mean"])
+    fields["std"] = tuple(d / width for d in fields["std"])
+    return Pictures(**fields, files=files)
 
 
 def _size(said):

@@ -4,6 +4,7 @@ A layer is a pure function of its parameters, so that recomputing it in the back
 layer for all (`scan`) change neither the layout of the variables nor any result beyond rounding.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -33,6 +34,7 @@ class Layer(nn.Module):
         gated: whether W₁ gives gate and value of twice the inner width.
         scaled: whether what is added is scaled (LayerScale).
         bias: whether queries, keys and values have one.
+        key_bias: whether keys have one, too.
         causal: whether a token sees those before it only.
         dropout: rate on what is added to the residual connection.
         attention_dropout: rate on the attention's weights.
@@ -47,6 +49,7 @@ class Layer(nn.Module):
     gated: bool = False
     scaled: bool = False
     bias: bool = True
+    key_bias: bool = True
     causal: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -90,7 +93,8 @@ class Layer(nn.Module):
 
         x = x.reshape(flat)
         seen = norm("norm_attention", x) if self.pre_norm else x
-        q, k, v = (heads(plural, dense(name, d, seen, self.bias)) for name, plural in PROJECTIONS.items())
+        biased = {"query": self.bias, "key": self.bias and self.key_bias, "value": self.bias}
+        q, k, v = (heads(plural, dense(name, d, seen, biased[name])) for name, plural in PROJECTIONS.items())
         score = tap("scores", jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // self.heads) ** -0.5)
         seen = None if mask is None else mask[:, None, None, :]
         if self.causal:
@@ -112,7 +116,8 @@ class Layer(nn.Module):
 
 
 PROJECTIONS = {"query": "queries", "key": "keys", "value": "values"}
-INTERMEDIATES = (*PROJECTIONS.values(), "scores", "attentions", "hidden")
+ATTENTION = (*PROJECTIONS.values(), "scores", "attentions")
+INTERMEDIATES = (*(f"time_{n}" for n in ATTENTION), *ATTENTION, "hidden")
 
 
 class Transformer(nn.Module):
@@ -128,12 +133,14 @@ class Transformer(nn.Module):
         gated: whether the dense layers have a gate.
         scaled: whether what is added to the residual connection is scaled (LayerScale).
         bias: whether queries, keys and values have one.
+        key_bias: whether keys have one, too.
         causal: whether a token sees those before it only.
         dropout: rate on what is added to the residual connection.
         attention_dropout: rate on the attention's weights.
         dtype: of the computation; the parameters' own, if None.
         remat: forget the intermediates after the forward pass, and compute them again for the backward pass.
         scan: compile one layer for all; where an intermediate is patched, the layers are unrolled all the same.
+        layer: makes a layer of these attributes, in the place of `Layer`.
     """
 
     layers: int
@@ -145,12 +152,14 @@ class Transformer(nn.Module):
     gated: bool = False
     scaled: bool = False
     bias: bool = True
+    key_bias: bool = True
     causal: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: Any = None
     remat: bool = False
     scan: bool = False
+    layer: Callable[..., nn.Module] = Layer
 
     @nn.compact
     def __call__(
@@ -178,7 +187,7 @@ class Transformer(nn.Module):
         if x.shape[-1] % self.heads:
             raise UserError(f"{modality}: {self.heads} heads do not divide a width of {x.shape[-1]}")
         same = {f: getattr(self, f) for f in LAYER}
-        own = [Layer(**same, name=f"layer_{i}") for i in range(self.layers)]
+        own = [self.layer(**same, name=f"layer_{i}") for i in range(self.layers)]
         if self.is_initializing():
             for layer in own:
                 x, _ = layer(x, mask, rows, ctx, {})
@@ -186,7 +195,7 @@ class Transformer(nn.Module):
 
         def run(x, values, i, patch):
             here = ctx._replace(key=jax.random.fold_in(ctx.at(modality).key, i))
-            return Layer(**same, parent=None).apply({"params": values}, x, mask, rows, here, patch)
+            return self.layer(**same, parent=None).apply({"params": values}, x, mask, rows, here, patch)
 
         run = jax.checkpoint(run) if self.remat else run
         values = [layer.variables["params"] for layer in own]
@@ -202,11 +211,11 @@ class Transformer(nn.Module):
                 given.append(outputs)
         for i, outputs in enumerate(given):
             for n, k in _names(modality, i).items():
-                x = tap(k, outputs[n])
+                x = tap(k, outputs[n]) if n in outputs else x
         return x
 
 
-LAYER = "heads inner activation eps pre_norm gated scaled bias causal dropout attention_dropout dtype".split()
+LAYER = "heads inner activation eps pre_norm gated scaled bias key_bias causal dropout attention_dropout dtype".split()
 STACK = ["layers", *LAYER, "remat", "scan"]
 
 

@@ -1,15 +1,17 @@
 """Vision Transformers of one stack, with switches: `(batch, modality, ctx, tap) -> features` [b, d].
 
 ViT; DeiT has a second token that learned from a teacher; DINOv2 scales what its layers add, and its largest is gated;
-CLIP's tower has a LayerNorm before the layers; SigLIP's has no class token, and pools by an attention.
+CLIP's tower has a LayerNorm before the layers; SigLIP's has no class token, and pools by an attention; ViViT's patches
+are those of a video, and have a length in time.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from mmkd_jax.errors import UserError, choices
@@ -22,19 +24,21 @@ from mmkd_jax.views import Batch, Context, Taps
 
 
 class Vit(nn.Module):
-    """A pre-norm Transformer encoder on patches of an image.
+    """A pre-norm Transformer encoder on patches of an image, or of a video.
 
     Formula: x₀ = [class, E patches] + positions; the layers of `models.transformer`; LN
 
-    Images are uint8, or floats of 0 … 1; mean and standard deviation are taken here. Of another size than the model was
-    trained on, positions are interpolated (bicubic).
+    Images are uint8, or floats of 0 … 1; mean and standard deviation are taken here. Of another height or width than
+    the model was trained on, positions are interpolated (bicubic).
 
     Outputs besides those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after the
     LayerNorm; `pooled.M` = φ(W x[first]) with a pooler.
 
     Attributes:
-        size: height and width of the images that the table of positions was made for, px.
-        patch: height and width of a patch, px.
+        size: height and width of the images that the table of positions was made for, px; of videos their number of
+            frames, height and width.
+        patch: height and width of a patch, px; of a video's its frames, height and width.
+        stride: from one patch to the next; what is left at the ends is in none. Patches lie side by side, if None.
         channels: of the images.
         width: of the tokens.
         layers: how many.
@@ -46,8 +50,8 @@ class Vit(nn.Module):
         pooler: whether there is one.
         pooled: its width; that of the tokens, if None.
         pooler_activation: φ.
-        pool: what the features are: "first" token, "mean" of the patches, "pooler", or "probe": what a learned query
-            finds among the tokens, and a layer on it (SigLIP).
+        pool: what the features are: "first" token, "mean" of the patches, "extra": mean of the tokens before them
+            (AST), "pooler", or "probe": what a learned query finds among the tokens, and a layer on it (SigLIP).
         mean: of each channel, in 0 … 1.
         std: standard deviation of each channel.
         activation: a name of `models.activations`.
@@ -62,11 +66,13 @@ class Vit(nn.Module):
         scan: compile one layer for all.
 
     Source: Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929; Touvron et al.,
-        DeiT, 2021, https://arxiv.org/abs/2012.12877; Oquab et al., DINOv2, 2024, https://arxiv.org/abs/2304.07193
+        DeiT, 2021, https://arxiv.org/abs/2012.12877; Oquab et al., DINOv2, 2024, https://arxiv.org/abs/2304.07193;
+        Arnab et al., ViViT, 2021, https://arxiv.org/abs/2103.15691
     """
 
-    size: tuple[int, int] = (224, 224)
-    patch: tuple[int, int] = (16, 16)
+    size: tuple[int, ...] = (224, 224)
+    patch: tuple[int, ...] = (16, 16)
+    stride: tuple[int, ...] | None = None
     channels: int = 3
     width: int = 768
     layers: int = 12
@@ -99,21 +105,24 @@ class Vit(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        pools = ["mean", "probe"] + ["first"] * (self.extra > 0) + ["pooler"] * self.pooler
+        pools = ["mean", "probe"] + ["first", "extra"] * (self.extra > 0) + ["pooler"] * self.pooler
         if self.pool not in pools:
             raise UserError(f"{modality}: pool is {self.pool!r}; this encoder has: {choices(pools)}")
         rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
-        x = normalised(x, self.mean, self.std, modality)
-        x = patches(x, self.patch, modality)
-        old, grid = (self.size[0] // self.patch[0], self.size[1] // self.patch[1]), (x.shape[1], x.shape[2])
+        x = normalised(x, self.mean, self.std, modality, len(self.size))
+        if x.shape[1:-3] != self.size[:-2]:
+            raise UserError(f"{modality}: videos of {x.shape[1]} frames; this model takes {self.size[0]}: sample them")
+        x = patches(x, self.patch, modality, self.stride)
+        sides = zip(self.size, self.patch, self.stride or self.patch, strict=True)
+        old, grid = tuple(_places(*side) for side in sides), x.shape[1:-1]
         shape = (*self.patch, self.channels, self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        x = rearrange(x, "b i j d -> (b i j) d") @ kernel.reshape(-1, self.width)
+        x = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, self.width)
         if self.patch_bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.width,)).astype(x.dtype)[None]
-        table = self.param("positions", nn.initializers.normal(0.02), (self.extra + old[0] * old[1], self.width))
-        where = interpolated(table[self.extra :], old, grid)
+        table = self.param("positions", nn.initializers.normal(0.02), (self.extra + math.prod(old), self.width))
+        where = interpolated(table[self.extra :], old[-2:], grid[-2:])
         x = x.reshape(len(rows), -1, self.width) + where[None].astype(x.dtype)
         if names := ("class", "distillation")[: self.extra]:
             first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
@@ -131,6 +140,8 @@ class Vit(nn.Module):
         if self.pool == "probe":
             same = {f: getattr(self, f) for f in ("heads", "inner", "activation", "eps", "dtype")}
             return tap(f"pooled.{modality}", Probe(**same, name="probe")(x))
+        if self.pool == "extra":
+            return tap(f"pooled.{modality}", x[:, : self.extra].mean(1, dtype=jnp.float32).astype(x.dtype))
         if self.pool == "mean":
             return x[:, self.extra :].mean(1, dtype=jnp.float32).astype(x.dtype)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
@@ -179,43 +190,79 @@ class Probe(nn.Module):
 
 
 def normalised(
-    x: Float[Array, "b h w c"], mean: tuple[float, ...], std: tuple[float, ...], modality: str
-) -> Float[Array, "b h w c"]:
+    x: Float[Array, "b ... c"], mean: tuple[float, ...], std: tuple[float, ...], modality: str, axes: int = 2
+) -> Float[Array, "b ... c"]:
     """(x − mean) / std of each channel.
 
+    Args:
+        x: images [b, h, w, c], or with three axes videos [b, t, h, w, c].
+        mean: of each channel.
+        std: of each channel.
+        modality: for messages.
+        axes: between rows and channels.
+
     Raises:
-        UserError: the images have another number of channels.
+        UserError: they have another number of channels, or of axes.
     """
-    if x.ndim != 4 or x.shape[-1] != len(mean):
-        raise UserError(f"{modality}: images of shape {list(x.shape)}; expected [b, h, w, {len(mean)}]")
-    return (x - jnp.asarray(mean, x.dtype)[None, None, None]) / jnp.asarray(std, x.dtype)[None, None, None]
+    if x.ndim != axes + 2 or x.shape[-1] != len(mean):
+        what, shape = ("images", "h, w") if axes == 2 else ("videos", "t, h, w")
+        raise UserError(f"{modality}: {what} of shape {list(x.shape)}; expected [b, {shape}, {len(mean)}]")
+    shift, scale = (jnp.asarray(c, x.dtype).reshape((1,) * (axes + 1) + (-1,)) for c in (mean, std))
+    return (x - shift) / scale
 
 
-def patches(x: Float[Array, "b h w c"], size: tuple[int, int], modality: str) -> Float[Array, "b i j d"]:
+def patches(
+    x: Float[Array, "b ... c"], size: tuple[int, ...], modality: str, stride: tuple[int, ...] | None = None
+) -> Float[Array, "b ... d"]:
     """Each patch as one vector, in the order of a convolution's kernel.
 
+    Args:
+        x: images, or videos.
+        size: of a patch, on each axis.
+        modality: for messages.
+        stride: from one to the next, on each axis; what is left at the ends is in none. Side by side, if None.
+
     Raises:
-        UserError: the images do not divide into patches.
+        UserError: without a stride, the images or videos do not divide into patches.
+
+    Example:
+        >>> patches(jnp.zeros((1, 4, 6, 9, 3)), (2, 3, 3), "video").shape
+        (1, 2, 2, 3, 54)
     """
-    p, q = size
-    if x.shape[1] % p or x.shape[2] % q:
-        raise UserError(f"{modality}: images of {x.shape[1]} × {x.shape[2]} px do not divide into patches of {p} × {q}")
-    return rearrange(x, "b (i p) (j q) c -> b i j (p q c)", p=p, q=q)
+    if stride is None and any(n % p for n, p in zip(x.shape[1:-1], size, strict=True)):
+        given, asked = (" × ".join(map(str, sides)) for sides in (x.shape[-3:-1], size))
+        what = f"videos of {x.shape[1]} frames of" if len(size) == 3 else "images of"
+        raise UserError(f"{modality}: {what} {given} px do not divide into patches of {asked}")
+    axes = len(size)
+    for axis, p, s in zip(range(1, 2 * axes, 2), size, stride or size, strict=True):
+        n = _places(x.shape[axis], p, s)
+        if s == p:  # views, where overlapping ones are copies
+            x = jax.lax.slice_in_dim(x, 0, n * p, axis=axis)
+            x = x.reshape(*x.shape[:axis], n, p, *x.shape[axis + 1 :])
+        else:
+            x = jnp.take(x, s * np.arange(n)[:, None] + np.arange(p), axis)
+    x = x.transpose(0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1)
+    return x.reshape(*x.shape[: axes + 1], -1)
 
 
-def interpolated(table: Float[Array, "n d"], old: tuple[int, int], new: tuple[int, int]) -> Float[Array, "m d"]:
+def _places(length: int, size: int, stride: int) -> int:
+    """How many stretches of that size fit."""
+    return (length - size) // stride + 1
+
+
+def interpolated(table: Float[Array, "n d"], old: tuple[int, ...], new: tuple[int, ...]) -> Float[Array, "m d"]:
     """Positions of another grid, by bicubic interpolation as PyTorch does it (A = −.75, no antialiasing).
 
     Args:
-        table: positions of the old grid, row by row.
+        table: positions of the old grid, row by row; of several grids, one behind the other.
         old: rows and columns of the grid that the table is for.
         new: rows and columns that are wanted; the same gives the table itself.
     """
     if old == new:
         return table
     down, across = (jnp.asarray(_cubic(o, n), table.dtype) for o, n in zip(old, new, strict=True))
-    grid = table.reshape(*old, -1)
-    return jnp.einsum("io,jp,opd->ijd", down, across, grid).reshape(-1, table.shape[-1])
+    grids = table.reshape(-1, *old, table.shape[-1])
+    return jnp.einsum("io,jp,kopd->kijd", down, across, grids).reshape(-1, table.shape[-1])
 
 
 def _cubic(old: int, new: int) -> np.ndarray:

@@ -31,7 +31,7 @@ Table = dict[str, tuple[str, Rule]]
 DENSE: Rule = {"kernel": ("weight", TRANSPOSED), "bias": ("bias", SAME)}
 NORM: Rule = {"scale": ("weight", SAME), "bias": ("bias", SAME)}
 CONV: Rule = {
-    "kernel": ("weight", Turn(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))),
+    "kernel": ("weight", Turn(lambda x: np.moveaxis(x, (0, 1), (-1, -2)), lambda x: np.moveaxis(x, (-1, -2), (0, 1)))),
     "bias": ("bias", SAME),
 }
 DEPTHWISE: Rule = {
@@ -41,6 +41,18 @@ DEPTHWISE: Rule = {
 VALUE: Rule = {"": ("", SAME)}
 BATCH_NORM: Rule = NORM | {"mean": ("running_mean", SAME), "var": ("running_var", SAME)}
 EMBED: Rule = {"embedding": ("weight", SAME)}
+
+
+def part(i: int, of: int) -> Rule:
+    """A dense layer that is published as one of several stacked in one, such as query, key and value."""
+
+    def turn(laid: Turn) -> Turn:
+        def stacked(x):  # with zeros for the others: `from_flax` adds them up
+            return np.concatenate([laid.theirs(x) if j == i else np.zeros_like(laid.theirs(x)) for j in range(of)])
+
+        return Turn(lambda x: laid.ours(np.split(x, of)[i]), stacked)
+
+    return {leaf: (name, turn(laid)) for leaf, (name, laid) in DENSE.items()}
 
 
 def inside(scope: str, table: Table) -> Table:
@@ -86,18 +98,18 @@ def to_flax(
     """
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
     there = {_today(k.removeprefix(prefix)): k for k in tensors}
-    left, wrong, missing = dict(there), [], []
+    left, wrong, missing = dict(there), {}, set()
 
     def take(path, shape):
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
         if name not in there:
-            missing.append(f"{prefix}{name}")
+            missing.add(f"{prefix}{name}")
             return shape
         left.pop(name, None)
         given = tensors[there[name]]
         expected = turn.theirs(np.broadcast_to(np.zeros((), np.int8), shape.shape)).shape
         if given.shape != expected:
-            wrong.append(f"{there[name]} has shape {list(given.shape)}, expected {list(expected)}")
+            wrong[name] = f"{there[name]} has shape {list(given.shape)}, expected {list(expected)}"
             return shape
         return np.asarray(turn.ours(given).astype(shape.dtype), order="C")
 
@@ -106,7 +118,7 @@ def to_flax(
     unexpected = [full for name, full in left.items() if not any(re.fullmatch(p, name) for p in known)]
     said = [f"missing: {_some(missing)}"] if missing else []
     said += [f"unexpected: {_some(unexpected)}"] if unexpected else []
-    said += wrong[:5]
+    said += list(wrong.values())[:5]
     if said:
         raise UserError("the weights do not fit config.json; " + "; ".join(said))
     return found
@@ -119,13 +131,15 @@ def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
         if name.endswith("running_mean"):  # PyTorch's BatchNorm counts its batches beside its statistics
             found[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
-        found[name] = np.asarray(turn.theirs(np.asarray(x)), order="C")  # safetensors writes strided arrays wrongly
+        whole = np.asarray(turn.theirs(np.asarray(x)), order="C")  # safetensors writes strided arrays wrongly
+        found[name] = found[name] + whole if name in found else whole
     return found
 
 
 def _today(name):
-    """The first published weights of BERT have TensorFlow's names for those of a LayerNorm."""
+    """Older names: TensorFlow's for a LayerNorm in the first BERTs, and PyTorch's former ones of normalised weights."""
     old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    old |= {f".weight_{was}": f".parametrizations.weight.original{now}" for was, now in (("g", 0), ("v", 1))}
     for was, now in old.items():
         name = name.removesuffix(was) + now if name.endswith(was) else name
     return name

@@ -8,14 +8,14 @@ import os
 import pathlib
 
 from mmkd_jax import files
-from mmkd_jax.data import sources
+from mmkd_jax.data import dataset, sources
 
 
-def minilm(where: str | os.PathLike) -> pathlib.Path:
+def minilm(where: str | os.PathLike | None = None) -> pathlib.Path:
     """all-MiniLM-L6-v2: a text encoder of 22.7 M parameters, and its tokenizer (MIT).
 
     Args:
-        where: the folder to write; one that is there is taken as it is.
+        where: the folder to write, beside the prepared data sets by default; one that is there is taken as it is.
 
     Raises:
         UserError: the package cannot be fetched.
@@ -23,7 +23,7 @@ def minilm(where: str | os.PathLike) -> pathlib.Path:
     Source: Reimers and Gurevych, Sentence-BERT, 2019, https://arxiv.org/abs/1908.10084;
         https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
     """
-    folder = pathlib.Path(where)
+    folder = pathlib.Path(where or dataset.home() / "all-MiniLM-L6-v2")
     if (folder / "config.json").is_file():
         return folder
     sha256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -36,18 +36,18 @@ def minilm(where: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
-def efficientnet_lite0(where: str | os.PathLike) -> pathlib.Path:
+def efficientnet_lite0(where: str | os.PathLike | None = None) -> pathlib.Path:
     """EfficientNet-Lite0: an image encoder of 3.4 M parameters, trained on ImageNet (its package names no licence).
 
     Args:
-        where: the folder to write; one that is there is taken as it is.
+        where: the folder to write, beside the prepared data sets by default; one that is there is taken as it is.
 
     Raises:
         UserError: the package cannot be fetched.
 
     Source: Tan and Le, EfficientNet, 2019, https://arxiv.org/abs/1905.11946
     """
-    folder = pathlib.Path(where)
+    folder = pathlib.Path(where or dataset.home() / "efficientnet-lite0")
     if (folder / "config.json").is_file():
         return folder
     sha256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"

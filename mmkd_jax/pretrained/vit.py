@@ -1,7 +1,7 @@
 """ViT, DeiT, DINOv2: configurations and tensors of the image encoders."""
 
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mmkd_jax.data import images
@@ -93,8 +93,8 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
     """The encoder of a config.json, of the names of its tensors and of what its processor normalises by."""
     kind = config["model_type"]
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
-    fields["patch"] = _pair(config.get("patch_size", 14 if kind == "dinov2" else 16))
-    fields["size"] = _pair(config.get("image_size", 224))
+    fields["patch"] = pair(config.get("patch_size", 14 if kind == "dinov2" else 16))
+    fields["size"] = pair(config.get("image_size", 224))
     if kind == "dinov2":
         fields["inner"] = int(fields["width"] * config.get("mlp_ratio", 4))
         fields["scaled"], fields["gated"] = True, config.get("use_swiglu_ffn", False)
@@ -137,5 +137,6 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Picture
     return images.read(folder, defaults[config["model_type"]])
 
 
-def _pair(size):
+def pair(size: int | Sequence[int]) -> tuple[int, ...]:
+    """Height and width, where one number stands for both, too."""
     return (size, size) if isinstance(size, int) else tuple(size)

@@ -43,6 +43,19 @@ def test_pixels_are_those_of_transformers(kind, tmp_path):
     np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "default"), [("CLIPImageProcessorPil", 224), ("ViTImageProcessorPil", (224, 224))], ids=["clip", "vit"]
+)
+def test_old_files_say_one_number_for_the_shorter_side_or_for_both(kind, default, tmp_path):
+    (tmp_path / images.FILE).write_text(
+        json.dumps({"size": 20, "resample": 2, "do_center_crop": False, "do_normalize": False})
+    )
+    theirs = getattr(transformers, kind).from_pretrained(tmp_path)
+    ours = images.read(tmp_path, {"size": default})(pictures()[3:4])["image"]
+    expected = theirs(pictures()[3:4], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(ours.transpose(0, 3, 1, 2) / 255, expected, atol=1e-5)
+
+
 def test_what_is_no_picture_is_named(tmp_path):
     read = images.Pictures(size=None)
     with pytest.raises(UserError, match=r"image 1: float64 of shape \[4, 4, 3\]; expected uint8 \[h, w, 3\]"):
@@ -51,6 +64,6 @@ def test_what_is_no_picture_is_named(tmp_path):
         read([np.zeros((4, 4, 2), np.uint8)])
     with pytest.raises(UserError, match="pictures of unlike sizes"):
         read([np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)])
-    (tmp_path / images.FILE).write_text(json.dumps({"rescale_factor": 1.0}))
-    with pytest.raises(UserError, match="does not rescale by 1/255"):
+    (tmp_path / images.FILE).write_text(json.dumps({"do_rescale": False}))
+    with pytest.raises(UserError, match="does not rescale, which is not supported"):
         images.read(tmp_path, {})

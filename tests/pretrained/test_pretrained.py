@@ -201,7 +201,7 @@ def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written
     with pytest.raises(UserError, match=f"kind '{kind}'(: supported are| does not describe)"):
         pretrained.save(tmp_path, kind, SMALL, pretrained.initial(SMALL))
     with pytest.raises(UserError, match="kind 'deit' does not describe an encoder with extra=1, scaled=False"):
-        small = Encoders({"image": Vit((4, 4), (2, 2), 3, 4, 1, 2, 6)})
+        small = Encoders({"image": Vit((4, 4), (2, 2), width=4, layers=1, heads=2, inner=6)})
         pretrained.save(tmp_path, "deit", small, pretrained.initial(small))
     assert not list(tmp_path.iterdir())
 

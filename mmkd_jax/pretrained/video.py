@@ -1,0 +1,92 @@
+"""ViViT, TimeSformer: configurations and tensors of the video encoders."""
+
+import pathlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmkd_jax.data import images
+from mmkd_jax.data.videos import Videos
+from mmkd_jax.errors import UserError
+from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.models.timesformer import Timesformer
+from mmkd_jax.models.vit import Vit
+from mmkd_jax.pretrained import vit
+from mmkd_jax.pretrained.mapping import DENSE, NORM, ROW, Table, inside, part
+
+OURS, THEIRS = vit.OURS, vit.THEIRS
+
+TIMESFORMER: Table = vit.VIT | {
+    "times": ("embeddings.time_embeddings", {"": ("", ROW)}),
+    f"{OURS}/query": (f"{THEIRS}.attention.attention.qkv", part(0, 3)),
+    f"{OURS}/key": (f"{THEIRS}.attention.attention.qkv", part(1, 3)),
+    f"{OURS}/value": (f"{THEIRS}.attention.attention.qkv", part(2, 3)),
+    f"{OURS}/time_query": (f"{THEIRS}.temporal_attention.attention.qkv", part(0, 3)),
+    f"{OURS}/time_key": (f"{THEIRS}.temporal_attention.attention.qkv", part(1, 3)),
+    f"{OURS}/time_value": (f"{THEIRS}.temporal_attention.attention.qkv", part(2, 3)),
+    f"{OURS}/time_out": (f"{THEIRS}.temporal_attention.output.dense", DENSE),
+    f"{OURS}/norm_time": (f"{THEIRS}.temporal_layernorm", NORM),
+    f"{OURS}/time_dense": (f"{THEIRS}.temporal_dense", DENSE),
+}
+
+# ours: what config.json calls it, and what it is where it is not there
+FIELDS = {
+    "vivit": vit.FIELDS["vit"] | {"activation": ("hidden_act", "gelu_fast"), "eps": ("layer_norm_eps", 1e-6)},
+    "timesformer": vit.FIELDS["dinov2"]
+    | {
+        "frames": ("num_frames", 8),
+        "inner": ("intermediate_size", 3072),
+        "attention": ("attention_type", "divided_space_time"),
+    },
+}
+
+ignored = (r"classifier\..*",)
+
+
+def table(kind: str, module: Encoders) -> Table:
+    """The table of tensors of a `model_type`."""
+    del module
+    return inside("encoders_video", vit.VIT if kind == "vivit" else TIMESFORMER)
+
+
+def prefix(kind: str) -> str:
+    """What the names of tensors begin with in the file of a model with a head."""
+    return f"{kind}."
+
+
+def build(config: Mapping[str, Any], names: Collection[str], processor: Videos) -> Encoders:
+    """The encoder of a config.json, of the names of its tensors and of what its processor normalises by."""
+    kind, pictures = config["model_type"], processor.pictures
+    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
+    fields |= {"mean": pictures.mean, "std": pictures.std, "size": vit.pair(config.get("image_size", 224))}
+    if kind == "timesformer":
+        return Encoders({"video": Timesformer(**fields, patch=vit.pair(config.get("patch_size", 16)))})
+    fields["size"] = (config.get("num_frames", 32), *fields["size"])
+    fields["patch"] = tuple(config.get("tubelet_size", (2, 16, 16)))
+    return Encoders({"video": Vit(**fields, pooler=any("pooler.dense." in n for n in names))})
+
+
+def describe(kind: str, module: Encoders) -> dict[str, Any]:
+    """The config.json of an encoder."""
+    encoder = module.encoders["video"]
+    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
+    if kind == "timesformer":  # transformers takes one number for both sides alone
+        if len({*encoder.size}) > 1 or len({*encoder.patch}) > 1:
+            raise UserError(f"kind {kind!r} does not describe frames of {encoder.size} in patches of {encoder.patch}")
+        fields |= {"image_size": encoder.size[0], "patch_size": encoder.patch[0]}
+        return {"model_type": kind, "architectures": ["TimesformerModel"]} | fields
+    if (encoder.extra, encoder.scaled, len(encoder.size)) != (1, False, 3):
+        said = f"extra={encoder.extra}, scaled={encoder.scaled}, size={encoder.size}"
+        raise UserError(f"kind {kind!r} does not describe an encoder with {said}")
+    fields |= {"num_frames": encoder.size[0], "image_size": list(encoder.size[1:]), "tubelet_size": list(encoder.patch)}
+    return {"model_type": kind, "architectures": ["VivitModel"]} | fields
+
+
+def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Videos:
+    """What its preprocessor_config.json says; without one, what transformers' processor of this family does.
+
+    Raises:
+        UserError: the file asks for something that is not supported.
+    """
+    vivit = config["model_type"] == "vivit"
+    pictures = images.read(folder, {"size": 256 if vivit else 224, "crop": (224, 224)}, offset=vivit)
+    return Videos(pictures, config.get("num_frames", 32 if vivit else 8))
