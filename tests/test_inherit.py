@@ -9,9 +9,11 @@ import pytest
 
 from mmkd_jax import data, experiment, explain, losses
 from mmkd_jax.errors import UserError
+from mmkd_jax.given import Given
 from mmkd_jax.models import Bert, Encoders, Multimodal
 from mmkd_jax.objective import combine, term
 from mmkd_jax.part import Part
+from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
 from mmkd_jax.pretrained.origins import Keep
 from mmkd_jax.pretrained.selection import head_norms
@@ -65,6 +67,22 @@ def test_the_student_begins_with_what_it_inherits_and_learns_from_there():
     left = {jax.tree_util.keystr(p, simple=True) for p, x in jax.tree.leaves_with_path(moved) if not x}
     assert all("key" in name and "bias" in name for name in left), left  # the softmax takes no notice of that one
     assert equal(frozen["teacher"], teacher)
+
+
+def test_what_is_inherited_may_come_from_outside():
+    given = Given(initial(Encoders(BIG), jax.random.key(3)), ("a pretrained bert",))
+    own = parts(take={"teacher": "teacher.teacher", "student": given})
+    experiment.check(own, {})
+    part, key = own["student"], jax.random.key(5)
+    teacher = part.models["teacher"].init(key, {k: np.zeros(s.shape, s.dtype) for k, s in part.spec.items()})
+    state, _ = start(part.distillation, part.spec, key, {"teacher": teacher, "student": given.variables})
+    kernels = [
+        tree["encoders_text"]["transformer"][f"layer_{i}"]["grow"]["kernel"]
+        for tree, i in ((state.params["student"], 1), (given.variables["params"], 2))
+    ]
+    np.testing.assert_array_equal(kernels[0], kernels[1][:8])
+    said = explain.text(own)
+    assert "from a pretrained bert" in said and "  begins    student: text layer_1 <- layer_2, heads 2" in said
 
 
 def test_explain_says_what_is_taken_from_where():
