@@ -65,7 +65,8 @@ def parts(config: Config) -> dict[str, Part]:
     words = data.learned(texts["train"].columns["text"].tolist(), size=8_000, length=40, modality="words")
     read = {k: data.tokenized(rows, {minilm.processor: 40, words: 40}) for k, rows in texts.items()}
     known = np.random.default_rng(0).permutation(read["train"].size) < config.labels
-    few = read["train"].with_columns(labelled=known).where("labelled")
+    every = read["train"].with_columns(labelled=known)
+    few = every.where("labelled")
     teacher = rated(linen(Multimodal(minilm.module.encoders, classes=9)))
     encoders = {
         "lstm": TextLSTM(words.vocabulary, 64),
@@ -83,9 +84,7 @@ def parts(config: Config) -> dict[str, Part]:
         "teacher": Part(
             models={"teacher": teacher},
             trained=("teacher",),
-            objective=combine(
-                task=term(losses.cross_entropy, logits="teacher.logits", labels="batch.ratings"),
-            ),
+            objective=combine(spread=term(losses.cross_entropy, logits="teacher.logits", labels="batch.ratings")),
             optimizer=optax.adamw(rate, weight_decay=1e-2),
             data=data.Memory(few, config.batch // 2),
             steps=tuned,
@@ -96,43 +95,33 @@ def parts(config: Config) -> dict[str, Part]:
     }
     for name, encoder in encoders.items():
         student = rated(linen(Multimodal({"words": encoder}, classes=9)))
+        rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
         learn = {
             "models": {"student": student},
-            "optimizer": optax.adamw(
-                optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=1e-2
-            ),
+            "data": data.Memory(few, config.batch),
+            "optimizer": optax.adamw(rate, weight_decay=1e-2),
             "steps": config.steps,
             "evaluate_every": max(1, config.steps // 10),
             **shared,
         }
         taught = learn | {
             "models": {"student": student, "teacher": teacher},
-            "data": data.Memory(read["train"], config.batch),
+            "data": data.Memory(every, config.batch),
             "take": {"teacher": "teacher.teacher"},
             "cache": {"teacher": ("logits", "embedding", "prediction")},
         }
+        spread = term(losses.cross_entropy, logits="student.logits", labels="batch.ratings", where="labelled")
         soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
-        spread = term(losses.cross_entropy, logits="student.logits", labels="batch.ratings")
         answer = term(losses.mse, predictions="student.prediction", targets="teacher.prediction")
-        relations = term(losses.rkd_distance, student="student.embedding", teacher="teacher.embedding", weight=10.0)
-        hint = term(
-            losses.hint, student="student.embedding", teacher="teacher.embedding", connect={"student": Linear(64)}
-        )
+        embedding = {"student": "student.embedding", "teacher": "teacher.embedding"}
+        hint = term(losses.hint, **embedding, connect={"student": Linear(64)})
         made |= {
-            f"{name} labels": Part(
-                objective=combine(task=task.objective()), data=data.Memory(few, config.batch), **learn
-            ),
-            f"{name} raters": Part(objective=combine(spread=spread), data=data.Memory(few, config.batch), **learn),
+            f"{name} labels": Part(objective=combine(task=task.objective()), **learn),
+            f"{name} raters": Part(objective=combine(spread=spread), **learn),
             f"{name} kd": Part(objective=combine(soft=soft), **taught),
-            f"{name} kd2": Part(
-                objective=combine(
-                    soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)
-                ),
-                **taught,
-            ),
+            f"{name} kd, raters": Part(objective=combine(soft=soft, spread=spread), **taught),
             f"{name} answer": Part(objective=combine(answer=answer), **taught),
-            f"{name} relations": Part(objective=combine(soft=soft, relations=relations), **taught),
-            f"{name} hint": Part(objective=combine(soft=soft, hint=hint), **taught),
+            f"{name} kd, hint": Part(objective=combine(soft=soft, hint=hint), **taught),
         }
     return made
 

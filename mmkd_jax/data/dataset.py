@@ -44,6 +44,12 @@ class Dataset:
         """All rows; read once."""
         return self.fetch(np.arange(self.size))
 
+    def take(self, rows: np.ndarray) -> Columns:
+        """Columns of some rows: of those in memory, where all were read already."""
+        if "columns" in vars(self):
+            return {k: v[rows] for k, v in self.columns.items()}
+        return self.fetch(rows)
+
     def where(self, name: str, value: bool = True) -> "Dataset":
         """Only the rows in which a bool column is True, or those in which it is False.
 
@@ -60,7 +66,7 @@ class Dataset:
             self,
             size=self.counts[name] if value else self.size - self.counts[name],
             fingerprint={**self.fingerprint, "where": name if value else f"not {name}"},
-            fetch=lambda i: self.fetch(rows()[i]),
+            fetch=lambda i: self.take(rows()[i]),
             counts={name: true},
         )
 
@@ -72,7 +78,7 @@ class Dataset:
             self,
             spec={**self.spec, **_row_spec(columns)},
             fingerprint={**self.fingerprint, "columns": content_hash(columns)},
-            fetch=lambda i: self.fetch(i) | {k: v[i] for k, v in columns.items()},
+            fetch=lambda i: self.take(i) | {k: v[i] for k, v in columns.items()},
             counts={**self.counts, **_true(columns)},
         )
 

@@ -1,9 +1,7 @@
 """Recordings for pretrained audio encoders, on the host: one channel, in −1 … 1, at the rate they were trained on."""
 
 import dataclasses
-import json
 import os
-import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +11,6 @@ import scipy.io.wavfile
 import scipy.signal
 from jaxtyping import Float
 
-from mmkd_jax.data.images import FILE
 from mmkd_jax.errors import UserError
 
 
@@ -23,7 +20,7 @@ def waveforms(
     rate: int | None = None,
     resample: bool = False,
     modality: str = "audio",
-) -> list[Float[np.ndarray, " n"]]:
+) -> list[Float[np.ndarray, " _"]]:
     """Each recording as floats at the wanted rate.
 
     Args:
@@ -141,36 +138,13 @@ class Waves:
             cut: cut longer recordings, with a warning; else refuse them.
 
         Raises:
-            UserError: what `waveforms` refuses, or a longer recording that is not to be cut.
+            UserError: what `waveforms` refuses, an empty recording, or a longer one that is not to be cut.
         """
         heard = waveforms(recordings, self.rate, rate, resample, self.modality)
+        heard = bounded(heard, self.rate, most=length, cut=cut, modality=self.modality)
         width = max((len(x) for x in heard), default=0) if length is None else length
-        if long := [i for i, x in enumerate(heard) if len(x) > width]:
-            said = f"{len(long)} of {len(heard)} recordings have more than {width} samples, the first is row {long[0]}"
-            if not cut:
-                raise UserError(f"{said}: raise length, or cut them (cut=True)")
-            warnings.warn(f"{said}: they are cut", stacklevel=2)
         waves, mask = np.zeros((len(heard), width), np.float32), np.zeros((len(heard), width), bool)
-        for i, x in enumerate(x[:width] for x in heard):
-            waves[i, : len(x)] = (x - x.mean()) / np.sqrt(x.var() + 1e-7) if self.normalise and len(x) else x
+        for i, x in enumerate(heard):
+            waves[i, : len(x)] = (x - x.mean()) / np.sqrt(x.var() + 1e-7) if self.normalise else x
             mask[i, : len(x)] = True
         return {self.modality: waves, f"{self.modality}.mask": mask}
-
-
-def read(folder: pathlib.Path) -> Waves:
-    """As preprocessor_config.json of a published model says.
-
-    Args:
-        folder: of the model.
-
-    Raises:
-        UserError: the file pads with something else than zeros.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        return Waves()
-    said = json.loads(path.read_text())
-    if said.get("padding_value", 0.0) != 0 or said.get("padding_side", "right") != "right":
-        raise UserError(f"{path} does not pad with zeros at the right, which is not supported")
-    rate, normalise = said.get("sampling_rate", 16_000), said.get("do_normalize", True)
-    return Waves(rate, normalise, files={FILE: path.read_bytes()})

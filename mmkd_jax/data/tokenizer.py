@@ -195,7 +195,7 @@ def tokenized(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text"
             spec[k] = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
 
     def fetch(rows):
-        columns = dataset.fetch(rows)
+        columns = dataset.take(rows)
         told = columns[column].tolist()
         ids = [tokenizer(told, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
         return {k: x for own in (columns, *ids) for k, x in own.items() if k not in texts}

@@ -10,6 +10,7 @@ from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
 from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite
 from mmkd_jax.models.encoders import Encoders as Encoders
+from mmkd_jax.models.frames import Frames as Frames
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated
 from mmkd_jax.models.heads import Classifier as Classifier
@@ -22,6 +23,8 @@ from mmkd_jax.models.resnet import ResNet as ResNet
 from mmkd_jax.models.simkd import simkd as simkd
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
+from mmkd_jax.models.timesformer import Timesformer as Timesformer
 from mmkd_jax.models.vit import Vit as Vit
+from mmkd_jax.models.voice import VoiceLSTM as VoiceLSTM
 from mmkd_jax.models.wav2vec2 import Wav2Vec2 as Wav2Vec2
 from mmkd_jax.models.whisper import Whisper as Whisper

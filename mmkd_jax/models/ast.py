@@ -30,8 +30,8 @@ class Ast(Vit):
     Source: Gong et al., AST: Audio Spectrogram Transformer, 2021, https://arxiv.org/abs/2104.01778
     """
 
-    size: tuple[int, int] = (128, 1024)
-    stride: tuple[int, int] | None = (10, 10)
+    size: tuple[int, ...] = (128, 1024)
+    stride: tuple[int, ...] | None = (10, 10)
     channels: int = 1
     extra: int = 2
     pool: str = "extra"

@@ -1,4 +1,4 @@
-"""Video encoders from image encoders: each frame by itself, and a pooling: `(batch, modality, ctx, tap) -> features`."""
+"""A video encoder from any image encoder, and a pooling over frames: `(batch, modality, ctx, tap) -> features`."""
 
 from collections.abc import Callable
 
@@ -69,7 +69,7 @@ class Frames(nn.Module):
         if self.pool == "max":
             return jnp.where(some, jnp.where(here, wide, -jnp.inf).max(1), 0).astype(y.dtype)
         if self.pool == "mean":
-            return (wide.sum(1) / jnp.maximum(here.sum(1), 1)).astype(y.dtype)
+            return (wide.sum(1) / jnp.maximum(here.sum(1), 1).astype(wide.dtype)).astype(y.dtype)
         score = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="score")(wide)
         weights = nn.softmax(jnp.where(here, score, jnp.finfo(score.dtype).min), 1)[..., 0]
         return (wide * tap(f"weights.{modality}", weights)[..., None]).sum(1).astype(y.dtype)
@@ -110,4 +110,4 @@ def each_frame(
 
 
 SPREAD = -1_640_531_535
-"""2³² times the golden ratio, as an int32 that wraps: the frames' numbers of nearby examples lie far from each other."""
+"""A prime near 2³² / φ, as an int32 that wraps: the frames' numbers of nearby examples lie far from each other."""

@@ -50,8 +50,8 @@ class Vit(nn.Module):
         pooler: whether there is one.
         pooled: its width; that of the tokens, if None.
         pooler_activation: φ.
-        pool: what the features are: "first" token, "mean" of the patches, "extra": mean of the tokens before them
-            (AST), "pooler", or "probe": what a learned query finds among the tokens, and a layer on it (SigLIP).
+        pool: what the features are: "first" token, "mean" of the patches, "pooler", "extra" without one: mean of the
+            tokens before the patches (AST), or "probe": what a learned query finds, and a layer on it (SigLIP).
         mean: of each channel, in 0 … 1.
         std: standard deviation of each channel.
         activation: a name of `models.activations`.
@@ -105,7 +105,8 @@ class Vit(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        pools = ["mean", "probe"] + ["first", "extra"] * (self.extra > 0) + ["pooler"] * self.pooler
+        pools = ["mean", "probe"] + ["first"] * (self.extra > 0)
+        pools += ["pooler"] if self.pooler else ["extra"] * (self.extra > 0)
         if self.pool not in pools:
             raise UserError(f"{modality}: pool is {self.pool!r}; this encoder has: {choices(pools)}")
         rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
@@ -250,7 +251,9 @@ def _places(length: int, size: int, stride: int) -> int:
     return (length - size) // stride + 1
 
 
-def interpolated(table: Float[Array, "n d"], old: tuple[int, ...], new: tuple[int, ...]) -> Float[Array, "m d"]:
+def interpolated(
+    table: Float[Array | np.ndarray, "n d"], old: tuple[int, ...], new: tuple[int, ...]
+) -> Float[Array | np.ndarray, "m d"]:
     """Positions of another grid, by bicubic interpolation as PyTorch does it (A = −.75, no antialiasing).
 
     Args:

@@ -26,12 +26,13 @@ from mmkd_jax.pretrained import (
     mapping,
     video,
     vit,
+    voice,
     wav2vec2,
     whisper,
 )
 from mmkd_jax.views import Context
 
-_FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, video)
+_FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
 FAMILIES: Mapping[str, ModuleType] = {kind: family for family in _FILES for kind in family.FIELDS}
 """`model_type` of config.json -> the file that reads it."""
 

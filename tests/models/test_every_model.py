@@ -14,6 +14,7 @@ from mmkd_jax.models import (
     Bert,
     Concat,
     ConvNext,
+    Frames,
     Gated,
     ImageCNN,
     ImageMLP,
@@ -22,7 +23,9 @@ from mmkd_jax.models import (
     ResNet,
     TextLSTM,
     TextTransformer,
+    Timesformer,
     Vit,
+    VoiceLSTM,
     Wav2Vec2,
     Whisper,
 )
@@ -46,7 +49,11 @@ def encoder(kind):
         "vit": {"image": Vit((6, 6), (3, 2), channels=1, width=4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
         "whisper": {"audio": Whisper(5, 4, 4, layers=1, heads=2, inner=6)},
         "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), 1, 4, layers=1, heads=2, inner=6)},
+        "voice lstm": {"audio": VoiceLSTM(5, 4, layers=2, embedding=8, window=4)},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
+        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), None, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
+        "timesformer": {"video": Timesformer((6, 6), (3, 3), 2, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
+        "frames": {"video": Frames(ImageCNN((3, 4)), pool="attention")},
     }[kind]
 
 
@@ -65,6 +72,10 @@ MODELS |= {
     "wav2vec2": Multimodal(encoder("wav2vec2"), 3, 4),
     "whisper": Multimodal(encoder("whisper"), 3, 4),
     "ast": Multimodal(encoder("ast"), 3, 4),
+    "vivit": Multimodal(encoder("vivit"), 3, 4),
+    "timesformer": Multimodal(encoder("timesformer"), 3, 4),
+    "frames": Multimodal(encoder("frames"), 3, 4),
+    "voice lstm": Multimodal(encoder("voice lstm"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
@@ -90,6 +101,9 @@ def batch():
         "present.audio": np.array([1, 0, 1, 1, 1, 1], bool),
         "present.wave": np.array([1, 1, 1, 1, 0, 1], bool),
         "present.text": np.array([1, 1, 1, 0, 1, 0], bool),
+        "video": draw.integers(0, 256, (ROWS, 2, 6, 6, 1), dtype=np.uint8),
+        "video.mask": np.array([[1, 1], [1, 0], [1, 1], [0, 0], [1, 1], [0, 1]], bool),
+        "present.video": np.array([1, 1, 0, 1, 1, 1], bool),
     }
     return {k: jnp.asarray(v) for k, v in made.items()}
 
@@ -135,13 +149,15 @@ def test_absent_modalities_and_padding_change_nothing(name):
 
     def spoilt(value):
         out = dict(given)
-        for m in ("image", "audio"):
-            x = given[m].astype(jnp.float32) / (255 if m == "image" else 1)
+        for m in ("image", "audio", "video"):
+            x = given[m].astype(jnp.float32) / (1 if m == "audio" else 255)
             gone = ~given[f"present.{m}"]
             out[m] = jnp.where(gone.reshape(-1, *[1] * (x.ndim - 1)), value, x)
         out["wave"] = jnp.where(given["wave.mask"] & given["present.wave"][:, None], given["wave"], value)
         if name not in FILLED:
             out["audio"] = jnp.where(given["audio.mask"][..., None], out["audio"], value)
+        if name == "frames":  # the others have no mask
+            out["video"] = jnp.where(given["video.mask"][..., None, None, None], out["video"], value)
         unread = ~(given["text.mask"] & given["present.text"][:, None])
         out["text.ids"] = jnp.where(unread, 7, given["text.ids"])
         return out

@@ -18,8 +18,9 @@ from tests.parity.video_cases import DIVIDED, timesformer_case
 FRAMES = 3
 SETTINGS = {
     "VideoMAEImageProcessorPil": ("timesformer", {}),
-    "VideoMAEImageProcessorPil, as published": (
-        "timesformer", {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 36}, "image_mean": [0.45] * 3},
+    "VideoMAEImageProcessorPil, another size": (
+        "timesformer",
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 36}, "image_mean": [0.45] * 3},
     ),
     "VivitImageProcessor": ("vivit", {}),
     "VivitImageProcessor, no offset": ("vivit", {"offset": False, "rescale_factor": 1 / 255, "image_std": [0.2] * 3}),

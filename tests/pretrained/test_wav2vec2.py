@@ -56,15 +56,15 @@ def test_recordings_are_cut_with_a_warning_refused_or_padded(tmp_path):
     given = [np.sin(np.arange(40.0)), np.sin(np.arange(25.0))]
     found = read(given, 16_000, length=50)
     assert found["audio"].shape == (2, 50) and found["audio.mask"].sum(1).tolist() == [40, 25]
-    with pytest.warns(UserWarning, match="1 of 2 recordings have more than 30 samples, the first is row 0: they are"):
+    with pytest.warns(UserWarning, match="1 of 2 recordings are longer than 0.001875 s, the first is 0: they are cut"):
         assert read(given, 16_000, length=30)["audio.mask"].sum(1).tolist() == [30, 25]
-    with pytest.raises(UserError, match="1 of 2 recordings have more than 30 samples"):
+    with pytest.raises(UserError, match="1 of 2 recordings are longer than 0.001875 s"):
         read(given, 16_000, length=30, cut=False)
     with pytest.raises(UserError, match="audio 0: 8000 samples a second; the model takes 16000"):
         read(given, 8_000)
     assert read(given, 8_000, resample=True)["audio"].shape == (2, 80)
     (tmp_path / "preprocessor_config.json").write_text('{"padding_value": 1.0}')
-    with pytest.raises(UserError, match="does not pad with zeros at the right"):
+    with pytest.raises(UserError, match="has padding_value=1.0, expected 0.0"):
         pretrained.load(tmp_path)
 
 

@@ -34,7 +34,7 @@ ABOUT = {
     "text": "English, UTF-8; in tweets, names are @anonymous and addresses http://url_removed",
     "rating": "the published mean, −4 (extremely negative) … 4 (extremely positive)",
     "ratings": "shares of the raters who said −4, −3 … 4: a soft label of nine classes; their mean is the rating, but "
-    "for 199 tweets, varied on purpose or their originals, whose published means are of other ratings (up to 1.13 apart)",
+    "for 199 tweets, varied on purpose or their originals: their published means are of other ratings (≤ 1.13 apart)",
     "raters": "how many: 20 for most texts, 92 to 99 for 1,000 tweets, 15 to 29 for films",
     "spread": "standard deviation of the single ratings",
     "source": list(FILES),
