@@ -264,7 +264,9 @@ def _numbers(where, axis, which, want, have) -> np.ndarray:
 def _axes(inner, ndim, encoder):
     """The names of a tensor's axes; none, where the table does not have it."""
     name = re.sub(r"^transformer/layer_\d+/", "layer/", inner)
-    found = next((AXES[k] for k in (name, name.rpartition("/")[0]) if len(AXES.get(k, ())) >= ndim), ())
+    found = next((AXES[k] for k in (name, name.rpartition("/")[0]) if k in AXES), ())
+    if len(found) < ndim:
+        return []
     same = "width" if getattr(encoder, "pooled", None) is None else "pooled"
     return [same if a == "pooled" else a for a in found[-ndim:]]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Bert, ConvNext, EfficientNetLite, Encoders, Multimodal, ResNet
+from mmkd_jax.models import Bert, ConvNext, EfficientNetLite, Encoders, ResNet, Vit
 from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
 from mmkd_jax.pretrained.origins import Keep
@@ -168,11 +168,10 @@ def test_what_is_taken_from_where_is_said():
 
 def test_one_tower_of_two_and_what_stands_above_it():
     big = clip(**SMALL)
-    model = Multimodal({"text": big.encoders["text"]}, classes=3, width=4)
-    own, given = drawn(model, 1), drawn(big)
-    found = Inheritance(Encoders(model.encoders), big)(own, given)
-    assert equal(found["params"]["encoders_text"], given["params"]["encoders_text"])
-    assert equal(found["params"]["Classifier_0"], own["params"]["Classifier_0"])
+    small, given = Encoders({"text": big.encoders["text"]}), drawn(big)
+    head = {"Classifier_0": {"kernel": np.ones((8, 3), np.float32)}}
+    found = Inheritance(small, big)({"params": drawn(small, 1)["params"] | head}, given)
+    assert equal(found, {"params": {"encoders_text": given["params"]["encoders_text"]} | head})
 
 
 @pytest.mark.parametrize("kind", [ResNet, ConvNext])
@@ -214,3 +213,17 @@ def test_a_student_learns_from_there():
         assert not silent
         variables = jax.tree.map(lambda v, g: v - 0.1 * g, variables, gradient)
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_patches_of_a_video_have_an_axis_that_the_table_does_not_know():
+    def vivit(layers, width, heads):
+        return Encoders({"video": Vit((2, 4, 4), (2, 2, 2), width=width, layers=layers, heads=heads, inner=6)})
+
+    big, small = vivit(3, 8, 2), vivit(1, 8, 2)
+    given = drawn(big)
+    found = Inheritance(small, big, {"video": Keep(layers=(2,))})(drawn(small, 1), given)["params"]["encoders_video"]
+    given = given["params"]["encoders_video"]
+    assert equal(found["kernel"], given["kernel"])
+    assert equal(found["transformer"], {"layer_0": given["transformer"]["layer_2"]})
+    with pytest.raises(UserError, match="encoders_video/kernel: which of its axes are channels or heads is not known"):
+        Inheritance(vivit(3, 4, 1), big, {"video": Keep(heads=(0,), width=range(4))})
