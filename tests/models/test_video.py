@@ -8,6 +8,7 @@ import pytest
 from mmkd_jax import pretrained
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Encoders, Frames, ImageCNN, ResNet, Timesformer, Vit
+from mmkd_jax.models.vit import interpolated
 from mmkd_jax.views import Context, linen
 from tests.small import equal
 
@@ -180,6 +181,13 @@ def test_videos_that_do_not_fit_are_named(encoder, shape, said):
 def test_a_mask_of_another_shape_is_named():
     with pytest.raises(UserError, match=r"video.mask has shape \[3, 2\]; expected \[3, 4\]"):
         linen(Encoders({"video": Frames(VIT)})).init(jax.random.key(0), batch(**{"video.mask": MASK[:, :2]}))
+
+
+def test_positions_of_larger_videos_are_interpolated_within_each_time():
+    tables = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    both = interpolated(jnp.asarray(tables.reshape(12, 5)), (2, 2), (3, 4))
+    each = [interpolated(jnp.asarray(table), (2, 2), (3, 4)) for table in tables]
+    np.testing.assert_allclose(both, np.concatenate(each), atol=1e-6)
 
 
 @pytest.mark.parametrize("attention", ["divided_space_time", "space_only", "joint_space_time"])
