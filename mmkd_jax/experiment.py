@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mmkd_jax import explain, hyperparameters
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.given import Given
 from mmkd_jax.part import Part
 from mmkd_jax.python_file import module, told
 from mmkd_jax.state import part_of, variables
@@ -67,6 +68,9 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
         try:
             given = {}
             for model, source in part.take.items():
+                if isinstance(source, Given):
+                    given[model] = source.variables
+                    continue
                 of, taken, inner = source_of(source)
                 if of not in done or taken not in done[of]:
                     have = [f"{n}.{m}" for n in done for m in done[n]]

@@ -134,6 +134,9 @@ def text(parts: Mapping[str, Part], numbers: Mapping[str, Mapping[str, float]] |
                 lines += [f"              {model}.{k} {_shape(s)}" for k, s in outputs.items()]
             else:
                 lines[-1] += f"; outputs as in {before}"
+            if model in part.inherit:
+                how: Any = part.inherit[model]
+                lines += [f"  begins    {model}: {line}" for line in how.describe()]
         for term, (reads, own) in d.terms.items():
             given = ", ".join(f"{k} {v:g}" for k, v in own.items())
             lines.append(f"  term      {term}: {', '.join(reads)}" + (f" ({given})" if given else ""))

@@ -12,6 +12,7 @@ from mmkd_jax.cache import Kept, Store
 from mmkd_jax.data.memory import Memory
 from mmkd_jax.data.reader import Reader
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.given import Given
 from mmkd_jax.objective import Objective
 from mmkd_jax.parallel import is_bank
 from mmkd_jax.schemes.scheme import Scheme
@@ -38,7 +39,10 @@ class Part:
         evaluated: name of the measured model; the first trained one by default.
         ema: name -> (source, decay): models that are the moving average of a trained one.
         take: name -> "PART.NAME": a model that takes the variables with which that part ended, for the same seed. With
-            dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0".
+            dots, a part of a model: "student.head" -> "teacher.teacher.params.Classifier_0". Or name -> `Given`:
+            variables from outside, such as `pretrained.given("teacher", loaded)` gives.
+        inherit: name -> `pretrained.inheritance.Inheritance`: a model that takes variables begins with chosen layers,
+            heads or channels of them, instead of all. `mmkd explain` says which.
         cache: name -> outputs of a frozen model that are computed once for all rows (and slots, where there is
             augmentation) and kept on disk; the model is then not run again. Names, or a `Kept` that says how exactly.
         scheme: what becomes of the gradients of single terms; None is one gradient of their sum.
@@ -67,7 +71,8 @@ class Part:
     trained: tuple[str, ...] = ("student",)
     evaluated: str = ""
     ema: Mapping[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
-    take: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    take: Mapping[str, str | Given] = dataclasses.field(default_factory=dict)
+    inherit: Mapping[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)
     cache: Mapping[str, tuple[str, ...] | Kept] = dataclasses.field(default_factory=dict)
     scheme: Scheme | None = None
     augment: Callable[[Batch, Context], Batch] | None = None
@@ -91,6 +96,10 @@ class Part:
             raise UserError(
                 f"keep_every={self.keep_every} is no multiple of save_every={self.save_every}: nothing is saved there"
             )
+        if bare := set(self.inherit) - set(self.take) & set(self.models):
+            raise UserError(f"inherit names {choices(bare)}, no model that takes variables: say whose with take=")
+        if both := set(self.inherit) & (set(self.cache) | set(self.ema)):
+            raise UserError(f"inherit names {choices(both)}, which is cached or a moving average: it begins as a whole")
         if self.keep == "last" and self.patience is not None:
             raise UserError("keep='last' looks at no best step, which patience does: leave one of them out")
         if self.augment is not None and self.cache and getattr(self.data, "slots", None) is None:
@@ -112,7 +121,8 @@ class Part:
                 f"cache names {choices(wrong)}, which changes in training: only frozen models can be cached"
             )
         models = {n: cached(n) if n in self.cache else m for n, m in self.models.items()}
-        return Distillation(models, self.objective, self.optimizer, self.trained, self.ema, self.scheme, self.augment)
+        how = self.scheme, self.augment, self.inherit
+        return Distillation(models, self.objective, self.optimizer, self.trained, self.ema, *how)
 
     def outputs(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
         """A model's outputs, from shapes alone."""
@@ -127,10 +137,11 @@ class Part:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What `augment` adds to the fingerprint of the data: "augment" -> its own; nothing without one."""
-        if self.augment is None:
-            return {}
-        return {"augment": getattr(self.augment, "fingerprint", None) or repr(self.augment)}
+        """What `augment` and variables from outside add to the fingerprint of the data."""
+        own: dict[str, Any] = {f"take {n}": s.fingerprint for n, s in self.take.items() if isinstance(s, Given)}
+        if self.augment is not None:
+            own["augment"] = getattr(self.augment, "fingerprint", None) or repr(self.augment)
+        return own
 
     @property
     def kept(self) -> dict[str, Kept]:
@@ -176,7 +187,7 @@ class Part:
         how |= {"temperature": kept.temperature} if kept.top_k else {}
         about = {"teacher": dict(teacher), "kept": how, "data": dict(self.data.dataset.fingerprint)}
         if self.augment is not None:
-            about |= self.identity | {"partners": None if partners is None else repr(partners)}
+            about |= {"augment": self.identity["augment"], "partners": None if partners is None else repr(partners)}
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
         return Store(directory, about, rows, self.slots, self.data.size)
 

@@ -31,6 +31,7 @@ class Program(NamedTuple):
             source is `reader.arrays()` of data in memory, else an iterator over batches.
         step: `(state, frozen, batch) -> (state, metrics)`.
         measure: `(variables, batch) -> {name: (sum, count)}`.
+        scores: what their means over all rows come to.
         flops: `() -> operations of a step` over the global batch, counted once.
         needs: `() -> text`: the memory that a compiled step needs on a device, by XLA's analysis.
     """
@@ -40,6 +41,7 @@ class Program(NamedTuple):
     advance: Callable
     step: Callable
     measure: Callable
+    scores: Callable
     flops: Callable[[], int]
     needs: Callable[[], str]
 
@@ -110,6 +112,7 @@ def compile_part(part: Part) -> Program:
         advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(reader, Memory) else from_host,
         step=compiled,
         measure=jax.jit(measure),
+        scores=part.task.scores,
         flops=functools.cache(lambda: flops(step, *part.abstract(), dict(part.spec))),
         needs=needs,
     )
@@ -118,8 +121,8 @@ def compile_part(part: Part) -> Program:
 def evaluate(
     program: Program, variables: Any, batches: Iterable, heed: Callable[[], None] = lambda: None
 ) -> dict[str, np.ndarray]:
-    """Mean metrics of the measured model over batches."""
-    return averaged(program.measure, variables, batches, heed)
+    """The measured model's scores over batches."""
+    return program.scores(averaged(program.measure, variables, batches, heed))
 
 
 def averaged(

@@ -18,6 +18,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.evaluate import report
 from mmkd_jax.evaluate.logs import Log, tensorboard
 from mmkd_jax.experiment import Experiment, check, source_of
+from mmkd_jax.given import Given
 from mmkd_jax.part import Part
 from mmkd_jax.state import part_of, variables
 from mmkd_jax.views import Context
@@ -130,9 +131,10 @@ def _build_caches(work: _Work, config: Any, own) -> Results:
     """Train the parts whose models others cache, and what these take; compute the caches of all."""
     needed: set[str] = set()
     for part in reversed(list(work.parts.values())):
-        needed |= {source_of(part.take[m])[0] for m in part.cache}
+        needed |= {source_of(s)[0] for m, s in part.take.items() if m in part.cache and isinstance(s, str)}
     for name, part in reversed(list(work.parts.items())):
-        needed |= {source_of(s)[0] for s in part.take.values()} if name in needed else set()
+        mine = part.take.values() if name in needed else ()
+        needed |= {source_of(s)[0] for s in mine if isinstance(s, str)}
     results: Results = {}
     for name, part in work.parts.items():
         program = programs.compile_part(part)
@@ -158,7 +160,9 @@ def _look_at_data(parts: Mapping[str, Part]) -> None:
 
 
 def _taken(work, source, seed, results):
-    """The variables that a model takes from another part."""
+    """The variables that a model takes from another part, or from outside."""
+    if isinstance(source, Given):
+        return source.variables
     of, taken, inner = source_of(source)
     whole = finished(work.folder, work.parts[of], of, seed, results[of][seed]["variables"])[taken]
     return part_of(whole, inner)
@@ -173,14 +177,19 @@ def _with_records(work, part, name, seed, results):
             raise train.Interrupted(f"before the first step of {name}, seed {seed}")
 
     for model in part.cache:
-        of, taken, inner = source_of(part.take[model])
-        identity = {"part": of, "model": taken, "inner": inner, "seed": seed, "sha256": results[of][seed]["variables"]}
+        source = part.take[model]
+        if isinstance(source, Given):  # the same for all seeds
+            identity = {"part": "given", "model": model, "seed": source.fingerprint}
+        else:
+            of, taken, inner = source_of(source)
+            identity = {"part": of, "model": taken, "inner": inner, "seed": seed}
+            identity |= {"sha256": results[of][seed]["variables"]}
         records, digest = teacher.recorded(
             part,
             model,
             work.caches,
             identity,
-            partial(_taken, work, part.take[model], seed, results),
+            partial(_taken, work, source, seed, results),
             say=lambda line: observer.say(f"{name}, seed {seed}: {line}"),
             begin=lambda batches, model=model: observer.begin(f"{name}: cache of {model}", seed, batches),
             note=lambda batch, model=model: observer.note(f"{name}: cache of {model}", seed, {"step": batch}),
@@ -196,6 +205,7 @@ def _one(work, name, program, seed, numbers, results) -> dict[str, Any]:
     part, here = parts[name], folder / "parts" / name / str(seed)
     if any(parallel.of_all((here / "result.json").is_file())):
         result = json.loads((here / "result.json").read_text())
+        _same_start(part, here, result, work.allow_changed_data)
         observer.begin(name, seed, 0)
         observer.say(f"{name}, seed {seed}: {part.task.metric} {result[part.task.metric]:.3f}, finished earlier")
         return result
@@ -255,6 +265,17 @@ def _one(work, name, program, seed, numbers, results) -> dict[str, Any]:
         f"(validation {fitted.best:.3f} at step {fitted.best_step}), {seconds} s"
     )
     return result
+
+
+def _same_start(part, here, result, allowed):
+    """A finished result that began with other variables from outside is another experiment's."""
+    was, now = ({k: v for k, v in x.items() if k.startswith("take ")} for x in (result["data"], part.identity))
+    if was != now and not allowed:
+        changed = ", ".join(sorted(k for k in was | now if was.get(k) != now.get(k)))
+        raise UserError(
+            f"{here} was trained with other weights ({changed}): start anew (--fresh), or keep what is finished "
+            "(--allow-changed-data)"
+        )
 
 
 def _report(folder, experiment, parts, results):

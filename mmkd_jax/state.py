@@ -26,6 +26,8 @@ class Distillation(NamedTuple):
         ema: name -> (source, decay): a model whose variables are the moving average of a trained one's.
         scheme: what becomes of the gradients of single terms; None is one gradient of their sum.
         augment: `(batch, ctx) -> batch`, applied once to each training batch before all models.
+        inherit: name -> `(own, given) -> variables`: what of the variables that are given a model begins with, where it
+            is not all.
     """
 
     models: Mapping[str, Model]
@@ -35,6 +37,7 @@ class Distillation(NamedTuple):
     ema: Mapping[str, tuple[str, float]] = {}
     scheme: Scheme | None = None
     augment: Callable[[Batch, Context], Batch] | None = None
+    inherit: Mapping[str, Callable[[Any, Any], Any]] = {}
 
 
 @flax.struct.dataclass
@@ -88,7 +91,7 @@ def start(
     Raises:
         UserError: a wrong path or name; the message lists those that exist.
     """
-    models, objective, optimizer, trained, ema, scheme, augment = distillation
+    models, objective, optimizer, trained, ema, scheme, augment, inherit = distillation
     for name in models:
         if name in ("batch", "objective") or "." in name:
             raise UserError(f"a model cannot be named {name!r}: batch and objective are taken, dots separate paths")
@@ -102,7 +105,9 @@ def start(
 
     ctx = Context(jnp.int32(0), key)
     batch = {k: jnp.zeros(s.shape, s.dtype) for k, s in augmented_spec(augment, spec).items()}
-    made = {n: given[n] if n in given else m.init(ctx.at(n).key, batch) for n, m in models.items() if n not in ema}
+    own = {n for n in models if n not in given or n in inherit} - set(ema)
+    made = {n: m.init(ctx.at(n).key, batch) if n in own else given[n] for n, m in models.items() if n not in ema}
+    made |= {n: how(made[n], given[n]) for n, how in inherit.items() if n in given}
     for name in given:
         if "." in name:
             made = with_part(made, name, given[name])

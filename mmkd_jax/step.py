@@ -29,7 +29,7 @@ def make_step(distillation: Distillation, microbatches: int = 1) -> Callable:
         the trained models' parameters, over the global batch. `axis` names the device axis where the step is compiled
         per device.
     """
-    _, _, optimizer, _, ema, scheme, augment = distillation
+    _, _, optimizer, _, ema, scheme, augment, _ = distillation
     gradient = (
         partial(_gradient, distillation) if microbatches == 1 else partial(_accumulated, distillation, microbatches)
     )
@@ -84,7 +84,7 @@ def _differentiate(scheme, function, *at):
 
 
 def _gradient(distillation, state, frozen, batch, ctx):
-    models, objective, _, trained, _, scheme, _ = distillation
+    models, objective, _, trained, _, scheme, *_ = distillation
 
     def loss(params):
         views, model_state = forward(models, variables(state, frozen, params), batch, ctx, trained)
@@ -98,7 +98,7 @@ def _gradient(distillation, state, frozen, batch, ctx):
 
 def _accumulated(distillation, microbatches, state, frozen, batch, ctx):
     """Forward every microbatch, one gradient at the outputs, then one VJP a microbatch."""
-    models, objective, _, trained, _, scheme, _ = distillation
+    models, objective, _, trained, _, scheme, *_ = distillation
     rows = len(batch["example_id"])
     if rows % microbatches:
         raise UserError(f"a batch of {rows} rows does not divide into {microbatches} microbatches")

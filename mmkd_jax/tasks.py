@@ -1,6 +1,6 @@
 """Tasks: what is learned, how it is measured, and what a valid label is.
 
-A further task (several labels, regression, tags) is one more function that returns a Task.
+A further task (several labels, tags) is one more function that returns a Task.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ class Task(NamedTuple):
         predict: `(outputs) -> predictions` [b, ...].
         metrics: `(outputs, batch) -> {name: (sum, count)}`, rows with `valid` False left out.
         check: `(columns) -> None`; refuses labels that the task cannot have.
+        scores: `(means) -> {name: value}`: what the means of the metrics over all rows come to.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Task(NamedTuple):
     predict: Callable[[Mapping[str, Any]], jax.Array]
     metrics: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, tuple[jax.Array, jax.Array]]]
     check: Callable[[Mapping[str, Any]], None]
+    scores: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict
 
 
 def classification(classes: int, label: str = "label", logits: str = "logits") -> Task:
@@ -84,3 +86,76 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
             )
 
     return Task("classification", "accuracy", objective, predict, metrics, check)
+
+
+def regression(label: str = "label", output: str = "prediction", groups: tuple[str, int] | None = None) -> Task:
+    """A number, measured by Pearson's r, the mean absolute error, and accuracy and F1 of its sign.
+
+    Formula: r = cov(ŷ, y) / (σ_ŷ σ_y); MAE = mean |ŷ − y|; accuracy and F1 of "ŷ > 0" for "y > 0", where y ≠ 0
+
+    Args:
+        label: name of the labels in the batch, [b], floats.
+        output: name of the model's output, [b].
+        groups: name of a column of the batch with the number of each row's group, and how many there are: r and MAE are
+            measured in each of them, too.
+
+    Example:
+        >>> task = regression()
+        >>> batch = {"label": jnp.array([-1.0, 0.5, 2.0, 0.0])}
+        >>> found = task.metrics({"prediction": jnp.array([-2.0, -1.0, 3.0, 0.0])}, batch)
+        >>> scores = task.scores({k: np.float64(s) / np.float64(n) for k, (s, n) in found.items()})
+        >>> {k: round(float(v), 3) for k, v in scores.items()}
+        {'pearson': 0.926, 'mae': 0.875, 'accuracy': 0.667, 'f1': 0.667}
+    """
+
+    def objective(model: str = "student", **options) -> Objective:
+        return term(losses.mse, predictions=f"{model}.{output}", targets=f"batch.{label}", **options)
+
+    def metrics(outputs, batch):
+        y, x = batch[label].astype(jnp.float32), outputs[output].astype(jnp.float32)
+        valid = batch.get("valid", jnp.ones(y.shape, bool))
+        signed = valid & (y != 0)
+
+        def mean(value, where):
+            here = where.astype(jnp.float32)
+            return jnp.sum(here * value.astype(jnp.float32)), jnp.sum(here)
+
+        found = {
+            "accuracy": mean((x > 0) == (y > 0), signed),
+            "hits": mean((x > 0) & (y > 0), signed),
+            "wrong": mean((x > 0) != (y > 0), signed),
+        }
+        moments = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "mae": jnp.abs(x - y)}
+        found |= {k: mean(v, valid) for k, v in moments.items()}
+        if groups is not None:
+            name, count = groups
+            member = (valid[:, None] & (batch[name][:, None] == jnp.arange(count)[None])).astype(jnp.float32)
+            found |= {
+                f"{k} by {name}": (jnp.sum(member * v[:, None], 0), jnp.sum(member, 0)) for k, v in moments.items()
+            }
+        return found
+
+    def scores(means):
+        found = {}
+        for suffix in ("", *([f" by {groups[0]}"] if groups else [])):
+            x, y, xx, yy, xy = (np.asarray(means[k + suffix]) for k in ("x", "y", "xx", "yy", "xy"))
+            spread = np.sqrt(np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0))
+            # constant predictions follow nothing
+            found[f"pearson{suffix}"] = np.where(spread > 1e-9, (xy - x * y) / np.maximum(spread, 1e-9), 0.0)
+            found[f"mae{suffix}"] = np.asarray(means[f"mae{suffix}"])
+        hits, wrong = means["hits"], means["wrong"]
+        f1 = 2 * hits / np.maximum(2 * hits + wrong, 1e-9)
+        return found | {"accuracy": np.asarray(means["accuracy"]), "f1": np.asarray(f1)}
+
+    def check(columns):
+        if label not in columns:
+            raise UserError(f"regression needs a column {label!r}; there are: {', '.join(sorted(columns))}")
+        found = np.asarray(columns[label])
+        if not np.issubdtype(found.dtype, np.floating):
+            raise UserError(f"labels {label!r} are {found.dtype}; regression needs floats")
+        if len(wrong := np.flatnonzero(~np.isfinite(found))):
+            raise UserError(f"label {found[wrong[0]]} in row {wrong[0]} is not finite ({len(wrong)} such rows)")
+        if groups is not None and groups[0] not in columns:
+            raise UserError(f"regression by {groups[0]!r} needs that column; there are: {', '.join(sorted(columns))}")
+
+    return Task("regression", "pearson", objective, lambda outputs: outputs[output], metrics, check, scores)

@@ -5,7 +5,7 @@ import pytest
 
 from mmkd_jax.errors import UserError
 from mmkd_jax.objective import total
-from mmkd_jax.tasks import classification
+from mmkd_jax.tasks import classification, regression
 from mmkd_jax.views import Context, Views
 
 LOGITS = jnp.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 9.0], [1.0, 4.0, 2.0]])  # 0 1 0 2 1
@@ -83,3 +83,50 @@ def test_a_missing_column_is_refused_with_those_that_exist():
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int64])
 def test_good_labels_pass(dtype):
     assert classification(3).check({"label": np.array([0, 1, 2], dtype)}) is None
+
+
+def drawn(rows=400):
+    draw = np.random.default_rng(0)
+    y = draw.normal(1.0, 2.0, rows)
+    return y, 0.5 * y + draw.normal(-0.3, 1.0, rows), draw.integers(0, 3, rows).astype(np.int32)
+
+
+def test_regression_scores_are_those_of_their_definitions(strict):
+    y, x, group = drawn()
+    y[:7] = 0
+    task, valid = regression("rating", "guess", ("source", 3)), np.arange(len(y)) < 390
+    added = None
+    for rows in np.split(np.arange(len(y)), 8):
+        batch = {"rating": y[rows], "source": group[rows], "valid": valid[rows]}
+        batch = {k: jnp.asarray(v, jnp.float32 if k == "rating" else None) for k, v in batch.items()}
+        now = jax.jit(task.metrics)({"guess": jnp.asarray(x[rows], jnp.float32)}, batch)
+        added = now if added is None else jax.tree.map(jnp.add, added, now)
+    found = task.scores({k: np.float64(s) / np.float64(n) for k, (s, n) in added.items()})
+    y, x, group = y[valid], x[valid], group[valid]
+    np.testing.assert_allclose(found["pearson"], np.corrcoef(x, y)[0, 1], rtol=1e-5)
+    np.testing.assert_allclose(found["mae"], np.abs(x - y).mean(), rtol=1e-5)
+    each = [group == g for g in range(3)]
+    np.testing.assert_allclose(found["pearson by source"], [np.corrcoef(x[m], y[m])[0, 1] for m in each], rtol=1e-5)
+    np.testing.assert_allclose(found["mae by source"], [np.abs(x[m] - y[m]).mean() for m in each], rtol=1e-5)
+    here = y != 0
+    guess, truth = x[here] > 0, y[here] > 0
+    precision, recall = (guess & truth).sum() / guess.sum(), (guess & truth).sum() / truth.sum()
+    np.testing.assert_allclose(found["accuracy"], (guess == truth).mean(), rtol=1e-6)
+    np.testing.assert_allclose(found["f1"], 2 * precision * recall / (precision + recall), rtol=1e-6)
+
+
+def test_constant_predictions_follow_nothing():
+    found = regression().metrics({"prediction": jnp.ones(3)}, {"label": jnp.array([1.0, -1.0, 2.0])})
+    assert regression().scores({k: np.float64(s) / np.float64(n) for k, (s, n) in found.items()})["pearson"] == 0
+
+
+def test_what_is_no_number_is_refused_by_name():
+    check = regression("rating", groups=("source", 2)).check
+    for columns, said in [
+        ({"label": LABELS}, "regression needs a column 'rating'; there are: label"),
+        ({"rating": LABELS}, "labels 'rating' are int32; regression needs floats"),
+        ({"rating": np.array([0.0, np.nan])}, "label nan in row 1 is not finite"),
+        ({"rating": np.zeros(2)}, "regression by 'source' needs that column; there are: rating"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            check(columns)

@@ -7,3 +7,5 @@ from mmkd_jax.data.dataset import load as load
 from mmkd_jax.data.memory import Memory as Memory
 from mmkd_jax.data.partners import Partners as Partners
 from mmkd_jax.data.pipeline import Pipeline as Pipeline
+from mmkd_jax.data.tokenizer import learned as learned
+from mmkd_jax.data.tokenizer import tokenized as tokenized

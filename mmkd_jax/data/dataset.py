@@ -44,6 +44,12 @@ class Dataset:
         """All rows; read once."""
         return self.fetch(np.arange(self.size))
 
+    def take(self, rows: np.ndarray) -> Columns:
+        """Columns of some rows: of those in memory, where all were read already."""
+        if "columns" in vars(self):
+            return {k: v[rows] for k, v in self.columns.items()}
+        return self.fetch(rows)
+
     def where(self, name: str, value: bool = True) -> "Dataset":
         """Only the rows in which a bool column is True, or those in which it is False.
 
@@ -60,7 +66,7 @@ class Dataset:
             self,
             size=self.counts[name] if value else self.size - self.counts[name],
             fingerprint={**self.fingerprint, "where": name if value else f"not {name}"},
-            fetch=lambda i: self.fetch(rows()[i]),
+            fetch=lambda i: self.take(rows()[i]),
             counts={name: true},
         )
 
@@ -72,7 +78,8 @@ class Dataset:
             self,
             spec={**self.spec, **_row_spec(columns)},
             fingerprint={**self.fingerprint, "columns": content_hash(columns)},
-            fetch=lambda i: self.fetch(i) | {k: v[i] for k, v in columns.items()},
+            fetch=lambda i: self.take(i) | {k: v[i] for k, v in columns.items()},
+            counts={**self.counts, **_true(columns)},
         )
 
 
@@ -98,7 +105,7 @@ def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
         size=size,
         fingerprint={"name": name, "content": content_hash(columns)},
         fetch=lambda i: {k: v[i] for k, v in columns.items()},
-        counts={k: int(v.sum()) for k, v in columns.items() if v.dtype == np.bool_ and v.ndim == 1},
+        counts=_true(columns),
     )
 
 
@@ -168,16 +175,21 @@ def content_hash(columns: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def decode(rows: list[Mapping[str, Any]], lengths: Mapping[str, int]) -> Columns:
-    """TFDS rows -> flat columns: 64-bit integers become int32, texts `NAME.ids` and `NAME.mask`."""
+def decode(rows: list[Mapping[str, Any]], lengths: Mapping[str, int | str]) -> Columns:
+    """TFDS rows -> flat columns: 64-bit numbers become 32-bit, texts characters (`NAME.ids`, `NAME.mask`) or bytes."""
     columns: Columns = {}
     for name in rows[0]:
         values = [r[name] for r in rows]
         if isinstance(values[0], (bytes, str)):
-            columns[f"{name}.ids"], columns[f"{name}.mask"] = text.characters(values, lengths[name])
+            length = lengths[name]
+            if isinstance(length, int):
+                columns[f"{name}.ids"], columns[f"{name}.mask"] = text.characters(values, length)
+            else:
+                columns[name] = text.stored(values, length)
             continue
         x = np.stack([np.asarray(v) for v in values])
-        columns[name] = x.astype(np.int32) if x.dtype == np.int64 else x
+        narrow = {"int64": np.int32, "float64": np.float32}.get(x.dtype.name)
+        columns[name] = x if narrow is None else x.astype(narrow)
     return columns
 
 
@@ -206,6 +218,10 @@ def _fetch(opened, rows):
 
 def _row_spec(columns):
     return {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in columns.items()}
+
+
+def _true(columns):
+    return {k: int(v.sum()) for k, v in columns.items() if v.dtype == np.bool_ and v.ndim == 1}
 
 
 def _remedy(folder):

@@ -78,6 +78,8 @@ def batch_spec(
     """Shapes of a training batch of a data set."""
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    if texts := [k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"]:
+        raise UserError(f"column {texts[0]!r} holds texts, which no model reads: see data.tokenized")
     rows = {k: jax.ShapeDtypeStruct((batch_size, *s.shape), s.dtype) for k, s in dataset.spec.items()}
     more = {f"partner.{k}": rows[k] for k in partners.columns(dataset)} if partners else {}
     kept = records.arrays if records else {}

@@ -7,6 +7,8 @@ import numpy as np
 import scipy.signal
 from jaxtyping import Float, UInt8
 
+from mmkd_jax.data import spectrogram
+
 SYNTHESIS_RATE, RATE = 22_050, 8_000
 FRAMES, BANDS, WINDOW, HOP = 32, 32, 256, 250
 FLOOR_DB, STEP_DB = -80, 2
@@ -65,21 +67,7 @@ def log_mel(wave: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, "32 32"]:
 
     Formula: 10 log10 of mel-weighted |FFT|² under a Hann window (256, hop 250), −80 … 0 dB as 0 … 40.
     """
-    padded = np.pad(wave, (0, WINDOW))
-    frames = np.stack([padded[i * HOP : i * HOP + WINDOW] for i in range(FRAMES)]) * np.hanning(WINDOW)
-    power = np.abs(np.fft.rfft(frames, axis=-1)) ** 2 / (WINDOW / 4) ** 2
-    level = 10 * np.log10(power @ _mel_weights() + 1e-12)
+    seen = spectrogram.frames(np.pad(wave, (0, WINDOW)), WINDOW, HOP)[:FRAMES]
+    energy = spectrogram.power(seen * np.hanning(WINDOW)) / (WINDOW / 4) ** 2
+    level = 10 * np.log10(energy @ spectrogram.mel_filters(WINDOW, BANDS, RATE, low=60.0) + 1e-12)
     return np.round((np.clip(level, FLOOR_DB, 0) - FLOOR_DB) / STEP_DB).astype(np.uint8)
-
-
-def _mel_weights() -> Float[np.ndarray, "bins bands"]:
-    """Triangles that are evenly spaced on the mel scale, 60 Hz to 4 kHz."""
-
-    def mel(hertz):
-        return 2595 * np.log10(1 + np.asarray(hertz) / 700)
-
-    edges = 700 * (10 ** (np.linspace(mel(60), mel(RATE / 2), BANDS + 2) / 2595) - 1)
-    hertz = np.fft.rfftfreq(WINDOW, 1 / RATE)[:, None]
-    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
-    return np.maximum(0, np.minimum(rising, falling))

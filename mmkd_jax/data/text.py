@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from mmkd_jax.errors import UserError
+
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 CHARACTERS = len(ALPHABET) + 2
 """Size of the vocabulary: 0 is padding, 1 any other character."""
@@ -33,3 +35,24 @@ def characters(
         codes = [ALPHABET.find(c) + 2 for c in text.lower()[:length]]
         row[: len(codes)] = np.maximum(codes, 1) if codes else 0
     return ids, ids > 0
+
+
+def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
+    """Whole texts as a column of a data set: UTF-8 bytes, of one length for NumPy, for a tokenizer to read.
+
+    Args:
+        texts: n strings, or UTF-8 bytes.
+        dtype: such as "S900", for at most 900 bytes.
+
+    Raises:
+        UserError: a longer text.
+
+    Example:
+        >>> stored(["déjà vu"], "S10")
+        array([b'd\\xc3\\xa9j\\xc3\\xa0 vu'], dtype='|S10')
+    """
+    encoded = [t.encode() if isinstance(t, str) else t for t in texts]
+    longest = max(map(len, encoded), default=0)
+    if longest > np.dtype(dtype).itemsize:
+        raise UserError(f"a text of {longest} bytes does not fit in {dtype}")
+    return np.array(encoded, dtype)

@@ -1,15 +1,21 @@
-"""Subword tokenizers of pretrained text encoders, on the host: strings to ids and masks."""
+"""Tokenizers, on the host: those of pretrained text encoders, and small ones learned from texts."""
 
+import dataclasses
+import hashlib
 import json
 import pathlib
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from mmkd_jax.errors import UserError
+from mmkd_jax.data.dataset import Dataset
+from mmkd_jax.errors import UserError, choices
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
 
@@ -64,6 +70,18 @@ class Tokenizer:
         named = self.tokenizer.token_to_id(named["content"] if isinstance(named, dict) else named) if named else None
         self.padding = padding if named is None else named
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids."""
+        return self.tokenizer.get_vocab_size()
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What its ids depend on, besides the texts and their length."""
+        self.tokenizer.no_truncation()
+        rules = hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
+        return {"rules": rules, "padding": self.padding, "whole": self.whole}
+
     def __call__(
         self,
         texts: Sequence[str | bytes],
@@ -72,6 +90,7 @@ class Tokenizer:
         length: int | None = None,
         pad: bool = False,
         cut: bool = True,
+        warn: bool = True,
     ) -> dict[str, np.ndarray]:
         """Ids [n, l] and mask [n, l] of each text.
 
@@ -80,7 +99,8 @@ class Tokenizer:
             pairs: a second string for each, behind the first.
             length: longest, in tokens; the model's own, if None.
             pad: give l = length; else l is that of the longest text.
-            cut: cut longer texts, with a warning; else refuse them.
+            cut: cut longer texts; else refuse them.
+            warn: say how many were cut.
 
         Raises:
             UserError: one string in the place of many, a longer length than the model has positions, or a longer text
@@ -98,7 +118,8 @@ class Tokenizer:
             said = f"{len(long)} of {len(found)} texts have more than {longest} tokens, the first is row {long[0]}"
             if not cut:
                 raise UserError(f"{said}: raise length, or cut them (cut=True)")
-            warnings.warn(f"{said}: they are cut", stacklevel=2)
+            if warn:
+                warnings.warn(f"{said}: they are cut", stacklevel=2)
         width = longest if pad or self.whole else max((len(e) for e in found), default=0)
         ids = np.full((len(found), width), self.padding, np.int32)
         types, mask = np.zeros_like(ids), np.zeros(ids.shape, bool)
@@ -110,6 +131,77 @@ class Tokenizer:
 
 def _text(x):
     return x.decode() if isinstance(x, bytes) else str(x)
+
+
+def learned(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
+    """A tokenizer of whole words for a small student, its vocabulary learned from texts: those of training only.
+
+    Lower case, without accents, each punctuation mark a word of its own. Ids: 0 padding, 1 any other word, then the
+    words from the most frequent on. A word seen once is left out: so the model meets unknown words in training, too.
+
+    Args:
+        texts: strings, or UTF-8 bytes.
+        size: largest number of ids.
+        length: longest text in tokens.
+        modality: how the batch's columns begin.
+
+    Example:
+        >>> words = learned(["a good day", "a bad day"], size=100, length=8)
+        >>> words.vocabulary, words(["A bad, bad day!"])["text.ids"].tolist()
+        (4, [[2, 1, 1, 1, 3, 1]])
+    """
+    made = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(strip_accents=True, lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]"]
+    trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
+    made.train_from_iterator(map(_text, texts), trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        made.save(str(pathlib.Path(folder) / "tokenizer.json"))
+        return Tokenizer(pathlib.Path(folder), length, 0, modality)
+
+
+def tokenized(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
+    """A data set's texts as its models read them: ids and mask of each tokenizer, when rows are read.
+
+    Args:
+        dataset: with texts in a column: strings, or UTF-8 bytes as `load` gives them.
+        lengths: `Tokenizer`s, each with the length to which its rows are cut or padded; its `modality` names the
+            columns, so that two models may read the same text by tokenizers of their own. With none, the texts are
+            only left out.
+        column: the texts.
+
+    Returns:
+        The same rows, with `MODALITY.ids` and `MODALITY.mask` in the place of all columns of texts.
+
+    Raises:
+        UserError: no such column, a length that a tokenizer's model does not take, or two of one modality.
+
+    Example:
+        >>> from mmkd_jax.data import from_columns
+        >>> texts = np.array(["a good day", "a bad day"])
+        >>> words = learned(texts.tolist(), size=100, length=8, modality="words")
+        >>> tokenized(from_columns({"text": texts}, "days"), {words: 3}).columns["words.ids"].tolist()
+        [[2, 1, 3], [2, 1, 3]]
+    """
+    texts = {k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"}
+    if column not in texts:
+        raise UserError(f"no column {column!r} of texts; there are: {choices(texts)}")
+    spec = {k: s for k, s in dataset.spec.items() if k not in texts}
+    for tokenizer, length in lengths.items():
+        for k, x in tokenizer([], length=length, pad=True).items():
+            if k in spec:
+                raise UserError(f"there are two columns {k!r}: give each tokenizer a modality of its own")
+            spec[k] = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+
+    def fetch(rows):
+        columns = dataset.take(rows)
+        told = columns[column].tolist()
+        ids = [tokenizer(told, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
+        return {k: x for own in (columns, *ids) for k, x in own.items() if k not in texts}
+
+    how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
+    return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint={**dataset.fingerprint, "tokens": how})
 
 
 def optional(folder: pathlib.Path, *arguments: Any, **keywords: Any) -> Callable[..., dict[str, np.ndarray]]:

@@ -60,4 +60,4 @@ def robustness(
         x = attackable(batch, run(batch, {}), at, "the model")
         return task.metrics(run(*shown(batch, at, attack(loss, x))), batch)
 
-    return lambda variables, batches: averaged(measure, variables, batches)
+    return lambda variables, batches: task.scores(averaged(measure, variables, batches))

@@ -1,5 +1,6 @@
 """Linen modules that return every intermediate anyone may distil."""
 
+from mmkd_jax.models.ast import Ast as Ast
 from mmkd_jax.models.audio import AudioCNN as AudioCNN
 from mmkd_jax.models.audio import AudioTDNN as AudioTDNN
 from mmkd_jax.models.bert import Bert as Bert
@@ -24,3 +25,6 @@ from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
 from mmkd_jax.models.timesformer import Timesformer as Timesformer
 from mmkd_jax.models.vit import Vit as Vit
+from mmkd_jax.models.voice import VoiceLSTM as VoiceLSTM
+from mmkd_jax.models.wav2vec2 import Wav2Vec2 as Wav2Vec2
+from mmkd_jax.models.whisper import Whisper as Whisper

@@ -1,20 +1,19 @@
 """Text encoders on token ids: `(batch, modality, ctx, tap) -> features` [b, d]."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from mmkd_jax.models.blocks import transformer_blocks
 from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.recurrent import lstm
 from mmkd_jax.views import Batch, Context, Taps
 
 
 class TextLSTM(nn.Module):
     """An LSTM over embedded tokens; padding leaves its state as it was.
 
-    Formula: i, f, g, o = W [x, h] + b; c ← σ(f) c + σ(i) tanh(g); h ← σ(o) tanh(c)
+    Formula: that of `models.recurrent.lstm`, with inward = W x + b and forget = 1
 
     Attributes:
         vocabulary: number of token ids.
@@ -30,21 +29,8 @@ class TextLSTM(nn.Module):
         x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids))
         inward = nn.Dense(4 * self.width, name="inward")(x)
         recurrent = self.param("recurrent", nn.initializers.orthogonal(), (self.width, 4 * self.width))
-
-        def cell(carry, now):  # on lax.scan: nn.RNN does not export
-            c, h = carry
-            gates, here = now
-            i, f, g, o = jnp.split(gates + h @ recurrent.astype(h.dtype), 4, -1)
-            new_c = nn.sigmoid(f + 1) * c + nn.sigmoid(i) * jnp.tanh(g)
-            new_h = nn.sigmoid(o) * jnp.tanh(new_c)
-            here = here[:, None]
-            c, h = jnp.where(here, new_c, c), jnp.where(here, new_h, h)
-            return (c, h), h
-
-        start = jnp.zeros_like(x[:, 0])
-        times = (rearrange(inward, "b l d -> l b d"), rearrange(mask, "b l -> l b"))
-        _, states = jax.lax.scan(cell, (start, start), times)
-        states = tap(f"hidden.{modality}.1", rearrange(states, "l b d -> b l d"))
+        states = lstm(inward, recurrent.astype(x.dtype), mask, forget=1.0)
+        states = tap(f"hidden.{modality}.1", states)
         return states[:, -1]
 
 

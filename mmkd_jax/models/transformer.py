@@ -34,6 +34,7 @@ class Layer(nn.Module):
         gated: whether W₁ gives gate and value of twice the inner width.
         scaled: whether what is added is scaled (LayerScale).
         bias: whether queries, keys and values have one.
+        key_bias: whether keys have one, too.
         causal: whether a token sees those before it only.
         dropout: rate on what is added to the residual connection.
         attention_dropout: rate on the attention's weights.
@@ -48,6 +49,7 @@ class Layer(nn.Module):
     gated: bool = False
     scaled: bool = False
     bias: bool = True
+    key_bias: bool = True
     causal: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -91,7 +93,8 @@ class Layer(nn.Module):
 
         x = x.reshape(flat)
         seen = norm("norm_attention", x) if self.pre_norm else x
-        q, k, v = (heads(plural, dense(name, d, seen, self.bias)) for name, plural in PROJECTIONS.items())
+        biased = {"query": self.bias, "key": self.bias and self.key_bias, "value": self.bias}
+        q, k, v = (heads(plural, dense(name, d, seen, biased[name])) for name, plural in PROJECTIONS.items())
         score = tap("scores", jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // self.heads) ** -0.5)
         seen = None if mask is None else mask[:, None, None, :]
         if self.causal:
@@ -130,6 +133,7 @@ class Transformer(nn.Module):
         gated: whether the dense layers have a gate.
         scaled: whether what is added to the residual connection is scaled (LayerScale).
         bias: whether queries, keys and values have one.
+        key_bias: whether keys have one, too.
         causal: whether a token sees those before it only.
         dropout: rate on what is added to the residual connection.
         attention_dropout: rate on the attention's weights.
@@ -148,6 +152,7 @@ class Transformer(nn.Module):
     gated: bool = False
     scaled: bool = False
     bias: bool = True
+    key_bias: bool = True
     causal: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -210,7 +215,7 @@ class Transformer(nn.Module):
         return x
 
 
-LAYER = "heads inner activation eps pre_norm gated scaled bias causal dropout attention_dropout dtype".split()
+LAYER = "heads inner activation eps pre_norm gated scaled bias key_bias causal dropout attention_dropout dtype".split()
 STACK = ["layers", *LAYER, "remat", "scan"]
 
 

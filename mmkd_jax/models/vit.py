@@ -9,9 +9,9 @@ import math
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from mmkd_jax.errors import UserError, choices
@@ -38,6 +38,7 @@ class Vit(nn.Module):
         size: height and width of the images that the table of positions was made for, px; of videos their number of
             frames, height and width.
         patch: height and width of a patch, px; of a video's its frames, height and width.
+        stride: from one patch to the next; what is left at the ends is in none. Patches lie side by side, if None.
         channels: of the images.
         width: of the tokens.
         layers: how many.
@@ -49,8 +50,8 @@ class Vit(nn.Module):
         pooler: whether there is one.
         pooled: its width; that of the tokens, if None.
         pooler_activation: φ.
-        pool: what the features are: "first" token, "mean" of the patches, "pooler", or "probe": what a learned query
-            finds among the tokens, and a layer on it (SigLIP).
+        pool: what the features are: "first" token, "mean" of the patches, "pooler", "extra" without one: mean of the
+            tokens before the patches (AST), or "probe": what a learned query finds, and a layer on it (SigLIP).
         mean: of each channel, in 0 … 1.
         std: standard deviation of each channel.
         activation: a name of `models.activations`.
@@ -71,6 +72,7 @@ class Vit(nn.Module):
 
     size: tuple[int, ...] = (224, 224)
     patch: tuple[int, ...] = (16, 16)
+    stride: tuple[int, ...] | None = None
     channels: int = 3
     width: int = 768
     layers: int = 12
@@ -103,15 +105,17 @@ class Vit(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        pools = ["mean", "probe"] + ["first"] * (self.extra > 0) + ["pooler"] * self.pooler
+        pools = ["mean", "probe"] + ["first"] * (self.extra > 0)
+        pools += ["pooler"] if self.pooler else ["extra"] * (self.extra > 0)
         if self.pool not in pools:
             raise UserError(f"{modality}: pool is {self.pool!r}; this encoder has: {choices(pools)}")
         rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
         x = normalised(x, self.mean, self.std, modality, len(self.size))
         if x.shape[1:-3] != self.size[:-2]:
             raise UserError(f"{modality}: videos of {x.shape[1]} frames; this model takes {self.size[0]}: sample them")
-        x = patches(x, self.patch, modality)
-        old, grid = tuple(n // p for n, p in zip(self.size, self.patch, strict=True)), x.shape[1:-1]
+        x = patches(x, self.patch, modality, self.stride)
+        sides = zip(self.size, self.patch, self.stride or self.patch, strict=True)
+        old, grid = tuple(_places(*side) for side in sides), x.shape[1:-1]
         shape = (*self.patch, self.channels, self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
@@ -137,6 +141,8 @@ class Vit(nn.Module):
         if self.pool == "probe":
             same = {f: getattr(self, f) for f in ("heads", "inner", "activation", "eps", "dtype")}
             return tap(f"pooled.{modality}", Probe(**same, name="probe")(x))
+        if self.pool == "extra":
+            return tap(f"pooled.{modality}", x[:, : self.extra].mean(1, dtype=jnp.float32).astype(x.dtype))
         if self.pool == "mean":
             return x[:, self.extra :].mean(1, dtype=jnp.float32).astype(x.dtype)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
@@ -206,27 +212,43 @@ def normalised(
     return (x - shift) / scale
 
 
-def patches(x: Float[Array, "b ... c"], size: tuple[int, ...], modality: str) -> Float[Array, "b ... d"]:
+def patches(
+    x: Float[Array, "b ... c"], size: tuple[int, ...], modality: str, stride: tuple[int, ...] | None = None
+) -> Float[Array, "b ... d"]:
     """Each patch as one vector, in the order of a convolution's kernel.
 
+    Args:
+        x: images, or videos.
+        size: of a patch, on each axis.
+        modality: for messages.
+        stride: from one to the next, on each axis; what is left at the ends is in none. Side by side, if None.
+
     Raises:
-        UserError: the images or videos do not divide into patches.
+        UserError: without a stride, the images or videos do not divide into patches.
 
     Example:
         >>> patches(jnp.zeros((1, 4, 6, 9, 3)), (2, 3, 3), "video").shape
         (1, 2, 2, 3, 54)
     """
-    if any(n % p for n, p in zip(x.shape[1:-1], size, strict=True)):
+    if stride is None and any(n % p for n, p in zip(x.shape[1:-1], size, strict=True)):
         given, asked = (" × ".join(map(str, sides)) for sides in (x.shape[-3:-1], size))
         what = f"videos of {x.shape[1]} frames of" if len(size) == 3 else "images of"
         raise UserError(f"{modality}: {what} {given} px do not divide into patches of {asked}")
-    return rearrange(x, SPLIT[len(size)], **dict(zip("rpq"[-len(size) :], size, strict=True)))
+    axes = len(size)
+    for axis, p, s in zip(range(1, 2 * axes, 2), size, stride or size, strict=True):
+        n = _places(x.shape[axis], p, s)
+        if s == p:  # views, where overlapping ones are copies
+            x = jax.lax.slice_in_dim(x, 0, n * p, axis=axis)
+            x = x.reshape(*x.shape[:axis], n, p, *x.shape[axis + 1 :])
+        else:
+            x = jnp.take(x, s * np.arange(n)[:, None] + np.arange(p), axis)
+    x = x.transpose(0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1)
+    return x.reshape(*x.shape[: axes + 1], -1)
 
 
-SPLIT = {
-    2: "b (i p) (j q) c -> b i j (p q c)",
-    3: "b (k r) (i p) (j q) c -> b k i j (r p q c)",
-}
+def _places(length: int, size: int, stride: int) -> int:
+    """How many stretches of that size fit."""
+    return (length - size) // stride + 1
 
 
 def interpolated(

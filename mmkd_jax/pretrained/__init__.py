@@ -13,12 +13,26 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.given import Given
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
-from mmkd_jax.pretrained import bert, clip, convolutional, efficientnet, folder, mapping, video, vit
+from mmkd_jax.pretrained import (
+    ast,
+    bert,
+    clip,
+    convolutional,
+    efficientnet,
+    folder,
+    mapping,
+    video,
+    vit,
+    voice,
+    wav2vec2,
+    whisper,
+)
 from mmkd_jax.views import Context
 
-_FILES = (bert, vit, clip, convolutional, efficientnet, video)
+_FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
 FAMILIES: Mapping[str, ModuleType] = {kind: family for family in _FILES for kind in family.FIELDS}
 """`model_type` of config.json -> the file that reads it."""
 
@@ -110,6 +124,28 @@ def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables
     files.write(where / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     for name, content in getattr(processor, "files", {}).items():
         files.write(where / name, content)
+
+
+def given(name: str, *loaded: Pretrained) -> dict[str, Given]:
+    """Pretrained encoders in a part's model: what goes into `Part.take`.
+
+    Args:
+        name: of the model, a `Multimodal` with the encoders of `loaded`.
+        loaded: from `load`.
+
+    Example:
+        >>> from mmkd_jax.models import Bert
+        >>> module = Encoders({"text": Bert(9, width=8, layers=1, heads=2, inner=16, length=6)})
+        >>> loaded = Pretrained(module, initial(module), lambda texts: {}, "bert")
+        >>> list(given("teacher", loaded))
+        ['teacher.params.encoders_text']
+    """
+    return {
+        f"{name}.{collection}.{scope}": Given(tree, (f"a pretrained {one.kind}",))
+        for one in loaded
+        for collection, scopes in one.variables.items()
+        for scope, tree in scopes.items()
+    }
 
 
 def initial(module: Encoders | Clip, key: jax.Array | None = None) -> Any:

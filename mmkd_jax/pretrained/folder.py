@@ -3,10 +3,12 @@
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from mmkd_jax.data.images import FILE
 from mmkd_jax.errors import UserError
 from mmkd_jax.pretrained import pickled
 
@@ -62,6 +64,24 @@ def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{folder / name} holds a {type(found).__name__}; expected an object")
     return found
+
+
+def read_processor(folder: pathlib.Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What preprocessor_config.json says, and its bytes by name, to be saved again; nothing where there is none.
+
+    Args:
+        folder: of the model.
+        expected: values that its fields must have, where it has them.
+
+    Raises:
+        UserError: a field has another value.
+    """
+    if not (folder / FILE).is_file():
+        return {}, {}
+    said = read_json(folder, FILE)
+    if wrong := [f"{k}={said[k]!r}, expected {x!r}" for k, x in expected.items() if said.get(k, x) != x]:
+        raise UserError(f"{folder / FILE} has {'; '.join(wrong)}: this model takes nothing else")
+    return said, {FILE: (folder / FILE).read_bytes()}
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -137,8 +137,9 @@ def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
 
 
 def _today(name):
-    """The first published weights of BERT have TensorFlow's names for those of a LayerNorm."""
+    """Older names: TensorFlow's for a LayerNorm in the first BERTs, and PyTorch's former ones of normalised weights."""
     old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    old |= {f".weight_{was}": f".parametrizations.weight.original{now}" for was, now in (("g", 0), ("v", 1))}
     for was, now in old.items():
         name = name.removesuffix(was) + now if name.endswith(was) else name
     return name

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -91,6 +93,18 @@ def test_where_and_more_columns():
         odd.with_columns(short=np.zeros(3))
     with pytest.raises(UserError, match="even"):
         ROWS.where("even")
+
+
+def test_rows_that_were_read_are_not_read_again():
+    read = []
+    rows = dataclasses.replace(ROWS, fetch=lambda i: read.append(len(i)) or ROWS.fetch(i))
+    some = rows.with_columns(twice=2 * ROWS.columns["x"])
+    np.testing.assert_array_equal(some.fetch(np.array([3, 1]))["twice"], [6, 2])
+    assert read == [2]
+    _ = rows.columns
+    np.testing.assert_array_equal(some.fetch(np.array([3, 1]))["x"], [3, 1])
+    np.testing.assert_array_equal(some.where("odd").columns["twice"], 2 * np.arange(1, 23, 2))
+    assert read == [2, 23]
 
 
 def test_from_columns_refuses_unlike_lengths():

@@ -8,6 +8,7 @@ import pytest
 
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import (
+    Ast,
     AudioCNN,
     AudioTDNN,
     Bert,
@@ -24,6 +25,9 @@ from mmkd_jax.models import (
     TextTransformer,
     Timesformer,
     Vit,
+    VoiceLSTM,
+    Wav2Vec2,
+    Whisper,
 )
 from mmkd_jax.views import Context, linen
 
@@ -41,9 +45,13 @@ def encoder(kind):
         "bert": {"text": Bert(9, 4, layers=1, heads=2, inner=6, length=LENGTH, types=0)},
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
-        "vit": {"image": Vit((6, 6), (3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
+        "wav2vec2": {"wave": Wav2Vec2((3,), (3,), (2,), reach=2, groups=2, width=4, layers=1, heads=2, inner=6)},
+        "vit": {"image": Vit((6, 6), (3, 2), channels=1, width=4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
+        "whisper": {"audio": Whisper(5, 4, 4, layers=1, heads=2, inner=6)},
+        "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), 1, 4, layers=1, heads=2, inner=6)},
+        "voice lstm": {"audio": VoiceLSTM(5, 4, layers=2, embedding=8, window=4)},
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
-        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), 1, 4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
+        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), None, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
         "timesformer": {"video": Timesformer((6, 6), (3, 3), 2, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
         "frames": {"video": Frames(ImageCNN((3, 4)), pool="attention")},
     }[kind]
@@ -61,12 +69,18 @@ MODELS |= {
     "vit": Multimodal(encoder("vit"), 3, 4),
     "resnet": Multimodal(encoder("resnet"), 3, 4),
     "convnext": Multimodal(encoder("convnext"), 3, 4),
+    "wav2vec2": Multimodal(encoder("wav2vec2"), 3, 4),
+    "whisper": Multimodal(encoder("whisper"), 3, 4),
+    "ast": Multimodal(encoder("ast"), 3, 4),
     "vivit": Multimodal(encoder("vivit"), 3, 4),
     "timesformer": Multimodal(encoder("timesformer"), 3, 4),
     "frames": Multimodal(encoder("frames"), 3, 4),
+    "voice lstm": Multimodal(encoder("voice lstm"), 3, 4),
     "concat": Multimodal(all_three(), 3, 4, Concat(), dropout=0.5),
     "gated": Multimodal(all_three(), 3, 4, Gated(4), batch_norm=True),
 }
+FILLED = ("whisper", "ast")
+"""What fills up a recording is part of what these see."""
 # 49 shifted products, and as many gradients, take a minute to compile
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n == "convnext" else n for n in MODELS]
 
@@ -78,11 +92,14 @@ def batch():
         "image": draw.integers(0, 256, (ROWS, 6, 6, 1), dtype=np.uint8),
         "audio": draw.random((ROWS, 8, 5), dtype=np.float32),
         "audio.mask": np.arange(8)[None] < np.array([8, 8, 5, 3, 8, 1])[:, None],
+        "wave": draw.normal(size=(ROWS, 9)).astype(np.float32),
+        "wave.mask": np.arange(9)[None] < np.array([9, 8, 5, 3, 9, 6])[:, None],
         "text.ids": draw.integers(1, 9, (ROWS, LENGTH)).astype(np.int32),
         "text.mask": np.arange(LENGTH)[None] < lengths[:, None],
         "example_id": np.arange(ROWS, dtype=np.int32) + 10,
         "present.image": np.array([1, 1, 0, 1, 1, 1], bool),
         "present.audio": np.array([1, 0, 1, 1, 1, 1], bool),
+        "present.wave": np.array([1, 1, 1, 1, 0, 1], bool),
         "present.text": np.array([1, 1, 1, 0, 1, 0], bool),
         "video": draw.integers(0, 256, (ROWS, 2, 6, 6, 1), dtype=np.uint8),
         "video.mask": np.array([[1, 1], [1, 0], [1, 1], [0, 0], [1, 1], [0, 1]], bool),
@@ -136,7 +153,9 @@ def test_absent_modalities_and_padding_change_nothing(name):
             x = given[m].astype(jnp.float32) / (1 if m == "audio" else 255)
             gone = ~given[f"present.{m}"]
             out[m] = jnp.where(gone.reshape(-1, *[1] * (x.ndim - 1)), value, x)
-        out["audio"] = jnp.where(given["audio.mask"][..., None], out["audio"], value)
+        out["wave"] = jnp.where(given["wave.mask"] & given["present.wave"][:, None], given["wave"], value)
+        if name not in FILLED:
+            out["audio"] = jnp.where(given["audio.mask"][..., None], out["audio"], value)
         if name == "frames":  # the others have no mask
             out["video"] = jnp.where(given["video.mask"][..., None, None, None], out["video"], value)
         unread = ~(given["text.mask"] & given["present.text"][:, None])

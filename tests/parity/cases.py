@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from mmkd_jax import pretrained
+from mmkd_jax.models import Wav2Vec2
 from mmkd_jax.views import Context, linen
 
 ROWS = 3
@@ -30,7 +31,6 @@ class Case(NamedTuple):
         batch: columns, as ours takes them.
         inputs: the model's arguments for them.
         outputs: our name -> theirs, of the model's output.
-        masked: the mask under which texts are compared.
         attends: whether the model has attention maps.
     """
 
@@ -39,7 +39,6 @@ class Case(NamedTuple):
     batch: dict[str, np.ndarray]
     inputs: dict[str, np.ndarray]
     outputs: Callable[[Any], dict[str, torch.Tensor]]
-    masked: str = ""
     attends: bool = True
 
 
@@ -92,6 +91,9 @@ def answer(loaded: pretrained.Pretrained, batch: dict[str, np.ndarray]) -> dict[
     seen = batch | {"example_id": np.arange(len(next(iter(batch.values()))), dtype=np.int32)}
     run = jax.jit(lambda v, b: model.apply(v, b, Context(0, jax.random.key(0), False), {})[0])
     found = {k: np.asarray(x) for k, x in run(loaded.variables, seen).items()}
+    for modality, encoder in loaded.module.encoders.items():
+        if isinstance(encoder, Wav2Vec2) and f"{modality}.mask" in batch:
+            found[f"frames.{modality}"] = np.asarray(encoder.frames(batch[f"{modality}.mask"]))
     if "logit_scale" in found:
         text, image = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found[f"embedding.{m}"] for m in TOWERS))
         found["similarity"] = np.exp(found["logit_scale"]) * text @ image.T + found.get("logit_bias", 0)
@@ -107,16 +109,16 @@ def saved(case: Case, folder: pathlib.Path) -> torch.nn.Module:
 
 
 def gaps(case: Case, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """Name -> largest difference and largest reference value, where the mask is true."""
+    """Name -> largest difference and largest reference value, of the tokens that are there."""
     found = {}
     for name, x in theirs.items():
         y = ours[name]
         assert x.shape == y.shape, f"{name}: {y.shape}, expected {x.shape}"
-        if case.masked and ".text." in name:
-            mask = case.batch[case.masked]
-            if name.startswith("hidden."):
-                x, y = x[mask], y[mask]
-            elif name.startswith("attentions."):
-                x, y = (np.moveaxis(z, 1, 2)[mask] for z in (x, y))
+        kind, modality = f"{name}.".split(".")[:2]
+        mask = ours.get(f"frames.{modality}", case.batch.get(f"{modality}.mask"))
+        if mask is not None and kind in ("hidden", "tokens"):
+            x, y = x[mask], y[mask]
+        elif mask is not None and kind == "attentions":
+            x, y = (np.moveaxis(z, 1, 2)[mask] for z in (x, y))
         found[name] = float(np.abs(x - y).max()), float(np.abs(x).max())
     return found

@@ -61,7 +61,7 @@ def pair_case(family, kind, text, image, **fields):
             found |= stack(modality, own) | {f"embedding.{modality}": own.pooler_output}
         return found | {"similarity": out.logits_per_text}
 
-    return Case(family, lambda: getattr(transformers, f"{kind}Model")(config), batch, inputs, outputs, "text.mask")
+    return Case(family, lambda: getattr(transformers, f"{kind}Model")(config), batch, inputs, outputs)
 
 
 TOWER = {"num_hidden_layers": 2, "image_size": 8, "patch_size": 4, "hidden_size": 24, "intermediate_size": 40}

@@ -7,7 +7,7 @@ import transformers
 
 from mmkd_jax import pretrained, run_folder
 from mmkd_jax.pretrained import packages
-from tests.parity import real
+from tests.parity import real, voices
 from tests.parity.cases import Case, answer, gaps, quiet, reference, saved
 from tests.parity.every_case import CASES
 
@@ -21,7 +21,7 @@ KINDS = {
 KINDS |= {"features": "features", "embedding": "embeddings", "similarity": "similarities"}
 HEAD = """# Parity
 
-Pretrained encoders of `mmkd_jax.pretrained` beside the PyTorch models of transformers, EfficientNet-Lite0 beside its own port, with the same weights: the largest difference of any value, relative to the largest value of the tensor where that is above 1. Asked for is 1e-4; the tests ask for 2e-5. Small models have every parameter, statistic and table drawn at random, and padded texts; each is loaded from what transformers saved, and saved to what transformers loads with outputs that are equal bit for bit.
+Pretrained encoders of `mmkd_jax.pretrained` beside the PyTorch models of transformers, EfficientNet-Lite0 and Resemblyzer beside their own, with the same weights: the largest difference of any value, relative to the largest value of the tensor where that is above 1. Asked for is 1e-4; the tests ask for 2e-5. Small models have every parameter, statistic and table drawn at random, and padded texts; each is loaded from what transformers saved, and saved to what transformers loads with outputs that are equal bit for bit.
 
 | family | model | weights | {kinds} |
 | --- | --- | --- | {rule} |
@@ -58,6 +58,10 @@ def main() -> None:
         ours = answer(loaded, batch)
         measured = {n: (float(abs(ours[n] - x).max()), float(abs(x).max())) for n, x in theirs.items()}
         lines.append(row("EfficientNet-Lite", "EfficientNet-Lite0", "real", measured))
+    with tempfile.TemporaryDirectory() as scratch:
+        ours, theirs = voices.both(pretrained.load(packages.resemblyzer(scratch)), real.recordings())
+        measured = {n: (float(abs(ours[n] - x).max()), float(abs(x).max())) for n, x in theirs.items()}
+        lines.append(row("voice encoder", "Resemblyzer", "real", measured))
     for name, case in CASES.items():
         with tempfile.TemporaryDirectory() as scratch:
             model = saved(case, pathlib.Path(scratch))

@@ -6,7 +6,7 @@ import transformers
 
 from mmkd_jax import pretrained
 from mmkd_jax.pretrained import packages
-from tests.parity import real
+from tests.parity import real, voices
 from tests.parity.cases import answer, gaps, quiet, reference
 from tests.small import equal
 
@@ -79,3 +79,16 @@ def test_efficientnet_lite0_on_pictures(tmp_path):
     pretrained.save(tmp_path / "again", loaded.kind, loaded.module, loaded.variables, loaded.processor)
     again = pretrained.load(tmp_path / "again")
     assert again.module == loaded.module and equal(again.variables, loaded.variables)
+
+
+def test_resemblyzer_on_speech(tmp_path):
+    loaded = pretrained.load(packages.resemblyzer(tmp_path))
+    ours, theirs = voices.both(loaded, real.recordings())
+    assert len(theirs) == 5 and len(theirs["windows.audio"]) == 2 * len(theirs["features.audio"]) == 12
+    for name, x in theirs.items():
+        gap, size = np.abs(ours[name] - x).max(), np.abs(x).max()
+        assert gap <= 2e-5 * max(1, size), name
+    pretrained.save(tmp_path / "again", loaded.kind, loaded.module, loaded.variables, loaded.processor)
+    again = pretrained.load(tmp_path / "again")
+    assert again.module == loaded.module and equal(again.variables, loaded.variables)
+    assert again.processor == loaded.processor

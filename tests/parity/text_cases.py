@@ -31,7 +31,7 @@ def text_case(family, kind, types=False, pooler=True, **fields):
         more = {"add_pooling_layer": False} if kind != "DistilBert" and not pooler else {}
         return getattr(transformers, f"{kind}Model")(config, **more)
 
-    return Case(family, make, batch, inputs, outputs, "text.mask")
+    return Case(family, make, batch, inputs, outputs)
 
 
 SMALL = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}

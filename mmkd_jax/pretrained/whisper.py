@@ -1,0 +1,134 @@
+"""Whisper: configuration and tensors of the encoder, and its log-mel spectra."""
+
+import dataclasses
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmkd_jax.data import sounds, spectrogram
+from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.models.whisper import Whisper
+from mmkd_jax.pretrained.folder import read_processor
+from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, Table, inside
+
+OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
+RATE, WINDOW, HOP = 16_000, 400, 160
+
+# a convolution over frames has its axes in the reverse order, as a matrix has
+TABLE: Table = {
+    "": ("encoder", {"positions": ("embed_positions.weight", SAME)}),
+    "conv_1": ("encoder.conv1", DENSE),
+    "conv_2": ("encoder.conv2", DENSE),
+    f"{OURS}/query": (f"{THEIRS}.self_attn.q_proj", DENSE),
+    f"{OURS}/key": (f"{THEIRS}.self_attn.k_proj", DENSE),
+    f"{OURS}/value": (f"{THEIRS}.self_attn.v_proj", DENSE),
+    f"{OURS}/out": (f"{THEIRS}.self_attn.out_proj", DENSE),
+    f"{OURS}/norm_attention": (f"{THEIRS}.self_attn_layer_norm", NORM),
+    f"{OURS}/norm_output": (f"{THEIRS}.final_layer_norm", NORM),
+    f"{OURS}/grow": (f"{THEIRS}.fc1", DENSE),
+    f"{OURS}/shrink": (f"{THEIRS}.fc2", DENSE),
+    "norm": ("encoder.layer_norm", NORM),
+}
+
+# ours: what config.json calls it, and what it is where it is not there
+_WHISPER = {
+    "mels": ("num_mel_bins", 80),
+    "length": ("max_source_positions", 1500),
+    "width": ("d_model", 384),
+    "layers": ("encoder_layers", 4),
+    "heads": ("encoder_attention_heads", 6),
+    "inner": ("encoder_ffn_dim", 1536),
+    "activation": ("activation_function", "gelu"),
+    "dropout": ("dropout", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+}
+FIELDS = {"whisper": _WHISPER}
+
+# the decoder, and heads of audio classification
+ignored = (r"decoder\..*", r"proj_out\.weight", r"(projector|classifier)\..*", r"layer_weights")
+
+
+def table(kind: str, module: Encoders) -> Table:
+    """The table of tensors of a `model_type`."""
+    del kind, module
+    return inside("encoders_audio", TABLE)
+
+
+def prefix(kind: str) -> str:
+    """What the names of tensors begin with in the file of a model with a head."""
+    return "model."
+
+
+def build(config: Mapping[str, Any], names: Collection[str], processor: "LogMel") -> Encoders:
+    """The encoder of a config.json; what it says of the decoder is not read."""
+    del names, processor
+    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in _WHISPER.items()}
+    return Encoders({"audio": Whisper(**fields)})
+
+
+def describe(kind: str, module: Encoders) -> dict[str, Any]:
+    """The config.json of an encoder, with a decoder of no layers, which transformers draws at random."""
+    encoder = module.encoders["audio"]
+    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in _WHISPER.items()}
+    return {"model_type": kind, "architectures": ["WhisperModel"], "decoder_layers": 0} | fields
+
+
+@dataclasses.dataclass(frozen=True)
+class LogMel:
+    """Log-mel spectra of recordings that are filled up with silence.
+
+    Formula: y = log₁₀ max(mel-weighted |FFT|², 1e-10); (max(y, max y − 8) + 4) / 4
+
+    Attributes:
+        mels: bands of a frame.
+        frames: of every recording, at 100 a second.
+        files: those of the folder, to be saved again.
+    """
+
+    mels: int
+    frames: int
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __call__(
+        self,
+        recordings: Sequence[Any] | np.ndarray,
+        rate: int | None = None,
+        *,
+        resample: bool = False,
+        cut: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """The column of a batch, `audio` [n, frames, mels].
+
+        Args:
+            recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
+            rate: samples a second of the arrays.
+            resample: whether recordings of another rate than 16 kHz are resampled; they are refused otherwise.
+            cut: cut longer recordings, with a warning; else refuse them.
+
+        Raises:
+            UserError: what is no such recording, has another rate, or is longer and not to be cut.
+        """
+        heard, longest = sounds.waveforms(recordings, RATE, rate, resample), HOP * self.frames
+        waves = sounds.bounded(heard, RATE, most=longest, cut=cut)
+        made = np.zeros((len(waves), self.frames, self.mels), np.float32)
+        window, filters = spectrogram.hann(WINDOW), spectrogram.mel_filters(WINDOW, self.mels, RATE, scale="slaney")
+        for i, wave in enumerate(waves):
+            filled = np.pad(np.pad(wave, (0, longest - len(wave))), WINDOW // 2, "reflect")
+            seen = spectrogram.frames(filled, WINDOW, HOP)[: self.frames] * window
+            level = np.log10(np.maximum(spectrogram.power(seen) @ filters, 1e-10))
+            made[i] = (np.maximum(level, level.max() - 8) + 4) / 4
+        return {"audio": made}
+
+
+def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> LogMel:
+    """Spectra of the size that config.json says.
+
+    Raises:
+        UserError: preprocessor_config.json asks for spectra that the encoder does not take.
+    """
+    mels, length = (config.get(*_WHISPER[k]) for k in ("mels", "length"))
+    expected = {"feature_size": mels, "chunk_length": 2 * length * HOP / RATE, "sampling_rate": RATE, "n_fft": WINDOW}
+    expected |= {"hop_length": HOP, "padding_value": 0.0, "dither": 0.0}
+    return LogMel(mels, 2 * length, read_processor(folder, expected)[1])

@@ -1,0 +1,110 @@
+"""Texts of a data set as models read them."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from mmkd_jax import data
+from mmkd_jax.data.text import stored
+from mmkd_jax.data.tokenizer import Tokenizer, optional
+from mmkd_jax.errors import UserError
+
+TEXTS = ["A good day.", "a BAD day!", "Señor, a good cat", "señor cat sat"]
+ROWS = data.from_columns({"text": stored(TEXTS, "S30"), "label": np.arange(4, dtype=np.int32)}, "four")
+
+
+def test_words_are_learned_from_the_most_frequent_on():
+    words = data.learned(TEXTS, size=100, length=8)
+    assert words.vocabulary == 7  # padding, other, and those seen twice
+    found = words(["a good cat, senor", "sat day"])
+    assert found["text.ids"].tolist() == [[2, 5, 3, 1, 6], [1, 4, 0, 0, 0]]
+    assert found["text.mask"].tolist() == [[True] * 5, [True, True, False, False, False]]
+    # neither the order of the texts nor their type matters, and the size is a limit
+    again = data.learned([t.encode() for t in reversed(TEXTS)], size=100, length=8)
+    assert again.fingerprint == words.fingerprint
+    few = data.learned(TEXTS, size=4, length=8)
+    assert few.vocabulary == 4 and few(["a good cat, senor"])["text.ids"].tolist() == [[2, 1, 3, 1, 1]]
+    assert few.fingerprint != words.fingerprint
+    assert data.learned(TEXTS, 100, 8, "words")(TEXTS).keys() == {"words.ids", "words.mask"}
+
+
+def test_what_is_learned_is_a_published_tokenizer_too(tmp_path):
+    words = data.learned(TEXTS, size=100, length=8)
+    for name, content in words.files.items():
+        (tmp_path / name).write_bytes(content)
+    again = Tokenizer(tmp_path, 8, 0)
+    np.testing.assert_array_equal(again(TEXTS)["text.ids"], words(TEXTS)["text.ids"])
+    assert again.fingerprint == words.fingerprint
+
+
+def test_two_models_read_one_text_by_tokenizers_of_their_own():
+    mine, other = data.learned(TEXTS, 100, 8), data.learned(TEXTS, 4, 8, "words")
+    rows = data.tokenized(ROWS, {mine: 6, other: 3})
+    assert {k: (s.shape, s.dtype) for k, s in rows.spec.items()} == {
+        "example_id": ((), np.int32),
+        "label": ((), np.int32),
+        "text.ids": ((6,), np.int32),
+        "text.mask": ((6,), np.bool_),
+        "words.ids": ((3,), np.int32),
+        "words.mask": ((3,), np.bool_),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the lengths were asked for
+        columns = rows.columns
+    assert {k: (x.shape[1:], x.dtype) for k, x in columns.items()} == {
+        k: (s.shape, s.dtype) for k, s in rows.spec.items()
+    }
+    np.testing.assert_array_equal(columns["text.ids"], mine(TEXTS, length=6, pad=True)["text.ids"])
+    with pytest.warns(UserWarning, match="3 of 4"):
+        np.testing.assert_array_equal(columns["words.ids"], other(TEXTS, length=3)["words.ids"])
+
+
+def test_both_readers_give_the_same_ids():
+    mine = data.learned(TEXTS, 100, 8)
+    rows = data.tokenized(ROWS, {mine: 8})
+    readers = [data.Memory(rows, 2), data.Pipeline(rows, 2, threads=2)]
+    for one, two in zip(*([next(r.batches(seed=1)) for _ in range(4)] for r in readers), strict=True):
+        assert one.keys() == two.keys() == readers[0].spec.keys()
+        for k in one:
+            np.testing.assert_array_equal(one[k], two[k])
+        expected = mine([TEXTS[i] for i in one["example_id"]], length=8, pad=True)
+        np.testing.assert_array_equal(one["text.ids"], expected["text.ids"])
+
+
+def test_the_fingerprint_names_what_the_ids_depend_on():
+    mine = data.learned(TEXTS, 100, 8)
+    known = data.tokenized(ROWS, {mine: 6}).fingerprint
+    mine(TEXTS, length=8)  # what it was asked before is of no account
+    assert data.tokenized(ROWS, {mine: 6}).fingerprint == known
+    assert data.tokenized(ROWS, {data.learned(TEXTS, 100, 9): 6}).fingerprint == known
+    for other in ({mine: 7}, {data.learned(TEXTS, 4, 8): 6}, {data.learned(TEXTS, 100, 8, "words"): 6}):
+        assert data.tokenized(ROWS, other).fingerprint != known
+
+
+def test_texts_are_refused_in_a_batch_and_left_out_on_request():
+    for reader in (data.Memory(ROWS, 2), data.Pipeline(ROWS, 2)):
+        with pytest.raises(UserError, match="column 'text' holds texts.*data.tokenized"):
+            _ = reader.spec
+    rows = data.tokenized(ROWS, {})
+    assert set(rows.spec) == set(rows.columns) == {"label", "example_id"}
+
+
+def test_bad_requests_are_named(tmp_path):
+    mine = data.learned(TEXTS, 100, 8)
+    for said, lengths, column in [
+        ("no column 'label' of texts; there are: text", {mine: 4}, "label"),
+        ("length=9: this model takes at most 8", {mine: 9}, "text"),
+        ("two columns 'text.ids'", {mine: 4, data.learned(TEXTS, 9, 8): 4}, "text"),
+        ("has no tokenizer.json", {optional(tmp_path, 8, 0): 4}, "text"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            data.tokenized(ROWS, lengths, column)
+    with pytest.raises(UserError, match="a text of 7 bytes does not fit in S6"):
+        stored(["señor!"], "S6")
+
+
+def test_new_bool_columns_choose_rows():
+    few = ROWS.with_columns(labelled=np.array([True, False, False, True])).where("labelled")
+    assert few.size == 2 and few.columns["label"].tolist() == [0, 3]
+    assert data.tokenized(few, {data.learned(TEXTS, 100, 8): 8}).columns["text.mask"].sum(1).tolist() == [4, 3]

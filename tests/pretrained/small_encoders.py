@@ -1,0 +1,68 @@
+"""Small encoders of every kind that begin as parts of others, their variables, and what they make of two rows."""
+
+import jax
+import numpy as np
+
+from mmkd_jax.models import Bert, Clip, ClipText, Encoders, Vit
+from mmkd_jax.pretrained import initial
+from mmkd_jax.views import Context, linen
+
+WORDS, LENGTH, SIDE = 11, 5, (4, 6)
+SMALL = {"width": 8, "layers": 2, "heads": 2, "inner": 6}
+BIG = {"width": 16, "layers": 2, "heads": 4, "inner": 15}
+PICTURES = {"size": SIDE, "patch": (2, 2), "eps": 1e-5}
+
+
+def bert(**sizes):
+    return Encoders({"text": Bert(WORDS, **sizes, length=LENGTH, pooler=True, eps=1e-5)})
+
+
+def roberta(**sizes):
+    return Encoders({"text": Bert(WORDS, **sizes, length=LENGTH + 2, types=1, padding=1, pool="first")})
+
+
+def deit(**sizes):
+    return Encoders({"image": Vit(**PICTURES, **sizes, extra=2, pooler=True, pool="pooler")})
+
+
+def vit_with_its_own_pooler(**sizes):
+    return Encoders({"image": Vit(**PICTURES, **sizes, pooler=True, pooled=3)})
+
+
+def dinov2_gated(**sizes):
+    return Encoders({"image": Vit(**PICTURES, **sizes, scaled=True, gated=True, activation="silu", bias=False)})
+
+
+def clip(**sizes):
+    image = Vit(**PICTURES, **sizes, patch_bias=False, embedded_norm=True)
+    return Clip({"text": ClipText(WORDS, **sizes, length=LENGTH, end=2), "image": image}, 5)
+
+
+def siglip(**sizes):
+    text = ClipText(WORDS, **sizes, length=LENGTH, causal=False, end=None, head=sizes["width"])
+    return Clip({"text": text, "image": Vit(**PICTURES, **sizes, extra=0, pool="probe")}, None, biased=True)
+
+
+FAMILIES = [bert, roberta, deit, vit_with_its_own_pooler, dinov2_gated, clip, siglip]
+
+
+def drawn(module, seed=0):
+    """Every variable drawn anew: a bias or a norm that is left out is noticed."""
+    draw = np.random.default_rng(seed)
+
+    def one(x):
+        noise = draw.normal(size=x.shape).astype(np.float32)
+        return np.asarray(noise * (x.shape[-2] ** -0.5 if x.ndim > 1 else 0.3) + (x.ndim == 1), np.float32)
+
+    return jax.tree.map(one, jax.eval_shape(lambda: initial(module)))
+
+
+def run(module, variables, patch=None):
+    """What it makes of two rows."""
+    draw = np.random.default_rng(9)
+    batch = {"example_id": np.arange(2, dtype=np.int32)}
+    batch["text.ids"] = draw.integers(2, WORDS, (2, LENGTH)).astype(np.int32)
+    batch["text.mask"] = np.arange(LENGTH)[None] < np.array([[LENGTH], [3]])
+    batch["image"] = draw.integers(0, 256, (2, *SIDE, 3), dtype=np.uint8)
+    apply = jax.jit(lambda v, p: linen(module).apply(v, batch, Context(0, jax.random.key(0), train=False), p)[0])
+    return apply(variables, patch or {})
