@@ -14,8 +14,9 @@ from tests.small import equal
 
 ROWS, TIMES = 3, 4
 HALF = {"mean": (0.5,), "std": (0.5,)}
-VIT = Vit((4, 6), (2, 3), 1, 8, 2, 2, 6, dropout=0.3, attention_dropout=0.2, scan=True, **HALF)
-VIVIT = Vit((4, 4, 6), (2, 2, 3), 1, 8, 1, 2, 6, **HALF)
+SMALL = {"width": 8, "layers": 2, "heads": 2, "inner": 6}
+VIT = Vit((4, 6), (2, 3), channels=1, **SMALL, dropout=0.3, attention_dropout=0.2, scan=True, **HALF)
+VIVIT = Vit((4, 4, 6), (2, 2, 3), channels=1, **SMALL, **HALF)
 TIMESFORMER = Timesformer((4, 6), (2, 3), 4, 1, 8, 1, 2, 6, **HALF)
 MASK = np.array([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
 STILL = Context(0, jax.random.key(0), train=False)
@@ -143,7 +144,7 @@ def test_the_learned_pooling_begins_as_the_mean():
 
 
 def test_pretrained_image_weights_go_in_as_they_are(tmp_path):
-    small = Encoders({"image": Vit((4, 6), (2, 3), 3, 8, 2, 2, 6, eps=1e-6)})
+    small = Encoders({"image": Vit((4, 6), (2, 3), **SMALL, eps=1e-6)})
     pretrained.save(tmp_path, "vit", small, pretrained.initial(small, jax.random.key(3)))
     image = pretrained.load(tmp_path)
     module = Encoders({"video": Frames(image.module.encoders["image"])})
