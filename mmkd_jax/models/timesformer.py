@@ -116,12 +116,9 @@ class Timesformer(nn.Module):
         x = Dropout(self.dropout, name="dropped")(jnp.concatenate([first, x], -2), ctx, rows)
 
         def encode(x, rows, ctx, tap):
-            x, layer = (
-                tap(f"hidden.{modality}.0", x),
-                partial(Divided, frames=t) if self.attention == DIVIDED else Layer,
-            )
+            layer = partial(Divided, frames=t) if self.attention == DIVIDED else Layer
             stack = Transformer(**switches(self), pre_norm=True, layer=layer, name="transformer")
-            x = stack(x, None, rows, modality, ctx, tap)
+            x = stack(tap(f"hidden.{modality}.0", x), None, rows, modality, ctx, tap)
             return tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
 
         x = each_frame(encode, x, rows, ctx, tap) if self.attention == SPACE else encode(x, rows, ctx, tap)[:, None]

@@ -8,13 +8,15 @@ import pytest
 from mmkd_jax import pretrained
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Encoders, Frames, ImageCNN, ResNet, Timesformer, Vit
+from mmkd_jax.models.vit import interpolated
 from mmkd_jax.views import Context, linen
 from tests.small import equal
 
 ROWS, TIMES = 3, 4
 HALF = {"mean": (0.5,), "std": (0.5,)}
-VIT = Vit((4, 6), (2, 3), 1, 8, 2, 2, 6, dropout=0.3, attention_dropout=0.2, scan=True, **HALF)
-VIVIT = Vit((4, 4, 6), (2, 2, 3), 1, 8, 1, 2, 6, **HALF)
+SMALL = {"width": 8, "layers": 2, "heads": 2, "inner": 6}
+VIT = Vit((4, 6), (2, 3), channels=1, **SMALL, dropout=0.3, attention_dropout=0.2, scan=True, **HALF)
+VIVIT = Vit((4, 4, 6), (2, 2, 3), channels=1, **SMALL, **HALF)
 TIMESFORMER = Timesformer((4, 6), (2, 3), 4, 1, 8, 1, 2, 6, **HALF)
 MASK = np.array([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
 STILL = Context(0, jax.random.key(0), train=False)
@@ -142,7 +144,7 @@ def test_the_learned_pooling_begins_as_the_mean():
 
 
 def test_pretrained_image_weights_go_in_as_they_are(tmp_path):
-    small = Encoders({"image": Vit((4, 6), (2, 3), 3, 8, 2, 2, 6, eps=1e-6)})
+    small = Encoders({"image": Vit((4, 6), (2, 3), **SMALL, eps=1e-6)})
     pretrained.save(tmp_path, "vit", small, pretrained.initial(small, jax.random.key(3)))
     image = pretrained.load(tmp_path)
     module = Encoders({"video": Frames(image.module.encoders["image"])})
@@ -180,6 +182,13 @@ def test_videos_that_do_not_fit_are_named(encoder, shape, said):
 def test_a_mask_of_another_shape_is_named():
     with pytest.raises(UserError, match=r"video.mask has shape \[3, 2\]; expected \[3, 4\]"):
         linen(Encoders({"video": Frames(VIT)})).init(jax.random.key(0), batch(**{"video.mask": MASK[:, :2]}))
+
+
+def test_positions_of_larger_videos_are_interpolated_within_each_time():
+    tables = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    both = interpolated(jnp.asarray(tables.reshape(12, 5)), (2, 2), (3, 4))
+    each = [interpolated(jnp.asarray(table), (2, 2), (3, 4)) for table in tables]
+    np.testing.assert_allclose(both, np.concatenate(each), atol=1e-6)
 
 
 @pytest.mark.parametrize("attention", ["divided_space_time", "space_only", "joint_space_time"])
