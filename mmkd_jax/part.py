@@ -191,6 +191,13 @@ class Part:
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
         return Store(directory, about, rows, self.slots, self.data.size)
 
+    def check_data(self) -> None:
+        """Refuse labels that the task cannot have, and banks that do not hold all examples."""
+        for reader in (self.data, self.validation, self.test):
+            if isinstance(reader, Memory):  # a reader that streams is checked batch by batch
+                self.task.check(reader.dataset.columns)
+        self.check_banks()
+
     def check_banks(self, read: bool = True) -> None:
         """Refuse training data with an example beyond a memory bank: its row would be another example's, or none.
 

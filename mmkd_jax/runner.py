@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from mmkd_jax import checkpoint, files, parallel, programs, run_folder, teacher, train
-from mmkd_jax.data.memory import Memory
 from mmkd_jax.errors import UserError
 from mmkd_jax.evaluate import report
 from mmkd_jax.evaluate.logs import Log, tensorboard
@@ -96,7 +95,11 @@ def run(
         events = stack.enter_context(tensorboard(folder / "events"))
         caches = pathlib.Path(cache or folder / "cache")
         work = _Work(folder, parts, observer, allow_changed_data, caches, profile, (events, *logs))
-        _look_at_data(parts)
+        for name, part in parts.items():  # before the first part trains
+            try:
+                part.check_data()
+            except UserError as error:
+                raise UserError(f"part {name!r}: {error}") from None
         if only_cache:
             return _build_caches(work, config, own)
         results: Results = {}
@@ -145,18 +148,6 @@ def _build_caches(work: _Work, config: Any, own) -> Results:
             elif part.cache:
                 _with_records(work, part, name, seed, results)
     return {n: r for n, r in results.items() if r}
-
-
-def _look_at_data(parts: Mapping[str, Part]) -> None:
-    """Refuse labels that no class has, and banks that do not hold all examples, before the first part trains."""
-    for name, part in parts.items():
-        try:
-            for reader in (part.data, part.validation, part.test):
-                if isinstance(reader, Memory):  # a reader that streams is checked batch by batch
-                    part.task.check(reader.dataset.columns)
-            part.check_banks()
-        except UserError as error:
-            raise UserError(f"part {name!r}: {error}") from None
 
 
 def _taken(work, source, seed, results):
@@ -268,7 +259,7 @@ def _one(work, name, program, seed, numbers, results) -> dict[str, Any]:
 
 
 def _same_start(part, here, result, allowed):
-    """A finished result that began with other variables from outside is another experiment's."""
+    """A result that began with other variables from outside is another experiment's."""
     was, now = ({k: v for k, v in x.items() if k.startswith("take ")} for x in (result["data"], part.identity))
     if was != now and not allowed:
         changed = ", ".join(sorted(k for k in was | now if was.get(k) != now.get(k)))
