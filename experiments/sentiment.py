@@ -11,19 +11,19 @@ import dataclasses
 import math
 import sys
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from mmkd_jax import cli, data, losses, pretrained
 from mmkd_jax.connectors import Linear
-from mmkd_jax.models import Multimodal, TextLSTM, TextTransformer
+from mmkd_jax.models import Multimodal, TextLSTM, TextTransformer, expected
 from mmkd_jax.objective import combine, term
 from mmkd_jax.part import Part
 from mmkd_jax.pretrained import packages
 from mmkd_jax.tasks import regression
-from mmkd_jax.views import Model, linen
+from mmkd_jax.views import linen
+
+RATINGS = range(-4, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +48,6 @@ config = Config()
 baseline = "lstm labels"
 
 
-def rated(model: Model) -> Model:
-    """The mean rating as a further output, `prediction`."""
-
-    def apply(variables, batch, ctx, patch):
-        outputs, state = model.apply(variables, batch, ctx, patch)
-        return {**outputs, "prediction": jax.nn.softmax(outputs["logits"]) @ jnp.arange(-4.0, 5.0)}, state
-
-    return model._replace(apply=apply)
-
-
 def parts(config: Config) -> dict[str, Part]:
     task = regression("rating", groups=("source", 4))
     texts = {split: data.obtain("sentiment_intensity", split) for split in ("train", "validation", "test")}
@@ -67,7 +57,7 @@ def parts(config: Config) -> dict[str, Part]:
     known = np.random.default_rng(0).permutation(read["train"].size) < config.labels
     every = read["train"].with_columns(labelled=known)
     few = every.where("labelled")
-    teacher = rated(linen(Multimodal(minilm.module.encoders, classes=9)))
+    teacher = expected(linen(Multimodal(minilm.module.encoders, classes=9)), RATINGS)
     encoders = {
         "lstm": TextLSTM(words.vocabulary, 64),
         "transformer": TextTransformer(words.vocabulary, 64, heads=4, layers=2, length=40),
@@ -94,7 +84,7 @@ def parts(config: Config) -> dict[str, Part]:
         )
     }
     for name, encoder in encoders.items():
-        student = rated(linen(Multimodal({"words": encoder}, classes=9)))
+        student = expected(linen(Multimodal({"words": encoder}, classes=9)), RATINGS)
         rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
         learn = {
             "models": {"student": student},

@@ -63,7 +63,10 @@ def write(
     title: str,
     classes: Sequence[str] | None = None,
 ) -> None:
-    """Write `table.{txt,md,json}`, learning curves and accuracies by class of a run into its folder."""
+    """Write `table.{txt,md,json}`, learning curves and accuracies by class of a run into its folder.
+
+    Where a task has several metrics, `scores.md` has all of them.
+    """
     rows = summarise(results, metric, baseline)
     files.write(
         folder / "table.json", json.dumps({"metric": metric, "baseline": baseline, "rows": rows}, indent=1) + "\n"
@@ -83,9 +86,41 @@ def write(
     text = io.StringIO()
     Console(file=text, width=100).print(table)
     files.write(folder / "table.txt", text.getvalue())
+    if more := scores(results, classes):
+        files.write(folder / "scores.md", more)
     curves(results, metric, folder / "figures" / "learning_curves.png")
     if all("per_class" in r and r["per_class"] for own in results.values() for r in own):
         by_class(results, folder / "figures" / "by_class.png", classes)
+
+
+def scores(results: Results, classes: Sequence[str] | None = None) -> str:
+    """All metrics of a task, and those by group, as a table: means and standard errors over the seeds.
+
+    Args:
+        results: part -> a result for each seed.
+        classes: names of the groups.
+
+    Returns:
+        Markdown; nothing, where there is but one metric.
+    """
+    first = next(iter(results.values()))[0]
+    names = [k for k, v in first.items() if isinstance(v, float) and k != "validation"]
+    if len(names) < 2:
+        return ""
+    columns = {n: lambda r, n=n: r[n] for n in names}
+    for by, values in first["per_class"].items():
+        for i in range(len(values)):
+            metric, _, _ = by.partition(" by ")
+            columns[f"{metric}, {classes[i] if classes else i}"] = lambda r, by=by, i=i: r["per_class"][by][i]
+    lines = [["arm", *columns], ["---"] + ["---:"] * len(columns)]
+    for arm, own in results.items():
+        cells = []
+        for read in columns.values():
+            values = np.array([read(r) for r in own])
+            error = _stderr(values)
+            cells.append(f"{values.mean():.3f}" + ("" if error is None else f" ± {error:.3f}"))
+        lines.append([arm, *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def curves(results: Results, metric: str, path: pathlib.Path) -> None:

@@ -141,3 +141,24 @@ def test_sixteen_arms_are_told_apart_and_one_look_is_a_point(tmp_path):
     there = np.all(np.abs(picture - np.array(colors.to_rgb("C0"))) < 0.02, -1)
     left, right = there[:, : there.shape[1] // 2].sum(), there[:, there.shape[1] // 2 :].sum()
     assert left > 20 and right > 20
+
+
+def test_scores_of_several_metrics_and_groups_by_hand():
+    def result(r, mae, by):
+        return {
+            "arm": "a",
+            "seed": 0,
+            "r": r,
+            "mae": mae,
+            "validation": 0.5,
+            "best_step": 3,
+            "per_class": {"r by x": by},
+        }
+
+    found = report.scores({"a": [result(0.5, 1.0, [0.1, 0.2]), result(0.7, 2.0, [0.3, 0.2])]}, ["one", "two"])
+    assert found.splitlines() == [
+        "| arm | r | mae | r, one | r, two |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| a | 0.600 ± 0.100 | 1.500 ± 0.500 | 0.200 ± 0.100 | 0.200 ± 0.000 |",
+    ]
+    assert report.scores({"a": [{"accuracy": 0.5, "validation": 0.4, "per_class": {}}]}) == ""
