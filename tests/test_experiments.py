@@ -6,16 +6,40 @@ import pathlib
 import numpy as np
 import pytest
 
-from mmkd_jax import data, experiment, methods, runner
+from mmkd_jax import data, experiment, methods, pretrained, runner
 from mmkd_jax.errors import UserError
+from mmkd_jax.models import Bert, Encoders, ResNet
 from mmkd_jax.objective import combine
+from mmkd_jax.pretrained import packages
 from tests import tiny_experiment
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "experiments").glob("*.py"))
 
 
+@pytest.fixture
+def stand_ins(monkeypatch, tmp_path):
+    """What experiments fetch, as made-up rows and small encoders."""
+    draw = np.random.default_rng(0)
+    own = {
+        "sentiment_intensity": {"rating": draw.normal(size=400).astype(np.float32)}
+        | {"ratings": draw.dirichlet(np.ones(9), 400).astype(np.float32), "source": np.zeros(400, np.int32)},
+        "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},
+    }
+    texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
+    monkeypatch.setattr(data, "obtain", lambda name, split: data.from_columns({"text": texts, **own[name]}, name))
+    encoders = {
+        "minilm": ("bert", {"text": Bert(12, width=24, layers=6, heads=12, inner=8, length=64, pooler=True)}),
+        "efficientnet_lite0": ("resnet", {"image": ResNet(3, 2, (4,), (1,))}),
+    }
+    for name, (kind, module) in encoders.items():
+        folder, module = tmp_path / name, Encoders(module)
+        pretrained.save(folder, kind, module, pretrained.initial(module))
+        (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word"]))
+        monkeypatch.setattr(packages, name, lambda folder=folder: folder)
+
+
 @pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
-def test_what_it_names_is_there(file):
+def test_what_it_names_is_there(file, stand_ins):
     loaded = experiment.load(file)
     parts = loaded.parts(loaded.config)
     assert experiment.check(parts, {}) and loaded.baseline in parts
