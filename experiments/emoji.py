@@ -42,7 +42,7 @@ class Config:
 
 
 config = Config()
-baseline = "sees: labels"
+baseline = "sees_labels"
 
 
 def halved(batch, ctx):
@@ -108,14 +108,14 @@ def parts(config: Config) -> dict[str, Part]:
         soft = term(losses.kl, **logits, temperature=2.0)
         objectives = {
             "kd": combine(soft=soft),
-            "kd, labels": combine(soft=soft, task=task.objective(where="labelled")),
-            "kd, hint": combine(soft=soft, hint=term(losses.hint, **embedding, connect={"student": Linear(64)})),
-            "kd, rkd": combine(soft=soft, relations=term(losses.rkd_distance, **embedding)),
+            "kd_labels": combine(soft=soft, task=task.objective(where="labelled")),
+            "kd_hint": combine(soft=soft, hint=term(losses.hint, **embedding, connect={"student": Linear(64)})),
+            "kd_rkd": combine(soft=soft, relations=term(losses.rkd_distance, **embedding)),
             "dist": combine(dist=term(losses.dist, **logits)),
             "mse": combine(mse=term(losses.logit_mse, **logits)),
         }
-        made[f"{name}: labels"] = Part(objective=combine(task=task.objective()), **learn)
-        made |= {f"{name}: {n}": Part(objective=objective, **taught) for n, objective in objectives.items()}
+        made[f"{name}_labels"] = Part(objective=combine(task=task.objective()), **learn)
+        made |= {f"{name}_{n}": Part(objective=objective, **taught) for n, objective in objectives.items()}
     return made
 
 

@@ -45,7 +45,7 @@ class Config:
 
 
 config = Config()
-baseline = "lstm labels"
+baseline = "lstm_labels"
 
 
 def parts(config: Config) -> dict[str, Part]:
@@ -106,12 +106,12 @@ def parts(config: Config) -> dict[str, Part]:
         embedding = {"student": "student.embedding", "teacher": "teacher.embedding"}
         hint = term(losses.hint, **embedding, connect={"student": Linear(64)})
         made |= {
-            f"{name} labels": Part(objective=combine(task=task.objective()), **learn),
-            f"{name} raters": Part(objective=combine(spread=spread), **learn),
-            f"{name} kd": Part(objective=combine(soft=soft), **taught),
-            f"{name} kd, raters": Part(objective=combine(soft=soft, spread=spread), **taught),
-            f"{name} answer": Part(objective=combine(answer=answer), **taught),
-            f"{name} kd, hint": Part(objective=combine(soft=soft, hint=hint), **taught),
+            f"{name}_labels": Part(objective=combine(task=task.objective()), **learn),
+            f"{name}_raters": Part(objective=combine(spread=spread), **learn),
+            f"{name}_kd": Part(objective=combine(soft=soft), **taught),
+            f"{name}_kd_raters": Part(objective=combine(soft=soft, spread=spread), **taught),
+            f"{name}_answer": Part(objective=combine(answer=answer), **taught),
+            f"{name}_kd_hint": Part(objective=combine(soft=soft, hint=hint), **taught),
         }
     return made
 

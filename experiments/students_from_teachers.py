@@ -46,7 +46,7 @@ class Config:
 
 
 config = Config()
-baseline = "random: labels"
+baseline = "random_labels"
 
 
 def parts(config: Config) -> dict[str, Part]:
@@ -93,14 +93,14 @@ def parts(config: Config) -> dict[str, Part]:
     for name, begin in begins.items():
         own = {"student": "teacher.teacher"} if "inherit" in begin else {}
         learn = {"optimizer": optimizer(config.tuning_rate, config.steps), "steps": config.steps, **shared, **begin}
-        made[f"{name}: labels"] = Part(
+        made[f"{name}_labels"] = Part(
             models={"student": student},
             objective=ratings("student"),
             data=data.Memory(few, config.batch),
             take=own,
             **learn,
         )
-        made[f"{name}: kd"] = Part(
+        made[f"{name}_kd"] = Part(
             models={"student": student, "teacher": teacher},
             objective=combine(soft=term(losses.kl, student="student.logits", teacher="teacher.logits")),
             data=data.Memory(every, config.batch),
