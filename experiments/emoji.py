@@ -3,7 +3,7 @@
     mmkd run experiments/emoji.py
 
 A quarter of the training emoji have a group; the others only their picture and name. The teacher is EfficientNet-Lite0
-and MiniLM, tuned on that quarter; a student sees the picture at half its size, or reads the name letter by letter.
+and MiniLM, tuned on that quarter; a student sees the picture at half its size, or reads the name by words of its own.
 """
 
 import dataclasses
