@@ -100,7 +100,9 @@ def parts(config: Config) -> dict[str, Part]:
             "take": {"teacher": "teacher.teacher"},
             "cache": {"teacher": ("logits", "embedding", "prediction")},
         }
-        spread = term(losses.cross_entropy, logits="student.logits", labels="batch.ratings", where="labelled")
+        ratings = {"logits": "student.logits", "labels": "batch.ratings", "where": "labelled"}
+        spread = term(losses.cross_entropy, **ratings)
+        few_of_many = term(losses.cross_entropy, **ratings, weight=0.1)  # two rated texts in a batch: with 1 they win
         soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
         answer = term(losses.mse, predictions="student.prediction", targets="teacher.prediction")
         embedding = {"student": "student.embedding", "teacher": "teacher.embedding"}
@@ -109,7 +111,7 @@ def parts(config: Config) -> dict[str, Part]:
             f"{name}_labels": Part(objective=combine(task=task.objective()), **learn),
             f"{name}_raters": Part(objective=combine(spread=spread), **learn),
             f"{name}_kd": Part(objective=combine(soft=soft), **taught),
-            f"{name}_kd_raters": Part(objective=combine(soft=soft, spread=spread), **taught),
+            f"{name}_kd_raters": Part(objective=combine(soft=soft, spread=few_of_many), **taught),
             f"{name}_answer": Part(objective=combine(answer=answer), **taught),
             f"{name}_kd_hint": Part(objective=combine(soft=soft, hint=hint), **taught),
         }
