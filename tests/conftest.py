@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import zlib
 
 # Most of the time goes to compiling: without LLVM's optimizations it is half. Set XLA_FLAGS to test what users run.
 # (Without XLA's fusion emitters, too, it is a quarter, but then it computes wrong sums: test_schemes notices.)
@@ -10,25 +9,11 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from jax._src import checkify  # noqa: E402
 
 cache = os.environ.get("MMKD_TEST_CACHE") or pathlib.Path.home() / ".cache" / "mmkd_jax" / "tests"
 jax.config.update("jax_compilation_cache_dir", str(cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-# The checks of losses leave a number in each program, which jax counts up over the whole process: no program that was
-# traced later, or by another worker, would be found in the cache. What a check says tells it from the others as well.
-number, count = checkify.assert_func, checkify.next_code
-
-
-def by_what_it_says(error, pred, new_error):
-    said = getattr(new_error, "fmt_string", None)
-    checkify.next_code = count if said is None else lambda: zlib.crc32(said.encode()) >> 1
-    return number(error, pred, new_error)
-
-
-checkify.assert_func = by_what_it_says
 
 
 @pytest.fixture
