@@ -3,8 +3,8 @@
     mmkd run experiments/students_from_teachers.py
 
 Sentiment intensity, as in sentiment.py, with 500 rated texts. The teacher is tuned on them; the students have its
-shape, but three layers: drawn at random, the teacher's 0, 2 and 5 (as DistilBERT spreads them), or its first three.
-They learn from the ratings, or from the teacher on all texts. `mmkd explain` says what is taken from where.
+shape, but three layers: drawn at random, or the teacher's 0, 2 and 5, as DistilBERT spreads them. They learn from the
+ratings, or from the teacher on all texts. `mmkd explain` says what is taken from where.
 """
 
 import dataclasses
@@ -88,7 +88,6 @@ def parts(config: Config) -> dict[str, Part]:
     begins = {
         "random": {"optimizer": optimizer(config.learning_rate, config.steps)},
         "spread": {"inherit": {"student": Inheritance(small, large, {"text": Keep(layers=spread(6, 3))})}},
-        "first": {"inherit": {"student": Inheritance(small, large, {"text": Keep(layers=range(3))})}},
     }
     for name, begin in begins.items():
         own = {"student": "teacher.teacher"} if "inherit" in begin else {}
