@@ -69,7 +69,7 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             given = {}
             for model, source in part.take.items():
                 if isinstance(source, Given):
-                    given[model] = source.variables
+                    given |= {} if model in part.cache else {model: source.variables}
                     continue
                 of, taken, inner = source_of(source)
                 if of not in done or taken not in done[of]:
