@@ -107,19 +107,21 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
     names = [k for k, v in first.items() if isinstance(v, float) and k != "validation"]
     if len(names) < 2:
         return ""
-    columns = {n: lambda r, n=n: r[n] for n in names}
-    for by, values in first["per_class"].items():
-        for i in range(len(values)):
-            metric, _, _ = by.partition(" by ")
-            columns[f"{metric}, {classes[i] if classes else i}"] = lambda r, by=by, i=i: r["per_class"][by][i]
+
+    def flat(result):
+        found = {n: result[n] for n in names}
+        for by, values in result["per_class"].items():
+            metric = by.partition(" by ")[0]
+            found |= {f"{metric}, {classes[i] if classes else i}": x for i, x in enumerate(values)}
+        return found
+
+    columns = list(flat(first))
     lines = [["arm", *columns], ["---"] + ["---:"] * len(columns)]
     for arm, own in results.items():
-        cells = []
-        for read in columns.values():
-            values = np.array([read(r) for r in own])
-            error = _stderr(values)
-            cells.append(f"{values.mean():.3f}" + ("" if error is None else f" ± {error:.3f}"))
-        lines.append([arm, *cells])
+        values = np.array([list(flat(r).values()) for r in own])
+        errors = [_stderr(v) for v in values.T]
+        cells = zip(values.mean(0), errors, strict=True)
+        lines.append([arm, *(f"{m:.3f}" + ("" if e is None else f" ± {e:.3f}") for m, e in cells)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
