@@ -20,12 +20,11 @@ def case(request):
         return request.param, run, batch, run(batch)
 
 
-def test_any_order_and_any_size_of_the_batch(case, strict):
+def test_any_order_and_a_batch_of_one(case, strict):
     _, run, batch, whole = case
     turned = np.random.default_rng(0).permutation(8)
     same(run(take(batch, turned)), take(whole, turned))
-    for some in ([4], [6, 0, 3]):
-        same(run(take(batch, some)), take(whole, some))
+    same(run(take(batch, [4])), take(whole, [4]))
 
 
 def test_other_columns_stay_and_something_changes(case):
@@ -36,16 +35,18 @@ def test_other_columns_stay_and_something_changes(case):
         assert name in ("crop", "flip", "cutout", "colour", "randaugment", "cropped, mixed")
 
 
-def test_slot_and_seed_change_it(case):
+def test_slot_and_example_change_it(case):
+    """And the seed, with which the chain makes the keys of all its steps: one chain stands for all."""
     name, run, batch, whole = case
     others = {"slot": run(batch | {"slot": batch["slot"] + 1}), "example": run(batch | {"example_id": batch["slot"]})}
-    others["seed"] = others["slot"] if name == "labels" else compiled(chain(name, seed=1))(batch)
+    if name == "cropped, mixed":
+        others["seed"] = compiled(chain(name, seed=1))(batch)
     for why, other in others.items():
         moved = [k for k in whole if k not in ("slot", "example_id") and whole[k].tobytes() != other[k].tobytes()]
         assert moved, why
 
 
-def test_the_same_bits_in_a_program_that_uses_them(case):
+def test_the_same_bits_in_another_size_of_batch_and_a_program_that_uses_them(case):
     """Compilers fuse what they find: a model behind the augmentation must not change what it sees."""
     name, _, batch, whole = case
 
@@ -53,8 +54,9 @@ def test_the_same_bits_in_a_program_that_uses_them(case):
         seen = chain(name)(batch, CONTEXT)
         return seen, [jnp.sin(x) * 3.0 - 0.5 for x in seen.values() if jnp.issubdtype(x.dtype, jnp.floating)]
 
-    seen = {k: np.asarray(v) for k, v in jax.jit(used)(batch)[0].items()}
-    same(seen, whole)
+    some = [6, 0, 3]
+    seen = {k: np.asarray(v) for k, v in jax.jit(used)(take(batch, some))[0].items()}
+    same(seen, take(whole, some))
 
 
 def test_outside_training_nothing_happens(case):
