@@ -1,6 +1,7 @@
 """Sentiment intensity: a pretrained teacher tuned on few rated texts teaches small students on texts without ratings.
 
-    mmkd run experiments/sentiment.py                    # 500 labels; --labels 2000, --labels 17747 for all
+    mmkd run experiments/sentiment.py                                     # 500 labels; 17747 are all
+    mmkd run experiments/sentiment.py --labels 2000 --out runs/sentiment-2000
 
 A text's intensity is the mean of some 20 people's ratings, −4 … 4; all models give a distribution over the nine
 ratings, and its mean is their answer. The teacher is MiniLM, 22.7 M parameters; the students read words of a small
@@ -37,7 +38,7 @@ class Config:
     steps: int = 1_000
     """Updates of each student; the teacher takes 7 √labels."""
     batch: int = 64
-    """Texts of a student's batch; the teacher's has a quarter."""
+    """Texts of a student's batch; the teacher's has half."""
     learning_rate: float = 2e-3
     """Peak learning rate of the students."""
     tuning_rate: float = 1e-4

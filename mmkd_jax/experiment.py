@@ -78,7 +78,10 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
                 if model not in part.cache:
                     given[model] = part_of(done[of][taken], inner)
             if bare := set(part.cache) - set(part.take):
-                raise UserError(f"cache names {choices(bare)}, which takes no variables: say whose with take=")
+                raise UserError(
+                    f"cache names {choices(bare)}, which takes no variables as a whole: say whose with take=, "
+                    '"PART.NAME" or Given(…)'
+                )
             state, frozen = part.abstract(given=given)
             part.check_step(state, frozen)
             part.check_banks(read=False)

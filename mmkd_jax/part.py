@@ -1,6 +1,7 @@
 """A part of an experiment: who learns from what, on which data, for how long. Built without computing anything."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -96,7 +97,7 @@ class Part:
             raise UserError(
                 f"keep_every={self.keep_every} is no multiple of save_every={self.save_every}: nothing is saved there"
             )
-        if bare := set(self.inherit) - set(self.take) & set(self.models):
+        if bare := set(self.inherit) - (set(self.take) & set(self.models)):
             raise UserError(f"inherit names {choices(bare)}, no model that takes variables: say whose with take=")
         if both := set(self.inherit) & (set(self.cache) | set(self.ema)):
             raise UserError(f"inherit names {choices(both)}, which is cached or a moving average: it begins as a whole")
@@ -173,6 +174,19 @@ class Part:
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a training batch, cached outputs included."""
         return dict(self.reader.spec)
+
+    def program(self, name: str) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 of what a model computes: its program, without its variables."""
+        model = self.models[name]
+        batch = augmented_spec(self.augment, self.data.spec)
+        variables = jax.eval_shape(
+            model.init, jax.random.key(0), {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()}
+        )
+
+        def run(variables, batch):
+            return model.apply(variables, batch, Context(jax.numpy.int32(0), jax.random.key(0), train=False), {})[0]
+
+        return hashlib.sha256(jax.jit(run).lower(variables, batch).as_text().encode()).hexdigest()[:16]
 
     def store(self, name: str, teacher: Mapping[str, Any], directory: str | os.PathLike) -> Store:
         """Where a cached model's records lie, and what they must be of.

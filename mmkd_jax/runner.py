@@ -170,7 +170,8 @@ def _with_records(work, part, name, seed, results):
     for model in part.cache:
         source = part.take[model]
         if isinstance(source, Given):  # the same for all seeds
-            identity = {"part": "given", "model": model, "seed": source.fingerprint}
+            known = f"{source.fingerprint}-{part.program(model)}"
+            identity = {"part": "given", "model": model, "seed": known}
         else:
             of, taken, inner = source_of(source)
             identity = {"part": of, "model": taken, "inner": inner, "seed": seed}

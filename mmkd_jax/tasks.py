@@ -117,8 +117,8 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
         signed = valid & (y != 0)
 
         def mean(value, where):
-            here = where.astype(jnp.float32)
-            return jnp.sum(here * value.astype(jnp.float32)), jnp.sum(here)
+            zero = jnp.zeros((), jnp.float32)  # replaced, not multiplied: a NaN there is gone
+            return jnp.sum(jnp.where(where, value.astype(jnp.float32), zero)), jnp.sum(where.astype(jnp.float32))
 
         found = {
             "accuracy": mean((x > 0) == (y > 0), signed),
@@ -129,20 +129,23 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
         found |= {k: mean(v, valid) for k, v in moments.items()}
         if groups is not None:
             name, count = groups
-            member = (valid[:, None] & (batch[name][:, None] == jnp.arange(count)[None])).astype(jnp.float32)
-            found |= {
-                f"{k} by {name}": (jnp.sum(member * v[:, None], 0), jnp.sum(member, 0)) for k, v in moments.items()
-            }
+            member = valid[:, None] & (batch[name][:, None] == jnp.arange(count)[None])
+            size, zero = jnp.sum(member.astype(jnp.float32), 0), jnp.zeros((), jnp.float32)
+            inside = {k: jnp.sum(jnp.where(member, v[:, None], zero), 0) for k, v in moments.items()}
+            found |= {f"{k} by {name}": (x, size) for k, x in inside.items()}
+            found[f"rows by {name}"] = size, jnp.ones(count, jnp.float32)
         return found
 
     def scores(means):
         found = {}
         for suffix in ("", *([f" by {groups[0]}"] if groups else [])):
             x, y, xx, yy, xy = (np.asarray(means[k + suffix]) for k in ("x", "y", "xx", "yy", "xy"))
-            spread = np.sqrt(np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0))
-            # constant predictions follow nothing
-            found[f"pearson{suffix}"] = np.where(spread > 1e-9, (xy - x * y) / np.maximum(spread, 1e-9), 0.0)
-            found[f"mae{suffix}"] = np.asarray(means[f"mae{suffix}"])
+            across, along = xx - x * x, yy - y * y
+            varies = (across > 1e-6 * xx) & (along > 1e-6 * yy)  # constant predictions follow nothing
+            spread = np.sqrt(np.where(varies, across * along, 1.0))
+            there = means["rows" + suffix] > 0 if suffix else True  # a group without rows has no score
+            found[f"pearson{suffix}"] = np.where(there, np.where(varies, (xy - x * y) / spread, 0.0), np.nan)
+            found[f"mae{suffix}"] = np.where(there, means[f"mae{suffix}"], np.nan)
         hits, wrong = means["hits"], means["wrong"]
         f1 = 2 * hits / np.maximum(2 * hits + wrong, 1e-9)
         return found | {"accuracy": np.asarray(means["accuracy"]), "f1": np.asarray(f1)}
@@ -155,7 +158,18 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
             raise UserError(f"labels {label!r} are {found.dtype}; regression needs floats")
         if len(wrong := np.flatnonzero(~np.isfinite(found))):
             raise UserError(f"label {found[wrong[0]]} in row {wrong[0]} is not finite ({len(wrong)} such rows)")
-        if groups is not None and groups[0] not in columns:
-            raise UserError(f"regression by {groups[0]!r} needs that column; there are: {', '.join(sorted(columns))}")
+        if len(found) > 1 and abs(found.mean()) > 10 * found.std() > 0:  # sums of squares in float32
+            raise UserError(
+                f"labels {label!r} lie around {found.mean():g} with a spread of {found.std():g}, too far from 0 for "
+                "Pearson's r in single precision: take their mean away"
+            )
+        if groups is None:
+            return
+        name, count = groups
+        if name not in columns:
+            raise UserError(f"regression by {name!r} needs that column; there are: {', '.join(sorted(columns))}")
+        member = np.asarray(columns[name])
+        if not np.issubdtype(member.dtype, np.integer) or member.min(initial=0) < 0 or member.max(initial=0) >= count:
+            raise UserError(f"groups {name!r} must be integers 0 … {count - 1}")
 
     return Task("regression", "pearson", objective, lambda outputs: outputs[output], metrics, check, scores)

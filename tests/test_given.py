@@ -109,3 +109,27 @@ def test_explain_says_where_they_come_from_and_wrong_shapes_are_refused(loaded):
     part = dataclasses.replace(parts["one"], take=wrong | {"teacher": parts["one"].take["teacher"]})
     with pytest.raises(UserError, match="part 'one': .*student.params.encoders_text.* is given has shapes"):
         check({"one": part}, {})
+
+
+def test_a_cached_model_of_the_same_weights_that_computes_something_else_has_records_of_its_own(loaded, tmp_path):
+    other = loaded._replace(module=Encoders({"text": BERT.clone(activation="relu")}))
+    hints = []
+    for one in (loaded, other):
+        made = experiment(one)
+        shared = run(tmp_path / made.name / str(len(hints)), made, cache=tmp_path / "cache")["one"][0]
+        alone = run(tmp_path / "online" / str(len(hints)), experiment(one, cached=False))["one"][0]
+        hints.append(shared["history"][0]["term hint"])
+        assert hints[-1] == pytest.approx(alone["history"][0]["term hint"], rel=1e-5)
+    assert hints[0] != hints[1]
+
+
+def test_names_in_vain_are_refused(loaded):
+    part = experiment(loaded, cached=False).parts(Config())["one"]
+    for name in ("studnet", "student.params.encoders_text"):
+        with pytest.raises(UserError, match=f"inherit names {name}, no model that takes variables"):
+            dataclasses.replace(part, inherit={name: lambda own, given: own})
+    with pytest.raises(UserError, match="encoders_text is given twice"):
+        pretrained.given("student", loaded, loaded)
+    dotted = dataclasses.replace(part, take=pretrained.given("teacher", loaded), cache={"teacher": ("features.text",)})
+    with pytest.raises(UserError, match="cache names teacher, which takes no variables as a whole"):
+        check({"one": dotted}, {})

@@ -127,6 +127,19 @@ def test_what_is_no_number_is_refused_by_name():
         ({"rating": LABELS}, "labels 'rating' are int32; regression needs floats"),
         ({"rating": np.array([0.0, np.nan])}, "label nan in row 1 is not finite"),
         ({"rating": np.zeros(2)}, "regression by 'source' needs that column; there are: rating"),
+        ({"rating": np.arange(9.0) + 1e3}, "lie around 1004 with a spread of .*: take their mean away"),
+        ({"rating": np.arange(3.0), "source": np.array([0, 1, 2])}, "groups 'source' must be integers 0 … 1"),
     ]:
         with pytest.raises(UserError, match=said):
             check(columns)
+
+
+def test_rows_that_are_not_valid_are_replaced_and_a_group_without_rows_has_no_score():
+    batch = {"label": jnp.array([1e-5, -1e-5, 2e-5, 0.0]), "source": jnp.array([0, 0, 0, 1])}
+    batch["valid"] = jnp.array([True, True, True, False])
+    task = regression(groups=("source", 3))
+    found = task.metrics({"prediction": jnp.array([2e-5, -2e-5, 4e-5, jnp.nan])}, batch)
+    scores = task.scores({k: np.float64(s) / np.maximum(np.float64(n), 1) for k, (s, n) in found.items()})
+    assert scores["pearson"] == pytest.approx(1, abs=1e-5)  # of any scale
+    np.testing.assert_array_equal(np.isnan(scores["mae by source"]), [False, True, True])
+    np.testing.assert_array_equal(np.isnan(scores["pearson by source"]), [False, True, True])

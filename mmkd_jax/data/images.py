@@ -1,7 +1,6 @@
 """Pictures for pretrained image encoders, on the host: any size to uint8 [n, h, w, 3], as they were trained on."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError
-
-FILE = "preprocessor_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +95,10 @@ def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False
     Raises:
         UserError: the file asks for something else than resize, crop, rescaling and normalising.
     """
-    path = folder / FILE
-    files = {FILE: path.read_bytes()} if path.is_file() else {}
-    said = json.loads(files.get(FILE, "{}"))
+    said, files = settings(folder)
     fields: dict[str, Any] = {"mean": Pictures.mean, "std": Pictures.std} | dict(defaults)
     if not said.get("do_rescale", True):
-        raise UserError(f"{path} does not rescale, which is not supported: the model normalises 0 … 1")
+        raise UserError(f"{folder / FILE} does not rescale, which is not supported: the model normalises 0 … 1")
     if "size" in said:  # one number is the shorter side's in families where it is by default
         shorter = isinstance(said["size"], int) and isinstance(fields.get("size"), int)
         fields["size"] = said["size"] if shorter else _size(said["size"])

@@ -96,10 +96,12 @@ def _heard(name, x, wanted, rate, resample):
         raise UserError(f"{name}: a sample is not finite")
     if rate is None:
         raise UserError(f"{name}: say its samples a second, such as rate={wanted}")
+    if rate != int(rate):
+        raise UserError(f"{name}: rate={rate}; expected a whole number of samples a second")
     if rate != wanted:
         if not resample:
             raise UserError(f"{name}: {rate} samples a second; the model takes {wanted}: resample=True resamples it")
-        x = scipy.signal.resample_poly(x, *(np.array([wanted, rate]) // np.gcd(wanted, rate)))
+        x = scipy.signal.resample_poly(x, *(np.array([wanted, int(rate)]) // np.gcd(wanted, int(rate))))
     return x.astype(np.float32)
 
 

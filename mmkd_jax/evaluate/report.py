@@ -112,7 +112,8 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
         found = {n: result[n] for n in names}
         for by, values in result["per_class"].items():
             metric = by.partition(" by ")[0]
-            found |= {f"{metric}, {classes[i] if classes else i}": x for i, x in enumerate(values)}
+            named = classes if classes and len(classes) == len(values) else range(len(values))
+            found |= {f"{metric}, {n}": x for n, x in zip(named, values, strict=True)}
         return found
 
     columns = list(flat(first))
@@ -157,9 +158,11 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
         place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
         hatch = _HATCHES[i // 10 % len(_HATCHES)]
         axes.bar(place, values.mean(0), width, yerr=error, label=arm, hatch=hatch, error_kw={"linewidth": 0.8})
-    labels = classes or [str(i) for i in range(values.shape[1])]
+    labels = classes if classes and len(classes) == values.shape[1] else [str(i) for i in range(values.shape[1])]
     axes.set_xticks(range(len(labels)), labels)
-    axes.set(xlabel="class", ylabel=f"test {name}", ylim=(0, 1))
+    axes.set(xlabel="class", ylabel=f"test {name}")
+    if axes.get_ylim()[0] >= 0:  # a correlation may be below
+        axes.set(ylim=(0, 1))
     axes.margins(x=0.01)
     axes.legend(frameon=False, ncols=min(len(results), 6), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     _save(figure, path)

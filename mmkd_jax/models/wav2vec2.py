@@ -104,6 +104,8 @@ class Wav2Vec2(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+        if self.norm not in ("channel", "layer"):
+            raise UserError(f"{modality}: norm is {self.norm!r}; expected 'channel' or 'layer'")
         seen, rows = visible(batch, modality), batch["example_id"]
         wave, least = seen[modality], self.sample(modality)[modality].shape[1]
         if wave.ndim != 2 or wave.shape[1] < least:
@@ -179,7 +181,7 @@ class Positions(nn.Module):
         gain = self.param("gain", lambda key: jnp.sqrt((kernel**2).sum((1, 2))))
         bias = self.param("bias", nn.initializers.zeros, (d,))
         kernel = gain[:, None, None] * kernel / jnp.sqrt((kernel**2).sum((1, 2), keepdims=True))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+        kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
         pads = [(self.reach // 2, (self.reach - 1) // 2)]
 
         def one(g):  # XLA's grouped convolution takes three times as long on CPU, and ten times backward

@@ -139,7 +139,13 @@ def given(name: str, *loaded: Pretrained) -> dict[str, Given]:
         >>> loaded = Pretrained(module, initial(module), lambda texts: {}, "bert")
         >>> list(given("teacher", loaded))
         ['teacher.params.encoders_text']
+
+    Raises:
+        UserError: two of them have an encoder of one modality.
     """
+    scopes = [s for one in loaded for s in one.variables.get("params", {})]
+    if both := {s for s in scopes if scopes.count(s) > 1}:
+        raise UserError(f"model {name!r}: {choices(both)} is given twice: name one encoder for each modality")
     return {
         f"{name}.{collection}.{scope}": Given(tree, (f"a pretrained {one.kind}",))
         for one in loaded

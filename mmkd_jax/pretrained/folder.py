@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mmkd_jax.data.images import FILE
+from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError
 from mmkd_jax.pretrained import pickled
 
-FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "pytorch_model*.bin"]
+FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
+FILES += ["pytorch_model.bin", "pytorch_model-*.bin"]
 """What is fetched of a hub's repository; weights as .bin only where there are no safetensors."""
 
 
@@ -76,12 +77,10 @@ def read_processor(folder: pathlib.Path, expected: Mapping[str, Any]) -> tuple[d
     Raises:
         UserError: a field has another value.
     """
-    if not (folder / FILE).is_file():
-        return {}, {}
-    said = read_json(folder, FILE)
+    said, held = settings(folder)
     if wrong := [f"{k}={said[k]!r}, expected {x!r}" for k, x in expected.items() if said.get(k, x) != x]:
         raise UserError(f"{folder / FILE} has {'; '.join(wrong)}: this model takes nothing else")
-    return said, {FILE: (folder / FILE).read_bytes()}
+    return said, held
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -65,8 +65,8 @@ NORMS = {"group": "channel", "layer": "layer"}
 # what pretraining masks and quantises, and heads of tasks, which stand beside the encoder
 ignored = (
     r"(encoder\.)?masked_spec_embed",
-    r"(quantizer|project_q|project_hid|final_proj|lm_head|projector|classifier|feature_extractor_head|objective)\..*",
-    r"(layer_weights|label_embs_concat)",
+    r"(quantizer|project_q|project_hid|final_proj|lm_head|projector|classifier|tdnn|objective)\..*",
+    r"(layer_weights|label_embs_concat|feature_extractor\.(weight|bias))",
 )
 
 

@@ -61,7 +61,17 @@ def test_switches_change_rounding_alone(name, tmp_path):
         assert 0 < gap <= 0.1 * max(1, size), n
 
 
-ROUGH = ["distilbert", "vit", "dinov2, gated, larger images", "clip", "siglip", "resnet", "convnext", "hubert", "ast"]
+ROUGH = [
+    "distilbert",
+    "vit",
+    "dinov2, gated, larger images",
+    "clip",
+    "siglip",
+    "resnet",
+    "convnext",
+    "hubert, stable, padded",
+    "ast",
+]
 
 
 @pytest.mark.parametrize("name", ROUGH)
@@ -71,6 +81,7 @@ def test_bfloat16_is_within_its_rounding(name, tmp_path):
     rough = answer(pretrained.load(tmp_path, dtype=jnp.bfloat16), case.batch)
     for n, (gap, size) in gaps(case, rough, theirs).items():
         assert 1e-4 < gap / max(1, size) <= 0.05, n
+    assert {x.dtype for n, x in rough.items() if n.startswith("hidden.")} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_pickled_weights_are_read_in_both_layouts_and_shards_are_one_model(pair, tmp_path):

@@ -9,6 +9,7 @@ import transformers
 from PIL import Image
 
 from mmkd_jax.data import images
+from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.errors import UserError
 
 FIGURES = sorted((pathlib.Path(__file__).parents[2] / "docs" / "figures").rglob("*.png"))[:3]
@@ -47,7 +48,7 @@ def test_pixels_are_those_of_transformers(kind, tmp_path):
     ("kind", "default"), [("CLIPImageProcessorPil", 224), ("ViTImageProcessorPil", (224, 224))], ids=["clip", "vit"]
 )
 def test_old_files_say_one_number_for_the_shorter_side_or_for_both(kind, default, tmp_path):
-    (tmp_path / images.FILE).write_text(
+    (tmp_path / FILE).write_text(
         json.dumps({"size": 20, "resample": 2, "do_center_crop": False, "do_normalize": False})
     )
     theirs = getattr(transformers, kind).from_pretrained(tmp_path)
@@ -64,6 +65,6 @@ def test_what_is_no_picture_is_named(tmp_path):
         read([np.zeros((4, 4, 2), np.uint8)])
     with pytest.raises(UserError, match="pictures of unlike sizes"):
         read([np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)])
-    (tmp_path / images.FILE).write_text(json.dumps({"do_rescale": False}))
+    (tmp_path / FILE).write_text(json.dumps({"do_rescale": False}))
     with pytest.raises(UserError, match="does not rescale, which is not supported"):
         images.read(tmp_path, {})

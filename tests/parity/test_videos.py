@@ -8,7 +8,8 @@ import torch
 import transformers
 
 from mmkd_jax import pretrained
-from mmkd_jax.data.images import FILE, Pictures
+from mmkd_jax.data.images import Pictures
+from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.models.timesformer import _nearest
 from mmkd_jax.pretrained import video
 from tests.parity.cases import answer, quiet, reference, saved

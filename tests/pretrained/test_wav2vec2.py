@@ -46,6 +46,8 @@ def test_what_the_encoder_does_not_have_is_named(tmp_path):
     changed(tmp_path, feat_extract_norm="batch")
     with pytest.raises(UserError, match="feat_extract_norm='batch'; expected 'group' or 'layer'"):
         pretrained.load(tmp_path)
+    with pytest.raises(UserError, match="norm is 'group'; expected 'channel' or 'layer'"):
+        written(tmp_path, norm="group")
     with pytest.raises(UserError, match="kind 'wav2vec2' does not describe an encoder with projected_norm=False"):
         written(tmp_path, projected_norm=False)
 
@@ -63,6 +65,10 @@ def test_recordings_are_cut_with_a_warning_refused_or_padded(tmp_path):
     with pytest.raises(UserError, match="audio 0: 8000 samples a second; the model takes 16000"):
         read(given, 8_000)
     assert read(given, 8_000, resample=True)["audio"].shape == (2, 80)
+    nested = {"feature_extractor": {"do_normalize": False, "sampling_rate": 8_000}, "tokenizer": {}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(nested))  # as transformers saves several parts
+    kept = pretrained.load(tmp_path).processor
+    assert (kept.rate, kept.normalise, list(kept.files)) == (8_000, False, ["preprocessor_config.json"])
     (tmp_path / "preprocessor_config.json").write_text('{"padding_value": 1.0}')
     with pytest.raises(UserError, match="has padding_value=1.0, expected 0.0"):
         pretrained.load(tmp_path)

@@ -38,8 +38,8 @@ ABOUT = {
     "raters": "how many: 20 for most texts, 92 to 99 for 1,000 tweets, 15 to 29 for films",
     "spread": "standard deviation of the single ratings",
     "source": list(FILES),
-    "document": "a review, an editorial, a tweet or a film snippet; those that share a text, or whose texts differ by "
-    "one word only, count as one",
+    "document": "a review, an editorial, a tweet or a film snippet; those of a source that share a text, or, from "
+    "four words on, a text but for one further word, count as one",
     "splits": "by document, within each source: 75 % train, 8 % validation, 17 % test",
     "sources": "vaderSentiment 3.3.2, source archive (MIT; the texts are their authors'): Hutto and Gilbert, VADER: A "
     "Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text, ICWSM 2014; film snippets after Pang "
