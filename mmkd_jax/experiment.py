@@ -8,12 +8,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from mmkd_jax import explain, hyperparameters
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.given import Given
 from mmkd_jax.part import Part
 from mmkd_jax.python_file import module, told
-from mmkd_jax.state import part_of, variables
+from mmkd_jax.state import augmented_spec, part_of, variables
 
 
 class Experiment(NamedTuple):
@@ -69,6 +72,8 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             given = {}
             for model, source in part.take.items():
                 if isinstance(source, Given):
+                    if model in part.models and model not in part.inherit:
+                        _same_variables(part, model, source.variables)
                     given |= {} if model in part.cache else {model: source.variables}
                     continue
                 of, taken, inner = source_of(source)
@@ -109,6 +114,20 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
             if kept.top_k is not None:
                 _same_temperature(name, part, own[name], model, kept.temperature)
     return own
+
+
+def _same_variables(part: Part, model: str, given: Any) -> None:
+    """Refuse variables of another model, which would be found out when it runs first: where it is cached, late."""
+    batch = {k: jnp.zeros(s.shape, s.dtype) for k, s in augmented_spec(part.augment, part.data.spec).items()}
+    made = jax.eval_shape(part.models[model].init, jax.random.key(0), batch)
+    own, its = (
+        {jax.tree_util.keystr(p, simple=True, separator="."): list(x.shape) for p, x in jax.tree.leaves_with_path(tree)}
+        for tree in (made, given)
+    )
+    if wrong := sorted(k for k in own | its if own.get(k) != its.get(k)):
+        said = f"{wrong[0]} has {its.get(wrong[0], 'nothing')}, expected {own.get(wrong[0], 'nothing')}"
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise UserError(f"take[{model!r}] gives variables of another model: {said}{more}")
 
 
 def _beside_the_cache(part: Part, error: str) -> str:

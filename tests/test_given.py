@@ -128,6 +128,13 @@ def test_names_in_vain_are_refused(loaded):
     for name in ("studnet", "student.params.encoders_text"):
         with pytest.raises(UserError, match=f"inherit names {name}, no model that takes variables"):
             dataclasses.replace(part, inherit={name: lambda own, given: own})
+    table = {"params": {"encoders_text": {"tokens": {"embedding": np.zeros((9, 3), np.float32)}}}}
+    for cache in ({}, {"teacher": ("features.text",)}):
+        wrong = dataclasses.replace(part, take={"teacher": Given(table)}, cache=cache)
+        with pytest.raises(
+            UserError, match=r"take\['teacher'\] gives variables of another model: .* has nothing, expec"
+        ):
+            check({"one": wrong}, {})
     with pytest.raises(UserError, match="encoders_text is given twice"):
         pretrained.given("student", loaded, loaded)
     dotted = dataclasses.replace(part, take=pretrained.given("teacher", loaded), cache={"teacher": ("features.text",)})
