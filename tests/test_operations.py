@@ -5,6 +5,7 @@ import fcntl
 import json
 import pathlib
 import sys
+import time
 import types
 
 import jax
@@ -142,6 +143,15 @@ def test_tensorboard_draws_the_learning_curve_and_the_speed_also_after_a_kill(tm
     curve = [(h["step"], np.float32(h["loss"])) for h in results["teacher"][0]["history"]]
     assert drawn["loss"] == curve and [s for s, _ in drawn["term/task"]] == list(range(5, 65, 5))
     assert {"speed/rows_a_second", "speed/memory__MiB"} <= set(drawn)
+
+
+def test_events_of_a_run_that_is_resumed_within_a_second_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    for step in (5, 10):
+        with logs.tensorboard(tmp_path) as log:
+            log("teacher", 0, {"step": step, "loss": 1.0 / step})
+    drawn = scalars(tmp_path / "teacher" / "0")["loss"]
+    assert drawn == [(5, np.float32(0.2)), (10, np.float32(0.1))]
 
 
 def test_weights_and_biases_gets_a_run_for_each_part_and_seed(tmp_path, monkeypatch):

@@ -26,7 +26,10 @@ def tensorboard(folder: pathlib.Path) -> Iterator[Log]:
         if (part, seed) not in writers:
             with files.reported(folder):
                 place = folder / part / str(seed)
-                writers[part, seed] = tensorboardX.SummaryWriter(str(place), purge_step=int(row["step"]))
+                # named by the second, which a run that is resumed at once has in common with the one before
+                nth = f".{len(list(place.glob('*')))}"
+                purge = int(row["step"])
+                writers[part, seed] = tensorboardX.SummaryWriter(str(place), purge_step=purge, filename_suffix=nth)
         for name, value in row.items():
             if name != "step":
                 writers[part, seed].add_scalar(name.replace(" ", "/", 1), value, row["step"])
