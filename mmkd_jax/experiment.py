@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mmkd_jax import explain, hyperparameters
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.given import Given
 from mmkd_jax.part import Part
 from mmkd_jax.python_file import module, told
-from mmkd_jax.state import augmented_spec, part_of, variables
+from mmkd_jax.state import part_of, variables
 
 
 class Experiment(NamedTuple):
@@ -118,11 +117,9 @@ def check(parts: Mapping[str, Part], numbers: Mapping[str, float]) -> dict[str, 
 
 def _same_variables(part: Part, model: str, given: Any) -> None:
     """Refuse variables of another model, which would be found out when it runs first: where it is cached, late."""
-    batch = {k: jnp.zeros(s.shape, s.dtype) for k, s in augmented_spec(part.augment, part.data.spec).items()}
-    made = jax.eval_shape(part.models[model].init, jax.random.key(0), batch)
     own, its = (
         {jax.tree_util.keystr(p, simple=True, separator="."): list(x.shape) for p, x in jax.tree.leaves_with_path(tree)}
-        for tree in (made, given)
+        for tree in (part.shapes(model)[0], given)
     )
     if wrong := sorted(k for k in own | its if own.get(k) != its.get(k)):
         said = f"{wrong[0]} has {its.get(wrong[0], 'nothing')}, expected {own.get(wrong[0], 'nothing')}"

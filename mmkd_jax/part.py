@@ -125,16 +125,26 @@ class Part:
         how = self.scheme, self.augment, self.inherit
         return Distillation(models, self.objective, self.optimizer, self.trained, self.ema, *how)
 
+    def shapes(self, name: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+        """Shapes of a model's variables, and of the batch that it sees in training."""
+        batch = augmented_spec(self.augment, self.data.spec)
+        zeros = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()}
+        return jax.eval_shape(self.models[name].init, jax.random.key(0), zeros), batch
+
+    def _run(self, name):
+        def run(variables, batch):
+            ctx = Context(jax.numpy.int32(0), jax.random.key(0), train=False)
+            return self.models[name].apply(variables, batch, ctx, {})[0]
+
+        return run
+
     def outputs(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
         """A model's outputs, from shapes alone."""
+        return dict(jax.eval_shape(self._run(name), *self.shapes(name)))
 
-        def run(key):
-            spec = augmented_spec(self.augment, self.data.spec)
-            batch = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in spec.items()}
-            model = self.models[name]
-            return model.apply(model.init(key, batch), batch, Context(0, key, train=False), {})[0]
-
-        return dict(jax.eval_shape(run, jax.random.key(0)))
+    def program(self, name: str) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 of what a model computes: its program, without its variables."""
+        return hashlib.sha256(jax.jit(self._run(name)).lower(*self.shapes(name)).as_text().encode()).hexdigest()[:16]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -174,19 +184,6 @@ class Part:
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a training batch, cached outputs included."""
         return dict(self.reader.spec)
-
-    def program(self, name: str) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 of what a model computes: its program, without its variables."""
-        model = self.models[name]
-        batch = augmented_spec(self.augment, self.data.spec)
-        variables = jax.eval_shape(
-            model.init, jax.random.key(0), {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()}
-        )
-
-        def run(variables, batch):
-            return model.apply(variables, batch, Context(jax.numpy.int32(0), jax.random.key(0), train=False), {})[0]
-
-        return hashlib.sha256(jax.jit(run).lower(variables, batch).as_text().encode()).hexdigest()[:16]
 
     def store(self, name: str, teacher: Mapping[str, Any], directory: str | os.PathLike) -> Store:
         """Where a cached model's records lie, and what they must be of.
