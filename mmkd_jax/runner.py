@@ -273,8 +273,8 @@ def _same_start(part, here, result, allowed):
 def _report(folder, experiment, parts, results):
     """Table, figures, and a picture of some validation examples with what each part says of them."""
     first = next(iter(parts.values()))
-    classes = first.data.dataset.about.get("classes")
-    report.write(folder, results, first.task.metric, experiment.baseline, experiment.name, classes)
+    task, classes = first.task, first.data.dataset.about.get("classes")
+    report.write(folder, results, task.metric, experiment.baseline, experiment.name, classes, task.share)
     batch = {k: jax.numpy.asarray(v[:8]) for k, v in next(iter(first.validation.once())).items()}
     inputs = [k for k in ("image", "audio") if k in batch]
     if not inputs:

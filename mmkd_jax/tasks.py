@@ -26,6 +26,7 @@ class Task(NamedTuple):
         metrics: `(outputs, batch) -> {name: (sum, count)}`, rows with `valid` False left out.
         check: `(columns) -> None`; refuses labels that the task cannot have.
         scores: `(means) -> {name: value}`: what the means of the metrics over all rows come to.
+        share: whether the headline metric is a share of the rows, told as percent.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Task(NamedTuple):
     metrics: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, tuple[jax.Array, jax.Array]]]
     check: Callable[[Mapping[str, Any]], None]
     scores: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict
+    share: bool = True
 
 
 def classification(classes: int, label: str = "label", logits: str = "logits") -> Task:
@@ -172,4 +174,4 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
         if not np.issubdtype(member.dtype, np.integer) or member.min(initial=0) < 0 or member.max(initial=0) >= count:
             raise UserError(f"groups {name!r} must be integers 0 … {count - 1}")
 
-    return Task("regression", "pearson", objective, lambda outputs: outputs[output], metrics, check, scores)
+    return Task("regression", "pearson", objective, lambda outputs: outputs[output], metrics, check, scores, False)

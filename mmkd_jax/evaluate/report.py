@@ -62,19 +62,19 @@ def write(
     baseline: str | None,
     title: str,
     classes: Sequence[str] | None = None,
+    share: bool = True,
 ) -> None:
     """Write `table.{txt,md,json}`, learning curves and accuracies by class of a run into its folder.
 
-    Where a task has several metrics, `scores.md` has all of them.
+    Where a task has several metrics, `scores.md` has all of them. A metric that is a share is told as percent.
     """
     rows = summarise(results, metric, baseline)
     files.write(
         folder / "table.json", json.dumps({"metric": metric, "baseline": baseline, "rows": rows}, indent=1) + "\n"
     )
-    cells = [_cells(row) for row in rows]
-    heads = ["arm", f"{metric}, %", "seeds"] + (
-        [f"against {baseline}, points", "smallest … largest"] if baseline else []
-    )
+    cells = [_cells(row, share) for row in rows]
+    named, gap = (f"{metric}, %", f"against {baseline}, points") if share else (metric, f"against {baseline}")
+    heads = ["arm", named, "seeds"] + ([gap, "smallest … largest"] if baseline else [])
     cells = [c[: len(heads)] for c in cells]
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *cells]
     files.write(folder / "table.md", "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
@@ -199,26 +199,27 @@ def _stderr(values) -> float | None:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def points(mean: float, stderr: float | None, sign: str = "") -> str:
+def points(mean: float, stderr: float | None, sign: str = "", share: bool = True) -> str:
     """A share as percent, with its standard error where there is one; "+" as sign shows that of a difference.
 
     Example:
-        >>> points(0.807, 0.002), points(0.01, None, "+")
-        ('80.7 ± 0.2', '+1.0')
+        >>> points(0.807, 0.002), points(0.01, None, "+"), points(0.722, 0.002, share=False)
+        ('80.7 ± 0.2', '+1.0', '0.722 ± 0.002')
     """
-    return f"{100 * mean:{sign}.1f}" + ("" if stderr is None else f" ± {100 * stderr:.1f}")
+    scale, form = (100, ".1f") if share else (1, ".3f")
+    return f"{scale * mean:{sign}{form}}" + ("" if stderr is None else f" ± {scale * stderr:{form}}")
 
 
-def _cells(row) -> list[str]:
-    cells = [row["arm"], points(row["mean"], row["stderr"]), str(row["seeds"])]
+def _cells(row, share) -> list[str]:
+    cells = [row["arm"], points(row["mean"], row["stderr"], share=share), str(row["seeds"])]
     if row["difference"] is None:
         return [*cells, "", ""]
-    return [*cells, points(row["difference"], row["difference_stderr"], "+"), span(row)]
+    return [*cells, points(row["difference"], row["difference_stderr"], "+", share), span(row, share)]
 
 
-def span(row: Mapping[str, Any]) -> str:
-    """The smallest and the largest difference of a row of `summarise`, in points."""
-    return f"{100 * row['smallest']:+.1f} … {100 * row['largest']:+.1f}"
+def span(row: Mapping[str, Any], share: bool = True) -> str:
+    """The smallest and the largest difference of a row of `summarise`, in points where it is one of shares."""
+    return " … ".join(points(row[k], None, "+", share) for k in ("smallest", "largest"))
 
 
 def _figure(rows, columns, width, height):

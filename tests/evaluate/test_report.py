@@ -99,6 +99,14 @@ def test_a_table_of_one_seed_without_a_baseline(tmp_path):
     assert is_picture(tmp_path / "figures" / "by_class.png")
 
 
+def test_a_metric_that_is_no_share_is_told_as_it_is(tmp_path):
+    report.write(tmp_path, RESULTS, "accuracy", "labels", "r", share=False)
+    assert (tmp_path / "table.md").read_text().splitlines()[::3] == [
+        "| arm | accuracy | seeds | against labels | smallest … largest |",
+        "| distilled | 0.800 ± 0.029 | 3 | +0.150 ± 0.050 | +0.050 … +0.200 |",
+    ]
+
+
 def test_results_without_classes_get_no_figure_by_class(tmp_path):
     plain = {"a": [{k: v for k, v in result(0.5).items() if k != "per_class"}]}
     report.write(tmp_path, plain, "accuracy", None, "plain")
