@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.dropout import Dropout
 from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.pooling import mean_where
 from mmkd_jax.models.transformer import Transformer, switches
 from mmkd_jax.views import Batch, Context, Taps
 
@@ -101,6 +102,5 @@ class Bert(nn.Module):
             dense = nn.Dense(self.width, dtype=self.dtype, name="pooler")
             pooled = tap(f"pooled.{modality}", jnp.tanh(dense(x[:, 0])))
         if self.pool == "mean":
-            inside = jnp.where(mask[..., None], x, jnp.zeros((), x.dtype)).sum(1, dtype=jnp.float32)
-            return (inside / jnp.maximum(mask.sum(1, keepdims=True), 1).astype(jnp.float32)).astype(x.dtype)
+            return mean_where(x, mask)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.pooling import mean_where
 from mmkd_jax.views import Batch, Context, Taps
 
 POOLS = ("mean", "max", "attention")
@@ -51,14 +52,10 @@ class Frames(nn.Module):
     def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
         if self.pool not in POOLS:
             raise UserError(f"{modality}: pool is {self.pool!r}; there are: {choices(POOLS)}")
-        seen, told = visible(batch, modality), f"{modality}.mask"
-        x = seen[modality]
+        x, mask = frames_there(batch, modality)
         if x.ndim != 5:
             raise UserError(f"{modality}: videos of shape {list(x.shape)}; expected [b, t, h, w, c]")
-        mask = seen.get(told, jnp.ones(x.shape[:2], bool))
-        if mask.shape != x.shape[:2]:
-            raise UserError(f"{told} has shape {list(mask.shape)}; expected {list(x.shape[:2])}, those of {modality}")
-        x = jnp.where(mask[..., None, None, None], x, jnp.zeros((), x.dtype))  # replaced: a NaN there is gone
+        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
 
         def encode(x, rows, ctx, tap):
             return self.encoder({modality: x, "example_id": rows}, modality, ctx, tap)
@@ -69,10 +66,26 @@ class Frames(nn.Module):
         if self.pool == "max":
             return jnp.where(some, jnp.where(here, wide, -jnp.inf).max(1), 0).astype(y.dtype)
         if self.pool == "mean":
-            return (wide.sum(1) / jnp.maximum(here.sum(1), 1).astype(wide.dtype)).astype(y.dtype)
+            return mean_where(y, mask)
         score = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="score")(wide)
         weights = nn.softmax(jnp.where(here, score, jnp.finfo(score.dtype).min), 1)[..., 0]
         return (wide * tap(f"weights.{modality}", weights)[..., None]).sum(1).astype(y.dtype)
+
+
+def frames_there(batch: Batch, modality: str) -> tuple[Num[Array, "b t ..."], Bool[Array, "b t"] | None]:
+    """Videos with zeros for frames that their mask says are none, and that mask; None without one.
+
+    Raises:
+        UserError: the mask has another shape.
+    """
+    seen, told = visible(batch, modality), f"{modality}.mask"
+    x, mask = seen[modality], seen.get(told)
+    if mask is None:
+        return x, None
+    if mask.shape != x.shape[:2]:
+        raise UserError(f"{told} has shape {list(mask.shape)}; expected {list(x.shape[:2])}, those of {modality}")
+    here = mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
+    return jnp.where(here, x, jnp.zeros((), x.dtype)), mask  # replaced: a NaN there is gone
 
 
 def each_frame(

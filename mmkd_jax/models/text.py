@@ -1,11 +1,11 @@
 """Text encoders on token ids: `(batch, modality, ctx, tap) -> features` [b, d]."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.models.blocks import transformer_blocks
 from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.pooling import mean_where
 from mmkd_jax.models.recurrent import lstm
 from mmkd_jax.views import Batch, Context, Taps
 
@@ -59,8 +59,7 @@ class TextTransformer(nn.Module):
         where = self.param("positions", nn.initializers.normal(0.02), (self.length, self.width))[: ids.shape[1]]
         x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids) + where[None])
         x = transformer_blocks(x, mask, self.layers, self.heads, modality, tap)
-        inside = jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
-        return inside.sum(1) / jnp.maximum(mask.sum(1, keepdims=True).astype(x.dtype), 1)
+        return mean_where(x, mask)
 
 
 def _tokens(batch, modality):

@@ -13,8 +13,8 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.modalities import unit
 from mmkd_jax.models.activations import activation
 from mmkd_jax.models.dropout import Dropout
-from mmkd_jax.models.frames import each_frame
-from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.frames import each_frame, frames_there
+from mmkd_jax.models.pooling import mean_where
 from mmkd_jax.models.transformer import PROJECTIONS, Layer, Transformer, switches
 from mmkd_jax.models.vit import normalised, patches
 from mmkd_jax.views import Batch, Context, Taps
@@ -28,7 +28,8 @@ class Timesformer(nn.Module):
     Formula: x₀ = [class + p₀, E patches + positions in space + positions in time]; layers; LN
 
     Videos are uint8, or floats of 0 … 1; mean and standard deviation are taken here. Of another size or number of
-    frames than the model was trained on, positions in space and in time are those nearest.
+    frames than the model was trained on, positions in space and in time are those nearest. `video.mask` [b, t] says
+    which frames there are: the others are not seen, and not pooled.
 
     Outputs besides those of the layers: `hidden.M.0`, the embedded patches [b, l, d], the class's token before those of
     the first place in all frames, of the second, …; `tokens.M`, the last tokens after the LayerNorm. With attention in
@@ -92,8 +93,8 @@ class Timesformer(nn.Module):
         for name, value, known in (("attention", self.attention, ATTENTIONS), ("pool", self.pool, ("first", "mean"))):
             if value not in known:
                 raise UserError(f"{modality}: {name} is {value!r}; there are: {choices(known)}")
-        rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
-        x = normalised(x, self.mean, self.std, modality, 3)
+        rows, (x, mask) = batch["example_id"], frames_there(batch, modality)
+        x = normalised(unit(x), self.mean, self.std, modality, 3)
         b, t = x.shape[:2]
         x = patches(x.reshape(b * t, *x.shape[2:]), self.patch, modality)
         old, grid = tuple(n // p for n, p in zip(self.size, self.patch, strict=True)), x.shape[1:3]
@@ -115,15 +116,22 @@ class Timesformer(nn.Module):
         first = jnp.broadcast_to(first.astype(x.dtype), (*x.shape[:-2], 1, self.width))
         x = Dropout(self.dropout, name="dropped")(jnp.concatenate([first, x], -2), ctx, rows)
 
+        here = None  # which tokens are there: the class's, and those of such frames
+        if mask is not None and self.attention != SPACE:
+            here = jnp.pad(jnp.tile(mask, (1, grid[0] * grid[1])), ((0, 0), (1, 0)), constant_values=True)
+
         def encode(x, rows, ctx, tap):
             layer = partial(Divided, frames=t) if self.attention == DIVIDED else Layer
             stack = Transformer(**switches(self), pre_norm=True, layer=layer, name="transformer")
-            x = stack(tap(f"hidden.{modality}.0", x), None, rows, modality, ctx, tap)
+            x = stack(tap(f"hidden.{modality}.0", x), here, rows, modality, ctx, tap)
             return tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
 
-        x = each_frame(encode, x, rows, ctx, tap) if self.attention == SPACE else encode(x, rows, ctx, tap)[:, None]
-        seen = x[:, :, :1] if self.pool == "first" else x[:, :, 1:]
-        return seen.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+        if self.attention != SPACE:
+            x = encode(x, rows, ctx, tap)
+            return x[:, 0] if self.pool == "first" else mean_where(x[:, 1:], None if here is None else here[:, 1:])
+        x = each_frame(encode, x, rows, ctx, tap, mask)
+        x = x[:, :, :1] if self.pool == "first" else x[:, :, 1:]
+        return mean_where(x.reshape(b, -1, self.width), None if mask is None else jnp.repeat(mask, x.shape[2], 1))
 
 
 class Divided(Layer):
@@ -132,9 +140,9 @@ class Divided(Layer):
     Formula: x ← x + W MHA_time(LN(x)); x ← x + MHA_space(LN(x)); x ← x + W₂ φ(W₁ LN(x))
 
     The class's token takes no part in the first; each frame's second gives it something of its own, of which it gets
-    the mean. Outputs besides those of `Layer`, which are of the attention over space and have frames as their second
-    axis: `time_queries.M.i`, `time_keys.M.i`, `time_values.M.i` [b, places, t, d], `time_scores.M.i` and
-    `time_attentions.M.i` [b, places, heads, t, t].
+    the mean over the frames there are. Outputs besides those of `Layer`, which are of the attention over space and have
+    frames as their second axis: `time_queries.M.i`, `time_keys.M.i`, `time_values.M.i` [b, places, t, d],
+    `time_scores.M.i` and `time_attentions.M.i` [b, places, heads, t, t].
 
     Attributes:
         frames: t.
@@ -151,8 +159,8 @@ class Divided(Layer):
         ctx: Context,
         patch: dict[str, Any],
     ) -> tuple[Float[Array, "b l d"], dict[str, Any]]:
-        del mask
         b, _, d = x.shape
+        there = None if mask is None else mask[:, 1 : 1 + self.frames]  # of the first place, as of all others
         tap = Taps(patch)
 
         def dense(name, width, y, bias=True):  # all but the last as one axis: plain matrix products, also backward
@@ -165,23 +173,25 @@ class Divided(Layer):
         def dropped(name, y):
             return Dropout(self.dropout, name=f"dropout_{name}")(y, ctx, rows)
 
-        def attention(own, y):  # over the last axis but one
+        def attention(own, y, seen=None):  # over the last axis but one
             def heads(name, plural):
                 z = tap(own + plural, dense(own + name, d, y, self.bias))
                 return z.reshape(*y.shape[:-1], self.heads, d // self.heads)
 
             q, k, v = (heads(name, plural) for name, plural in PROJECTIONS.items())
             score = tap(f"{own}scores", jnp.einsum("biqnk,bisnk->binqs", q, k) * (d // self.heads) ** -0.5)
+            if seen is not None:
+                score = jnp.where(seen[:, None, None, None], score, jnp.finfo(score.dtype).min)
             weights = tap(f"{own}attentions", jax.nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype))
             weights = Dropout(self.attention_dropout, name=f"dropout_{own}weights")(weights, ctx, rows)
             mixed = jnp.einsum("binqs,bisnk->biqnk", weights, v).reshape(y.shape)
             return dropped(f"{own}attention", dense(f"{own}out", d, mixed))
 
         first, places = x[:, :1], x[:, 1:].reshape(b, -1, self.frames, d)
-        places = places + dense("time_dense", d, attention("time_", norm("norm_time", places)))
+        places = places + dense("time_dense", d, attention("time_", norm("norm_time", places), there))
         each = jnp.broadcast_to(first[:, None], (b, self.frames, 1, d))
         seen = attention("", norm("norm_attention", jnp.concatenate([each, places.swapaxes(1, 2)], 2)))
-        first = first + seen[:, :, 0].mean(1, dtype=jnp.float32, keepdims=True).astype(x.dtype)
+        first = first + mean_where(seen[:, :, 0], there)[:, None]
         places = places + seen[:, :, 1:].swapaxes(1, 2)
         x = jnp.concatenate([first, places.reshape(b, -1, d)], 1)
         y = activation(self.activation)(dense("grow", self.inner, norm("norm_output", x)))

@@ -12,13 +12,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.modalities import unit
 from mmkd_jax.models.activations import activation
 from mmkd_jax.models.dropout import Dropout
+from mmkd_jax.models.frames import frames_there
 from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.pooling import mean_where
 from mmkd_jax.models.transformer import Transformer, switches
 from mmkd_jax.views import Batch, Context, Taps
 
@@ -29,7 +31,8 @@ class Vit(nn.Module):
     Formula: x₀ = [class, E patches] + positions; the layers of `models.transformer`; LN
 
     Images are uint8, or floats of 0 … 1; mean and standard deviation are taken here. Of another height or width than
-    the model was trained on, positions are interpolated (bicubic).
+    the model was trained on, positions are interpolated (bicubic). `video.mask` [b, t] says which frames there are: the
+    others are black, and a patch that has none of the frames there are is not seen.
 
     Outputs besides those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after the
     LayerNorm; `pooled.M` = φ(W x[first]) with a pooler.
@@ -109,8 +112,12 @@ class Vit(nn.Module):
         pools += ["pooler"] if self.pooler else ["extra"] * (self.extra > 0)
         if self.pool not in pools:
             raise UserError(f"{modality}: pool is {self.pool!r}; this encoder has: {choices(pools)}")
-        rows, x = batch["example_id"], unit(visible(batch, modality)[modality])
-        x = normalised(x, self.mean, self.std, modality, len(self.size))
+        rows, mask = batch["example_id"], None
+        if len(self.size) == 3:
+            x, mask = frames_there(batch, modality)
+        else:
+            x = visible(batch, modality)[modality]
+        x = normalised(unit(x), self.mean, self.std, modality, len(self.size))
         if x.shape[1:-3] != self.size[:-2]:
             raise UserError(f"{modality}: videos of {x.shape[1]} frames; this model takes {self.size[0]}: sample them")
         x = patches(x, self.patch, modality, self.stride)
@@ -125,6 +132,11 @@ class Vit(nn.Module):
         table = self.param("positions", nn.initializers.normal(0.02), (self.extra + math.prod(old), self.width))
         where = interpolated(table[self.extra :], old[-2:], grid[-2:])
         x = x.reshape(len(rows), -1, self.width) + where[None].astype(x.dtype)
+        here = None
+        if mask is not None:
+            times = (self.stride or self.patch)[0] * np.arange(grid[0])[:, None] + np.arange(self.patch[0])
+            mask = jnp.repeat(mask[:, times].any(2), math.prod(grid[1:]), 1)
+            here = jnp.pad(mask, ((0, 0), (self.extra, 0)), constant_values=True)
         if names := ("class", "distillation")[: self.extra]:
             first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
             first = (first + table[: self.extra]).astype(x.dtype)
@@ -132,7 +144,7 @@ class Vit(nn.Module):
         if self.embedded_norm:
             x = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm_embedded")(x)
         x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
-        x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, None, rows, modality, ctx, tap)
+        x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, here, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
         pooled = None
         if self.pooler:
@@ -140,11 +152,11 @@ class Vit(nn.Module):
             pooled = tap(f"pooled.{modality}", activation(self.pooler_activation)(dense(x[:, 0])))
         if self.pool == "probe":
             same = {f: getattr(self, f) for f in ("heads", "inner", "activation", "eps", "dtype")}
-            return tap(f"pooled.{modality}", Probe(**same, name="probe")(x))
+            return tap(f"pooled.{modality}", Probe(**same, name="probe")(x, here))
         if self.pool == "extra":
-            return tap(f"pooled.{modality}", x[:, : self.extra].mean(1, dtype=jnp.float32).astype(x.dtype))
+            return tap(f"pooled.{modality}", mean_where(x[:, : self.extra], None))
         if self.pool == "mean":
-            return x[:, self.extra :].mean(1, dtype=jnp.float32).astype(x.dtype)
+            return mean_where(x[:, self.extra :], mask)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
 
 
@@ -152,6 +164,8 @@ class Probe(nn.Module):
     """Attention pooling: a learned query looks at all tokens, and a residual layer at what it found.
 
     Formula: y = MHA(q, x, x); y + W₂ φ(W₁ LN(y))
+
+    With a mask, the query sees those tokens only.
 
     Attributes:
         heads: of the attention.
@@ -170,7 +184,7 @@ class Probe(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b d"]:
+    def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"] | None) -> Float[Array, "b d"]:
         b, length, d = x.shape
 
         def dense(name, width, y):
@@ -184,6 +198,8 @@ class Probe(nn.Module):
         both = x.reshape(b * length, d) @ kernel[:, d:] + bias[None, d:]
         k, v = jnp.split(both.reshape(b, length, 2 * self.heads, -1), 2, 2)
         score = jnp.einsum("nk,bsnk->bns", q, k) * (d // self.heads) ** -0.5
+        if mask is not None:
+            score = jnp.where(mask[:, None], score, jnp.finfo(score.dtype).min)
         weights = nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype)
         y = dense("out", d, jnp.einsum("bns,bsnk->bnk", weights, v).reshape(b, d))
         seen = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(y)

@@ -13,6 +13,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models.activations import activation
 from mmkd_jax.models.dropout import Dropout
 from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.pooling import mean_where
 from mmkd_jax.models.transformer import Transformer, switches
 from mmkd_jax.views import Batch, Context, Taps
 
@@ -136,8 +137,7 @@ class Wav2Vec2(nn.Module):
         x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
         x = Transformer(**switches(self), name="transformer")(x, here, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", norm(x) if self.pre_norm else x)
-        inside = jnp.where(here[..., None], x, jnp.zeros((), x.dtype)).sum(1, dtype=jnp.float32)
-        return (inside / jnp.maximum(here.sum(1, keepdims=True), 1).astype(jnp.float32)).astype(x.dtype)
+        return mean_where(x, here)
 
 
 class ChannelNorm(nn.Module):

@@ -90,6 +90,55 @@ def test_frames_that_are_none_change_nothing(pool):
     assert jax.tree.structure(state["batch_stats"]) == jax.tree.structure(variables["batch_stats"])
 
 
+SHORTER = [(VIVIT.clone(pool=pool), kept) for pool in ("first", "mean", "extra", "probe") for kept in ([0, 1], [2, 3])]
+SHORTER += [
+    (TIMESFORMER.clone(attention=attention, pool=pool), kept)
+    for attention in ("divided_space_time", "space_only", "joint_space_time")
+    for pool, kept in (("first", [0, 1]), ("mean", [0, 2, 3]))
+]
+
+
+@pytest.mark.parametrize(("encoder", "kept"), SHORTER)
+def test_frames_that_are_none_are_those_of_a_shorter_video(encoder, kept):
+    """The same as a model whose table of positions has those frames alone."""
+    module, shown = Encoders({"video": encoder}), batch()["video"].astype(jnp.float32) / 255
+    variables = started(module)
+    mask = np.isin(np.arange(TIMES), kept)[None].repeat(ROWS, 0)
+    mask[2] = True
+    given = batch(video=jnp.where(mask[..., None, None, None], shown, jnp.nan), **{"video.mask": mask})
+    own = dict(variables["params"]["encoders_video"])
+    if isinstance(encoder, Vit):
+        places = own["positions"][1:].reshape(2, 4, 8)[np.array(kept[::2]) // 2].reshape(-1, 8)
+        own["positions"] = jnp.concatenate([own["positions"][:1], places])
+        fewer = encoder.clone(size=(2, 4, 6))
+    else:
+        fewer = encoder.clone(frames=len(kept))
+        own |= {"times": own["times"][np.array(kept)]} if "times" in own else {}
+
+    def features(module, variables, given):
+        return jax.jit(lambda: linen(module).apply(variables, given, STILL, {})[0]["features.video"])()
+
+    found = features(module, variables, given)
+    short = features(Encoders({"video": fewer}), {"params": {"encoders_video": own}}, batch(video=shown[:, kept]))
+    np.testing.assert_allclose(found[:2], short[:2], atol=1e-5)
+    whole = features(module, variables, batch(video=shown))
+    np.testing.assert_allclose(found[2], whole[2], atol=1e-5)
+    assert np.abs(found[:2] - whole[:2]).max() > 1e-3
+    none = features(module, variables, given | {"video.mask": np.zeros((ROWS, TIMES), bool)})
+    assert np.isfinite(none).all() and np.abs(none - none[:1]).max() < 1e-6
+
+
+def test_a_patch_over_two_frames_is_there_with_one_of_them():
+    module, variables = Encoders({"video": VIVIT}), started(Encoders({"video": VIVIT}))
+    dark = batch()["video"].at[:, 1].set(0)
+    mask = np.array([[1, 0, 1, 1]] * ROWS, bool)
+    found, expected = (
+        linen(module).apply(variables, batch(video=dark, **more), STILL, {})[0]["features.video"]
+        for more in ({"video.mask": mask}, {})
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_statistics_are_those_of_the_frames_that_count():
     image = ResNet(1, 4, (6,), (1,), **HALF)
     model, variables, alone, its = on_frames(image)
@@ -179,9 +228,10 @@ def test_videos_that_do_not_fit_are_named(encoder, shape, said):
         linen(Encoders({"video": encoder})).init(jax.random.key(0), given)
 
 
-def test_a_mask_of_another_shape_is_named():
+@pytest.mark.parametrize("encoder", [Frames(VIT), VIVIT, TIMESFORMER])
+def test_a_mask_of_another_shape_is_named(encoder):
     with pytest.raises(UserError, match=r"video.mask has shape \[3, 2\]; expected \[3, 4\]"):
-        linen(Encoders({"video": Frames(VIT)})).init(jax.random.key(0), batch(**{"video.mask": MASK[:, :2]}))
+        linen(Encoders({"video": encoder})).init(jax.random.key(0), batch(**{"video.mask": MASK[:, :2]}))
 
 
 def test_positions_of_larger_videos_are_interpolated_within_each_time():
