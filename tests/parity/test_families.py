@@ -49,37 +49,19 @@ SWITCHED += ["vivit", "timesformer", "timesformer, over space"]
 @pytest.mark.parametrize("name", SWITCHED)
 def test_switches_change_rounding_alone(name, tmp_path):
     case = CASES[name]
-    theirs = reference(saved(case, tmp_path), case)
+    saved(case, tmp_path)
     plain = answer(pretrained.load(tmp_path), case.batch)
     for switches in ({"scan": True}, {"remat": True}, {"scan": True, "remat": True}):
         other = answer(pretrained.load(tmp_path, **switches), case.batch)
         assert other.keys() == plain.keys()
         for n, x in plain.items():
             np.testing.assert_allclose(other[n], x, atol=1e-5, err_msg=f"{n} with {switches}")
-    rough = answer(pretrained.load(tmp_path, dtype=jnp.bfloat16), case.batch)
-    for n, (gap, size) in gaps(case, rough, {k: plain[k] for k in theirs}).items():
-        assert 0 < gap <= 0.1 * max(1, size), n
 
 
-ROUGH = [
-    "distilbert",
-    "vit",
-    "dinov2, gated, larger images",
-    "clip",
-    "siglip",
-    "resnet",
-    "convnext",
-    "hubert, stable, padded",
-    "ast",
-]
-
-
-@pytest.mark.parametrize("name", ROUGH)
-def test_bfloat16_is_within_its_rounding(name, tmp_path):
-    case = CASES[name]
-    theirs = reference(saved(case, tmp_path), case)
-    rough = answer(pretrained.load(tmp_path, dtype=jnp.bfloat16), case.batch)
-    for n, (gap, size) in gaps(case, rough, theirs).items():
+def test_bfloat16_is_within_its_rounding(pair):
+    case, folder, model, _ = pair
+    rough = answer(pretrained.load(folder, dtype=jnp.bfloat16), case.batch)
+    for n, (gap, size) in gaps(case, rough, reference(model, case)).items():
         assert 1e-4 < gap / max(1, size) <= 0.05, n
     assert {x.dtype for n, x in rough.items() if n.startswith("hidden.")} == {jnp.dtype(jnp.bfloat16)}
 
