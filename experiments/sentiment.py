@@ -5,7 +5,8 @@
 
 A text's intensity is the mean of some 20 people's ratings, −4 … 4; all models give a distribution over the nine
 ratings, and its mean is their answer. The teacher is MiniLM, 22.7 M parameters; the students read words of a small
-vocabulary of their own. `raters` learns from the spread of the ratings, not from their mean alone.
+vocabulary of their own, `bag` without their order. `raters` learns from the spread of the ratings, not from their mean
+alone.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import optax
 
 from mmkd_jax import cli, data, losses, pretrained
 from mmkd_jax.connectors import Linear
-from mmkd_jax.models import Multimodal, TextLSTM, TextTransformer, expected
+from mmkd_jax.models import Multimodal, TextBag, TextLSTM, TextTransformer, expected
 from mmkd_jax.objective import combine, term
 from mmkd_jax.part import Part
 from mmkd_jax.pretrained import packages
@@ -62,6 +63,7 @@ def parts(config: Config) -> dict[str, Part]:
     encoders = {
         "lstm": TextLSTM(words.vocabulary, 64),
         "transformer": TextTransformer(words.vocabulary, 64, heads=4, layers=2, length=40),
+        "bag": TextBag(words.vocabulary, 64),
     }
     shared = {
         "task": task,

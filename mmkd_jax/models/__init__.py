@@ -22,6 +22,7 @@ from mmkd_jax.models.mlp import mlp as mlp
 from mmkd_jax.models.multimodal import Multimodal as Multimodal
 from mmkd_jax.models.resnet import ResNet as ResNet
 from mmkd_jax.models.simkd import simkd as simkd
+from mmkd_jax.models.text import TextBag as TextBag
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
 from mmkd_jax.models.timesformer import Timesformer as Timesformer

@@ -10,6 +10,25 @@ from mmkd_jax.models.recurrent import lstm
 from mmkd_jax.views import Batch, Context, Taps
 
 
+class TextBag(nn.Module):
+    """The mean of the tokens' embeddings, whatever their order; zeros for a text without tokens.
+
+    Attributes:
+        vocabulary: number of token ids.
+        width: of the embeddings.
+
+    Source: Joulin et al., Bag of Tricks for Efficient Text Classification, 2017, https://aclanthology.org/E17-2068
+    """
+
+    vocabulary: int
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+        ids, mask = _tokens(batch, modality)
+        return mean_where(tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids)), mask)
+
+
 class TextLSTM(nn.Module):
     """An LSTM over embedded tokens; padding leaves its state as it was.
 

@@ -21,6 +21,7 @@ from mmkd_jax.models import (
     ImageTransformer,
     Multimodal,
     ResNet,
+    TextBag,
     TextLSTM,
     TextTransformer,
     Timesformer,
@@ -42,6 +43,7 @@ def encoder(kind):
         "audio tdnn": {"audio": AudioTDNN((4, 3))},
         "audio cnn": {"audio": AudioCNN((3, 4))},
         "text lstm": {"text": TextLSTM(9, 4)},
+        "text bag": {"text": TextBag(9, 4)},
         "bert": {"text": Bert(9, 4, layers=1, heads=2, inner=6, length=LENGTH, types=0)},
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
@@ -63,6 +65,7 @@ def all_three():
 
 MODELS = {k: Multimodal(encoder(k), 3, 4) for k in ("image mlp", "image cnn", "audio tdnn", "audio cnn", "text lstm")}
 MODELS |= {
+    "text bag": Multimodal(encoder("text bag"), 3, 4),
     "text transformer": Multimodal(encoder("text transformer"), 3, 4),
     "image transformer": Multimodal(encoder("image transformer"), 3, 4),
     "bert": Multimodal(encoder("bert"), 3, 4),

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from mmkd_jax.models import Multimodal, TextLSTM, TextTransformer
+from mmkd_jax.models import Multimodal, TextBag, TextLSTM, TextTransformer
 from mmkd_jax.views import Context, Taps, linen
 
 CTX = Context(0, jax.random.key(0), train=False)
@@ -43,6 +43,14 @@ def test_lstm_is_the_formula():
     np.testing.assert_allclose(features(module, variables, batch), expected, atol=1e-6)
 
 
+def test_a_bag_is_the_mean_of_the_words_there_are():
+    module, batch = TextBag(9, 4), texts()
+    variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
+    table, ids = np.asarray(variables["params"]["Embed_0"]["embedding"]), np.asarray(batch["text.ids"])
+    expected = [table[ids[0]].mean(0), table[ids[1, :2]].mean(0), np.zeros(4)]
+    np.testing.assert_allclose(features(module, variables, batch), expected, atol=1e-6)
+
+
 def test_transformer_padding_equals_the_shorter_text():
     module, batch = TextTransformer(9, 4, heads=2, layers=2, length=5), texts()
     variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
@@ -51,7 +59,7 @@ def test_transformer_padding_equals_the_shorter_text():
 
 
 def test_a_row_without_tokens_is_finite_in_value_and_gradient():
-    for module in (TextTransformer(9, 4, heads=2, layers=1, length=5), TextLSTM(9, 4)):
+    for module in (TextTransformer(9, 4, heads=2, layers=1, length=5), TextLSTM(9, 4), TextBag(9, 4)):
         batch = texts()
         variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
         value, gradient = jax.value_and_grad(
