@@ -66,6 +66,9 @@ class Tokenizer:
         except Exception as error:  # the library raises Exception itself
             raise UserError(f"the tokenizer in {folder} is damaged ({error}): fetch it again") from error
         self.tokenizer.no_padding()  # a published file may have its own built in
+        self.tokenizer.no_truncation()
+        self.rules = self.tokenizer.to_str()
+        self.cutting: dict[int, tokenizers.Tokenizer] = {}  # one a length: threads may ask for several at a time
         named = settings.get("pad_token")
         named = self.tokenizer.token_to_id(named["content"] if isinstance(named, dict) else named) if named else None
         self.padding = padding if named is None else named
@@ -78,8 +81,7 @@ class Tokenizer:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """What its ids depend on, besides the texts and their length."""
-        self.tokenizer.no_truncation()
-        rules = hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
+        rules = hashlib.sha256(self.rules.encode()).hexdigest()
         return {"rules": rules, "padding": self.padding, "whole": self.whole}
 
     def __call__(
@@ -103,17 +105,21 @@ class Tokenizer:
             warn: say how many were cut.
 
         Raises:
-            UserError: one string in the place of many, a longer length than the model has positions, or a longer text
-                that is not to be cut.
+            UserError: one string in the place of many, something else than a string, bytes that are no UTF-8, a longer
+                length than the model has positions, or a longer text that is not to be cut.
         """
         if isinstance(texts, str | bytes):
             raise UserError(f"{self.modality}: one text, {texts[:20]!r}, in the place of several: put it in a list")
         longest = self.length if length is None else length
         if longest > self.length:
             raise UserError(f"length={longest}: this model takes at most {self.length} tokens")
-        self.tokenizer.enable_truncation(longest)
-        told, second = ([_text(t) for t in each] for each in (texts, pairs or ()))
-        found = self.tokenizer.encode_batch(told if pairs is None else list(zip(told, second, strict=True)))
+        if longest not in self.cutting:
+            made = tokenizers.Tokenizer.from_str(self.rules)
+            made.enable_truncation(longest)
+            self.cutting[longest] = made
+        told, second = (list(_decoded(each, self.modality)) for each in (texts, pairs or ()))
+        told = told if pairs is None else list(zip(told, second, strict=True))
+        found = self.cutting[longest].encode_batch(told)
         if long := [i for i, e in enumerate(found) if e.overflowing]:
             said = f"{len(long)} of {len(found)} texts have more than {longest} tokens, the first is row {long[0]}"
             if not cut:
@@ -129,8 +135,16 @@ class Tokenizer:
         return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
 
 
-def _text(x):
-    return x.decode() if isinstance(x, bytes) else str(x)
+def _decoded(texts, modality):
+    """Strings; what is none is named."""
+    for row, x in enumerate(texts):
+        try:
+            text = x.decode() if isinstance(x, bytes) else x
+        except UnicodeDecodeError:
+            text = None
+        if not isinstance(text, str):
+            raise UserError(f"{modality}: row {row} is {x!r}; expected a string, or UTF-8 bytes")
+        yield text
 
 
 def learned(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
@@ -155,7 +169,7 @@ def learned(texts: Sequence[str | bytes], size: int, length: int, modality: str 
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]"]
     trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
-    made.train_from_iterator(map(_text, texts), trainer)
+    made.train_from_iterator(_decoded(texts, modality), trainer)
     with tempfile.TemporaryDirectory() as folder:
         made.save(str(pathlib.Path(folder) / "tokenizer.json"))
         return Tokenizer(pathlib.Path(folder), length, 0, modality)

@@ -1,6 +1,7 @@
 """Texts of a data set as models read them."""
 
 import warnings
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -102,6 +103,23 @@ def test_bad_requests_are_named(tmp_path):
             data.tokenized(ROWS, lengths, column)
     with pytest.raises(UserError, match="a text of 7 bytes does not fit in S6"):
         stored(["señor!"], "S6")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, float("nan"), b"\xff"])
+def test_what_is_no_text_is_named_by_its_row(wrong):
+    for read in (data.learned(TEXTS, 100, 8), lambda texts: data.learned(texts, 100, 8)):
+        with pytest.raises(
+            UserError, match=f"text: row 1 is .*{str(wrong)[-4:-1]}.*; expected a string, or UTF-8 bytes"
+        ):
+            read(["a day", wrong])
+
+
+def test_one_tokenizer_cuts_at_several_lengths_at_a_time():
+    mine, texts = data.learned(TEXTS, 100, 8), TEXTS * 50
+    expected = {n: mine(texts, length=n, warn=False)["text.ids"] for n in (2, 3, 4)}
+    with futures.ThreadPoolExecutor(3) as pool:
+        told = [(n, pool.submit(mine, texts, length=n, warn=False)) for n in (2, 3, 4) * 20]
+        assert all(np.array_equal(t.result()["text.ids"], expected[n]) for n, t in told)
 
 
 def test_new_bool_columns_choose_rows():
