@@ -72,7 +72,8 @@ class Depthwise(nn.Module):
 @partial(jax.jit, static_argnums=2)  # one program where a model is run operation by operation, too
 def _each(x, kernel, strides):
     views, factors = shifted(x, kernel.shape[:-1], strides), kernel.reshape(-1, kernel.shape[-1])
-    y = jnp.zeros_like(views[0])
-    for view, factor in zip(views, factors, strict=True):
-        y = y + view * factor.reshape((1,) * (y.ndim - 1) + (-1,))
-    return y
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # a sum of many: rounded once, at its end
+    y = jnp.zeros(views[0].shape, wide)
+    for view, factor in zip(views, factors.astype(wide), strict=True):
+        y = y + view.astype(wide) * factor.reshape((1,) * (y.ndim - 1) + (-1,))
+    return y.astype(x.dtype)

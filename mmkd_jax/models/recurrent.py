@@ -30,13 +30,14 @@ def lstm(
     def cell(carry, now):  # on lax.scan: nn.RNN does not export
         c, h = carry
         gates, here = now
-        i, f, g, o = jnp.split(gates + h @ recurrent, 4, -1)
+        i, f, g, o = jnp.split((gates + h @ recurrent).astype(c.dtype), 4, -1)
         new_c = nn.sigmoid(f + forget) * c + nn.sigmoid(i) * jnp.tanh(g)
-        new_h = nn.sigmoid(o) * jnp.tanh(new_c)
+        new_h = (nn.sigmoid(o) * jnp.tanh(new_c)).astype(h.dtype)
         here = here[:, None]
         c, h = jnp.where(here, new_c, c), jnp.where(here, new_h, h)
         return (c, h), h
 
     start = jnp.zeros((inward.shape[0], recurrent.shape[0]), inward.dtype)
+    wide = jnp.promote_types(inward.dtype, jnp.float32)  # the cell adds up over all steps
     times = (rearrange(inward, "b l g -> l b g"), rearrange(mask, "b l -> l b"))
-    return rearrange(jax.lax.scan(cell, (start, start), times)[1], "l b d -> b l d")
+    return rearrange(jax.lax.scan(cell, (start.astype(wide), start), times)[1], "l b d -> b l d")

@@ -14,6 +14,14 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint
 BATCH = {"image": jnp.asarray(PIXELS), "example_id": jnp.arange(3)}
 
 
+def test_depthwise_in_bfloat16_rounds_once():
+    x = jax.random.normal(jax.random.key(0), (2, 9, 9, 4)).astype(jnp.bfloat16)
+    module = Depthwise((7, 7), use_bias=False)
+    kernel = {"params": {"kernel": jax.random.normal(jax.random.key(1), (7, 7, 4)).astype(jnp.bfloat16)}}
+    wide = module.apply(jax.tree.map(lambda k: k.astype(jnp.float32), kernel), x.astype(jnp.float32))
+    np.testing.assert_array_equal(module.apply(kernel, x), wide.astype(jnp.bfloat16))
+
+
 @pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (2, "SAME"), (2, ((1, 2), (0, 1))), (1, "VALID")])
 def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding):
     module = Depthwise((3, 2), stride, padding)

@@ -4,6 +4,7 @@ import numpy as np
 from jax import export
 
 from mmkd_jax.models import Multimodal, TextBag, TextLSTM, TextTransformer
+from mmkd_jax.models.recurrent import lstm
 from mmkd_jax.views import Context, Taps, linen
 
 CTX = Context(0, jax.random.key(0), train=False)
@@ -41,6 +42,16 @@ def test_lstm_is_the_formula():
             h = sigmoid(o) * np.tanh(c)
         expected[row] = h
     np.testing.assert_allclose(features(module, variables, batch), expected, atol=1e-6)
+
+
+def test_an_lstm_in_bfloat16_does_not_forget_what_is_small():
+    """Its cell adds up a thousand small things: rounded at each step, it would stand still."""
+    inward = jnp.full((1, 1_000, 4), 9.0).at[..., 2].set(1e-3)  # keeps all, and adds tanh(.001) at each step
+    recurrent, mask = jnp.zeros((1, 4)), jnp.ones((1, 1_000), bool)
+    fine = lstm(inward, recurrent, mask, forget=9.0)[0, -1]
+    rough = lstm(inward.astype(jnp.bfloat16), recurrent.astype(jnp.bfloat16), mask, forget=9.0)[0, -1]
+    assert rough.dtype == jnp.bfloat16 and fine > 0.7
+    np.testing.assert_allclose(rough.astype(jnp.float32), fine, rtol=1e-2)
 
 
 def test_a_bag_is_the_mean_of_the_words_there_are():
