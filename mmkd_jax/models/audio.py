@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 from mmkd_jax.modalities import unit
 from mmkd_jax.models.image import conv_stack
 from mmkd_jax.models.inputs import visible
+from mmkd_jax.models.pooling import mean_where
 from mmkd_jax.views import Batch, Context, Taps
 
 
@@ -71,5 +72,4 @@ def _frames(seen, modality) -> tuple[Float[Array, "b t f"], Bool[Array, "b t"]]:
 def _pooled(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b e"]:
     """Mean and maximum over the frames there are; zeros where there are none (x is not negative)."""
     inside = jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
-    count = jnp.maximum(mask.sum(1, keepdims=True).astype(x.dtype), 1)
-    return jnp.concatenate([inside.sum(1) / count, inside.max(1)], -1)
+    return jnp.concatenate([mean_where(x, mask), inside.max(1)], -1)
