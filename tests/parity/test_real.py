@@ -86,11 +86,9 @@ def test_efficientnet_lite0_on_pictures(tmp_path):
     pretrained.save(tmp_path / "again", loaded.kind, loaded.module, loaded.variables, loaded.processor)
     again = pretrained.load(tmp_path / "again")
     assert again.module == loaded.module and equal(again.variables, loaded.variables)
-    rough, same = (
-        answer(pretrained.load(folder, dtype=jnp.bfloat16), batch),
-        real.maps(model.bfloat16(), batch["image"]),
-    )
-    for name, x in theirs.items():  # its maps are sensitive: PyTorch's own rounding is 4 %
+    rough = answer(pretrained.load(folder, dtype=jnp.bfloat16), batch)
+    same = real.maps(model.bfloat16(), batch["image"])
+    for name, x in theirs.items():  # its maps are sensitive: PyTorch's own bfloat16 loses up to 6 %
         assert 1e-3 < lost(rough[name], x) <= 1.1 * lost(same[name], x), name
 
 
