@@ -88,7 +88,7 @@ class Checkpoints:
             meta: JSON values saved beside it.
             score: by which the best are kept; None: not one of them.
         """
-        sums = {k: int(v) for k, v in checksums(tree).items()}
+        sums = {k: int(v) for k, v in jax.device_get(checksums(tree)).items()}
         # copied: it is written in the background, while the learning curve grows
         about: dict[str, Any] = copy.deepcopy(meta) | {"sums": sums, "leaves": _leaves(tree)}
         with self._failures(step):
@@ -133,7 +133,7 @@ class Checkpoints:
             _same_leaves(self.directory / str(info.step), meta["leaves"], _leaves(like))
             try:
                 tree = self._orbax.load(info.step, like)
-                sums = checksums(tree)
+                sums = jax.device_get(checksums(tree))
                 if wrong := [k for k, v in sums.items() if int(v) != meta["sums"].get(k)]:
                     raise ValueError(f"bytes changed in {', '.join(wrong[:3])}")
             except Exception as error:
@@ -211,7 +211,7 @@ def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None
     names = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths]
     expected = {n: f"{x.dtype}{list(x.shape)}" for n, (_, x) in zip(names, paths, strict=True)}
     _same_leaves(path, {n: f"{x.dtype}{list(x.shape)}" for n, x in flat.items()}, expected)
-    return jax.tree.unflatten(tree, [jnp.asarray(flat[n]) for n in names])
+    return jax.tree.unflatten(tree, jax.device_put([flat[n] for n in names], may_alias=False))
 
 
 def _leaves(tree) -> dict[str, str]:

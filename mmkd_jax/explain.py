@@ -15,7 +15,6 @@ from mmkd_jax.flops import flops
 from mmkd_jax.objective import Term
 from mmkd_jax.part import Part
 from mmkd_jax.state import augmented_spec, start, variables
-from mmkd_jax.step import make_step
 from mmkd_jax.views import Context, forward
 
 
@@ -106,7 +105,7 @@ def describe(part: Part, numbers: Mapping[str, float] | None = None) -> Descript
         own = {k: known.pop(k, v) for k, v in seen["scheme"].items()}
         scheme = part.scheme.name, {k.removeprefix("scheme."): v for k, v in own.items()}
     rest = {k: v for k, v in known.items() if not any(k.startswith(t + ".") for t in terms)}
-    cost = flops(make_step(distillation, part.microbatches), *part.abstract(), dict(part.spec))
+    cost = flops(part.step, *part.abstract(), dict(part.spec))
     extra, memory = _size(state.params["objective"]), _size(state.memory)
     return Description(models, terms, rest, passes, extra, memory, scheme, cost)
 

@@ -1,6 +1,7 @@
 """A part of an experiment: who learns from what, on which data, for how long. Built without computing anything."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ from mmkd_jax.state import Distillation, augmented_spec, start
 from mmkd_jax.step import make_step
 from mmkd_jax.tasks import Task
 from mmkd_jax.views import Batch, Context, Model, cached
+
+_KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Part:
         """Name of the model that is measured."""
         return self.evaluated or self.trained[0]
 
-    @property
+    @functools.cached_property
     def distillation(self) -> Distillation:
         """What a step needs; cached models stand in for those that are not run again."""
         if wrong := set(self.cache) & (set(self.trained) | set(self.ema)):
@@ -125,13 +128,31 @@ class Part:
         how = self.scheme, self.augment, self.inherit
         return Distillation(models, self.objective, self.optimizer, self.trained, self.ema, *how)
 
+    @functools.cached_property
+    def step(self) -> Callable:
+        """The step, from `make_step`, traced once for all that use it."""
+        return jax.jit(make_step(self.distillation, self.microbatches), static_argnames="axis", inline=True)
+
+    @functools.cached_property
+    def start(self) -> Callable:
+        """`(key, variables, numbers) -> (state, frozen)`, traced once for all that use it."""
+        spec = self.spec
+        return jax.jit(
+            lambda key, variables, numbers: start(self.distillation, spec, key, variables, numbers), inline=True
+        )
+
     def shapes(self, name: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
         """Shapes of a model's variables, and of the batch that it sees in training."""
         batch = augmented_spec(self.augment, self.data.spec)
-        zeros = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()}
-        return jax.eval_shape(self.models[name].init, jax.random.key(0), zeros), batch
 
-    def _run(self, name):
+        def init(key):
+            return self.models[name].init(key, {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()})
+
+        return jax.eval_shape(init, _KEY), batch
+
+    def run(self, name: str) -> Callable:
+        """`(variables, batch) -> outputs` of a model that is not trained on them."""
+
         def run(variables, batch):
             ctx = Context(jax.numpy.int32(0), jax.random.key(0), train=False)
             return self.models[name].apply(variables, batch, ctx, {})[0]
@@ -140,11 +161,11 @@ class Part:
 
     def outputs(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
         """A model's outputs, from shapes alone."""
-        return dict(jax.eval_shape(self._run(name), *self.shapes(name)))
+        return dict(jax.eval_shape(self.run(name), *self.shapes(name)))
 
     def program(self, name: str) -> str:
         """The first 16 hexadecimal digits of a SHA-256 of what a model computes: its program, without its variables."""
-        return hashlib.sha256(jax.jit(self._run(name)).lower(*self.shapes(name)).as_text().encode()).hexdigest()[:16]
+        return hashlib.sha256(jax.jit(self.run(name)).lower(*self.shapes(name)).as_text().encode()).hexdigest()[:16]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -232,7 +253,7 @@ class Part:
 
     def check_step(self, state: Any, frozen: Any) -> None:
         """Refuse what only a step does: further passes or statistics of the batch under microbatches."""
-        jax.eval_shape(make_step(self.distillation, self.microbatches), state, frozen, self.spec)
+        jax.eval_shape(self.step, state, frozen, self.spec)
 
     def abstract(self, numbers: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None):
         """The state and the frozen variables from shapes alone: refuses every wrong path, before any data is read."""
@@ -243,7 +264,8 @@ class Part:
                     f'take={{"{name}.{missing[0]}": "PART.NAME.params.…"}}'
                 )
 
-        def begin(key, given):
-            return start(self.distillation, self.spec, key, given, numbers)
-
-        return jax.eval_shape(begin, jax.random.key(0), dict(given or {}))
+        if not numbers:
+            return jax.eval_shape(self.start, _KEY, dict(given or {}), {})
+        # as constants: a wrong one is refused
+        begin = functools.partial(start, self.distillation, self.spec, numbers=numbers)
+        return jax.eval_shape(begin, _KEY, dict(given or {}))

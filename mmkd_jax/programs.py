@@ -13,8 +13,6 @@ from mmkd_jax.cache import readable
 from mmkd_jax.data.memory import Memory
 from mmkd_jax.flops import flops
 from mmkd_jax.part import Part
-from mmkd_jax.state import start
-from mmkd_jax.step import make_step
 from mmkd_jax.views import Context
 
 NEVER = 2**31 - 1
@@ -48,14 +46,11 @@ class Program(NamedTuple):
 
 def compile_part(part: Part) -> Program:
     """The programs of a part, data-parallel over all devices; nothing is compiled before it is called."""
-    step, reader = make_step(part.distillation, part.microbatches), part.reader
+    step, reader = part.step, part.reader
     mesh = parallel.make_mesh() if jax.device_count() > 1 else None
     if mesh is not None:
         parallel.check_divides(reader.batch_size, mesh)
     compiled = parallel.compile_step(step, mesh=mesh)
-
-    def begin(key, given, numbers):
-        return start(part.distillation, part.spec, key, given, numbers)
 
     def nothing(state, frozen):
         _, metrics = jax.eval_shape(step, state, frozen, part.spec)
@@ -107,7 +102,7 @@ def compile_part(part: Part) -> Program:
         return part.task.metrics(outputs, batch)
 
     return Program(
-        start=jax.jit(begin) if mesh is None else parallel.on_mesh(begin, mesh),
+        start=part.start if mesh is None else parallel.on_mesh(part.start, mesh),
         nothing=jax.jit(nothing, out_shardings=None if mesh is None else parallel.replicated(mesh)),
         advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(reader, Memory) else from_host,
         step=compiled,

@@ -20,7 +20,6 @@ from mmkd_jax.experiment import Experiment, check, source_of
 from mmkd_jax.given import Given
 from mmkd_jax.part import Part
 from mmkd_jax.state import part_of, variables
-from mmkd_jax.views import Context
 
 Results = dict[str, list[dict[str, Any]]]  # part -> a result for each seed
 
@@ -275,15 +274,15 @@ def _report(folder, experiment, parts, results):
     first = next(iter(parts.values()))
     task, classes = first.task, first.data.dataset.about.get("classes")
     report.write(folder, results, task.metric, experiment.baseline, experiment.name, classes, task.share)
-    batch = {k: jax.numpy.asarray(v[:8]) for k, v in next(iter(first.validation.once())).items()}
+    batch = {k: v[:8] for k, v in next(iter(first.validation.once())).items()}
     inputs = [k for k in ("image", "audio") if k in batch]
     if not inputs:
         return
     said = {}
     for name, part in parts.items():
         own = finished(folder, part, name, 0, results[name][0]["variables"])[part.measured]
-        outputs, _ = part.models[part.measured].apply(own, batch, Context(0, jax.random.key(0), train=False), {})
-        said[name] = np.asarray(part.task.predict(outputs))
+        predict = jax.jit(lambda variables, batch, part=part: part.task.predict(part.run(part.measured)(variables, batch)))
+        said[name] = np.asarray(predict(own, batch))
     rows = []
     for i in range(len(batch["example_id"])):
         lines = [f"label {batch['label'][i]}"] if "label" in batch else []

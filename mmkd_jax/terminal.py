@@ -30,7 +30,8 @@ def keep_programs() -> None:
     jax.config.update(
         "jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "mmkd_jax" / f"programs-{kind}")
     )
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def device_per_core() -> None:

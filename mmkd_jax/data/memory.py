@@ -57,7 +57,8 @@ class Memory:
     def arrays(self) -> dict[str, jax.Array]:
         """All columns, on the device; an argument of `batch` so that they are no constants of a compiled program."""
         records = self.records.arrays if self.records else {}
-        return {k: jnp.asarray(v) for k, v in {**self.dataset.columns, **records}.items()}
+        # a copy even where the host's memory could serve: records are mapped from files
+        return jax.device_put({**self.dataset.columns, **records}, may_alias=False)
 
     def batch(self, arrays: Mapping[str, jax.Array], key: jax.Array, step) -> dict[str, jax.Array]:
         """The batch of a step: pure, for jit, scan and vmap over keys."""

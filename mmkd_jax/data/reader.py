@@ -138,7 +138,7 @@ def at_slot(reader: Reader, slot: int, number: int) -> dict[str, np.ndarray]:
     Returns:
         The batch, and in it the row numbers, `row`.
     """
-    partners, size, fetch = getattr(reader, "partners", None), reader.size, reader.dataset.fetch
+    partners, size, fetch = getattr(reader, "partners", None), reader.size, reader.dataset.take
     rows = np.arange(number * reader.batch_size, (number + 1) * reader.batch_size)
     valid = rows < size
     batch = fetch(np.where(valid, rows, 0)) | {"slot": np.full(len(rows), slot, np.int32), "valid": valid}
