@@ -13,8 +13,8 @@ import statistics
 import jax
 import jax.numpy as jnp
 
+import mmkd_jax as mmkd
 from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_table, spent
-from mmkd_jax import losses
 
 WIDTH, ROWS = 256, 2048
 TIMED = {2**14: 256, 2**15: 256, 2**16: 256, 2**17: 256, 50_000: ROWS}  # classes -> rows
@@ -24,12 +24,12 @@ HEADER = ("classes", *MEMORY, "rows timed", *TIME, "Δ value", "Δ gradient")
 
 def naive(student, teacher, head, teacher_head, bias):
     """The mean of `kl`."""
-    return jnp.mean(losses.kl(student @ head + bias[None], teacher @ teacher_head, temperature=2.0))
+    return jnp.mean(mmkd.losses.kl(student @ head + bias[None], teacher @ teacher_head, temperature=2.0))
 
 
 def chunked(student, teacher, head, teacher_head, bias):
     """The same, never holding the logits."""
-    return losses.chunked_kl(student, teacher, head, teacher_head, bias=bias, temperature=2.0)
+    return mmkd.losses.chunked_kl(student, teacher, head, teacher_head, bias=bias, temperature=2.0)
 
 
 def programs(inputs):
@@ -59,9 +59,9 @@ def row(rows, classes, rounds):
     quiet = [ratio for ratio, share in zip(ratios[0], others, strict=True) if not share > QUIET]
     cpu = [*(statistics.median(r[i][1] for r in seen) for i in range(2)), statistics.median(ratios[1])]
     wall = f"{statistics.median(quiet):.2f} ({len(quiet)})" if quiet else "–"
-    memory = [*(f"{s:.0f}" for s in sizes), f"{sizes[0] / sizes[1]:.1f}×"]
+    state = [*(f"{s:.0f}" for s in sizes), f"{sizes[0] / sizes[1]:.1f}×"]
     time_ = [*(f"{x:.2f}" for x in cpu), wall, f"{statistics.median(others):.0%}"]
-    return [str(classes), *memory, str(rows), *time_, *(f"{g:.0e}" for g in gaps)]
+    return [str(classes), *state, str(rows), *time_, *(f"{g:.0e}" for g in gaps)]
 
 
 def main():

@@ -16,10 +16,8 @@ import numpy as np
 import torch
 import transformers
 
+import mmkd_jax as mmkd
 from benchmarks.measure import machine, print_table
-from mmkd_jax import pretrained
-from mmkd_jax.pretrained import packages
-from mmkd_jax.views import Context, linen
 
 SENTENCES, LENGTH, SLICE = 32, 64, 2.5
 
@@ -38,8 +36,8 @@ def theirs(model, batch):
 
 def ours(folder, batch, **switches):
     """The same."""
-    loaded = pretrained.load(folder, **switches)
-    model, ctx = linen(loaded.module), Context(0, jax.random.key(0), train=False)
+    loaded = mmkd.pretrained.load(folder, **switches)
+    model, ctx = mmkd.linen(loaded.module), mmkd.StepContext(0, jax.random.key(0), train=False)
     variables = jax.device_put(loaded.variables)
     program = jax.jit(lambda v, b: model.apply(v, b, ctx, {})[0]["features.text"])
     return lambda: np.asarray(program(variables, batch))
@@ -68,7 +66,7 @@ def main():
         "example_id": np.arange(SENTENCES, dtype=np.int32),
     }
     with tempfile.TemporaryDirectory() as scratch:
-        folder = packages.minilm(scratch)
+        folder = mmkd.pretrained.packages.minilm(scratch)
         model = transformers.AutoModel.from_pretrained(folder).eval()  # its attention is PyTorch's fused one
         ways, starts, said = {}, {}, {}
         for name, make in {

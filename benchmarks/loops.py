@@ -1,7 +1,7 @@
 """What a step costs inside a compiled loop and as a call of its own, and convolutions in both.
 
 `python -m benchmarks.loops` prints two tables; milliseconds, medians. The first is the student's three convolutions of
-`peers/setting.py` with their gradients, XLA's own against `losses.convolve`. The second is a step of its cached
+`peers/setting.py` with their gradients, XLA's own against `mmkd.nn.convolve`. The second is a step of its cached
 student from data in memory, which runs in a loop, and streamed, which does not; and the page faults of a step.
 """
 
@@ -15,12 +15,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+import mmkd_jax as mmkd
 from benchmarks.measure import machine, print_table
 from benchmarks.peers import setting
 from benchmarks.peers.ours import cached_run
-from mmkd_jax import data
-from mmkd_jax.cache import Kept
-from mmkd_jax.losses.convolve import convolve
 
 TIMES, STEPS = 7, 8
 
@@ -57,7 +55,7 @@ def convolutions(name, conv):
 
 def steps(name, reader, folder, variables):
     """A cached student's step."""
-    run = cached_run(setting.part(Kept(setting.OUTPUTS), reader), folder, variables)
+    run = cached_run(setting.part(mmkd.CacheSpec(setting.OUTPUTS), reader), folder, variables)
     run(STEPS)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     took = milliseconds(partial(run, STEPS), STEPS)
@@ -73,11 +71,11 @@ def xla(x, kernel):
 
 if __name__ == "__main__":
     print(machine())
-    ways = [("XLA's own", xla), ("losses.convolve", partial(convolve, strides=2))]
+    ways = [("XLA's own", xla), ("mmkd.nn.convolve", partial(mmkd.nn.convolve, strides=2))]
     print_table(("convolutions, ms", "alone", "in a loop"), (convolutions(*way) for way in ways))
     print()
     teacher = setting.teacher_variables(setting.part())
     with tempfile.TemporaryDirectory() as folder:
-        ways = [("in memory: a loop", data.Memory), ("streamed: calls", data.Pipeline)]
+        ways = [("in memory: a loop", mmkd.data.InMemory), ("streamed: calls", mmkd.data.GrainLoader)]
         rows = (steps(*way, pathlib.Path(folder), teacher) for way in ways)
         print_table(("cached step, ms", "took", "page faults"), rows)

@@ -8,7 +8,6 @@ trained weight from PyTorch's, relative to the largest weight.
 """
 
 import argparse
-import pathlib
 import statistics
 import sys
 import time
@@ -20,22 +19,17 @@ import optax
 import torch
 import torch.nn.functional as F
 
+import mmkd_jax as mmkd
 from benchmarks.measure import difference, machine, print_table
-from mmkd_jax.objective import combine
-from mmkd_jax.population import members, train
-from mmkd_jax.python_file import module
-from mmkd_jax.state import Distillation, start
-from mmkd_jax.step import make_step
-from mmkd_jax.terminal import device_per_core
+from experiments.tables import mfh_gamma as paper
 
 OVERLAP, ROUNDS = 6, 3
-paper = module(pathlib.Path("experiments/tables/mfh_gamma.py"), "table", ("draw", "task", "soft"))
-ONE, TWO = paper.mlp("x1", (2,)), paper.mlp("x2", (2,))
+ONE, TWO = mmkd.models.mlp("x1", (2,)), mmkd.models.mlp("x2", (2,))
 # teacher, student, distilled student
 JOBS = (
     ({"student": ONE}, paper.task),
     ({"student": TWO}, paper.task),
-    ({"teacher": ONE, "student": TWO}, combine(task=paper.task, soft=paper.soft)),
+    ({"teacher": ONE, "student": TWO}, mmkd.combine(task=paper.task, soft=paper.soft)),
 )
 
 
@@ -50,9 +44,9 @@ def member(_, seed):
     rows, key = begun(seed)
     weights = []
     for models, objective in JOBS:
-        learning = Distillation(models, objective, optax.sgd(paper.RATE))
+        learning = mmkd.Distillation(models, objective, optax.sgd(paper.RATE))
         given = {"teacher": weights[0]} if "teacher" in models else {}
-        weights.append(train(learning, lambda step: rows, paper.STEPS, key, given)["student"])
+        weights.append(mmkd.population.train(learning, lambda step: rows, paper.STEPS, key, given)["student"])
     return [w["params"]["layers"][0] for w in weights]
 
 
@@ -62,9 +56,9 @@ def looped(seeds):
     for seed in seeds:
         rows, key = ROWS(seed)
         weights = []
-        for (begin, step), (models, _) in zip(STEPS, JOBS, strict=True):
+        for (initialize, step), (models, _) in zip(STEPS, JOBS, strict=True):
             given = {"teacher": {"params": weights[0]}} if "teacher" in models else {}
-            state, frozen = begin(key, rows, given)
+            state, frozen = initialize(key, rows, given)
             for _ in range(paper.STEPS):
                 state, _ = step(state, frozen, rows)
             weights.append(state.params["student"])
@@ -74,8 +68,10 @@ def looped(seeds):
 
 def steps(models, objective):
     """First state and step of a job."""
-    learning = Distillation(models, objective, optax.sgd(paper.RATE))
-    return jax.jit(lambda key, rows, given: start(learning, rows, key, given)), jax.jit(make_step(learning))
+    learning = mmkd.Distillation(models, objective, optax.sgd(paper.RATE))
+    return jax.jit(lambda key, rows, given: mmkd.init_state(learning, rows, key, given)), jax.jit(
+        mmkd.make_step(learning)
+    )
 
 
 def eager(seeds):
@@ -86,8 +82,10 @@ def eager(seeds):
         x = {k: torch.from_numpy(np.array(rows[k])) for k in ("x1", "x2")}
         label = torch.from_numpy(np.array(rows["label"])).long()
 
-        def fit(name, begin, x=x, label=label, rows=rows, key=key, teacher=None):
-            first = begin(key, rows, {} if teacher is None else {"teacher": TEACHER})[0].params["student"]["layers"][0]
+        def fit(name, initialize, x=x, label=label, rows=rows, key=key, teacher=None):
+            first = initialize(key, rows, {} if teacher is None else {"teacher": TEACHER})[0].params["student"][
+                "layers"
+            ][0]
             net = torch.nn.Linear(x[name].shape[1], 2)
             with torch.no_grad():
                 net.weight.copy_(torch.from_numpy(np.array(first["weight"]).T))
@@ -119,7 +117,7 @@ if __name__ == "__main__":
     parsed = words.parse_args()
     count = parsed.seeds
     torch.set_num_threads(parsed.torch_threads)
-    device_per_core()
+    mmkd.sharding.device_per_core()
     ROWS, STEPS = jax.jit(begun), [steps(*job) for job in JOBS]
     TEACHER = {"params": ONE.init(jax.random.key(0), begun(0)[0])["params"]}
     single = jax.jit(lambda seed: member((), seed))
@@ -130,7 +128,7 @@ if __name__ == "__main__":
         "our members, one by one": (lambda seeds: [jax.block_until_ready(single(s)) for s in seeds], few),
     }
     for width in (1, 4, 20):
-        program = members(member, width)
+        program = mmkd.population.members(member, width)
         ways[f"a population, {width} at a time"] = (lambda seeds, p=program: jax.block_until_ready(p((), seeds)), many)
     outcome, speed = {}, {name: [] for name in ways}
     for name, (way, seeds) in ways.items():
@@ -140,9 +138,9 @@ if __name__ == "__main__":
         way(seeds)
     for _ in range(ROUNDS):
         for name, (way, seeds) in ways.items():
-            begin = time.perf_counter()
+            initialize = time.perf_counter()
             way(seeds)
-            speed[name].append(len(seeds) / (time.perf_counter() - begin))
+            speed[name].append(len(seeds) / (time.perf_counter() - initialize))
     print(machine())
 
     def row(name):

@@ -17,31 +17,30 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import mmkd_jax as mmkd
 from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_table, spent
-from mmkd_jax import losses
-from mmkd_jax.objective import Term, total
-from mmkd_jax.parallel import AXIS, make_mesh
 
 DEVICES, ROWS, WIDTH = 8, 4096, 256
 LOSSES = {
-    "InfoNCE": losses.info_nce,
-    "InfoNCE, both directions": functools.partial(losses.info_nce, symmetric=True),
-    "SigLIP": losses.siglip,
+    "InfoNCE": mmkd.losses.info_nce,
+    "InfoNCE, both directions": functools.partial(mmkd.losses.info_nce, symmetric=True),
+    "SigLIP": mmkd.losses.siglip,
 }
 HEADER = ("loss", "gathered MiB", "ring MiB", "less", "CPU", "wall", "others", "Δ value", "Δ gradient")
 
 
 def compiled(loss, ring, mesh, inputs):
     """Value and gradients per device."""
+    axis_name = mmkd.sharding.AXIS
 
     def each(*rows):
         def share(student, teacher):
-            return total({"loss": Term(loss(student, teacher, axis=AXIS, ring=ring))}, AXIS)[0]
+            return mmkd.total({"loss": mmkd.Term(loss(student, teacher, axis_name=axis_name, ring=ring))}, axis_name)[0]
 
         part, slopes = jax.value_and_grad(share, (0, 1))(*rows)
-        return jax.lax.psum(part, AXIS), slopes
+        return jax.lax.psum(part, axis_name), slopes
 
-    specs = (P(AXIS), P(AXIS))
+    specs = (P(axis_name), P(axis_name))
     local = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=(P(), specs), check_vma=False)
     return jax.jit(local).lower(*inputs).compile()
 
@@ -57,9 +56,9 @@ def row(name, rounds, mesh, inputs):
     others = [foreign(r) for r in seen]
     quiet = [ratio for ratio, share in zip(ratios[0], others, strict=True) if not share > QUIET]
     wall = f"{statistics.median(quiet):.2f} ({len(quiet)})" if quiet else "–"
-    memory = [*(f"{s:.2f}" for s in sizes), f"{sizes[0] / sizes[1]:.1f}×"]
+    state = [*(f"{s:.2f}" for s in sizes), f"{sizes[0] / sizes[1]:.1f}×"]
     time_ = [f"{statistics.median(ratios[1]):.2f}", wall, f"{statistics.median(others):.0%}"]
-    return [name, *memory, *time_, *(f"{g:.0e}" for g in gaps)]
+    return [name, *state, *time_, *(f"{g:.0e}" for g in gaps)]
 
 
 def main():
@@ -67,8 +66,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=12)
     rounds = parser.parse_args().rounds
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    mesh = make_mesh()
-    rows = NamedSharding(mesh, P(AXIS))
+    mesh = mmkd.sharding.make_mesh()
+    rows = NamedSharding(mesh, P(mmkd.sharding.AXIS))
     keys = jax.random.split(jax.random.key(0))
     inputs = [jax.device_put(jax.random.normal(k, (ROWS, WIDTH), jnp.float32), rows) for k in keys]
     print(f"{machine()}; {DEVICES} virtual devices, {ROWS} rows × {WIDTH}, float32, {rounds} rounds", end="\n\n")

@@ -1,7 +1,7 @@
 """A cached teacher against one that runs: steps, reading, exactness.
 
 `python -m benchmarks.teacher_cache` prints the table (`--rounds N` for steadier ratios). The work is that of
-`peers/setting.py`, with pictures that are flipped and cropped anew in each of four slots, and rows read by Grain. The
+`peers/setting.py`, with pictures that are flipped and cropped anew in each of four views, and rows read by Grain. The
 two are timed in turns, some steps each; a ratio is the median over rounds, by CPU seconds of the process and by wall
 clock over those rounds (their number in brackets) in which other processes took at most 10 % of the machine. Reading is
 what the reader gives by itself, against what the cached student's step eats; waiting is its share of a round. The
@@ -14,12 +14,11 @@ import statistics
 import tempfile
 from functools import partial
 
+import mmkd_jax as mmkd
 from benchmarks.measure import QUIET, clocks, foreign, machine, print_table
 from benchmarks.peers import setting
 from benchmarks.peers.ours import Run, cached_run
 from benchmarks.peers.setting import BATCH, OUTPUTS
-from mmkd_jax import augment, data
-from mmkd_jax.cache import Kept, readable
 
 SLOTS = 4
 HEADER = (
@@ -42,10 +41,10 @@ def timed(run, steps):
     return [b - a for a, b in zip(before, clocks(), strict=True)]
 
 
-def row(kept: Kept, rounds: int, folder: pathlib.Path):
+def row(kept: mmkd.CacheSpec, rounds: int, folder: pathlib.Path):
     """One line of the table."""
-    pictures = augment.Augmented((augment.images.Flip(), augment.images.Crop(4)))
-    live, own = (setting.part(k, data.Pipeline, pictures, slots=SLOTS) for k in (None, kept))
+    pictures = mmkd.augment.Compose((mmkd.augment.images.RandomFlip(), mmkd.augment.images.RandomCrop(4)))
+    live, own = (setting.training(k, mmkd.data.GrainLoader, pictures, num_views=SLOTS) for k in (None, kept))
     online = Run(live, setting.teacher_variables(live))
     cached = cached_run(own, folder, online.frozen["teacher"])
     apart = max(abs(online(1) - cached(1)) for _ in range(10))  # compiled by the first, ten steps of each
@@ -67,7 +66,7 @@ def row(kept: Kept, rounds: int, folder: pathlib.Path):
     size = sum(p.stat().st_size for p in (folder / kept.dtype).rglob("*.bin"))
     return (
         f"{kept.dtype}" + (f", {kept.top_k} largest" if kept.top_k else ""),
-        readable(size),
+        mmkd.training.readable(size),
         f"{statistics.median(ratios[1]):.2f}",
         f"{statistics.median(quiet):.2f} ({len(quiet)})" if quiet else "–",
         f"{100 * statistics.median(others):.0f} %",
@@ -85,8 +84,8 @@ if __name__ == "__main__":
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         ways = [
-            Kept(OUTPUTS),
-            Kept(OUTPUTS, "float16"),
-            Kept(OUTPUTS, "bfloat16", top_k=20, temperature=setting.TEMPERATURE),
+            mmkd.CacheSpec(OUTPUTS),
+            mmkd.CacheSpec(OUTPUTS, "float16"),
+            mmkd.CacheSpec(OUTPUTS, "bfloat16", top_k=20, temperature=setting.TEMPERATURE),
         ]
         print_table(HEADER, map(partial(row, rounds=rounds, folder=pathlib.Path(folder)), ways))

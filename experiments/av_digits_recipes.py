@@ -1,17 +1,18 @@
-"""AV-digits: all recipes, with equal budgets of their students.
+"""AV-digits: all recipes, with equal numbers of student steps.
 
     mmkd run experiments/av_digits_recipes.py
 
-A recipe is a function of a setting that returns parts. `parts` ends with all of them, beside plain KD; one alone is one
-other line,
+A recipe is a function of a setting that returns trainings. `trainings` ends with all recipes and the baselines; to run
+one recipe alone, replace its last line, for example with
 
-    return plain | recipes.mtsd(shared)
+    return plain | recipes.privileged_modalities(shared)
 
-and another recipe another name in it. The data and the sizes are those of av_digits.py: 500 of 6,000 pairs
-labelled. *labels* and *kd*, which learns from the teacher's answers on all pairs, stand beside; the students of *both*
-see the image, too. Each student takes the same number of steps (the two stages of *staged_hints* together); what
-teaches it takes steps of its own. The best step is chosen on validation, but for *label_free*, which keeps its last;
-the test split, with voices that nobody heard, is used once. The run folder then holds recipes.md, copied to docs/.
+Data and model sizes are those of av_digits.py: 500 of 6,000 pairs are labeled. The baselines are *labels* and *kd*,
+which is trained on the teacher's logits for all pairs. Students are audio-only, except *labels_both*, *md* and *mtsd*,
+which also get the image. Each student takes the same number of steps (both stages of *staged_hints* together); the
+steps of teachers are additional. The best step is selected on validation, except for *label_free*, which uses its last
+step; the test split, with unseen speakers, is used once. The run folder then contains recipes.md, which is copied to
+docs/.
 """
 
 import dataclasses
@@ -19,26 +20,21 @@ import sys
 
 import optax
 
-from mmkd_jax import catalogue, cli, data, files, recipes, run_folder
-from mmkd_jax.evaluate import verdicts
-from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
-from mmkd_jax.part import Part
-from mmkd_jax.tasks import classification
-from mmkd_jax.views import Model, linen
+import mmkd_jax as mmkd
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All recipes."""
+    """Configuration of the comparison of recipes."""
 
     seeds: int = 5
-    """Runs of each part."""
+    """Number of seeds per training."""
     steps: int = 2_000
-    """Updates of each student; a teacher takes half of them."""
+    """Training steps of each student; a teacher takes half as many."""
     batch: int = 128
-    """Rows of a batch."""
+    """Batch size."""
     learning_rate: float = 3e-3
-    """Peak learning rate of the students; a teacher's is a third."""
+    """Peak learning rate of the students; a teacher's is one third of it."""
 
 
 config = Config()
@@ -46,63 +42,84 @@ baseline = "kd"
 IMAGE = {"large": (128, 64), "middle": (64, 32), "small": (32, 16)}
 AUDIO = {"large": (64, 64), "middle": (32, 32), "small": (16, 16)}
 SHOWN = {
-    "kd": ("mtsd", "mtsd_missing", "cross_modal_transfer", "hallucination", "born_again_3", "label_free")
+    "kd": (
+        "privileged_modalities",
+        "missing_modalities",
+        "cross_modal_transfer",
+        "hallucination",
+        "born_again_3",
+        "label_free",
+    )
     + ("teacher_assistant", "staged_hints_2"),
-    "labels": ("mtsd", "mtsd_missing", "cross_modal_transfer", "hallucination", "born_again_2", "born_again_3")
+    "labels": (
+        "privileged_modalities",
+        "missing_modalities",
+        "cross_modal_transfer",
+        "hallucination",
+        "born_again_2",
+        "born_again_3",
+    )
     + ("label_free", "teacher_assistant", "staged_hints_2"),
     "hallucination_0": ("hallucination",),
-    "labels_both": ("md",),
+    "labels_both": ("md", "mtsd"),
+    "md": ("mtsd",),
 }
-"""With what a table compares -> the students in it."""
+"""Baseline of a table -> the students in it."""
 ABOUT = """# Recipes
 
-`mmkd run experiments/av_digits_recipes.py` measured this ({made}; {steps} steps). AV-digits, 500 of 6,000 pairs
-labelled; small students. Accuracy on 2,000 test pairs, mean ± standard error over the seeds, and the paired
-difference. The verdict is a paired t-test at 95 %: among so many comparisons, one may be wrong by chance. Nothing was
-tuned. A teacher or an assistant takes steps of its own beside a student's.
+`mmkd run experiments/av_digits_recipes.py` generated this page ({made}; {steps} steps). The data are AV-digits, with
+500 of 6,000 pairs labeled; the students are small. The tables show accuracy on 2,000 test pairs, mean ± standard error
+over seeds, and the paired difference to a baseline. The verdict is a paired t-test at 95 %; among so many comparisons,
+one may be wrong by chance. Nothing was tuned. Every student takes the same number of steps; the steps of teachers and
+assistants are additional.
 
-To run one of them alone, let `parts` of the experiment end with one other line, such as
-`return plain | recipes.mtsd(shared)`. Arms are named after recipes; *mtsd_missing* is `mtsd(shared, missing=0.5)`,
-*label_free* here sees the 5,500 pairs without a label, `label_free(shared, unlabelled)`, a number at the end is that of
-a stage or a generation.
+To run a single recipe, change the last line of `trainings` in the experiment, for example to
+`return plain | recipes.privileged_modalities(shared)`. Trainings are named after recipes: *missing_modalities* is
+`missing_modalities(shared, missing=0.5)`, and *label_free* is `label_free(shared, unlabelled)`, on the 5,500 unlabeled
+pairs. A number at the end of a name is the index of a stage or generation.
 
 """
 SECTIONS = {
-    "kd": """## Against plain KD
+    "kd": """## Compared with plain KD
 
-*kd* hears, and learns from the answers of a teacher that hears and sees, on all pairs.
+*kd* is audio-only and is trained on the logits of an audio-visual teacher for all pairs.
 """,
-    "labels": """## Against labels alone
+    "labels": """## Compared with labels only
 
-*labels* hears, too; born-again networks and hallucination are about this comparison, as no multimodal teacher answers.
+*labels* is also audio-only. It is the relevant baseline for born-again networks and hallucination, which do not use the
+logits of a multimodal teacher.
 """,
-    "hallucination_0": """## Hallucination against its own student
+    "hallucination_0": """## Hallucination compared with the same student
 
-*hallucination_0* has the same two branches, twice the parameters of the other students, and follows no features.
+*hallucination_0* has the same two branches, and so twice the parameters of the other students, but no feature loss.
 """,
-    "labels_both": """## Students that hear and see
+    "labels_both": """## Audio-visual students
+""",
+    "md": """## MTSD compared with MD
+
+*mtsd* adds feature losses to *md*, on the fused features and on the features of each modality.
 """,
 }
 
 
-def model(modalities: tuple[str, ...], size: str) -> Model:
-    encoders = {"image": ImageMLP(IMAGE[size]), "audio": AudioTDNN(AUDIO[size])}
-    return linen(Multimodal({m: encoders[m] for m in modalities}, classes=10, width=AUDIO[size][-1]))
+def model(modalities: tuple[str, ...], size: str) -> mmkd.Model:
+    encoders = {"image": mmkd.models.ImageMLP(IMAGE[size]), "audio": mmkd.models.AudioTDNN(AUDIO[size])}
+    return mmkd.linen(mmkd.models.Multimodal({m: encoders[m] for m in modalities}, classes=10, width=AUDIO[size][-1]))
 
 
-def setting(config: Config) -> recipes.Setting:
-    pairs = data.load("av_digits", "train")
+def setting(config: Config) -> mmkd.recipes.Setting:
+    pairs = mmkd.data.load("av_digits", "train")
 
     def optimizer(size: str, steps: int) -> optax.GradientTransformation:
         rate, decay = {"large": (1 / 3, 1e-2), "middle": (1.0, 1e-4), "small": (1.0, 1e-4)}[size]
         return optax.adamw(optax.cosine_decay_schedule(rate * config.learning_rate, steps), weight_decay=decay)
 
-    return recipes.Setting(
-        task=classification(10),
-        few=data.Memory(pairs.where("labelled"), config.batch),
-        every=data.Memory(pairs, config.batch),
-        validation=data.Memory(data.load("av_digits", "validation"), 500),
-        test=data.Memory(data.load("av_digits", "test"), 500),
+    return mmkd.recipes.Setting(
+        task=mmkd.tasks.classification(10),
+        few=mmkd.data.InMemory(pairs.where("labelled"), config.batch),
+        every=mmkd.data.InMemory(pairs, config.batch),
+        validation=mmkd.data.InMemory(mmkd.data.load("av_digits", "validation"), 500),
+        test=mmkd.data.InMemory(mmkd.data.load("av_digits", "test"), 500),
         model=model,
         optimizer=optimizer,
         steps=config.steps,
@@ -115,9 +132,9 @@ def setting(config: Config) -> recipes.Setting:
     )
 
 
-def parts(config: Config) -> dict[str, Part]:
+def trainings(config: Config) -> dict[str, mmkd.Training]:
     shared = setting(config)
-    unlabelled = data.Memory(data.load("av_digits", "train").where("labelled", False), config.batch)
+    unlabelled = mmkd.data.InMemory(mmkd.data.load("av_digits", "train").where("labelled", False), config.batch)
     teacher = shared.teacher("image", "audio")
     plain = {
         **teacher,
@@ -125,24 +142,27 @@ def parts(config: Config) -> dict[str, Part]:
         "labels_both": shared.alone(shared.student("image", "audio")),
         "kd": shared.taught(shared.student(), teacher, labels=False),
     }
+    recipes = mmkd.recipes
     own = {"hallucination_0": recipes.hallucination(shared, weight=0.0)["hallucination"]}
-    every = recipes.mtsd(shared) | recipes.mtsd(shared, missing=0.5) | recipes.cross_modal_transfer(shared)
+    every = recipes.privileged_modalities(shared) | recipes.missing_modalities(shared)
+    every |= recipes.cross_modal_transfer(shared)
     every |= recipes.hallucination(shared) | own | recipes.born_again(shared) | recipes.label_free(shared, unlabelled)
     every |= recipes.teacher_assistant(shared) | recipes.staged_hints(shared) | recipes.md(shared)
+    every |= recipes.mtsd(shared)
     return plain | every
 
 
 def report(config: Config, results, folder) -> None:
-    """The page: each recipe's student against plain KD, against labels alone, and against its own without a teacher."""
-    told = [catalogue.listed(e) for e in catalogue.entries() if e.name.startswith("recipes.")]
-    page = [ABOUT.format(made=run_folder.made(), steps=config.steps), *told, ""]
+    """Write recipes.md: each recipe's student compared with plain KD, with labels only, and with its own baseline."""
+    entries = [mmkd.catalogue.listed(e) for e in mmkd.catalogue.entries() if e.name.startswith("recipes.")]
+    page = [ABOUT.format(made=mmkd.experiment.made(), steps=config.steps), *entries, ""]
     for against, students in SHOWN.items():
-        here = [arm for arm in students if arm in results]
-        if against in results and here:
-            own = {arm: results[arm] for arm in (against, *here)}
-            page += [SECTIONS[against], verdicts.page(own, "accuracy", against, dict.fromkeys(here, "recipe"))]
-    files.write(folder / "recipes.md", "\n".join(page))
+        shown = [training for training in students if training in results]
+        if against in results and shown:
+            rows = {training: results[training] for training in (against, *shown)}
+            page += [SECTIONS[against], mmkd.reporting.page(rows, "accuracy", against, dict.fromkeys(shown, "recipe"))]
+    mmkd.files.write(folder / "recipes.md", "\n".join(page))
 
 
 if __name__ == "__main__":
-    cli.main(["run", __file__, *sys.argv[1:]])
+    mmkd.main(["run", __file__, *sys.argv[1:]])

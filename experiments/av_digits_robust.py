@@ -1,18 +1,18 @@
-"""AV-digits under attack: which ways to train keep a student that only hears from being fooled.
+"""AV-digits under attack: adversarial robustness of audio-only students trained in seven ways.
 
     mmkd run experiments/av_digits_robust.py
 
-The data, the teacher and the student are those of av_digits.py: 500 labelled pairs, 5,500 without a label. *labels*
-and *trades* learn from labels alone, *kd*, *rslad* and *adaad* from the teacher's answers on all pairs; *ard* and *iad*
-attack the label's loss and so see the labelled pairs only. All take the same number of steps and, where they attack,
-of steps of the attack; those cost time. The teacher has not been trained against attacks. The best step is chosen by
-clean accuracy on validation; the test split, with voices that nobody heard, is used once. The run folder then holds
-robustness.md and robustness.json, copied to docs/: accuracy on the recordings as they are, and on those that PGD has
-altered.
+Data, teacher and student are those of av_digits.py: 500 labeled and 5,500 unlabeled pairs. *labels* and *trades* are
+trained on labels alone, *kd*, *rslad* and *adaad* on the teacher's logits for all pairs. *ard* and *iad* attack the
+label loss and therefore use the labeled pairs only. All trainings take the same number of steps, and adversarial ones
+the same number of attack steps, which cost extra time. The teacher was not trained adversarially. The best step is
+selected by clean accuracy on validation; the test split, with unseen speakers, is used once. The run folder then
+contains robustness.md and robustness.json, which are copied to docs/: accuracy on clean recordings and under FGSM and
+PGD.
 
-A level of the recorded log-mel spectrum is 2 dB: 1/255 where the model reads uint8 as [0, 1], and a recording has 40 of
-them. The attack may move each of the 32 x 32 values by half a level, 1 dB: far less than the babble does, and enough to
-fool a student that was not trained against it.
+One level of the log-mel spectrum is 2 dB, or 1/255 after scaling uint8 to [0, 1]; the spectra have 40 levels. The
+attack may change each of the 32 x 32 values by half a level, 1 dB. That is far less than the babble noise, but enough
+to fool a student trained without attacks.
 """
 
 import dataclasses
@@ -23,15 +23,7 @@ from functools import partial
 import jax
 import optax
 
-from mmkd_jax import attacks, cli, data, files, losses, methods, run_folder, runner
-from mmkd_jax.evaluate.report import points, summarise
-from mmkd_jax.evaluate.robustness import robustness
-from mmkd_jax.evaluate.verdicts import verdict
-from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
-from mmkd_jax.objective import Objective, combine, term
-from mmkd_jax.part import Part
-from mmkd_jax.tasks import classification
-from mmkd_jax.views import linen
+import mmkd_jax as mmkd
 
 LEVEL = 1 / 255
 RANGE = {"low": 0.0, "high": 40 * LEVEL}
@@ -39,127 +31,130 @@ RANGE = {"low": 0.0, "high": 40 * LEVEL}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Robust students."""
+    """Configuration of the robustness comparison."""
 
     seeds: int = 5
-    """Runs of each part."""
+    """Number of seeds per training."""
     steps: int = 1_000
-    """Updates of each student and of the teacher."""
+    """Training steps of each student and of the teacher."""
     batch: int = 128
-    """Rows of a batch."""
+    """Batch size."""
     learning_rate: float = 3e-3
-    """Peak learning rate of the students; the teacher's is a third."""
+    """Peak learning rate of the students; the teacher's is one third of it."""
     eps: float = 0.5
     """Radius of the attack, in levels of 2 dB."""
     attack: int = 3
-    """Steps of the attack in training."""
+    """Attack steps in training."""
     test_attack: int = 20
-    """Steps of the attack on the test split."""
+    """Attack steps on the test split."""
 
 
 config = Config()
 baseline = "kd"
-ABOUT = """# Under attack
+ABOUT = """# Adversarial robustness
 
-`mmkd run experiments/av_digits_robust.py` wrote this page ({made}; {seeds} seeds, {steps} steps, PGD-{attack} in
-training). An audio-only student of 4,570 parameters on AV-digits: *labels*, *trades*, *ard* and *iad* see the 500
-labelled pairs, as attacks on the label's loss need it, *kd*, *rslad* and *adaad* all 6,000. The attack moves each place
-of the log-mel spectrum by at most 1 dB. Accuracy on 2,000 test pairs, mean ± standard error over the seeds. Nothing was
-tuned, the teacher was not trained against attacks, and the best step is chosen by clean accuracy. The verdict is a
-paired t-test at 95 % against *kd*. A wide range from the smallest to the largest seed means that not every
-seed learned in these steps (chance is 10 %): such a mean is no verdict on the method; robustness.json has every seed.
+`mmkd run experiments/av_digits_robust.py` generated this page ({made}; {seeds} seeds, {steps} steps, PGD-{attack} in
+training). The student is audio-only and has 4,570 parameters; the data are AV-digits. *labels*, *trades*, *ard* and
+*iad* are trained on the 500 labeled pairs, because attacks on the label loss need labels; *kd*, *rslad* and *adaad* are
+trained on all 6,000. The attack changes each value of the log-mel spectrum by at most 1 dB. The table shows accuracy on
+2,000 test pairs, mean ± standard error over seeds. Nothing was tuned, the teacher was not trained adversarially, and
+the best step is selected by clean accuracy. The verdict is a paired t-test against *kd* at 95 %. A wide range between
+the smallest and the largest seed means that some seeds failed to learn in this number of steps (chance is 10 %); such a
+mean does not judge the method. robustness.json contains all seeds.
 
 """
-TASK = classification(10)
-STUDENT = linen(Multimodal({"audio": AudioTDNN((16, 16))}, classes=10, width=16))
+TASK = mmkd.tasks.classification(10)
+STUDENT = mmkd.linen(mmkd.models.Multimodal({"audio": mmkd.models.AudioTDNN((16, 16))}, classes=10, width=16))
 
 
-def parts(config: Config) -> dict[str, Part]:
-    pairs = data.load("av_digits", "train")
-    few, every = (data.Memory(d, config.batch) for d in (pairs.where("labelled"), pairs))
+def trainings(config: Config) -> dict[str, mmkd.Training]:
+    pairs = mmkd.data.load("av_digits", "train")
+    few, every = (mmkd.data.InMemory(d, config.batch) for d in (pairs.where("labelled"), pairs))
     shared = {
         "task": TASK,
-        "validation": data.Memory(data.load("av_digits", "validation"), 500),
-        "test": data.Memory(data.load("av_digits", "test"), 500),
+        "validation": mmkd.data.InMemory(mmkd.data.load("av_digits", "validation"), 500),
+        "test": mmkd.data.InMemory(mmkd.data.load("av_digits", "test"), 500),
         "steps": config.steps,
         "evaluate_every": max(1, min(50, config.steps // 20)),
         "save_every": max(1, config.steps // 4),
     }
-    teacher = linen(Multimodal({"image": ImageMLP((128, 64)), "audio": AudioTDNN((64, 64))}, classes=10, width=64))
+    encoders = {"image": mmkd.models.ImageMLP((128, 64)), "audio": mmkd.models.AudioTDNN((64, 64))}
+    teacher = mmkd.linen(mmkd.models.Multimodal(encoders, classes=10, width=64))
     schedule = optax.cosine_decay_schedule
     found = {
-        "teacher": Part(
-            models={"teacher": teacher},
-            trained=("teacher",),
-            objective=combine(task=TASK.objective("teacher")),
+        "teacher": mmkd.Training(
+            models={"teacher": mmkd.Trained(teacher)},
+            objective=mmkd.combine(task=TASK.objective("teacher")),
             optimizer=optax.adamw(schedule(config.learning_rate / 3, config.steps), weight_decay=1e-2),
             data=few,
             **shared,
         )
     }
 
-    def student(rows: data.Memory, objective: Objective, taught: str = "") -> Part:
-        """`taught`: by a teacher that answers once ("cached"), or that hears the attack, too ("live")."""
-        return Part(
-            models={"student": STUDENT} | ({"teacher": teacher} if taught else {}),
-            objective=combine(own=objective),
+    def student(rows: mmkd.data.InMemory, objective: mmkd.Objective, taught: str = "") -> mmkd.Training:
+        """A student's training; `taught`: "cached" reads teacher logits, "live" runs the teacher on attacked audio."""
+        cache = ("logits",) if taught == "cached" else None
+        frozen = mmkd.Frozen(teacher, init_from="teacher.teacher", cache=cache)
+        return mmkd.Training(
+            models={"student": mmkd.Trained(STUDENT)} | ({"teacher": frozen} if taught else {}),
+            objective=mmkd.combine(own=objective),
             optimizer=optax.adamw(schedule(config.learning_rate, config.steps), weight_decay=1e-4),
             data=rows,
-            take={"teacher": "teacher.teacher"} if taught else {},
-            cache={"teacher": ("logits",)} if taught == "cached" else {},
             **shared,
         )
 
     eps = config.eps * LEVEL
     attack = {"eps": eps, "step_size": eps / 2, "steps": config.attack, **RANGE}
-    soft = term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)
+    soft = mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)
     return found | {
         "labels": student(few, TASK.objective()),
         "kd": student(every, soft, "cached"),
-        "trades": student(few, methods.trades("audio", **attack)),
-        "ard": student(few, methods.ard("audio", **attack, alpha=0.5, temperature=2.0), "cached"),
-        "iad": student(few, methods.iad("audio", **attack, alpha=0.5, temperature=2.0), "live"),
-        "rslad": student(every, methods.rslad("audio", **attack), "cached"),
-        "adaad": student(every, methods.adaad("audio", **attack), "live"),
+        "trades": student(few, mmkd.methods.trades("audio", **attack)),
+        "ard": student(few, mmkd.methods.ard("audio", **attack, alpha=0.5, temperature=2.0), "cached"),
+        "iad": student(few, mmkd.methods.iad("audio", **attack, alpha=0.5, temperature=2.0), "live"),
+        "rslad": student(every, mmkd.methods.rslad("audio", **attack), "cached"),
+        "adaad": student(every, mmkd.methods.adaad("audio", **attack), "live"),
     }
 
 
 def report(config: Config, results, folder) -> None:
-    """Clean and robust accuracy of each student, over the seeds; and what it gains on KD under attack."""
-    eps, made = config.eps * LEVEL, parts(config)
-    pgd = partial(attacks.pgd, **RANGE)
+    """Write robustness.json and robustness.md: clean and robust accuracy of each student, compared with KD."""
+    eps, made = config.eps * LEVEL, trainings(config)
+    pgd = partial(mmkd.adversarial.pgd, **RANGE)
     under = {
         "accuracy, %": None,
-        "under FGSM": partial(attacks.fgsm, eps=eps, **RANGE),
+        "under FGSM": partial(mmkd.adversarial.fgsm, eps=eps, **RANGE),
         f"under PGD-{config.test_attack}": partial(pgd, eps=eps, step_size=eps / 4, steps=config.test_attack),
         "at half the radius": partial(pgd, eps=eps / 2, step_size=eps / 8, steps=config.test_attack),
     }
-    looks = {name: attack and robustness(STUDENT, TASK, "audio", attack) for name, attack in under.items()}
-    test = [jax.device_put(b) for b in made["kd"].test.once()]
-    scores = {arm: [{} for _ in own] for arm, own in results.items() if arm != "teacher"}
-    for arm, own in scores.items():
-        for seed, row in enumerate(own):
-            result = results[arm][seed]
-            student = runner.finished(folder, made[arm], arm, seed, result["variables"])["student"]
-            for name, look in looks.items():
-                row[name] = float(look(student, test)["accuracy"]) if look else result["accuracy"]
-    files.write(folder / "robustness.json", json.dumps(scores, indent=1) + "\n")
-    heads = ["arm", *under, "smallest … largest seed, clean", "against kd under PGD, points", "verdict"]
+    robustness = partial(mmkd.evaluation.robustness, STUDENT, TASK, "audio")
+    evaluations = {name: attack and robustness(attack) for name, attack in under.items()}
+    test = [jax.device_put(b) for b in made["kd"].test.eval_batches()]
+    scores = {training: [{} for _ in seeds] for training, seeds in results.items() if training != "teacher"}
+    for training, rows_by_seed in scores.items():
+        for seed, row in enumerate(rows_by_seed):
+            result = results[training][seed]
+            student = mmkd.experiment.finished(folder, made[training], training, seed, result["variables"])["student"]
+            for name, evaluate in evaluations.items():
+                row[name] = float(evaluate(student, test)["accuracy"]) if evaluate else result["accuracy"]
+    mmkd.files.write(folder / "robustness.json", json.dumps(scores, indent=1) + "\n")
+    heads = ["training", *under, "smallest … largest seed, clean", "against kd under PGD, points", "verdict"]
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 2) + ["---"]]
     strongest = list(under)[2]
-    for arm in scores:
-        rows = {name: next(r for r in summarise(scores, name, baseline) if r["arm"] == arm) for name in under}
-        cells = [points(r["mean"], r["stderr"]) for r in rows.values()]
-        clean = [100 * row["accuracy, %"] for row in scores[arm]]
+    for training in scores:
+        summaries = {name: mmkd.reporting.summarize(scores, name, baseline) for name in under}
+        rows = {name: next(r for r in summary if r["training"] == training) for name, summary in summaries.items()}
+        cells = [mmkd.reporting.points(r["mean"], r["stderr"]) for r in rows.values()]
+        clean = [100 * row["accuracy, %"] for row in scores[training]]
         gap, width = rows[strongest], rows[strongest]["difference_stderr"]
         cells.append(f"{min(clean):.1f} … {max(clean):.1f}")
-        cells.append("" if gap["difference"] is None else points(gap["difference"], width, "+"))
-        cells.append(verdict(gap["difference"], width, config.seeds))
-        lines.append([arm, *cells])
+        cells.append("" if gap["difference"] is None else mmkd.reporting.points(gap["difference"], width, "+"))
+        cells.append(mmkd.reporting.verdict(gap["difference"], width, config.seeds))
+        lines.append([training, *cells])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    about = ABOUT.format(made=run_folder.made(), seeds=config.seeds, steps=config.steps, attack=config.attack)
-    files.write(folder / "robustness.md", about + table)
+    about = ABOUT.format(made=mmkd.experiment.made(), seeds=config.seeds, steps=config.steps, attack=config.attack)
+    mmkd.files.write(folder / "robustness.md", about + table)
 
 
 if __name__ == "__main__":
-    cli.main(["run", __file__, *sys.argv[1:]])
+    mmkd.main(["run", __file__, *sys.argv[1:]])

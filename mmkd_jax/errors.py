@@ -1,10 +1,10 @@
-"""The one exception for what a user can mend; the command line prints it as one line and exits with 2."""
+"""Exception for errors that a user can fix; the command line prints it as one line and exits with code 2."""
 
 
 class UserError(ValueError):
-    """Names the thing, its value, and what to do."""
+    """Error that a user can fix; the message names the item, its value, and the remedy."""
 
 
 def choices(names) -> str:
-    """The names that exist, for the end of a message."""
+    """Format the available names, for the end of an error message."""
     return ", ".join(sorted(map(str, names))) or "(none)"

@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, with an error that says what to do."""
+"""Atomic file writes, with errors that name the remedy."""
 
 import contextlib
 import errno
@@ -6,28 +6,29 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from mmkd_jax.errors import UserError
 
 _REMEDIES = {
-    errno.ENOSPC: "no space is left on the device: free some, and run the same command again",
-    errno.EDQUOT: "the disk quota is used up: free some space, and run the same command again",
-    errno.EACCES: "permission is denied: choose a folder that you may write to with --out",
-    errno.EPERM: "permission is denied: choose a folder that you may write to with --out",
+    errno.ENOSPC: "no space is left on the device: free some space, then run the same command again",
+    errno.EDQUOT: "the disk quota is exceeded: free some space, then run the same command again",
+    errno.EACCES: "permission denied: choose a writable folder with --out",
+    errno.EPERM: "permission denied: choose a writable folder with --out",
     errno.EROFS: "the file system is read-only: choose another folder with --out",
-    errno.ENOTDIR: "a part of the path is a file: choose another folder with --out",
+    errno.ENOTDIR: "a component of the path is a file: choose another folder with --out",
 }
 
 
 @contextlib.contextmanager
 def reported(path: str | os.PathLike, doing: str = "writing") -> Iterator[None]:
-    """Turn what the file system refuses into one line that names the path and the remedy."""
+    """Convert file-system errors to a one-line `UserError` that names the path and the remedy."""
     try:
         yield
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror}: choose another folder with --out")
         raise UserError(f"{doing} {path}: {remedy}") from error
-    except ValueError as error:  # tensorstore's refusals come as text
+    except ValueError as error:  # tensorstore raises ValueError with the cause as text
         text = str(error)
         known = {"No space left on device": errno.ENOSPC, "Permission denied": errno.EACCES, "Read-only": errno.EROFS}
         for words, number in known.items():
@@ -37,10 +38,10 @@ def reported(path: str | os.PathLike, doing: str = "writing") -> Iterator[None]:
 
 
 def write(path: str | os.PathLike, data: str | bytes) -> None:
-    """Write a file atomically: a reader, or a run that was killed, sees the old content or the new, never half.
+    """Write a file atomically: after a crash, or for concurrent readers, it has either the old or the new content.
 
     Raises:
-        UserError: no space, no permission, read-only; naming the path and the remedy.
+        UserError: no space, no permission, or a read-only file system; names the path and the remedy.
 
     Example:
         >>> import tempfile, pathlib
@@ -67,6 +68,20 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
 
 
 def unused(path: pathlib.Path) -> pathlib.Path:
-    """The path, or the first of path.1, path.2 … that does not exist."""
+    """Return the first path that does not exist: path, path.1, path.2, …"""
     candidates = [path, *(path.with_name(f"{path.name}.{i}") for i in range(1, 10_000))]
     return next(p for p in candidates if not p.exists())
+
+
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """List the differences between two records, field by field; `config.seeds` may differ."""
+    if path == "config.seeds":
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [line for k in keys for line in changes(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
+    if old == new:
+        return []
+    if path == "code":
+        return ["the experiment's code changed"]
+    return [f"{path}: {old} there, {new} now"]

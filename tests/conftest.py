@@ -1,7 +1,10 @@
 """One device, a warm compile cache, strict modes where a test asks for them."""
 
+import gc
 import os
 import pathlib
+import resource
+import sys
 
 # Most of the time goes to compiling: without LLVM's optimizations it is half. Set XLA_FLAGS to test what users run.
 # (Without XLA's fusion emitters, too, it is a quarter, but then it computes wrong sums: test_schemes notices.)
@@ -9,6 +12,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+LARGE = 1_100 * 2**20  # bytes of a worker
 
 cache = os.environ.get("MMKD_TEST_CACHE") or pathlib.Path.home() / ".cache" / "mmkd_jax" / "tests"
 jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -27,6 +32,16 @@ def pytest_xdist_make_scheduler(config, log):
             return file.replace("losses/test_extremes.py", "losses/test_contract.py")
 
     return Together(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Forget compiled programs between files once a worker has grown: those that come again are in the disk's cache."""
+    yield
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+    if pages * resource.getpagesize() > LARGE:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

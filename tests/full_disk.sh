@@ -18,8 +18,8 @@ for size in 60k 100k 140k 200k 300k; do
   mount -o remount,size=4m "$scratch/disk"
   run "$scratch/disk/run" | grep "going on" || echo "from the start"
   cmp "$scratch/whole/results.json" "$scratch/disk/run/results.json"
-  for part in teacher student; do
-    cmp "$scratch"/{whole,disk/run}/parts/$part/0/variables.safetensors
+  for training in teacher student; do
+    cmp "$scratch"/{whole,disk/run}/trainings/$training/0/variables.safetensors
   done
   umount "$scratch/disk"
 done

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 
 from mmkd_jax import data, recipes
-from mmkd_jax.tasks import classification
+from mmkd_jax.core.tasks import classification
 from tests.small import CLASSES, net
 
 WIDTH = {"large": 8, "middle": 6, "small": 4}
@@ -22,10 +22,10 @@ def setting(one_in: int, optimizer: optax.GradientTransformation, save_every: in
     rows, batch = data.from_columns(columns, "made-up"), 48 // one_in
     return recipes.Setting(
         task=classification(CLASSES),
-        few=data.Memory(rows.where("labelled"), batch),
-        every=data.Memory(rows, batch),
-        validation=data.Memory(rows, 48),
-        test=data.Memory(rows, 48),
+        few=data.InMemory(rows.where("labelled"), batch),
+        every=data.InMemory(rows, batch),
+        validation=data.InMemory(rows, 48),
+        test=data.InMemory(rows, 48),
         model=lambda modalities, size: net(WIDTH[size], *modalities),
         optimizer=lambda size, steps: optimizer,
         steps=4,

@@ -1,18 +1,20 @@
 """A small multimodal world for tests: batches, models, and a run of ten steps."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from mmkd_jax import losses
-from mmkd_jax.hyperparameters import with_numbers
+from mmkd_jax.core.hyperparams import with_hyperparams
+from mmkd_jax.core.model import linen
+from mmkd_jax.core.objective import term
+from mmkd_jax.core.sharding import compile_step
+from mmkd_jax.core.state import Distillation, init_state
+from mmkd_jax.core.step import make_step
 from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal
-from mmkd_jax.objective import term
-from mmkd_jax.parallel import compile_step
-from mmkd_jax.state import Distillation, start
-from mmkd_jax.step import make_step
-from mmkd_jax.views import linen
 
 CLASSES = 3
 
@@ -64,16 +66,16 @@ def distil(models, objective, *, rate: float = 0.1, **more) -> Distillation:
     return Distillation(models, objective, more.pop("optimizer", optax.sgd(rate)), **more)
 
 
-def begin(distillation, batch=None, *, seed: int = 0, **more):
+def initialize(distillation, batch=None, *, seed: int = 0, **more):
     """The first state and the frozen variables, compiled as one program."""
     batch = make_batch() if batch is None else batch
     spec = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in batch.items()}
-    return jax.jit(lambda key: start(distillation, spec, key, **more))(jax.random.key(seed))
+    return jax.jit(lambda key: init_state(distillation, spec, key, **more))(jax.random.key(seed))
 
 
-def numbered(state, values):
+def set_hyperparams(state, values):
     """The state with some numbers of the objective set: nothing is compiled anew."""
-    return state.replace(memory=with_numbers(state.memory, values))
+    return state.replace(objective_state=with_hyperparams(state.objective_state, values))
 
 
 def stepper(distillation, microbatches: int = 1):
@@ -90,6 +92,12 @@ def advance(step, state, frozen, batches):
         terms.append({k: float(s) / max(float(count), 1.0) for k, (s, count) in metrics["terms"].items()})
     terms = {k: np.array([t[k] for t in terms]) for k in terms[0]}
     return state, np.array([float(v) for v in values]), terms
+
+
+def with_role(training, name: str, **changes):
+    """The training with some fields of a model's role changed."""
+    role = dataclasses.replace(training.models[name], **changes)
+    return dataclasses.replace(training, models={**training.models, name: role})
 
 
 def equal(a, b) -> bool:

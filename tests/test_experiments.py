@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from mmkd_jax import data, experiment, methods, pretrained, runner
+from mmkd_jax import data, methods, pretrained
+from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import definition, runner
 from mmkd_jax.models import Bert, Encoders, ResNet
-from mmkd_jax.objective import combine
 from mmkd_jax.pretrained import packages
 from tests import tiny_experiment
 
@@ -26,7 +27,9 @@ def stand_ins(monkeypatch, tmp_path):
         "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},
     }
     texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
-    monkeypatch.setattr(data, "obtain", lambda name, split: data.from_columns({"text": texts, **own[name]}, name))
+    monkeypatch.setattr(
+        data, "load_or_prepare", lambda name, split: data.from_columns({"text": texts, **own[name]}, name)
+    )
     encoders = {
         "minilm": ("bert", {"text": Bert(12, width=24, layers=6, heads=12, inner=8, length=64, pooler=True)}),
         "efficientnet_lite0": ("resnet", {"image": ResNet(3, 2, (4,), (1,))}),
@@ -38,33 +41,34 @@ def stand_ins(monkeypatch, tmp_path):
         monkeypatch.setattr(packages, name, lambda folder=folder: folder)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
 def test_what_it_names_is_there(file, stand_ins):
-    loaded = experiment.load(file)
-    parts = loaded.parts(loaded.config)
-    assert experiment.check(parts, {}) and loaded.baseline in parts
+    loaded = definition.load(file)
+    trainings = loaded.trainings(loaded.config)
+    assert definition.check(trainings, {}) and loaded.baseline in trainings
 
 
 def asked(**changed):
-    """The tiny experiment, its student changed: the second of two parts."""
+    """The tiny experiment, its student changed: the second of two trainings."""
 
-    def parts(config):
-        made = tiny_experiment.parts(config)
+    def trainings(config):
+        made = tiny_experiment.trainings(config)
         return made | {"student": dataclasses.replace(made["student"], **changed)}
 
-    return experiment.Experiment("made-up", tiny_experiment.Config(seeds=1), parts, None, None, "")
+    return definition.Experiment("made-up", tiny_experiment.Config(seeds=1), trainings, None, None, "")
 
 
 BANK = combine(far=methods.crd(40, width=4, negatives=8))
 FAR = np.where(np.arange(48) == 3, 1_000, np.arange(48)).astype(np.int32)
-COLUMNS = tiny_experiment.parts(tiny_experiment.config)["student"].data.dataset.columns
+COLUMNS = tiny_experiment.trainings(tiny_experiment.config)["student"].data.dataset.columns
 CASES = {
     "a further pass": (
         {"objective": combine(robust=methods.rslad("image", steps=1)), "microbatches": 2},
-        "part 'student': term 'robust': model 'student' is run again.*microbatches=1",
+        "training 'student': term 'robust': model 'student' is run again.*microbatches=1",
     ),
-    "what does not divide": ({"microbatches": 3}, "part 'student': a batch of 16 rows does not divide into 3"),
-    "a bank too small": ({"objective": BANK}, "part 'student': term 'far': its bank has 40 rows.*give it size=48"),
+    "what does not divide": ({"microbatches": 3}, "training 'student': a batch of 16 rows does not divide into 3"),
+    "a bank too small": ({"objective": BANK}, "training 'student': term 'far': its bank has 40 rows.*give it size=48"),
 }
 
 
@@ -73,13 +77,13 @@ def test_a_later_part_is_refused_from_shapes_alone(case):
     changed, said = CASES[case]
     loaded = asked(**changed)
     with pytest.raises(UserError, match=said):
-        experiment.check(loaded.parts(loaded.config), {})
+        definition.check(loaded.trainings(loaded.config), {})
 
 
 def test_what_only_the_data_tell_is_refused_before_the_first_part_trains(tmp_path):
     rows = data.from_columns({**COLUMNS, "example_id": FAR}, "made-up")
-    loaded = asked(objective=combine(far=methods.crd(48, width=4, negatives=8)), data=data.Memory(rows, 16))
-    experiment.check(loaded.parts(loaded.config), {})
-    with pytest.raises(UserError, match="part 'student': term 'far'.*goes to 1000: give it size=1001"):
+    loaded = asked(objective=combine(far=methods.crd(48, width=4, negatives=8)), data=data.InMemory(rows, 16))
+    definition.check(loaded.trainings(loaded.config), {})
+    with pytest.raises(UserError, match="training 'student': term 'far'.*goes to 1000: give it size=1001"):
         runner.run(loaded, loaded.config, out=tmp_path / "run")
-    assert not (tmp_path / "run" / "parts").exists()
+    assert not (tmp_path / "run" / "trainings").exists()

@@ -5,51 +5,47 @@ import pathlib
 import jax
 import numpy as np
 
+import mmkd_jax as mmkd
 from benchmarks.peers import setting
-from mmkd_jax import teacher
-from mmkd_jax.cache import Kept
-from mmkd_jax.data.reader import Reader
-from mmkd_jax.part import Part
-from mmkd_jax.speed import Waited
 
 EPOCHS = 100  # of which the order of rows is written down
 
 
 class Run:
-    """A part in training; each call takes some steps and gives their mean loss."""
+    """A training in training; each call takes some steps and gives their mean loss."""
 
-    def __init__(self, own: Part, variables, reader: Reader | None = None):
+    def __init__(self, own: mmkd.Training, variables, reader: mmkd.data.Loader | None = None):
         self.program, self.state, self.frozen = setting.start(own, variables)
         self.reader = reader or own.data
         arrays = getattr(self.reader, "arrays", None)
-        self.source = arrays() if arrays else Waited(self.reader.batches(0))
+        self.source = arrays() if arrays else mmkd.training.Waited(self.reader.batches(0))
 
     def __call__(self, steps: int) -> float:
-        metrics = self.program.nothing(self.state, self.frozen)
+        metrics = self.program.zero_metrics(self.state, self.frozen)
         advanced = self.program.advance(self.state, metrics, self.frozen, self.source, steps)
         self.state, metrics = jax.block_until_ready(advanced)
         return float(metrics["loss"]) / steps
 
 
-def cached_run(own: Part, folder: pathlib.Path, variables=None) -> Run:
-    """A part whose teacher's answers are read; computed first where `variables` are given."""
+def cached_run(own: mmkd.Training, folder: pathlib.Path, variables=None) -> Run:
+    """A training whose teacher's answers are read; computed first where `variables` are given."""
     kept = own.kept["teacher"]
-    about = {"part": "teacher", "model": "teacher", "seed": 0, "kept": repr(kept)}
-    records, digest = teacher.recorded(
-        own, "teacher", folder / kept.dtype, about, lambda: variables, say=lambda line: None
+    about = {"training": "teacher", "model": "teacher", "seed": 0, "kept": repr(kept)}
+    records, digest = mmkd.training.recorded(
+        own, "teacher", folder / kept.dtype, about, lambda: variables, log=lambda line: None
     )
     return Run(own, None, own.data.with_records(records, {"teacher": digest}))
 
 
 def online() -> Run:
     """The teacher runs in every step."""
-    own = setting.part()
+    own = setting.training()
     return Run(own, setting.teacher_variables(own))
 
 
 def cached(folder: pathlib.Path, variables=None) -> Run:
     """Its logits and embedding are read in half precision."""
-    return cached_run(setting.part(Kept(setting.OUTPUTS, "float16")), folder, variables)
+    return cached_run(setting.training(mmkd.CacheSpec(setting.OUTPUTS, "float16")), folder, variables)
 
 
 def prepare(folder: pathlib.Path) -> dict[str, int]:

@@ -10,14 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from mmkd_jax import data, losses, programs
-from mmkd_jax.augment import Augmented
-from mmkd_jax.cache import Kept
-from mmkd_jax.models import ImageCNN, ImageTransformer, Multimodal, TextTransformer
-from mmkd_jax.objective import combine, term
-from mmkd_jax.part import Part
-from mmkd_jax.tasks import classification
-from mmkd_jax.views import linen
+import mmkd_jax as mmkd
 
 ROWS, BATCH, CLASSES, TOKENS, PIXELS, VOCABULARY = 1024, 32, 100, 64, 64, 30_522
 LEARNING_RATE, WEIGHT_DECAY, TEMPERATURE = 1e-4, 1e-2, 4.0
@@ -37,8 +30,13 @@ def columns() -> dict[str, np.ndarray]:
     }
 
 
-def part(kept: Kept | None = None, reader=data.Memory, augment: Augmented | None = None, **reading) -> Part:
-    """The student's part; without `kept` the teacher runs in every step.
+def training(
+    kept: mmkd.CacheSpec | None = None,
+    reader=mmkd.data.InMemory,
+    augment: mmkd.augment.Compose | None = None,
+    **reading,
+) -> mmkd.Training:
+    """The student's training; without `kept` the teacher runs in every step.
 
     Args:
         kept: what is cached of the teacher.
@@ -46,19 +44,28 @@ def part(kept: Kept | None = None, reader=data.Memory, augment: Augmented | None
         augment: of the training batches.
         **reading: the reader's own arguments.
     """
-    rows, task = data.from_columns(columns(), "made-up"), classification(CLASSES)
+    rows, task = mmkd.data.from_columns(columns(), "made-up"), mmkd.tasks.classification(CLASSES)
     text, image = TEACHER["text"], TEACHER["image"]
-    encoders = {"text": TextTransformer(VOCABULARY, *text, TOKENS), "image": ImageTransformer(*image)}
-    large = Multimodal(encoders, CLASSES, TEACHER["width"])
-    encoders = {"text": TextTransformer(VOCABULARY, *STUDENT["text"], TOKENS), "image": ImageCNN(STUDENT["image"], 2)}
-    small = Multimodal(encoders, CLASSES, STUDENT["width"])
-    return Part(
-        models={"teacher": linen(large), "student": linen(small)},
-        objective=combine(
+    encoders = {
+        "text": mmkd.models.TextTransformer(VOCABULARY, *text, TOKENS),
+        "image": mmkd.models.ImageTransformer(*image),
+    }
+    large = mmkd.models.Multimodal(encoders, CLASSES, TEACHER["width"])
+    encoders = {
+        "text": mmkd.models.TextTransformer(VOCABULARY, *STUDENT["text"], TOKENS),
+        "image": mmkd.models.ImageCNN(STUDENT["image"], 2),
+    }
+    small = mmkd.models.Multimodal(encoders, CLASSES, STUDENT["width"])
+    return mmkd.Training(
+        models={
+            "teacher": mmkd.Frozen(mmkd.linen(large), init_from="teacher.teacher", cache=kept),
+            "student": mmkd.Trained(mmkd.linen(small)),
+        },
+        objective=mmkd.combine(
             task=task.objective(),
-            soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=TEMPERATURE),
-            hint=term(
-                losses.hint,
+            soft=mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits", temperature=TEMPERATURE),
+            hint=mmkd.term(
+                mmkd.losses.hint,
                 student="student.embedding",
                 teacher="teacher.embedding",
                 connect={"student": nn.Dense(TEACHER["width"])},
@@ -67,22 +74,20 @@ def part(kept: Kept | None = None, reader=data.Memory, augment: Augmented | None
         optimizer=optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
         task=task,
         data=reader(rows, BATCH, **reading),
-        validation=data.Memory(rows, BATCH),
-        test=data.Memory(rows, BATCH),
+        validation=mmkd.data.InMemory(rows, BATCH),
+        test=mmkd.data.InMemory(rows, BATCH),
         steps=100,
-        take={"teacher": "teacher.teacher"},
-        cache={} if kept is None else {"teacher": kept},
         augment=augment,
     )
 
 
-def teacher_variables(own: Part):
+def teacher_variables(own: mmkd.Training):
     """The teacher's variables: always the same."""
     zeros = {k: np.zeros(s.shape, s.dtype) for k, s in own.data.spec.items()}
-    return jax.jit(lambda key: own.models["teacher"].init(key, zeros))(jax.random.key(7))
+    return jax.jit(lambda key: own.networks["teacher"].init(key, zeros))(jax.random.key(7))
 
 
-def start(own: Part, teacher):
+def start(own: mmkd.Training, teacher):
     """The compiled programs and the first state, which is always the same; no teacher beside a cache."""
-    program = programs.compile_part(own)
+    program = mmkd.training.compile_training(own)
     return program, *program.start(jax.random.key(0), {} if own.cache else {"teacher": teacher}, {})

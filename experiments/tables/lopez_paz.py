@@ -1,7 +1,7 @@
-"""Lopez-Paz et al., table of four synthetic experiments: when privileged information can be distilled.
+"""Lopez-Paz et al. 2016, four synthetic experiments: when distilling privileged information helps.
 
-Unifying Distillation and Privileged Information, ICLR 2016, https://arxiv.org/abs/1511.03643. A teacher sees x*, a
-student x; both are softmax classifiers. λ = T = 1: the student learns from the teacher's answers alone.
+Unifying Distillation and Privileged Information, ICLR 2016, https://arxiv.org/abs/1511.03643. The teacher sees x*, the
+student x; both are softmax classifiers. λ = T = 1: the student is trained on the teacher's outputs only.
 
     mmkd table lopez-paz
 """
@@ -10,22 +10,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmkd_jax import losses
-from mmkd_jax.models import mlp
-from mmkd_jax.objective import term
-from mmkd_jax.population import accuracy, train
-from mmkd_jax.state import Distillation
-from mmkd_jax.tables import Table, figures
+import mmkd_jax as mmkd
 
 TRAIN, TEST, FEATURES, EPOCHS, BATCH = 200, 1000, 50, 1000, 128
-BATCHES = -(-TRAIN // BATCH)  # of an epoch; the last one is smaller
+BATCHES = -(-TRAIN // BATCH)  # per epoch; the last one is smaller
 
-task = term(losses.cross_entropy, logits="student.logits", labels="batch.label", where="valid")
-soft = term(losses.kl, student="student.logits", teacher="teacher.logits", where="valid")
+task = mmkd.term(mmkd.losses.cross_entropy, logits="student.logits", labels="batch.label", where="valid")
+soft = mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits", where="valid")
 
 
 def draw(key, plane, rows, kind):
-    """`(x*, x, label)`."""
+    """Draw `(x*, x, label)`."""
     inputs, noise, third, _ = jax.random.split(key, 4)
     x = jax.random.normal(inputs, (rows, FEATURES))
     match kind:
@@ -39,7 +34,7 @@ def draw(key, plane, rows, kind):
         case "three largest":
             seen = jnp.sort(x, -1)[:, :-4:-1]
             return seen, x, seen @ plane[:3] > jnp.median(seen @ plane[:3])
-        case "three of each row":  # drawn for each row anew
+        case "three of each row":  # redrawn for each row
             drawn = jax.random.permutation(third, jnp.broadcast_to(jnp.arange(FEATURES), x.shape), 1, independent=True)
             seen = jnp.take_along_axis(x, drawn[:, :3], 1)
             return seen, x, jnp.sum(seen * plane[drawn[:, :3]], 1) > 0
@@ -49,7 +44,7 @@ def draw(key, plane, rows, kind):
 
 
 def member(_, seed, kind):
-    """Accuracy on test rows."""
+    """Test accuracy of the privileged teacher, and of the student without and with distillation."""
     plane, train_key, test_key, start = jax.random.split(jax.random.key(seed), 4)
     plane = jax.random.normal(plane, (FEATURES,))
     rows, test = ({}, {})
@@ -57,7 +52,7 @@ def member(_, seed, kind):
         *inputs, label = draw(key, plane, size, kind)
         into |= dict(zip(("privileged", "x"), inputs, strict=True))
         into |= {"label": label.astype(jnp.int32), "example_id": jnp.arange(size)}
-    for name in ("privileged", "x"):  # as the training rows are
+    for name in ("privileged", "x"):  # standardize with training statistics
         mean, spread = rows[name].mean(0), rows[name].std(0)
         rows[name], test[name] = (rows[name] - mean) / spread, (test[name] - mean) / spread
 
@@ -68,15 +63,16 @@ def member(_, seed, kind):
 
     def fit(objective, models, given=()):
         optimizer = optax.rmsprop(1e-3, decay=0.9, eps=1e-6)
-        return train(Distillation(models, objective, optimizer), batch, EPOCHS * BATCHES, start, dict(given))["student"]
+        distillation = mmkd.Distillation(models, objective, optimizer)
+        return mmkd.population.train(distillation, batch, EPOCHS * BATCHES, start, dict(given))["student"]
 
-    large, small = mlp("privileged", (2,), "glorot"), mlp("x", (2,), "glorot")
+    large, small = mmkd.models.mlp("privileged", (2,), "glorot"), mmkd.models.mlp("x", (2,), "glorot")
     teacher, regular = fit(task, {"student": large}), fit(task, {"student": small})
     distilled = fit(soft, {"teacher": large, "student": small}, {"teacher": teacher})
     return {
-        "privileged": accuracy(large, teacher, test),
-        "regular": accuracy(small, regular, test),
-        "distilled": accuracy(small, distilled, test),
+        "privileged": mmkd.population.accuracy(large, teacher, test),
+        "regular": mmkd.population.accuracy(small, regular, test),
+        "distilled": mmkd.population.accuracy(small, distilled, test),
     }
 
 
@@ -90,7 +86,7 @@ kinds = {
     "4, as in the code": "three of each set",
 }
 published = [(96, 88, 95), (90, 68, 70), (98, 89, 97), *[(96, 55, 56)] * 3]
-again = [
+port = [
     (95.2, 87.9, 95.2),
     (89.6, 68.0, 68.3),
     (97.9, 87.5, 97.7),
@@ -98,8 +94,8 @@ again = [
     (52.2, 52.5, 50.2),
     (96.7, 50.5, 50.7),
 ]
-other = "no reading of text or code but the three largest values gives the published figures"
-table = Table(
+other = "of all readings of text and code, only the three largest values reproduce the published figures"
+table = mmkd.paper_tables.Table(
     title="Lopez-Paz et al., synthetic experiments",
     source="Lopez-Paz et al., Unifying Distillation and Privileged Information, ICLR 2016, "
     "https://arxiv.org/abs/1511.03643, section 6",
@@ -110,15 +106,15 @@ table = Table(
     quick=6,
     static=("kind",),
     gains={"gain": ("distilled", "regular")},
-    published=figures(kinds, columns, published, runs=100, error=0.5),
-    checked=figures(kinds, columns, again, error=0.05),
+    published=mmkd.paper_tables.figures(kinds, columns, published, runs=100, error=0.5),
+    checked=mmkd.paper_tables.figures(kinds, columns, port, error=0.05),
     notes={
-        "1: clean labels": "an independent port gives our figures; the printed ones are rounded to whole per cents",
-        "2: clean inputs": "an independent port gives our figures: the printed gain of 2 is not there",
-        "3: relevant inputs": "an independent port gives our figures: the printed student without a teacher is better",
+        "1: clean labels": "an independent port agrees with ours; the published figures are rounded to whole percent",
+        "2: clean inputs": "an independent port agrees with ours: the published gain of 2 is not reproduced",
+        "3: relevant inputs": "an independent port agrees with ours: the published student without a teacher is better",
         "4, as in the text": other,
         "4, as in the code": other,
     },
     width=100,
-    about="1,000 test rows, as in the code; the paper says 10,000.",
+    about="1,000 test rows, as in the code; the paper states 10,000.",
 )

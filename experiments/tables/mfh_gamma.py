@@ -1,7 +1,7 @@
-"""MFH figure 2: the more decisive features teacher and student share, the more cross-modal distillation helps.
+"""MFH figure 2: cross-modal distillation helps more, the more decisive features teacher and student share.
 
 Xue et al., The Modality Focusing Hypothesis: Towards Understanding Crossmodal Knowledge Distillation, ICLR 2023,
-https://arxiv.org/abs/2206.06487, synthetic Gaussian data. A linear teacher sees x1, a linear student x2.
+https://arxiv.org/abs/2206.06487, synthetic Gaussian data. The linear teacher sees x1, the linear student x2.
 
     mmkd table mfh-gamma
 """
@@ -10,23 +10,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmkd_jax import losses
-from mmkd_jax.models import mlp
-from mmkd_jax.objective import combine, term
-from mmkd_jax.population import accuracy, train
-from mmkd_jax.state import Distillation
-from mmkd_jax.tables import Table, figures
+import mmkd_jax as mmkd
 
 TRAIN, TEST, STEPS, RATE = 200, 1000, 1000, 0.1
-DECISIVE, TEACHER, STUDENT, EACH = 20, 25, 50, 10  # features: decisive, of x1, of x2; decisive ones in x1 and in x2
+# number of features: decisive, in x1, in x2; decisive in each of x1 and x2
+DECISIVE, TEACHER, STUDENT, EACH = 20, 25, 50, 10
 
-task = term(losses.cross_entropy, logits="student.logits", labels="batch.label")
-# PyTorch's default mean, which the authors use, is over classes, too
-soft = term(losses.kl, student="student.logits", teacher="teacher.logits", weight=1 / 2)
+task = mmkd.term(mmkd.losses.cross_entropy, logits="student.logits", labels="batch.label")
+# the authors use PyTorch's default mean, which also averages over classes
+soft = mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits", weight=1 / 2)
 
 
 def draw(key, plane, rows, overlap):
-    """`overlap` of the decisive features in x2 are in x1, too; all that is not decisive is noise."""
+    """Draw rows in which x1 and x2 share `overlap` decisive features; all other features are noise."""
     keys, sizes = jax.random.split(key, 3), (DECISIVE, TEACHER, STUDENT)
     decisive, one, two = (jax.random.normal(k, (rows, n)) for k, n in zip(keys, sizes, strict=True))
     place = jnp.arange(TEACHER) - (EACH - overlap)
@@ -36,23 +32,23 @@ def draw(key, plane, rows, overlap):
 
 
 def member(_, seed, overlap):
-    """Accuracy of teacher and student, without and with distillation, on rows of their own."""
+    """Test accuracy of the teacher, and of the student without and with distillation."""
     plane, train_key, test_key, start = jax.random.split(jax.random.key(seed), 4)
     plane = jax.random.normal(plane, (DECISIVE,))
     rows, test = draw(train_key, plane, TRAIN, overlap), draw(test_key, plane, TEST, overlap)
 
     def fit(objective, models, given=()):
-        distillation = Distillation(models, objective, optax.sgd(RATE))
-        return train(distillation, lambda step: rows, STEPS, start, dict(given))["student"]
+        distillation = mmkd.Distillation(models, objective, optax.sgd(RATE))
+        return mmkd.population.train(distillation, lambda step: rows, STEPS, start, dict(given))["student"]
 
-    large, small = mlp("x1", (2,)), mlp("x2", (2,))
+    large, small = mmkd.models.mlp("x1", (2,)), mmkd.models.mlp("x2", (2,))
     teacher, alone = fit(task, {"student": large}), fit(task, {"student": small})
-    both = combine(task=task, soft=soft)
+    both = mmkd.combine(task=task, soft=soft)
     distilled = fit(both, {"teacher": large, "student": small}, {"teacher": teacher})
     return {
-        "teacher": accuracy(large, teacher, test),
-        "without KD": accuracy(small, alone, test),
-        "with KD": accuracy(small, distilled, test),
+        "teacher": mmkd.population.accuracy(large, teacher, test),
+        "without KD": mmkd.population.accuracy(small, alone, test),
+        "with KD": mmkd.population.accuracy(small, distilled, test),
     }
 
 
@@ -66,7 +62,7 @@ read = [
     (None, None, 69.4),
     (70.9, 67.95, 70.05),
 ]
-again = [
+port = [
     (70.93, 68.20, 66.68),
     (71.22, 68.20, 67.51),
     (71.68, 68.35, 68.38),
@@ -74,7 +70,7 @@ again = [
     (71.86, 68.35, 69.78),
     (71.83, 68.35, 70.66),
 ]
-table = Table(
+table = mmkd.paper_tables.Table(
     title="MFH, γ: share of the decisive features that teacher and student have in common",
     source="Xue et al., The Modality Focusing Hypothesis, ICLR 2023, https://arxiv.org/abs/2206.06487, figure 2",
     rows={name: {"overlap": n} for name, n in overlaps.items()},
@@ -83,11 +79,11 @@ table = Table(
     seeds=200,
     quick=60,
     gains={"gain": ("with KD", "without KD")},
-    published=figures(overlaps, columns, read, runs=10, error=0.25),
-    checked=figures(overlaps, columns, again, runs=100, error=0.005),
+    published=mmkd.paper_tables.figures(overlaps, columns, read, runs=10, error=0.25),
+    checked=mmkd.paper_tables.figures(overlaps, columns, port, runs=100, error=0.005),
     axis={name: n / (20 - n) for name, n in overlaps.items()},
     label="γ",
     width=200,
     narrow=5,
-    about="Published figures are read off the plot (± 0.25); the released code runs ten seeds. Checked: a port.",
+    about="Published figures are read from the plot (± 0.25); the released code runs ten seeds. Checked: a port.",
 )

@@ -1,4 +1,4 @@
-"""Augmentations of sound: waveforms [b, n] and log-mel levels [b, t, f], with the mask `M.mask` [b, t] or [b, n]."""
+"""Audio augmentations: waveforms [b, n] and log-mel spectrograms [b, t, f], with an optional mask `M.mask`."""
 
 import dataclasses
 
@@ -20,30 +20,30 @@ from mmkd_jax.augment.rows import (
     mask_of,
     total,
 )
+from mmkd_jax.core.model import Batch
 from mmkd_jax.errors import UserError
-from mmkd_jax.views import Batch
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecAugment:
-    """Blocks of neighbouring bands and of neighbouring frames are blanked.
+    """SpecAugment: frequency and time masking of log-mel spectrograms.
 
-    Formula: a block of bands is f ~ U{0 … F} wide and starts at U{0 … bands − f}; a block of frames is
-    t ~ U{0 … min(T, ⌊p τ⌋)} wide and starts at U{0 … τ − t}, τ the frames under the mask
+    Formula: a frequency mask has width f ~ U{0 … F} and starts at U{0 … bands − f}; a time mask has width
+    t ~ U{0 … min(T, ⌊p τ⌋)} and starts at U{0 … τ − t}, with τ the number of unpadded frames
 
-    The paper's policy without its time warping, which it found to matter least. Padding is neither counted nor blanked.
+    The paper's policy without time warping, which it found to matter least. Padding is neither counted nor masked.
 
     Attributes:
-        bands: F, the widest block of bands; the paper's LibriSpeech policies have 27 of 80.
-        band_blocks: number of blocks of bands: 1 (LibriSpeech basic) or 2 (double).
-        frames: T, the widest block of frames; the paper's have 100 of 10 ms.
-        frame_blocks: number of blocks of frames.
-        share: p, the largest share of the recording that one block of frames blanks, 0 … 1.
-        fill: the value in the blocks: "mean" of the recording, or a number in the levels' own units.
+        bands: F, maximum width of a frequency mask; the paper's LibriSpeech policies use 27 of 80.
+        band_blocks: number of frequency masks: 1 (LibriSpeech basic) or 2 (double).
+        frames: T, maximum width of a time mask; the paper uses 100 frames of 10 ms.
+        frame_blocks: number of time masks.
+        share: p, maximum share of the recording that one time mask covers, 0 … 1.
+        fill: fill value: "mean" of the recording, or a number in the units of the levels.
         modality: name in the batch; uint8 stays uint8.
 
     Raises:
-        UserError: a size below 0 or a share that is none; more bands than there are.
+        UserError: a size is below 0, a share is not in [0, 1], or F exceeds the number of bands.
 
     Source: Park et al., SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition, 2019,
         https://arxiv.org/abs/1904.08779
@@ -78,7 +78,7 @@ class SpecAugment:
     def _one(self, key, row, mask):
         frames, bands = row.shape
         keys = jax.random.split(key, 2 * (self.band_blocks + self.frame_blocks)).reshape(-1, 2)
-        rank, there = jnp.cumsum(mask) - 1, mask.sum()
+        rank, length = jnp.cumsum(mask) - 1, mask.sum()
         blank = jnp.zeros(row.shape, bool)
         for width_key, start_key in keys[: self.band_blocks]:
             width = jax.random.randint(width_key, (), 0, self.bands + 1)
@@ -86,16 +86,16 @@ class SpecAugment:
             at = jnp.arange(bands)
             blank |= ((at >= start) & (at < start + width))[None]
         for width_key, start_key in keys[self.band_blocks :]:
-            most = jnp.minimum(self.frames, there * in_steps(self.share) // STEPS)
+            most = jnp.minimum(self.frames, length * in_steps(self.share) // STEPS)
             width = jax.random.randint(width_key, (), 0, most + 1)
-            start = jax.random.randint(start_key, (), 0, there - width + 1)
+            start = jax.random.randint(start_key, (), 0, length - width + 1)
             blank |= ((rank >= start) & (rank < start + width))[:, None]
         fill = _mean(row, mask) if self.fill == "mean" else jnp.asarray(self.fill, row.dtype)
         return jnp.where(blank & mask[:, None], fill, row)
 
 
 def _mean(row, mask):
-    """Of the levels under the mask; of whole numbers the nearest one."""
+    """Masked mean of the levels, rounded to nearest for integers."""
     inside = jnp.where(mask[:, None], row, jnp.zeros((), row.dtype))
     count = jnp.maximum(mask.sum() * row.shape[1], 1)
     if jnp.issubdtype(row.dtype, jnp.integer):
@@ -105,18 +105,18 @@ def _mean(row, mask):
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """White noise at a signal-to-noise ratio that is met exactly.
+    """Additive white noise at an exact signal-to-noise ratio.
 
-    Formula: y = x + z ‖x‖ / ‖z‖ 10^(−SNR / 20), z normal, SNR uniform in the range; norms over what is under the mask
+    Formula: y = x + z ‖x‖ / ‖z‖ 10^(−SNR / 20), z standard normal, SNR uniform in the range; norms exclude padding
 
-    Silence stays silence.
+    Silent recordings stay silent.
 
     Attributes:
-        snr: lowest and highest ratio, in dB.
-        modality: name in the batch: a waveform [b, n] of floats.
+        snr: lowest and highest signal-to-noise ratio, in dB.
+        modality: name in the batch: a float waveform [b, n].
 
     Raises:
-        UserError: a range that is none; a waveform that is no [b, n] of floats.
+        UserError: the range is invalid, or the waveform is not a float array [b, n].
 
     Source: Ko et al., A Study on Data Augmentation of Reverberant Speech for Robust Speech Recognition, 2017,
         https://doi.org/10.1109/ICASSP.2017.7953152
@@ -135,7 +135,7 @@ class Noise:
         check_range(self, snr=self.snr)
 
     def drawn(self, keys: Key[Array, " b"]) -> Array:
-        """The ratio of each row, in dB [b]."""
+        """Return the signal-to-noise ratio drawn for each row, in dB [b]."""
         return self._of_ratio(keys, lambda db: db)
 
     def _of_ratio(self, keys, function):
@@ -148,26 +148,26 @@ class Noise:
         scale = self._of_ratio(keys, lambda db: 10 ** (-db / 20))
 
         def one(key, row, mask, scale):
-            there = row.astype(jnp.float32)
+            signal = row.astype(jnp.float32)
             z = jnp.where(mask, jax.random.normal(jax.random.fold_in(key, 1), row.shape), 0)
-            power = total(jnp.where(mask, there * there, 0))
+            power = total(jnp.where(mask, signal * signal, 0))
             loud = scale * jnp.sqrt(power / jnp.maximum(total(z * z), jnp.finfo(jnp.float32).tiny))
-            return jnp.where(mask, (there + loud * z).astype(row.dtype), row)
+            return jnp.where(mask, (signal + loud * z).astype(row.dtype), row)
 
         return {**batch, self.modality: each(one, keys, x, mask_of(batch, self.modality, x), scale)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """The sound moved in time, within what the mask says there is; what moves out is lost.
+    """Random time shift within the unpadded part; values shifted out are dropped.
 
     Attributes:
-        most: frames of log-mel levels, or samples of a waveform; the shift is uniform in −most … most.
-        fill: the value that moves in, in the sound's own units.
+        most: maximum shift, in spectrogram frames or waveform samples; the shift is uniform in −most … most.
+        fill: value shifted in, in the units of the input.
         modality: name in the batch.
 
     Raises:
-        UserError: `most` is no whole number of at least 0.
+        UserError: `most` is not an integer of at least 0.
 
     Source: Warden, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, 2018,
         https://arxiv.org/abs/1804.03209, whose example code shifts by up to 100 ms
@@ -192,26 +192,27 @@ class Shift:
             source = jnp.cumsum(mask) - 1 - jax.random.randint(key, (), -self.most, self.most + 1)
             moved = row[in_order(mask)[jnp.clip(source, 0, len(row) - 1)]]
             wide = (-1,) + (1,) * (row.ndim - 1)
-            heard = ((source >= 0) & (source < mask.sum())).reshape(wide)
-            return jnp.where(mask.reshape(wide), jnp.where(heard, moved, jnp.asarray(self.fill, row.dtype)), row)
+            inside = ((source >= 0) & (source < mask.sum())).reshape(wide)
+            return jnp.where(mask.reshape(wide), jnp.where(inside, moved, jnp.asarray(self.fill, row.dtype)), row)
 
         return {**batch, self.modality: each(one, keys, x, mask_of(batch, self.modality, x))}
 
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """Louder or softer.
+    """Random gain: volume perturbation.
 
-    Formula: a waveform times 10^(g / 20); levels plus g · levels_per_db, under the mask; g uniform in the range
+    Formula: waveforms are multiplied by 10^(g / 20), levels increased by g · levels_per_db; g uniform in the range;
+    padding is unchanged
 
     Attributes:
-        db: lowest and highest g, in dB.
-        levels_per_db: how much a level rises with 1 dB: 1 for levels in dB, 0.1 for log10 of power, 0.5 for levels of
-            2 dB, such as AV-digits'; None for a waveform.
-        modality: name in the batch; uint8 levels stay uint8, cut off at 0 and 255.
+        db: lowest and highest gain g, in dB.
+        levels_per_db: change of a level per dB: 1 for levels in dB, 0.1 for log10 of power, 0.5 for levels in steps of
+            2 dB, as in AV-digits; None for a waveform.
+        modality: name in the batch; uint8 levels stay uint8, clipped to 0 … 255.
 
     Raises:
-        UserError: a range that is none; a waveform of integers.
+        UserError: the range is invalid, or the waveform has an integer dtype.
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 1)
@@ -230,7 +231,7 @@ class Gain:
         x, per_db = column(batch, self.modality, self), self.levels_per_db
         whole = jnp.issubdtype(x.dtype, jnp.integer)
         if per_db is None and whole:
-            raise UserError(f"{self}: {self.modality!r} is {x.dtype}; give levels_per_db, or a waveform of floats")
+            raise UserError(f"{self}: {self.modality!r} is {x.dtype}; set levels_per_db, or pass a float waveform")
 
         def one(key, row, mask):
             if per_db is None:

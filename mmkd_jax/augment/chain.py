@@ -1,4 +1,4 @@
-"""A chain of augmentations, keyed by example and slot."""
+"""Composition of augmentations, keyed by example and view index."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,46 +7,47 @@ from typing import Any
 import jax
 
 from mmkd_jax.augment.rows import row_keys
+from mmkd_jax.core.model import Batch, StepContext
 from mmkd_jax.errors import UserError
-from mmkd_jax.views import Batch, Context
 
 VERSION = 1
-"""Of the augmentations' code. Raise it when one gives other values than before: caches and resumes then refuse."""
+"""Version of the augmentation code. Increment it when values change, to invalidate caches and resumed runs."""
 PARTNER = "partner."
-_PARTNERS_KEY = 2**31 - 1  # no chain has so many steps
+_PARTNERS_KEY = 2**31 - 1  # larger than any step index
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmented:
-    """The batch under a chain of augmentations: in training other for each row and slot, outside it the batch itself.
+class Compose:
+    """Compose augmentations. Applied in training only; otherwise the batch is returned unchanged.
 
-    Formula: step i of a row draws with fold_in(fold_in(fold_in(key(seed), example_id), slot), i)
+    Formula: step i of a row uses the key fold_in(fold_in(fold_in(key(seed), example_id), view_index), i)
 
-    The same row and slot give the same bits in any order, size and sharding of the batch, and in any run with this
-    seed. It is the field `augment` of a `Part`, where all models see the same views, or one model's own:
-    `views.with_input(student, Augmented(…))`. A frozen model runs with train=False, and so sees no augmentation of its
-    own: what a teacher is to see goes into `Part.augment`.
+    The result for a row and view index is bit-identical for any batch order, batch size and sharding, and in any run
+    with this seed. Use it as `augment` of a `Training`, where all models see the same augmented views, or for one
+    model: `mmkd.with_input(student, Compose(…))`. Frozen models run with train=False and skip augmentations in
+    `with_input`: augmentations that a frozen teacher should see belong in `Training.augment`.
 
-    Columns `partner.NAME`, which a reader adds (`data.Partners`), go through the steps, too, with draws of their own,
-    as far as the partner has the step's modality: crop, flip and mixup mix two rows that are cropped and flipped each
-    for itself. Steps that mix (attribute `mixes`) or have no field `modality` see the row only.
+    Columns `partner.NAME`, which a loader adds (`data.Partners`), are augmented with independent draws if the partner
+    has the step's modality: crop, flip and mixup mix two rows that are cropped and flipped independently. Steps that
+    mix (attribute `mixes`) or have no field `modality` do not change the partner.
 
     Attributes:
-        steps: augmentations: frozen dataclasses with `__call__(batch, keys) -> batch`, keys [b]. Each treats every row
-            alone; its repr is its identity.
-        seed: of the augmentation, not of the run: several runs share one teacher cache.
+        steps: augmentations: frozen dataclasses with `__call__(batch, keys) -> batch`, keys [b]. Each must treat rows
+            independently; its repr is its identity.
+        seed: augmentation seed, independent of the run's seed, so that runs can share a teacher cache.
 
     Raises:
-        UserError: a step is no frozen dataclass.
+        UserError: a step is not a frozen dataclass.
 
     Example:
         >>> import jax.numpy as jnp
         >>> from mmkd_jax.augment import images
-        >>> augmented = Augmented((images.Crop(4), images.Flip()), seed=1)
-        >>> batch = {"image": jnp.ones((2, 8, 8, 3)), "example_id": jnp.arange(2), "slot": jnp.zeros(2, jnp.int32)}
-        >>> augmented(batch, Context(0, jax.random.key(0)))["image"].shape
+        >>> augmented = Compose((images.RandomCrop(4), images.RandomFlip()), seed=1)
+        >>> batch = {"image": jnp.ones((2, 8, 8, 3)), "example_id": jnp.arange(2)}
+        >>> batch |= {"view_index": jnp.zeros(2, jnp.int32)}
+        >>> augmented(batch, StepContext(0, jax.random.key(0)))["image"].shape
         (2, 8, 8, 3)
-        >>> augmented(batch, Context(0, jax.random.key(0), train=False)) is batch
+        >>> augmented(batch, StepContext(0, jax.random.key(0), train=False)) is batch
         True
     """
 
@@ -58,33 +59,33 @@ class Augmented:
             frozen = dataclasses.is_dataclass(step) and step.__dataclass_params__.frozen  # pyrefly: ignore
             if isinstance(step, type) or not frozen or not callable(step):
                 raise UserError(
-                    f"Augmented: {step!r} is no augmentation: a step is a frozen dataclass with "
-                    "__call__(batch, keys) -> batch, such as augment.images.Flip()"
+                    f"Compose: {step!r} is not an augmentation: a step must be a frozen dataclass with "
+                    "__call__(batch, keys) -> batch, such as augment.images.RandomFlip()"
                 )
 
-    def __call__(self, batch: Batch, ctx: Context) -> Batch:
+    def __call__(self, batch: Batch, ctx: StepContext) -> Batch:
         if not ctx.train or not self.steps:
             return batch
         keys = row_keys(batch, self.seed)
         partner_keys = _fold(keys, _PARTNERS_KEY)
-        own = {k: v for k, v in batch.items() if not k.startswith(PARTNER)}
-        other = {k.removeprefix(PARTNER): v for k, v in batch.items() if k.startswith(PARTNER)}
+        row = {k: v for k, v in batch.items() if not k.startswith(PARTNER)}
+        partner = {k.removeprefix(PARTNER): v for k, v in batch.items() if k.startswith(PARTNER)}
         for i, step in enumerate(self.steps):
-            now = _fold(keys, i)
+            step_keys = _fold(keys, i)
             if getattr(step, "mixes", False):
-                if not other:
-                    raise UserError(f"{step} needs partners: give the training reader partners=data.Partners((…))")
-                out = step({**own, **_named(other)}, now)
-                own = {k: v for k, v in out.items() if not k.startswith(PARTNER)}
+                if not partner:
+                    raise UserError(f"{step} needs partners: pass the training loader partners=data.Partners((…))")
+                out = step({**row, **_with_prefix(partner)}, step_keys)
+                row = {k: v for k, v in out.items() if not k.startswith(PARTNER)}
                 continue
-            own = dict(step(own, now))
-            if _has(other, getattr(step, "modality", None)):
-                other = dict(step(other, _fold(partner_keys, i)))
-        return {**own, **_named(other)}
+            row = dict(step(row, step_keys))
+            if _has(partner, getattr(step, "modality", None)):
+                partner = dict(step(partner, _fold(partner_keys, i)))
+        return {**row, **_with_prefix(partner)}
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What must not change where a run resumes or reads a teacher's cache."""
+        """Identity of the augmentation; must not change when a run resumes or reads a teacher cache."""
         return {"seed": self.seed, "steps": [repr(s) for s in self.steps], "version": VERSION}
 
 
@@ -92,8 +93,8 @@ def _fold(keys, number):
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
-def _named(other):
-    return {PARTNER + k: v for k, v in other.items()}
+def _with_prefix(partner):
+    return {PARTNER + k: v for k, v in partner.items()}
 
 
 def _has(batch, modality):

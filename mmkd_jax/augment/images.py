@@ -1,4 +1,4 @@
-"""Augmentations of images [b, h, w, c]; of videos [b, t, h, w, c] with one draw for all frames of a row."""
+"""Image augmentations [b, h, w, c]; for videos [b, t, h, w, c], one draw for all frames of a row."""
 
 import dataclasses
 from typing import Literal
@@ -20,29 +20,29 @@ from mmkd_jax.augment.rows import (
     in_steps,
     to_unit,
 )
+from mmkd_jax.core.modalities import unit
+from mmkd_jax.core.model import Batch
 from mmkd_jax.errors import UserError
-from mmkd_jax.modalities import unit
-from mmkd_jax.views import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Crop:
-    """Pad each side, then cut the old size out at random: a shift by up to `padding` pixels.
+class RandomCrop:
+    """Random crop to the original size after padding each side: a shift by up to `padding` pixels.
 
     Attributes:
         padding: pixels, at least 0.
-        mode: what the padding holds: "constant" is `fill`, "reflect" the picture mirrored, "edge" its last pixels.
-        fill: the value of constant padding, in the picture's own units.
+        mode: padding mode: "constant" pads with `fill`, "reflect" mirrors the image, "edge" repeats its border.
+        fill: value of constant padding, in the units of the image.
         modality: name in the batch.
 
     Raises:
-        UserError: a padding that is no whole number of at least 0.
+        UserError: the padding is not an integer of at least 0.
 
     Source: He et al., Deep Residual Learning for Image Recognition, 2016, https://arxiv.org/abs/1512.03385
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 2)
-        >>> Crop(1)({"image": jnp.ones((2, 4, 4, 1), jnp.uint8)}, keys)["image"].dtype
+        >>> RandomCrop(1)({"image": jnp.ones((2, 4, 4, 1), jnp.uint8)}, keys)["image"].dtype
         dtype('uint8')
     """
 
@@ -70,19 +70,19 @@ class Crop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Flip:
-    """Left and right exchanged in some rows.
+class RandomFlip:
+    """Random horizontal flip.
 
     Attributes:
-        rate: probability, 0 … 1.
+        rate: flip probability, 0 … 1.
         modality: name in the batch.
 
     Raises:
-        UserError: the rate is no probability.
+        UserError: the rate is not in [0, 1].
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 1)
-        >>> Flip(rate=1.0)({"image": jnp.arange(3).reshape(1, 1, 3, 1)}, keys)["image"].ravel().tolist()
+        >>> RandomFlip(rate=1.0)({"image": jnp.arange(3).reshape(1, 1, 3, 1)}, keys)["image"].ravel().tolist()
         [2, 1, 0]
     """
 
@@ -101,15 +101,15 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True)
 class Cutout:
-    """A square around a random pixel is blanked; what of it lies outside the picture is cut off.
+    """Cutout: fill a square around a random pixel, clipped at the image border.
 
     Attributes:
         size: side of the square, in pixels.
-        fill: the value in it, in the picture's own units.
+        fill: fill value, in the units of the image.
         modality: name in the batch.
 
     Raises:
-        UserError: a size that is no whole number of at least 0.
+        UserError: the size is not an integer of at least 0.
 
     Source: DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017,
         https://arxiv.org/abs/1708.04552
@@ -140,38 +140,38 @@ class Cutout:
 
 
 def inside(low: Int[Array, " 2"], high: Int[Array, " 2"], height: int, width: int) -> Array:
-    """The box of rows and columns low … high − 1, as a mask [h, w]."""
+    """Return a box of rows and columns low … high − 1 as a mask [h, w]."""
     y, x = jnp.arange(height)[:, None], jnp.arange(width)[None]
     return ((y >= low[0]) & (y < high[0])) & ((x >= low[1]) & (x < high[1]))
 
 
 @dataclasses.dataclass(frozen=True)
-class Colour:
-    """Brightness, contrast, saturation and hue, changed in this order.
+class ColorJitter:
+    """Color jitter: random brightness, contrast, saturation and hue, applied in this order.
 
-    Formula: p ← f p; p ← m + f (p − m), m the mean grey of the frame; p ← g + f (p − g), g the pixel's grey; hue turned
-    by f in HSV; f uniform in max(0, 1 − strength) … 1 + strength, that of hue in −strength … strength; each result is
-    clipped to [0, 1]
+    Formula: brightness p ← f p; contrast p ← m + f (p − m), with m the mean gray level of the frame; saturation
+    p ← g + f (p − g), with g the gray level of the pixel; hue rotated by f in HSV; f is uniform in
+    max(0, 1 − strength) … 1 + strength, for hue in −strength … strength; each result is clipped to [0, 1]
 
-    In fixed point, to 1 / 256 of a grey level: the same bits in any program. Pictures of one channel have no saturation
-    and no hue.
+    Computed in fixed point with 1 / 256 of a gray level, so results are bit-identical in any program. Saturation and
+    hue do not apply to images with one channel.
 
     Attributes:
-        brightness: strength, at least 0; 0 changes nothing.
-        contrast: strength.
-        saturation: strength.
-        hue: strength in turns, 0 … 0.5.
-        modality: name in the batch: uint8, read as [0, 1], or floats in [0, 1]; the result is float32.
+        brightness: strength, at least 0; 0 disables it.
+        contrast: strength, at least 0; 0 disables it.
+        saturation: strength, at least 0; 0 disables it.
+        hue: strength in turns, 0 … 0.5; 0 disables it.
+        modality: name in the batch: uint8, scaled to [0, 1], or floats in [0, 1]; the result is float32.
 
     Raises:
-        UserError: a strength out of its range; pictures that have neither 1 nor 3 channels.
+        UserError: a strength is out of range, or the images have neither 1 nor 3 channels.
 
     Source: Howard, Some Improvements on Deep Convolutional Neural Network Based Image Classification, 2013,
         https://arxiv.org/abs/1312.5402
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 1)
-        >>> Colour(saturation=1)({"image": jnp.full((1, 1, 1, 3), 255, jnp.uint8)}, keys)["image"].ravel()
+        >>> ColorJitter(saturation=1)({"image": jnp.full((1, 1, 1, 3), 255, jnp.uint8)}, keys)["image"].ravel()
         Array([1., 1., 1.], dtype=float32)
     """
 
@@ -184,7 +184,7 @@ class Colour:
     def __post_init__(self):
         for name, most in (("brightness", 30), ("contrast", 30), ("saturation", 30), ("hue", 0.5)):
             if not 0 <= getattr(self, name) <= most:
-                raise UserError(f"Colour: {name} must be between 0 and {most}, not {getattr(self, name)}")
+                raise UserError(f"ColorJitter: {name} must be between 0 and {most}, not {getattr(self, name)}")
 
     def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
         x = column(batch, self.modality, self)
@@ -204,18 +204,18 @@ class Colour:
         if self.brightness:
             p = _towards(jnp.zeros_like(p), p, factor(0, self.brightness))
         if self.contrast:
-            grey = _grey(p)[..., 0]
-            mean = (grey.sum(-1) // grey.shape[-1]).sum(-1) // grey.shape[-2]
+            grayscale = _grayscale(p)[..., 0]
+            mean = (grayscale.sum(-1) // grayscale.shape[-1]).sum(-1) // grayscale.shape[-2]
             p = _towards(jnp.broadcast_to(mean[..., None, None, None], p.shape), p, factor(1, self.contrast))
         if self.saturation and p.shape[-1] == 3:
-            p = _towards(jnp.broadcast_to(_grey(p), p.shape), p, factor(2, self.saturation))
+            p = _towards(jnp.broadcast_to(_grayscale(p), p.shape), p, factor(2, self.saturation))
         if self.hue and p.shape[-1] == 3:
             p = _turned(p, draw_steps(keys[3], -self.hue, self.hue))
         return to_unit(p, 255 * LEVEL)
 
 
 def _fixed(x: Num[Array, "*n"]) -> Int[Array, "*n"]:
-    """Pixels as whole numbers of 1 / LEVEL grey levels."""
+    """Convert pixels to fixed point, in units of 1 / LEVEL gray level."""
     if jnp.issubdtype(x.dtype, jnp.integer):
         return x.astype(jnp.int32) * LEVEL
     return jnp.round(jnp.clip(x, 0, 1).astype(jnp.float32) * in_steps(255, LEVEL)).astype(jnp.int32)
@@ -227,8 +227,8 @@ def _towards(base, p, factor):
     return jnp.clip(moved, 0, 255 * LEVEL)
 
 
-def _grey(p):
-    """Luma after ITU-R 601, of one channel the channel itself; keeps the axis."""
+def _grayscale(p):
+    """ITU-R 601 luma, or the channel itself for one channel; keeps the axis."""
     if p.shape[-1] == 1:
         return p
     weights = jnp.array([19595, 38470, 7471], jnp.uint32).reshape(*[1] * (p.ndim - 1), 3)
@@ -237,7 +237,7 @@ def _grey(p):
 
 
 def _turned(p, turn):
-    """Hue turned by `turn` / STEPS; the largest and the smallest channel keep their values."""
+    """Rotate hue by `turn` / STEPS turns; keeps the maximum and the minimum over channels."""
     r, g, b = (p[..., i] for i in range(3))
     high, low = p.max(-1), p.min(-1)
     spread = (high - low).astype(jnp.float32)

@@ -1,10 +1,11 @@
-"""Augmentations that mix a row with its partner: columns `partner.NAME`, which a reader adds (`data.Partners`).
+"""Mixing augmentations: mixup, CutMix, MixGen.
 
-A row is mixed only with a partner that has the same of the modalities in question; others stay as they are.
+A row is mixed with its partner, from the columns `partner.NAME` that a loader adds (`data.Partners`). Rows are mixed
+only if row and partner have the same of the given modalities; other rows are unchanged.
 
-Labels: with `classes=`, the label becomes a distribution [b, classes], λ at the row's class and 1 − λ at the partner's,
-which `losses.cross_entropy` takes; `labelled` then says that both are labelled. Without it labels are left alone, for
-distillation from a teacher that sees the mixture, too.
+Labels: with `classes=`, the label becomes a distribution [b, classes] with λ at the row's class and 1 − λ at the
+partner's, as accepted by `losses.cross_entropy`; `labelled` is then True if both are labeled. Without `classes=` labels
+are unchanged, for distillation from a teacher that sees the same mixture.
 """
 
 import dataclasses
@@ -19,27 +20,27 @@ from jaxtyping import Array, Bool, Float, Key
 from mmkd_jax.augment.images import inside
 from mmkd_jax.augment.rows import SHARES, chance, check_share, column, draw_share, each, in_order, mixed, to_unit
 from mmkd_jax.augment.text import one_of
+from mmkd_jax.core.model import Batch
 from mmkd_jax.errors import UserError
-from mmkd_jax.views import Batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixup:
-    """A row and its partner, weighted. With several modalities it is paired mixup: one λ for all of them.
+    """mixup: convex combination of a row and its partner; with several modalities, one λ for all of them.
 
-    Formula: x ← λ x + (1 − λ) x', λ ~ Beta(α, α), in steps of 1 / 256
+    Formula: x ← λ x + (1 − λ) x', λ ~ Beta(α, α), rounded to steps of 1 / 256
 
-    The result is float32, uint8 read as [0, 1]. Where the modality has a mask, padding counts as 0, and the masks are
-    united.
+    The result is float32; uint8 is scaled to [0, 1]. If the modality has a mask, padding counts as 0 and the result's
+    mask is the union of both.
 
     Attributes:
-        alpha: α, above 0; small ones mix little.
-        modalities: arrays of numbers that are mixed, such as ("image", "audio").
-        classes: number of classes of the label; None leaves labels alone.
-        label: name of the label.
+        alpha: α, above 0; small values mix little.
+        modalities: numeric columns to mix, such as ("image", "audio").
+        classes: number of classes; None leaves labels unchanged.
+        label: name of the label column.
 
     Raises:
-        UserError: α is not above 0; a modality of token ids, which cannot be mixed.
+        UserError: α is not above 0, or a modality consists of token ids, which cannot be mixed.
 
     Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018, https://arxiv.org/abs/1710.09412
 
@@ -61,14 +62,14 @@ class Mixup:
         check_alpha(self, self.alpha)
 
     def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
-        own, other = _sides(batch, self, self.modalities)
+        row, partner = _sides(batch, self, self.modalities)
         share = each(lambda key: draw_share(key, self.alpha), keys)
         share, new = jnp.where(together(batch, self.modalities), share, SHARES), dict(batch)
         for m in self.modalities:
-            x, y, told = column(own, m, self), column(other, m, self), f"{m}.mask"
-            if told in own:
-                a, b = column(own, told, self), column(other, told, self)
-                new[told] = a | (b & (share < SHARES).reshape(-1, 1))
+            x, y, mask_name = column(row, m, self), column(partner, m, self), f"{m}.mask"
+            if mask_name in row:
+                a, b = column(row, mask_name, self), column(partner, mask_name, self)
+                new[mask_name] = a | (b & (share < SHARES).reshape(-1, 1))
                 x, y = _zero_outside(x, a), _zero_outside(y, b)
             new[m] = each(mixed, x, y, share)
         return mix_labels(new, to_unit(share, SHARES), self.classes, self.label, self)
@@ -76,17 +77,17 @@ class Mixup:
 
 @dataclasses.dataclass(frozen=True)
 class CutMix:
-    """A box of the partner's picture, pasted in.
+    """CutMix: paste a random box of the partner's image into the image.
 
-    Formula: the box has sides √(1 − λ) of the picture's, λ ~ Beta(α, α), around a random pixel, and is cut off at the
-    picture's border; the label's weight of the partner is the box's share of the area
+    Formula: the box has sides √(1 − λ) of the image's, λ ~ Beta(α, α), is centered at a random pixel and clipped at
+    the border; the label weight of the partner is the box's share of the area
 
     Attributes:
         alpha: α, above 0.
-        classes: number of classes of the label; None leaves labels alone.
-        label: name of the label.
-        modality: name in the batch; the dtype stays. One box for all frames of a video; videos whose masks differ are
-            not mixed.
+        classes: number of classes; None leaves labels unchanged.
+        label: name of the label column.
+        modality: name in the batch; the dtype is preserved. Videos use one box for all frames, and are not mixed if
+            their masks differ.
 
     Raises:
         UserError: α is not above 0.
@@ -112,11 +113,15 @@ class CutMix:
         check_alpha(self, self.alpha)
 
     def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
-        own, other = _sides(batch, self, (self.modality,))
-        x, y, told = column(own, self.modality, self), column(other, self.modality, self), f"{self.modality}.mask"
+        row, partner = _sides(batch, self, (self.modality,))
+        x, y, mask_name = (
+            column(row, self.modality, self),
+            column(partner, self.modality, self),
+            f"{self.modality}.mask",
+        )
         ready = together(batch, (self.modality,))
-        if told in own:
-            ready = ready & (own[told] == other[told]).all(1)
+        if mask_name in row:
+            ready = ready & (row[mask_name] == partner[mask_name]).all(1)
         height, width = x.shape[-3:-1]
         side = [math.sqrt(1 - share / SHARES) for share in range(SHARES + 1)]
         sides = np.round(np.array([[height * s, width * s] for s in side])).astype(np.int32)
@@ -130,27 +135,27 @@ class CutMix:
 
         pasted, kept = jax.vmap(one)(keys, x, y, ready)
         new, area = {**batch, self.modality: pasted}, height * width
-        own_share = jnp.where(kept == area, 1, to_unit(kept, area))  # the product may miss 1
-        return mix_labels(new, own_share, self.classes, self.label, self)
+        weight = jnp.where(kept == area, 1, to_unit(kept, area))  # the product may not be exactly 1
+        return mix_labels(new, weight, self.classes, self.label, self)
 
 
 @dataclasses.dataclass(frozen=True)
 class MixGen:
-    """Pairs of picture and text joined: the pictures averaged, the texts one after the other.
+    """MixGen: average the images and concatenate the texts of two image–text pairs.
 
-    Formula: image ← (image + image') / 2; text ← text ‖ text', cut at l tokens
+    Formula: image ← (image + image') / 2; text ← text ‖ text', truncated to l tokens
 
     Attributes:
-        rate: probability with which a row is joined; the paper joins a quarter of them.
-        skip: ids that the partner's text leaves out, such as that of [CLS].
-        padding: the id of padding.
-        classes: number of classes of the label; None leaves labels alone.
-        label: name of the label.
-        image: name of the pictures; the result is float32, uint8 read as [0, 1].
+        rate: probability that a row is mixed; the paper mixes a quarter of the rows.
+        skip: ids to drop from the partner's text, such as the [CLS] id.
+        padding: padding id.
+        classes: number of classes; None leaves labels unchanged.
+        label: name of the label column.
+        image: name of the images; the result is float32, uint8 is scaled to [0, 1].
         text: name of the texts.
 
     Raises:
-        UserError: the rate is no probability.
+        UserError: the rate is not in [0, 1].
 
     Source: Hao et al., MixGen: A New Multi-Modal Data Augmentation, 2023, https://arxiv.org/abs/2206.08358
 
@@ -176,9 +181,9 @@ class MixGen:
         check_share(self, rate=self.rate)
 
     def __call__(self, batch: Batch, keys: Key[Array, " b"]) -> Batch:
-        own, other = _sides(batch, self, (self.image,))
-        ids, mask = (column(own, f"{self.text}.{k}", self) for k in ("ids", "mask"))
-        more, more_mask = (column(other, f"{self.text}.{k}", self) for k in ("ids", "mask"))
+        row, partner = _sides(batch, self, (self.image,))
+        ids, mask = (column(row, f"{self.text}.{k}", self) for k in ("ids", "mask"))
+        more, more_mask = (column(partner, f"{self.text}.{k}", self) for k in ("ids", "mask"))
         joined = together(batch, (self.image, self.text)) & each(lambda key: chance(key, self.rate), keys)
         share = jnp.where(joined, SHARES // 2, SHARES)
 
@@ -186,19 +191,19 @@ class MixGen:
             length, read = len(ids), more_mask & ~one_of(more, self.skip) & joined
             order = jnp.concatenate([ids[in_order(mask)], more[in_order(read)]])
             first, count, at = mask.sum(), read.sum(), jnp.arange(length)
-            there = at < first + count
+            valid = at < first + count
             text = order[jnp.where(at < first, at, jnp.minimum(length + at - first, 2 * length - 1))]
-            text = jnp.where(there, text, jnp.asarray(self.padding, ids.dtype))
-            return jnp.where(joined, text, ids), jnp.where(joined, there, mask)
+            text = jnp.where(valid, text, jnp.asarray(self.padding, ids.dtype))
+            return jnp.where(joined, text, ids), jnp.where(joined, valid, mask)
 
         new_ids, new_mask = jax.vmap(one)(ids, mask, more, more_mask, joined)
         new = {**batch, f"{self.text}.ids": new_ids, f"{self.text}.mask": new_mask}
-        new[self.image] = each(mixed, column(own, self.image, self), column(other, self.image, self), share)
+        new[self.image] = each(mixed, column(row, self.image, self), column(partner, self.image, self), share)
         return mix_labels(new, to_unit(share, SHARES), self.classes, self.label, self)
 
 
 def together(batch: Batch, modalities: tuple[str, ...]) -> Bool[Array, " b"]:
-    """Which rows have the same of the modalities as their partner."""
+    """Return which rows have the same subset of the modalities as their partner."""
     same = jnp.ones(len(next(v for k, v in batch.items() if k.startswith("partner."))), bool)
     for m in modalities:
         own, other = (batch.get(f"{side}present.{m}") for side in ("", "partner."))
@@ -210,17 +215,17 @@ def together(batch: Batch, modalities: tuple[str, ...]) -> Bool[Array, " b"]:
 def mix_labels(
     batch: Batch, own: Float[Array, " b"], classes: int | None, label: str, step: object
 ) -> dict[str, Array | np.ndarray]:
-    """The batch with labels mixed: `own` at the row's, the rest at its partner's.
+    """Mix labels of rows and partners, with weight `own` for the row and 1 − `own` for the partner.
 
     Args:
-        batch: with label int32 [b] or a distribution [b, c], and the partner's.
-        own: weight of the row itself, [b]; at 1 the row's `labelled` stays.
-        classes: number of classes; None leaves all labels alone.
-        label: name of the label.
-        step: for messages.
+        batch: batch with label int32 [b] or a distribution [b, c], for row and partner.
+        own: weight of the row's label, [b]; where it is 1, the row's `labelled` is kept.
+        classes: number of classes; None leaves labels unchanged.
+        label: name of the label column.
+        step: augmentation, named in messages.
 
     Raises:
-        UserError: a label is missing, or is none of a class.
+        UserError: a label column is missing, or has an unsupported dtype or shape.
     """
     if classes is None:
         return dict(batch)
@@ -234,7 +239,7 @@ def mix_labels(
         raise UserError(f"{step}: {side}{label} is {y.dtype}{list(y.shape)}; expected int [b] or [b, {classes}]")
 
     w = own[:, None]
-    # a row that is not mixed does not look at its partner's label
+    # the partner's label, which may be invalid, must not affect unmixed rows
     soft = jnp.where(w == 1, weights(""), w * weights("") + (1 - w) * weights("partner."))
     new = {**batch, label: soft}
     if "labelled" in batch:
@@ -243,19 +248,21 @@ def mix_labels(
 
 
 def check_alpha(step: object, alpha: int | float) -> None:
-    """Refuse what is no parameter of a Beta distribution."""
+    """Raise UserError if α is not a valid parameter of a Beta distribution."""
     if not alpha > 0:
-        raise UserError(f"{type(step).__name__}: alpha must be above 0, not {alpha}; leave the step out to mix nothing")
+        raise UserError(f"{type(step).__name__}: alpha must be above 0, not {alpha}; to not mix, remove the step")
 
 
 def _sides(batch, step, modalities):
-    """The row's columns and its partner's, under the same names."""
+    """Return the columns of rows and partners under the same names."""
     other = {k.removeprefix("partner."): v for k, v in batch.items() if k.startswith("partner.")}
     for m in modalities:
         if m not in batch and f"{m}.ids" in batch:
-            raise UserError(f"{step}: {m!r} is token ids, which have no mean: mix their embeddings (mix_embeddings)")
+            raise UserError(
+                f"{step}: {m!r} is token ids, which cannot be averaged: mix their embeddings (mix_embeddings)"
+            )
         if m not in other:
-            raise UserError(f"{step} needs 'partner.{m}': give the training reader partners=data.Partners(({m!r}, …))")
+            raise UserError(f"{step} needs 'partner.{m}': pass the training loader partners=data.Partners(({m!r}, …))")
     return batch, other
 
 

@@ -1,8 +1,8 @@
-"""Modalities taken away from some rows.
+"""Modality dropout.
 
-`Drop` is a step of `Augmented`, keyed by example and slot: all models see the same rows without the modality, and a
-teacher's outputs can be cached. `drop_modality` and `withhold` are one model's own view, keyed by the step of the run:
-the student misses what the teacher still has.
+`ModalityDropout` is a step of `Compose`, keyed by example and view index: all models lack the modality in the same
+rows, and teacher outputs can be cached. `drop_modality` and `withhold` transform the input of one model, keyed by the
+training step: the student lacks modalities that the teacher still has.
 """
 
 import dataclasses
@@ -13,28 +13,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from mmkd_jax.augment.rows import check_share
+from mmkd_jax.core.model import Batch, StepContext
 from mmkd_jax.errors import UserError
-from mmkd_jax.views import Batch, Context
 
 
 @dataclasses.dataclass(frozen=True)
-class Drop:
-    """A modality is taken away from some rows, never the last that a row has; the same for all models.
+class ModalityDropout:
+    """Modality dropout (ModDrop), the same for all models; each row keeps at least one of its modalities.
 
-    Put it behind the steps that mix: a row is mixed only with one that has the same modalities.
+    Place it after mixing steps: rows are mixed only with partners that have the same modalities.
 
     Attributes:
-        rate: probability with which each modality of a row is dropped, 0 … 1.
-        modalities: names, such as ("image", "audio"); the others are left alone.
+        rate: drop probability of each modality of a row, 0 … 1.
+        modalities: modalities to drop, such as ("image", "audio"); others are unchanged.
 
     Raises:
-        UserError: the rate is no probability.
+        UserError: the rate is not in [0, 1].
 
     Source: Neverova et al., ModDrop: Adaptive Multi-Modal Gesture Recognition, 2016, https://arxiv.org/abs/1501.00102
 
     Example:
         >>> batch, keys = {"image": jnp.ones((4, 2)), "audio": jnp.ones((4, 3))}, jax.random.split(jax.random.key(0), 4)
-        >>> seen = Drop(1.0, ("image", "audio"))(batch, keys)
+        >>> seen = ModalityDropout(1.0, ("image", "audio"))(batch, keys)
         >>> (seen["present.image"] ^ seen["present.audio"]).tolist()
         [True, True, True, True]
     """
@@ -49,22 +49,22 @@ class Drop:
         return _kept(batch, keys, self.rate, self.modalities)
 
 
-def drop_modality(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, Context], Batch]:
-    """Take a modality away from some rows in training, never the last that a row has; other rows in each step.
+def drop_modality(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, StepContext], Batch]:
+    """Modality dropout for one model, redrawn at every training step; each row keeps at least one of its modalities.
 
     Args:
-        rate: probability with which each modality of a row is dropped, 0 … 1.
-        modalities: names, such as ("image", "audio"); the others are left alone.
+        rate: drop probability of each modality of a row, 0 … 1.
+        modalities: modalities to drop, such as ("image", "audio"); others are unchanged.
 
     Returns:
-        `(batch, ctx) -> batch` with `present.M` set, for `views.with_input`; the batch itself outside training.
+        `(batch, ctx) -> batch` that sets `present.M`, for `mmkd.with_input`; the identity outside training.
 
     Raises:
-        UserError: the rate is no probability.
+        UserError: the rate is not in [0, 1].
 
     Example:
         >>> batch = {"image": jnp.ones((4, 2)), "audio": jnp.ones((4, 3)), "example_id": jnp.arange(4)}
-        >>> seen = drop_modality(1.0, ("image", "audio"))(batch, Context(0, jax.random.key(0)))
+        >>> seen = drop_modality(1.0, ("image", "audio"))(batch, StepContext(0, jax.random.key(0)))
         >>> (seen["present.image"] ^ seen["present.audio"]).tolist()
         [True, True, True, True]
     """
@@ -81,32 +81,32 @@ def drop_modality(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, 
 
 
 def _kept(batch, keys, rate, modalities):
-    """The batch with `present.M`: of a row's modalities those whose draw is at least the rate, and one in any case."""
+    """Set `present.M`: a row keeps the modalities whose draw is at least the rate, and always one."""
     present = [jnp.asarray(batch.get(f"present.{m}", jnp.ones(keys.shape, bool))) for m in modalities]
-    here = jnp.stack(present, 1)
+    available = jnp.stack(present, 1)
     draw = jax.vmap(lambda key: jax.random.uniform(key, (len(modalities),)))(keys)
-    # of those that are present the one with the largest number stays in any case
-    last = jnp.argmax(jnp.where(here, draw, -1), 1)[:, None] == jnp.arange(len(modalities))[None]
-    kept = here & ((draw >= rate) | last)
+    # the available modality with the largest draw is always kept
+    last = jnp.argmax(jnp.where(available, draw, -1), 1)[:, None] == jnp.arange(len(modalities))[None]
+    kept = available & ((draw >= rate) | last)
     return {**batch, **{f"present.{m}": kept[:, i] for i, m in enumerate(modalities)}}
 
 
-def withhold(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, Context], Batch]:
-    """Take modalities away: from some rows in training, from all of them outside.
+def withhold(rate: float, modalities: tuple[str, ...]) -> Callable[[Batch, StepContext], Batch]:
+    """Withhold privileged modalities from one model: in some rows during training, in all rows in evaluation.
 
     Args:
-        rate: probability with which a row lacks all of them in training, 0 … 1.
-        modalities: names of those that nobody has in use.
+        rate: probability that a training row lacks all of the modalities, 0 … 1.
+        modalities: modalities that are unavailable at deployment.
 
     Returns:
-        `(batch, ctx) -> batch` with `present.M` set, for `views.with_input`.
+        `(batch, ctx) -> batch` that sets `present.M`, for `mmkd.with_input`.
 
     Raises:
-        UserError: the rate is no probability.
+        UserError: the rate is not in [0, 1].
 
     Example:
         >>> batch = {"image": jnp.ones((4, 2)), "audio": jnp.ones((4, 3)), "example_id": jnp.arange(4)}
-        >>> in_use = withhold(0.5, ("image",))(batch, Context(0, jax.random.key(0), train=False))
+        >>> in_use = withhold(0.5, ("image",))(batch, StepContext(0, jax.random.key(0), train=False))
         >>> in_use["present.image"].tolist(), "present.audio" in in_use
         ([False, False, False, False], False)
     """

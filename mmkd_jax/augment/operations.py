@@ -1,6 +1,6 @@
-"""The operations of RandAugment on one picture, int32 [h, w, c] in 0 … 255, as Pillow defines them.
+"""RandAugment operations on one image, int32 [h, w, c] in 0 … 255, as defined by Pillow.
 
-All in integers. Where Pillow cuts a blend's decimals off, here they are rounded.
+All operations use integer arithmetic. Blends are rounded, where Pillow truncates.
 """
 
 import math
@@ -14,11 +14,13 @@ Sign = Int[Array, ""] | int
 
 
 def operations(magnitude: int | float, fill: int) -> dict[str, Callable[[Picture, Sign], Picture]]:
-    """Name -> `(picture, sign) -> picture`, at a magnitude of 0 (nothing, but for autocontrast and equalize) … 10.
+    """Return the operations at a magnitude: name -> `(picture, sign) -> picture`.
+
+    At magnitude 0, all operations but autocontrast and equalize are the identity.
 
     Args:
-        magnitude: on a scale on which 10 is the largest of AutoAugment's ranges.
-        fill: what geometric operations show from outside.
+        magnitude: 0 … 10; 10 is the end of AutoAugment's ranges.
+        fill: value of pixels outside the image in geometric operations.
     """
     m = magnitude / 10
     return {
@@ -40,7 +42,7 @@ def operations(magnitude: int | float, fill: int) -> dict[str, Callable[[Picture
 
 
 def _factor(m, sign):
-    """1 ± 0.9 m in steps of 1 / 256."""
+    """1 ± 0.9 m, in units of 1 / 256."""
     return 256 + sign * round(0.9 * m * 256)
 
 
@@ -48,24 +50,24 @@ def _blend(base, x, factor):
     return jnp.clip(base + (((x - base) * factor + 128) >> 8), 0, 255)
 
 
-def grey(x: Picture) -> Int[Array, "h w 1"]:
-    """Luma after ITU-R 601; of one channel the channel itself."""
+def grayscale(x: Picture) -> Int[Array, "h w 1"]:
+    """ITU-R 601 luma, or the channel itself for one channel."""
     if x.shape[-1] == 1:
         return x
     return (x[..., 0:1] * 19595 + x[..., 1:2] * 38470 + x[..., 2:3] * 7471 + (1 << 15)) >> 16
 
 
 def autocontrast(x: Picture) -> Picture:
-    """Each channel stretched to 0 … 255."""
+    """Stretch each channel to 0 … 255."""
     low, high = x.min((0, 1), keepdims=True), x.max((0, 1), keepdims=True)
     return jnp.where(high > low, (x - low) * 255 // jnp.maximum(high - low, 1), x)
 
 
 def equalize(x: Picture) -> Picture:
-    """Each channel's levels spread so that they are about equally frequent."""
+    """Equalize the histogram of each channel."""
     channel = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
     counts = jnp.zeros((256, x.shape[-1]), jnp.int32).at[x, channel].add(1)
-    # the brightest level that occurs does not count
+    # Pillow excludes the count of the brightest level
     step = (counts.sum(0) - jnp.take_along_axis(counts, x.max((0, 1))[None], 0)[0]) // 255
     below = jnp.cumsum(counts, 0) - counts
     table = jnp.clip((below + (step // 2)[None]) // jnp.maximum(step, 1)[None], 0, 255)
@@ -73,33 +75,33 @@ def equalize(x: Picture) -> Picture:
 
 
 def solarize(x: Picture, threshold: int) -> Picture:
-    """Levels from the threshold on turned around."""
+    """Invert levels at or above the threshold."""
     return jnp.where(x < threshold, x, 255 - x)
 
 
 def posterize(x: Picture, bits: int) -> Picture:
-    """Only the highest bits kept."""
+    """Keep only the highest bits."""
     return x & (256 - (1 << (8 - bits)))
 
 
 def color(x: Picture, factor: Sign) -> Picture:
-    """Away from grey, or towards it; the factor in 1 / 256."""
-    return _blend(jnp.broadcast_to(grey(x), x.shape), x, factor)
+    """Change saturation by a factor, in units of 1 / 256."""
+    return _blend(jnp.broadcast_to(grayscale(x), x.shape), x, factor)
 
 
 def contrast(x: Picture, factor: Sign) -> Picture:
-    """Away from the mean grey, or towards it; the factor in 1 / 256."""
-    g = grey(x)
+    """Change contrast about the mean gray level by a factor, in units of 1 / 256."""
+    g = grayscale(x)
     return _blend((2 * g.sum() + g.size) // (2 * g.size), x, factor)
 
 
 def brightness(x: Picture, factor: Sign) -> Picture:
-    """Away from black, or towards it; the factor in 1 / 256."""
+    """Change brightness by a factor, in units of 1 / 256."""
     return _blend(0, x, factor)
 
 
 def sharpness(x: Picture, factor: Sign) -> Picture:
-    """Away from the smoothed picture, or towards it; the factor in 1 / 256."""
+    """Change sharpness relative to the smoothed image by a factor, in units of 1 / 256."""
     h, w, _ = x.shape
     if h < 3 or w < 3:
         return x
@@ -108,17 +110,17 @@ def sharpness(x: Picture, factor: Sign) -> Picture:
 
 
 def rotate(x: Picture, sign: Sign, degrees: int | float, fill: int) -> Picture:
-    """Turned about the middle."""
+    """Rotate about the center."""
     h, w, _ = x.shape
     a, b = math.cos(math.radians(degrees)), -math.sin(math.radians(degrees))
     x0, y0 = w / 2, h / 2
-    # only b changes its sign with the angle
+    # only b changes sign with the angle
     across, down = (a, b, x0 - a * x0, -b * y0), (-b, a, y0 - a * y0, b * x0)
     return _affine(x, sign, across, down, (False, True), (True, False), fill)
 
 
 def shear(x: Picture, sign: Sign, slope: int | float, fill: int, across: bool) -> Picture:
-    """Rows moved against each other, or columns."""
+    """Shear rows (`across`) or columns."""
     return _affine(
         x,
         sign,
@@ -131,15 +133,16 @@ def shear(x: Picture, sign: Sign, slope: int | float, fill: int, across: bool) -
 
 
 def translate(x: Picture, sign: Sign, pixels: int, fill: int, across: bool) -> Picture:
-    """Moved by whole pixels."""
+    """Translate by whole pixels, horizontally (`across`) or vertically."""
     moved = (1, 0, 0, pixels if across else 0), (0, 1, 0, 0 if across else pixels)
     return _affine(x, sign, *moved, (False, False), (False, False), fill)
 
 
 def _affine(x, sign, across, down, odd_across, odd_down, fill):
-    """The pixel nearest to (across · (x, y, 1), down · (x, y, 1)), in 16.16 fixed point.
+    """Affine transform with nearest-neighbor sampling at (across · (x, y, 1), down · (x, y, 1)), in 16.16 fixed point.
 
-    The last of each four is the part of the offset that changes its sign; `odd_*` say which factors do.
+    The last of each four coefficients is the part of the offset that changes sign with `sign`; `odd_*` mark the factors
+    that do.
     """
     h, w, _ = x.shape
 
@@ -152,8 +155,8 @@ def _affine(x, sign, across, down, odd_across, odd_down, fill):
         return (i * fx + j * fy + start + sign * turning) >> 16
 
     column, row = part(across, odd_across), part(down, odd_down)
-    there = (column >= 0) & (column < w) & (row >= 0) & (row < h)
-    return jnp.where(there[..., None], x[jnp.clip(row, 0, h - 1), jnp.clip(column, 0, w - 1)], fill)
+    inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
+    return jnp.where(inside[..., None], x[jnp.clip(row, 0, h - 1), jnp.clip(column, 0, w - 1)], fill)
 
 
 def _fixed(value):

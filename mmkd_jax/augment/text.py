@@ -1,4 +1,4 @@
-"""Augmentations of token ids: `M.ids` int32 [b, l], `M.mask` bool [b, l]. Padding is never moved nor read."""
+"""Augmentations of token ids: `M.ids` int32 [b, l], `M.mask` bool [b, l]. Padding is ignored."""
 
 import dataclasses
 
@@ -7,25 +7,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from mmkd_jax.augment.rows import chance, check_share, check_size, column, each, in_order, mask_of
+from mmkd_jax.core.model import Batch
 from mmkd_jax.errors import UserError
-from mmkd_jax.views import Batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """Tokens replaced by the mask token.
+    """Random token masking.
 
     Attributes:
-        rate: probability of each token, 0 … 1.
-        mask_id: what stands there instead.
-        keep: ids that are left alone, such as those of [CLS] and [SEP].
+        rate: masking probability of each token, 0 … 1.
+        mask_id: id of the mask token.
+        keep: ids that are never masked, such as [CLS] and [SEP].
         modality: name in the batch.
 
     Raises:
-        UserError: the rate is no probability.
+        UserError: the rate is not in [0, 1].
 
     Source: Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding, 2019,
-        https://arxiv.org/abs/1810.04805; DistilBERT and TinyBERT mask their students' input so.
+        https://arxiv.org/abs/1810.04805; DistilBERT and TinyBERT mask the student's input this way.
 
     Example:
         >>> batch = {"text.ids": jnp.array([[5, 6, 0]]), "text.mask": jnp.array([[True, True, False]])}
@@ -52,25 +52,27 @@ class Mask:
 
 
 @dataclasses.dataclass(frozen=True)
-class Drop:
-    """Tokens taken out; the others move up. A text is never emptied: the token with the largest draw stays.
+class TokenDropout:
+    """Token dropout: delete random tokens and close the gaps.
+
+    If all tokens of a text would be dropped, the one with the largest draw is kept.
 
     Attributes:
-        rate: probability of each token, 0 … 1.
-        keep: ids that are never taken out.
-        padding: the id of padding, which moves in behind.
-        along: further columns [b, l, …] whose entries belong to the tokens, such as tags.
+        rate: drop probability of each token, 0 … 1.
+        keep: ids that are never dropped.
+        padding: padding id, appended at the end.
+        along: further token-level columns [b, l, …] to drop along, such as tags.
         modality: name in the batch.
 
     Raises:
-        UserError: the rate is no probability.
+        UserError: the rate is not in [0, 1].
 
     Source: Wei and Zou, EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks,
         2019, https://arxiv.org/abs/1901.11196
 
     Example:
         >>> batch = {"text.ids": jnp.array([[5, 6, 7]]), "text.mask": jnp.array([[True, True, True]])}
-        >>> Drop(1.0, keep=(7,))(batch, jax.random.split(jax.random.key(0), 1))["text.ids"].tolist()
+        >>> TokenDropout(1.0, keep=(7,))(batch, jax.random.split(jax.random.key(0), 1))["text.ids"].tolist()
         [[7, 0, 0]]
     """
 
@@ -94,9 +96,9 @@ class Drop:
         stays = each(left, keys, ids, mask)
 
         def moved(row, stays, was, padding):
-            there = (jnp.arange(len(row)) < stays.sum()).reshape((-1,) + (1,) * (row.ndim - 1))
-            empty = jnp.where(was.reshape(there.shape), jnp.asarray(padding, row.dtype), row)
-            return jnp.where(there, row[in_order(stays)], empty)
+            valid = (jnp.arange(len(row)) < stays.sum()).reshape((-1,) + (1,) * (row.ndim - 1))
+            empty = jnp.where(was.reshape(valid.shape), jnp.asarray(padding, row.dtype), row)
+            return jnp.where(valid, row[in_order(stays)], empty)
 
         over_rows = jax.vmap(moved, (0, 0, 0, None))
         new = {f"{self.modality}.ids": over_rows(ids, stays, mask, self.padding)}
@@ -107,16 +109,16 @@ class Drop:
 
 @dataclasses.dataclass(frozen=True)
 class Swap:
-    """Two tokens at random change places, a few times over.
+    """Random swap: exchange two random tokens, several times.
 
     Attributes:
-        times: exchanges.
-        keep: ids that stay where they are.
-        along: further columns [b, l, …] whose entries belong to the tokens, such as tags.
+        times: number of swaps.
+        keep: ids that are never moved.
+        along: further token-level columns [b, l, …] to reorder along, such as tags.
         modality: name in the batch.
 
     Raises:
-        UserError: `times` is no whole number of at least 0.
+        UserError: `times` is not an integer of at least 0.
 
     Source: Wei and Zou, EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks,
         2019, https://arxiv.org/abs/1901.11196
@@ -141,8 +143,8 @@ class Swap:
         def places(key, row, mask):
             free = mask & ~one_of(row, self.keep)
             order, count, at = in_order(free), free.sum(), jnp.arange(len(row))
-            for now in jax.random.split(key, self.times) if self.times else ():
-                first, second = jax.random.split(now)
+            for swap_key in jax.random.split(key, self.times) if self.times else ():
+                first, second = jax.random.split(swap_key)
                 a = jax.random.randint(first, (), 0, jnp.maximum(count, 1))
                 further = jax.random.randint(second, (), 1, jnp.maximum(count, 2))
                 i, j = order[a], order[(a + further) % jnp.maximum(count, 1)]
@@ -155,7 +157,7 @@ class Swap:
 
 
 def one_of(ids: Int[Array, " l"], these: tuple[int, ...]) -> Bool[Array, " l"]:
-    """Which tokens are one of these."""
+    """Return which tokens are one of the given ids."""
     return jnp.isin(ids, jnp.asarray(these, ids.dtype))
 
 

@@ -1,11 +1,15 @@
-"""Data sets and the readers that turn them into batches."""
+"""Data sets and the loaders that batch them."""
 
-from mmkd_jax.data.commands import obtain as obtain
+from mmkd_jax.data import text as text
+from mmkd_jax.data._order import order as order
+from mmkd_jax.data.commands import load_or_prepare as load_or_prepare
 from mmkd_jax.data.dataset import Dataset as Dataset
 from mmkd_jax.data.dataset import from_columns as from_columns
 from mmkd_jax.data.dataset import load as load
-from mmkd_jax.data.memory import Memory as Memory
+from mmkd_jax.data.grain_loader import GrainLoader as GrainLoader
+from mmkd_jax.data.in_memory import InMemory as InMemory
+from mmkd_jax.data.loader import Loader as Loader
 from mmkd_jax.data.partners import Partners as Partners
-from mmkd_jax.data.pipeline import Pipeline as Pipeline
-from mmkd_jax.data.tokenizer import learned as learned
-from mmkd_jax.data.tokenizer import tokenized as tokenized
+from mmkd_jax.data.tokenizer import tokenize as tokenize
+from mmkd_jax.data.tokenizer import train_tokenizer as train_tokenizer
+from mmkd_jax.data.videos import Videos as Videos

@@ -18,7 +18,7 @@ _BUILDERS = pathlib.Path(__file__).parent / "datasets"
 
 
 def list_() -> str:
-    """Each data set: its name and the first line of its file's docstring."""
+    """List the data sets: name and first docstring line of each."""
     lines = []
     for name in _names():
         doc = importlib.import_module(f"mmkd_jax.data.datasets.{name}").__doc__ or ""
@@ -31,7 +31,7 @@ def list_() -> str:
 
 
 def info(name: str) -> str:
-    """What a prepared data set holds, and where it comes from."""
+    """Describe a prepared data set: splits, columns and sources."""
     _module(name)
     folder = dataset.find(name)
     record = dataset.read_record(folder)
@@ -45,17 +45,17 @@ def info(name: str) -> str:
 
 
 def prepare(name: str, out: pathlib.Path | None = None) -> str:
-    """Make a data set from its sources, and compare it with what is recorded of it.
+    """Build a data set from its sources and compare it with the recorded version.
 
     Args:
-        name: of the data set.
-        out: holds `NAME/VERSION` afterwards; default `$MMKD_DATA` or `~/.local/share/mmkd_jax`.
+        name: data set name.
+        out: output folder, in which `NAME/VERSION` is created; default `$MMKD_DATA` or `~/.local/share/mmkd_jax`.
 
     Returns:
-        Where it lies, and for each split whether its rows equal the recorded ones, or by how much they differ.
+        The output path and, for each split, whether its rows equal the recorded ones or by how much they differ.
 
     Raises:
-        UserError: no such data set, its sources cannot be had, or the place is taken or cannot be written.
+        UserError: the data set is unknown, its sources cannot be fetched, or the target exists or cannot be written.
     """
     import tensorflow_datasets as tfds
 
@@ -66,32 +66,32 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
         builder = _builder(module)(data_dir=scratch, file_format="array_record")
         target = out / name / str(builder.version)
         if target.exists():
-            raise UserError(f"{target} exists already: remove it first, or choose another folder with --out")
+            raise UserError(f"{target} already exists: remove it first, or choose another folder with --out")
         builder.download_and_prepare()
-        made = pathlib.Path(builder.data_dir)
+        built = pathlib.Path(builder.data_dir)
         columns = {
             s: dataset.decode(list(builder.as_data_source(split=s)), module.LENGTHS) for s in builder.info.splits
         }
-        record = _record(module, str(builder.version), columns, made)
+        record = _record(module, str(builder.version), columns, built)
         compared = _compare(module, name, record, columns)
         for file in [*record["files"], "record.json"]:
-            data = json.dumps(record, indent=1) + "\n" if file == "record.json" else (made / file).read_bytes()
+            data = json.dumps(record, indent=1) + "\n" if file == "record.json" else (built / file).read_bytes()
             files.write(target / file, data)
     return f"{name} {record['version']} is in {target}\n{compared}"
 
 
-def obtain(name: str, split: str) -> dataset.Dataset:
-    """`data.load`, after `mmkd data prepare` where the data set is not there yet.
+def load_or_prepare(name: str, split: str) -> dataset.Dataset:
+    """Load a split, running `mmkd data prepare` first if the data set is not prepared.
 
     Example:
-        >>> obtain("av_digits", "validation").size
+        >>> load_or_prepare("av_digits", "validation").size
         500
     """
     try:
         dataset.find(name)
     except UserError:
-        if "DIFFERS" in (said := prepare(name)):  # other rows than those of published figures
-            warnings.warn(said, stacklevel=2)
+        if "DIFFERS" in (message := prepare(name)):  # the rows are not those behind the published results
+            warnings.warn(message, stacklevel=2)
     return dataset.load(name, split)
 
 
@@ -99,32 +99,32 @@ def _compare(module, name, record, columns) -> str:
     lines = []
     try:
         folder = dataset.find(name, dataset.SHIPPED)
-    except UserError:  # not shipped: its hashes alone may be known
+    except UserError:  # not shipped: only its hashes may be known
         for split, content in getattr(module, "CONTENT", {}).items():
             same = record["splits"][split]["content"] == content
             lines.append(f"  {split}: {'equal to' if same else 'DIFFERS from'} the recorded rows ({content[:16]}…)")
-        return "\n".join(lines) or "there is no shipped form to compare it with"
+        return "\n".join(lines) or "no reference version is shipped to compare with"
     known = dataset.read_record(folder)
     for split, has in record["splits"].items():
         if known["version"] != record["version"] or split not in known["splits"]:
-            lines.append(f"  {split}: nothing recorded of this version")
+            lines.append(f"  {split}: no record of this version")
         elif known["splits"][split]["content"] == has["content"]:
             lines.append(f"  {split}: equal to the recorded rows ({has['content'][:16]}…)")
         else:
             shipped = dataset.load(name, split, dataset.SHIPPED).columns
-            unlike = []
+            differing = []
             for k, x in columns[split].items():
                 if k not in shipped or x.shape != shipped[k].shape:
-                    unlike.append(f"{k}: another shape")
+                    differing.append(f"{k}: different shape")
                 elif (x != shipped[k]).any():
                     rows = int((x != shipped[k]).reshape(len(x), -1).any(1).sum())
                     most = int(np.abs(x.astype(np.int64) - shipped[k].astype(np.int64)).max())
-                    unlike.append(f"{k}: {rows} of {len(x)} rows differ, by at most {most}")
-            lines.append(f"  {split}: DIFFERS from the recorded rows ({'; '.join(unlike)})")
+                    differing.append(f"{k}: {rows} of {len(x)} rows differ, by at most {most}")
+            lines.append(f"  {split}: DIFFERS from the recorded rows ({'; '.join(differing)})")
     return "\n".join(lines)
 
 
-def _record(module, version, columns, made) -> dict[str, Any]:
+def _record(module, version, columns, folder) -> dict[str, Any]:
     first = next(iter(columns.values()))
     return {
         "version": version,
@@ -132,13 +132,13 @@ def _record(module, version, columns, made) -> dict[str, Any]:
         "lengths": module.LENGTHS,
         "splits": {
             split: {
-                "rows": len(own["example_id"]),
-                "content": dataset.content_hash(own),
-                "counts": {k: int(x.sum()) for k, x in own.items() if x.dtype == np.bool_ and x.ndim == 1},
+                "rows": len(arrays["example_id"]),
+                "content": dataset.content_hash(arrays),
+                "counts": {k: int(x.sum()) for k, x in arrays.items() if x.dtype == np.bool_ and x.ndim == 1},
             }
-            for split, own in columns.items()
+            for split, arrays in columns.items()
         },
-        "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(made.iterdir()) if p.is_file()},
+        "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()},
         "about": module.ABOUT,
     }
 
@@ -149,7 +149,7 @@ def _names() -> list[str]:
 
 def _module(name: str):
     if name not in _names():
-        raise UserError(f"no data set {name!r}; there are: {choices(_names())}")
+        raise UserError(f"unknown data set {name!r}; available: {choices(_names())}")
     return importlib.import_module(f"mmkd_jax.data.datasets.{name}")
 
 

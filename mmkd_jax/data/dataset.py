@@ -1,4 +1,4 @@
-"""A data set: rows under flat names, where they lie, and what identifies them."""
+"""Data sets: named columns with lazy row access, a fingerprint, and loading of prepared files."""
 
 import dataclasses
 import functools
@@ -21,15 +21,15 @@ SHIPPED = pathlib.Path(__file__).parent / "prepared"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows under flat names; nothing is read before it is needed.
+    """Rows with named columns, read lazily.
 
     Attributes:
         spec: name -> shape and dtype of one row.
         size: number of rows.
-        fingerprint: what identifies the rows: name, version, split, content hash.
-        fetch: row numbers -> columns.
-        counts: name of a bool column -> number of True in it.
-        about: what else is known: classes, scales, sources.
+        fingerprint: identity of the rows: name, version, split, content hash.
+        fetch: row indices -> columns.
+        counts: name of a bool column -> number of True values.
+        about: further metadata: classes, scales, sources.
     """
 
     spec: Mapping[str, jax.ShapeDtypeStruct]
@@ -41,17 +41,17 @@ class Dataset:
 
     @functools.cached_property
     def columns(self) -> Columns:
-        """All rows; read once."""
+        """All rows, read once and cached."""
         return self.fetch(np.arange(self.size))
 
     def take(self, rows: np.ndarray) -> Columns:
-        """Columns of some rows: of those in memory, where all were read already."""
+        """Return the columns of some rows, from memory if all rows have been read."""
         if "columns" in vars(self):
             return {k: v[rows] for k, v in self.columns.items()}
         return self.fetch(rows)
 
     def where(self, name: str, value: bool = True) -> "Dataset":
-        """Only the rows in which a bool column is True, or those in which it is False.
+        """Select the rows in which a bool column is True (or False, with `value=False`).
 
         Example:
             >>> rows = from_columns({"labelled": np.array([True, False, False])}, "three")
@@ -59,7 +59,7 @@ class Dataset:
             (1, [1, 2])
         """
         if name not in self.counts:
-            raise UserError(f"no bool column {name!r} to choose rows by; there are: {choices(self.counts)}")
+            raise UserError(f"no bool column {name!r} to select rows by; available: {choices(self.counts)}")
         rows = functools.cache(lambda: np.flatnonzero(self.columns[name] == value))
         true = self.counts[name] if value else 0
         return dataclasses.replace(
@@ -71,7 +71,7 @@ class Dataset:
         )
 
     def with_columns(self, **columns: np.ndarray) -> "Dataset":
-        """The same rows with more columns, aligned by row number."""
+        """Add columns, aligned by row index."""
         if wrong := {k: len(v) for k, v in columns.items() if len(v) != self.size}:
             raise UserError(f"columns {wrong} do not have {self.size} rows")
         return dataclasses.replace(
@@ -84,11 +84,11 @@ class Dataset:
 
 
 def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
-    """A data set from arrays in memory; `example_id` is the row number where there is none.
+    """Create a data set from arrays in memory; `example_id` defaults to the row index.
 
     Args:
-        columns: flat batch names -> arrays of equal length.
-        name: for fingerprints and messages.
+        columns: column name -> array; all of equal length.
+        name: name used in fingerprints and messages.
 
     Example:
         >>> data = from_columns({"audio": np.zeros((3, 8), np.float32), "label": np.arange(3, dtype=np.int32)}, "mine")
@@ -97,7 +97,7 @@ def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
     """
     sizes = {k: len(v) for k, v in columns.items()}
     if len(set(sizes.values())) != 1:
-        raise UserError(f"data set {name!r}: columns have unlike lengths {sizes}")
+        raise UserError(f"data set {name!r}: columns have different lengths {sizes}")
     size = next(iter(sizes.values()))
     columns = {"example_id": np.arange(size, dtype=np.int32), **columns}
     return Dataset(
@@ -110,16 +110,16 @@ def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
 
 
 def load(name: str, split: str, directory: str | os.PathLike | None = None) -> Dataset:
-    """A prepared data set: its record is read, its rows only when they are needed.
+    """Load a split of a prepared data set. The record is read at once, the rows lazily.
 
     Args:
-        name: of a file in `mmkd_jax/data/datasets`.
-        split: such as "train".
-        directory: that holds `NAME/VERSION`; default: what the package ships, then `$MMKD_DATA`, then
-            `~/.local/share/mmkd_jax`.
+        name: name of a file in `mmkd_jax/data/datasets`.
+        split: split name, such as "train".
+        directory: folder that contains `NAME/VERSION`; by default the data shipped with the package, then
+            `$MMKD_DATA`, then `~/.local/share/mmkd_jax`.
 
     Raises:
-        UserError: it is not prepared, has no such split, or its files are damaged.
+        UserError: the data set is not prepared, the split does not exist, or a file is damaged.
 
     Example:
         >>> load("av_digits", "train").size
@@ -128,7 +128,7 @@ def load(name: str, split: str, directory: str | os.PathLike | None = None) -> D
     folder = find(name, directory)
     record = read_record(folder)
     if split not in record["splits"]:
-        raise UserError(f"data set {name!r} has no split {split!r}; it has: {choices(record['splits'])}")
+        raise UserError(f"data set {name!r} has no split {split!r}; available: {choices(record['splits'])}")
     has = record["splits"][split]
     return Dataset(
         spec={k: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype)) for k, (dtype, shape) in record["rows"].items()},
@@ -141,24 +141,24 @@ def load(name: str, split: str, directory: str | os.PathLike | None = None) -> D
 
 
 def find(name: str, directory: str | os.PathLike | None = None) -> pathlib.Path:
-    """The folder `…/NAME/VERSION` of a prepared data set, its newest version."""
+    """Return the folder `…/NAME/VERSION` of a prepared data set, newest version first."""
     places = [pathlib.Path(directory)] if directory is not None else [SHIPPED, home()]
     for place in places:
-        if found := sorted((place / name).glob("*/record.json")):
-            return found[-1].parent
+        if records := sorted((place / name).glob("*/record.json")):
+            return records[-1].parent
     raise UserError(
         f"data set {name!r} is not prepared in {' or '.join(map(str, places))}: run `mmkd data prepare {name}` "
-        "(`mmkd data list` shows the names)"
+        "(`mmkd data list` lists the names)"
     )
 
 
 def home() -> pathlib.Path:
-    """Where `mmkd data prepare` writes."""
+    """Default output folder of `mmkd data prepare`."""
     return pathlib.Path(os.environ.get("MMKD_DATA") or pathlib.Path.home() / ".local" / "share" / "mmkd_jax")
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
-    """`record.json` of a prepared data set: version, rows, splits with content hashes, files with SHA-256."""
+    """Read `record.json` of a prepared data set: version, rows, splits with content hashes, files with SHA-256."""
     try:
         return json.loads((folder / "record.json").read_text())
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -166,7 +166,7 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def content_hash(columns: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of decoded rows: what two preparations must agree on."""
+    """SHA-256 over names, dtypes, shapes and bytes of the decoded rows; equal for two equivalent preparations."""
     digest = hashlib.sha256()
     for name in sorted(columns):
         x = np.ascontiguousarray(columns[name])
@@ -176,7 +176,10 @@ def content_hash(columns: Mapping[str, np.ndarray]) -> str:
 
 
 def decode(rows: list[Mapping[str, Any]], lengths: Mapping[str, int | str]) -> Columns:
-    """TFDS rows -> flat columns: 64-bit numbers become 32-bit, texts characters (`NAME.ids`, `NAME.mask`) or bytes."""
+    """Convert TFDS rows to flat columns.
+
+    64-bit numbers become 32-bit; texts become character ids (`NAME.ids`, `NAME.mask`) or bytes.
+    """
     columns: Columns = {}
     for name in rows[0]:
         values = [r[name] for r in rows]
@@ -194,7 +197,7 @@ def decode(rows: list[Mapping[str, Any]], lengths: Mapping[str, int | str]) -> C
 
 
 def _open(folder, split):
-    """Random access to the rows of a split, after its files were compared with the record."""
+    """Random access to the rows of a split, after verifying its files against the record."""
     import tensorflow_datasets as tfds
 
     record = read_record(folder)
@@ -202,10 +205,10 @@ def _open(folder, split):
         path = folder / file
         if not path.is_file():
             raise UserError(f"data file {path} is missing: {_remedy(folder)}")
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != expected:
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
+        if actual != expected:
             raise UserError(
-                f"data file {path} is damaged (SHA-256 {found[:12]}…, recorded {expected[:12]}…): {_remedy(folder)}"
+                f"data file {path} is damaged (SHA-256 {actual[:12]}…, recorded {expected[:12]}…): {_remedy(folder)}"
             )
     source = tfds.builder_from_directory(folder).as_data_source(split=split)
     return source, record["lengths"]
@@ -227,4 +230,4 @@ def _true(columns):
 def _remedy(folder):
     name = folder.parent.name
     again = "reinstall mmkd_jax" if folder.is_relative_to(SHIPPED) else f"remove {folder}"
-    return f"{again}, or make it again with `mmkd data prepare {name}`"
+    return f"{again}, or rebuild it with `mmkd data prepare {name}`"

@@ -1,4 +1,4 @@
-"""Pictures for pretrained image encoders, on the host: any size to uint8 [n, h, w, 3], as they were trained on."""
+"""Image preprocessing on the host for pretrained encoders: images of any size to uint8 [n, h, w, 3]."""
 
 import dataclasses
 import os
@@ -15,16 +15,16 @@ from mmkd_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Resize, crop; what is left, rescaling and normalising, is the model's, on the device.
+    """Image processor: resize and center crop. The model rescales and normalizes, on the device.
 
     Attributes:
-        size: height and width to resize to; a number is that of the shorter side; None leaves pictures as they are.
-        crop: height and width of the middle that is kept; None keeps all.
-        resample: Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic.
-        mean: of each channel, in 0 … 1: the model's.
-        std: standard deviation of each channel: the model's.
-        modality: the batch's column.
-        files: those of the folder, to be saved again.
+        size: target height and width; an int is the length of the shorter side; None disables resizing.
+        crop: height and width of the center crop; None disables cropping.
+        resample: Pillow filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic.
+        mean: mean of each channel, in 0 … 1; applied by the model.
+        std: standard deviation of each channel; applied by the model.
+        modality: name of the batch column.
+        files: the processor files of the model folder, kept for saving.
     """
 
     size: tuple[int, int] | int | None = (224, 224)
@@ -36,24 +36,24 @@ class Pictures:
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
 
     def __call__(self, pictures: Sequence[Any] | np.ndarray) -> dict[str, np.ndarray]:
-        """The column of a batch.
+        """Return the image column of a batch.
 
         Args:
             pictures: Pillow images, paths, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
 
         Raises:
-            UserError: one picture in the place of several, one of another kind, or pictures of unlike sizes where
-                nothing makes them alike.
+            UserError: a single image instead of a sequence, an unsupported type or shape, or images of different sizes
+                without resizing or cropping.
         """
         one = isinstance(pictures, np.ndarray) and pictures.ndim < 4
         if one or isinstance(pictures, Image.Image | str | os.PathLike):
-            raise UserError(f"{self.modality}: one picture in the place of several: put it in a list")
-        made = [self._made(i, p) for i, p in enumerate(pictures)]
-        if len({m.shape for m in made}) > 1:
-            raise UserError(f"{self.modality}: pictures of unlike sizes, {made[0].shape} and others: give them a size")
-        return {self.modality: np.stack(made) if made else np.zeros((0, 1, 1, 3), np.uint8)}
+            raise UserError(f"{self.modality}: expected a sequence of images, got a single one: put it in a list")
+        images = [self._process(i, p) for i, p in enumerate(pictures)]
+        if len({x.shape for x in images}) > 1:
+            raise UserError(f"{self.modality}: images have different sizes, {images[0].shape} and others: set `size`")
+        return {self.modality: np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)}
 
-    def _made(self, i, picture):
+    def _process(self, i, picture):
         if isinstance(picture, str | os.PathLike):
             picture = Image.open(picture)
         if isinstance(picture, np.ndarray):
@@ -72,57 +72,57 @@ class Pictures:
             else:
                 height, width = self.size
             picture = picture.resize((width, height), Image.Resampling(self.resample))
-        return np.asarray(picture if self.crop is None else _middle(picture, self.crop))
+        return np.asarray(picture if self.crop is None else _center_crop(picture, self.crop))
 
 
-def _middle(picture, crop):
-    """The middle, with black where the picture is smaller."""
+def _center_crop(picture, crop):
+    """Center crop, padded with black where the image is smaller."""
     top, left = (picture.height - crop[0]) // 2, (picture.width - crop[1]) // 2
     return picture.crop((left, top, left + crop[1], top + crop[0]))
 
 
 def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False) -> Pictures:
-    """As preprocessor_config.json of a published model says.
+    """Create the image processor from the preprocessor_config.json of a published model.
 
-    Formula: (s p − o − m) / d of a pixel p in 0 … 255 is (p / 255 − mean) / std with mean = (m + o) / 255 s and std =
-        d / 255 s; the file says the factor s, whether there is an offset o of 1, m and d
+    Formula: for a pixel p in 0 … 255, (s p − o − m) / d equals (p / 255 − mean) / std with mean = (m + o) / 255 s and
+        std = d / 255 s; the file gives the rescale factor s, the offset o (0 or 1), m and d
 
     Args:
-        folder: of the model.
-        defaults: fields for what the file does not say, or where there is none; mean and std are m and d.
-        offset: whether o is 1 and s is 1/127.5 where the file does not say; else 0 and 1/255.
+        folder: model folder.
+        defaults: values of fields that the file lacks, or of all fields without a file; mean and std are m and d.
+        offset: default for o and s if the file lacks them: 1 and 1/127.5 if True, 0 and 1/255 if False.
 
     Raises:
-        UserError: the file asks for something else than resize, crop, rescaling and normalising.
+        UserError: the file requires processing other than resizing, cropping, rescaling and normalizing.
     """
-    said, files = settings(folder)
+    config, files = settings(folder)
     fields: dict[str, Any] = {"mean": Pictures.mean, "std": Pictures.std} | dict(defaults)
-    if not said.get("do_rescale", True):
-        raise UserError(f"{folder / FILE} does not rescale, which is not supported: the model normalises 0 … 1")
-    if "size" in said:  # one number is the shorter side's in families where it is by default
-        shorter = isinstance(said["size"], int) and isinstance(fields.get("size"), int)
-        fields["size"] = said["size"] if shorter else _size(said["size"])
-    if not said.get("do_resize", True):
+    if not config.get("do_rescale", True):
+        raise UserError(f"{folder / FILE}: do_rescale=false is not supported: the model normalizes values in 0 … 1")
+    if "size" in config:  # an int is the shorter side in families whose default is an int
+        shorter = isinstance(config["size"], int) and isinstance(fields.get("size"), int)
+        fields["size"] = config["size"] if shorter else _size(config["size"])
+    if not config.get("do_resize", True):
         fields["size"] = None
-    if "crop_size" in said:
-        crop = _size(said["crop_size"])
+    if "crop_size" in config:
+        crop = _size(config["crop_size"])
         fields["crop"] = (crop, crop) if isinstance(crop, int) else crop
-    if files and not said.get("do_center_crop", fields.get("crop") is not None and "crop_size" in said):
+    if files and not config.get("do_center_crop", fields.get("crop") is not None and "crop_size" in config):
         fields["crop"] = None
-    if "crop_pct" in said and isinstance(edge := fields["size"], int):  # ConvNeXt's: crop, or from 384 px warp
-        fields["size"], fields["crop"] = (int(edge / said["crop_pct"]) if edge < 384 else (edge, edge)), (edge, edge)
-    fields |= {k: said[k] for k in ("resample",) if said.get(k) is not None}
-    if not said.get("do_normalize", True):
+    if "crop_pct" in config and isinstance(edge := fields["size"], int):  # ConvNeXt: crops below 384 px only
+        fields["size"], fields["crop"] = (int(edge / config["crop_pct"]) if edge < 384 else (edge, edge)), (edge, edge)
+    fields |= {k: config[k] for k in ("resample",) if config.get(k) is not None}
+    if not config.get("do_normalize", True):
         fields |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     else:
-        fields |= {k: tuple(said[f"image_{k}"]) for k in ("mean", "std") if f"image_{k}" in said}
-    width, shift = 255 * said.get("rescale_factor", (2 if offset else 1) / 255), float(said.get("offset", offset))
+        fields |= {k: tuple(config[f"image_{k}"]) for k in ("mean", "std") if f"image_{k}" in config}
+    width, shift = 255 * config.get("rescale_factor", (2 if offset else 1) / 255), float(config.get("offset", offset))
     fields["mean"] = tuple((m + shift) / width for m in fields["mean"])
     fields["std"] = tuple(d / width for d in fields["std"])
     return Pictures(**fields, files=files)
 
 
-def _size(said):
-    if isinstance(said, int):
-        return (said, said)
-    return said["shortest_edge"] if "shortest_edge" in said else (said["height"], said["width"])
+def _size(config):
+    if isinstance(config, int):
+        return (config, config)
+    return config["shortest_edge"] if "shortest_edge" in config else (config["height"], config["width"])

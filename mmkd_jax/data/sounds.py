@@ -1,4 +1,4 @@
-"""Recordings for pretrained audio encoders, on the host: one channel, in −1 … 1, at the rate they were trained on."""
+"""Audio preprocessing on the host for pretrained encoders: mono waveforms in −1 … 1 at the model's sample rate."""
 
 import dataclasses
 import os
@@ -21,26 +21,26 @@ def waveforms(
     resample: bool = False,
     modality: str = "audio",
 ) -> list[Float[np.ndarray, " _"]]:
-    """Each recording as floats at the wanted rate.
+    """Return recordings as float32 waveforms at a target sample rate.
 
     Args:
         recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
-        wanted: samples a second that come out.
-        rate: samples a second of the arrays; a file says its own.
-        resample: whether recordings of another rate are resampled; they are refused otherwise.
-        modality: for messages.
+        wanted: target sample rate, in Hz.
+        rate: sample rate of the arrays, in Hz; files contain their own.
+        resample: resample recordings with a different rate; otherwise they raise an error.
+        modality: name used in messages.
 
     Raises:
-        UserError: one recording in the place of several, several channels, another type, no rate, another rate than is
-            wanted, or values that are not finite.
+        UserError: a single recording instead of a sequence, several channels, an unsupported type, a missing rate, a
+            rate other than the target without `resample`, or non-finite values.
 
     Example:
         >>> waveforms([np.zeros(8, np.int16)], 16_000, rate=8_000, resample=True)[0].shape
         (16,)
     """
     if isinstance(recordings, str | os.PathLike) or isinstance(recordings, np.ndarray) and recordings.ndim < 2:
-        raise UserError(f"{modality}: one recording in the place of several: put it in a list")
-    return [_heard(f"{modality} {i}", x, wanted, rate, resample) for i, x in enumerate(recordings)]
+        raise UserError(f"{modality}: expected a sequence of recordings, got a single one: put it in a list")
+    return [_waveform(f"{modality} {i}", x, wanted, rate, resample) for i, x in enumerate(recordings)]
 
 
 def bounded(
@@ -51,18 +51,18 @@ def bounded(
     cut: bool = True,
     modality: str = "audio",
 ) -> list[Float[np.ndarray, " _"]]:
-    """Waveforms that are neither too short nor too long for a model.
+    """Check the minimum length of waveforms, and truncate them to the maximum length.
 
     Args:
-        waves: one each recording.
-        rate: samples a second, for messages.
-        least: samples that a recording must have.
-        most: samples that the model takes; any number, if None.
-        cut: cut longer recordings, with a warning; else refuse them.
-        modality: for messages.
+        waves: one waveform per recording.
+        rate: sample rate in Hz, used in messages.
+        least: minimum number of samples.
+        most: maximum number of samples; None for no limit.
+        cut: truncate longer recordings with a warning; if False, raise an error.
+        modality: name used in messages.
 
     Raises:
-        UserError: a recording is too short, or longer and not to be cut.
+        UserError: a recording is too short, or too long with `cut=False`.
 
     Example:
         >>> [x.tolist() for x in bounded([np.float32([1, 2])], 16_000, most=2)]
@@ -70,16 +70,16 @@ def bounded(
     """
     if short := [i for i, x in enumerate(waves) if len(x) < least]:
         n = len(waves[short[0]])
-        raise UserError(f"{modality} {short[0]}: {n} samples are too few; this model takes at least {least}")
+        raise UserError(f"{modality} {short[0]}: {n} samples are too few; this model requires at least {least}")
     if most is not None and (long := [i for i, x in enumerate(waves) if len(x) > most]):
-        said = f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, the first is {long[0]}"
+        problem = f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, the first is {long[0]}"
         if not cut:
-            raise UserError(f"{modality}: {said}: cut them (cut=True), or take them apart")
-        warnings.warn(f"{modality}: {said}: they are cut", stacklevel=3)
+            raise UserError(f"{modality}: {problem}: truncate them (cut=True), or split them")
+        warnings.warn(f"{modality}: {problem}: they are truncated", stacklevel=3)
     return [x[:most] for x in waves]
 
 
-def _heard(name, x, wanted, rate, resample):
+def _waveform(name, x, wanted, rate, resample):
     if isinstance(x, str | os.PathLike):
         try:
             (rate, x), name = scipy.io.wavfile.read(x), f"{name}, {os.fspath(x)}"
@@ -87,37 +87,37 @@ def _heard(name, x, wanted, rate, resample):
             raise UserError(f"{name}: cannot read {os.fspath(x)} ({error}); expected a .wav file") from error
     x = np.asarray(x)
     if x.ndim != 1:
-        raise UserError(f"{name}: shape {list(x.shape)}; expected one channel, [n]: take one, or their mean")
+        raise UserError(f"{name}: shape {list(x.shape)}; expected one channel, [n]: select one, or average them")
     if x.dtype == np.int16:
         x = x.astype(np.float32) / 32_768
     if x.dtype.kind != "f":
         raise UserError(f"{name}: samples of type {x.dtype}; expected floats in −1 … 1, or int16")
     if not np.isfinite(x).all():
-        raise UserError(f"{name}: a sample is not finite")
+        raise UserError(f"{name}: contains non-finite samples")
     if rate is None:
-        raise UserError(f"{name}: say its samples a second, such as rate={wanted}")
+        raise UserError(f"{name}: sample rate missing: pass it, such as rate={wanted}")
     if rate != int(rate):
-        raise UserError(f"{name}: rate={rate}; expected a whole number of samples a second")
+        raise UserError(f"{name}: rate={rate}; expected a whole number of Hz")
     if rate != wanted:
         if not resample:
-            raise UserError(f"{name}: {rate} samples a second; the model takes {wanted}: resample=True resamples it")
+            raise UserError(f"{name}: rate is {rate} Hz; the model expects {wanted} Hz: pass resample=True to resample")
         x = scipy.signal.resample_poly(x, *(np.array([wanted, int(rate)]) // np.gcd(wanted, int(rate))))
     return x.astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Waves:
-    """Recordings to `audio` [n, samples] and `audio.mask`, padded with zeros, as wav2vec 2.0 was trained on them.
+    """wav2vec 2.0 feature extractor: recordings to zero-padded `audio` [n, samples] and `audio.mask`.
 
     Attributes:
-        rate: samples a second.
-        normalise: whether each recording gets zero mean and unit variance.
-        modality: the batch's column.
-        files: those of the folder, to be saved again.
+        rate: sample rate, in Hz.
+        normalize: normalize each recording to zero mean and unit variance.
+        modality: name of the batch column.
+        files: the processor files of the model folder, kept for saving.
     """
 
     rate: int = 16_000
-    normalise: bool = True
+    normalize: bool = True
     modality: str = "audio"
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -130,23 +130,24 @@ class Waves:
         length: int | None = None,
         cut: bool = True,
     ) -> dict[str, np.ndarray]:
-        """The columns of a batch.
+        """Return the audio columns of a batch.
 
         Args:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
-            rate: samples a second of the arrays.
-            resample: whether recordings of another rate are resampled.
-            length: samples of every row, after resampling; those of the longest, if None.
-            cut: cut longer recordings, with a warning; else refuse them.
+            rate: sample rate of the arrays, in Hz.
+            resample: resample recordings with a different rate.
+            length: samples per row after resampling; None for the length of the longest recording.
+            cut: truncate longer recordings with a warning; if False, raise an error.
 
         Raises:
-            UserError: what `waveforms` refuses, an empty recording, or a longer one that is not to be cut.
+            UserError: an error of `waveforms`, an empty recording, or a recording longer than `length` with
+                `cut=False`.
         """
-        heard = waveforms(recordings, self.rate, rate, resample, self.modality)
-        heard = bounded(heard, self.rate, most=length, cut=cut, modality=self.modality)
-        width = max((len(x) for x in heard), default=0) if length is None else length
-        waves, mask = np.zeros((len(heard), width), np.float32), np.zeros((len(heard), width), bool)
-        for i, x in enumerate(heard):
-            waves[i, : len(x)] = (x - x.mean()) / np.sqrt(x.var() + 1e-7) if self.normalise else x
+        recorded = waveforms(recordings, self.rate, rate, resample, self.modality)
+        recorded = bounded(recorded, self.rate, most=length, cut=cut, modality=self.modality)
+        width = max((len(x) for x in recorded), default=0) if length is None else length
+        waves, mask = np.zeros((len(recorded), width), np.float32), np.zeros((len(recorded), width), bool)
+        for i, x in enumerate(recorded):
+            waves[i, : len(x)] = (x - x.mean()) / np.sqrt(x.var() + 1e-7) if self.normalize else x
             mask[i, : len(x)] = True
         return {self.modality: waves, f"{self.modality}.mask": mask}

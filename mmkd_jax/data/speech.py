@@ -1,4 +1,4 @@
-"""Synthetic speech by espeak-ng, and log-mel spectra."""
+"""Speech synthesis with espeak-ng, and log-mel spectrograms."""
 
 import ctypes
 import pathlib
@@ -12,62 +12,62 @@ from mmkd_jax.data import spectrogram
 SYNTHESIS_RATE, RATE = 22_050, 8_000
 FRAMES, BANDS, WINDOW, HOP = 32, 32, 256, 250
 FLOOR_DB, STEP_DB = -80, 2
-"""The log-mel level that is stored as 0, and the step: finer than the noise in it."""
+"""Log-mel level stored as 0, and the quantization step, which is finer than the noise in the levels."""
 
 
 class Voice:
-    """espeak-ng through its C interface; one per process."""
+    """espeak-ng speech synthesizer through its C API; one instance per process."""
 
     _RETRIEVAL, _UTF8 = 2, 1
     _RATE, _PITCH, _RANGE = 1, 3, 4
 
     def __init__(self, folder: pathlib.Path):
-        """folder: holds libespeak-ng.so and espeak-ng-data."""
+        """folder: contains libespeak-ng.so and espeak-ng-data."""
         self._library = ctypes.CDLL(str(folder / "libespeak-ng.so"))
         rate = self._library.espeak_Initialize(self._RETRIEVAL, 0, str(folder / "espeak-ng-data").encode(), 0)
         if rate != SYNTHESIS_RATE:
-            raise RuntimeError(f"espeak-ng gave a rate of {rate}, expected {SYNTHESIS_RATE}")
-        self._heard: list[np.ndarray] = []
+            raise RuntimeError(f"espeak-ng returned a sample rate of {rate} Hz, expected {SYNTHESIS_RATE}")
+        self._samples: list[np.ndarray] = []
 
         def hear(samples, count, events):
             if samples and count > 0:
-                self._heard.append(np.ctypeslib.as_array(samples, (count,)).copy())
+                self._samples.append(np.ctypeslib.as_array(samples, (count,)).copy())
             return 0
 
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-        self._callback = kind(hear)  # kept: the library holds only its address
+        self._callback = kind(hear)  # keep a reference: the library stores only its address
         self._library.espeak_SetSynthCallback(self._callback)
 
     def say(self, word: str, voice: str, rate: int, pitch: int, spread: int) -> Float[np.ndarray, " n"]:
-        """A word's waveform at 8 kHz in [−1, 1].
+        """Synthesize a word as an 8 kHz waveform in [−1, 1].
 
         Args:
-            word: what to say.
+            word: word to synthesize.
             voice: ACCENT+VARIANT, such as "en-us+m1".
-            rate: words a minute.
+            rate: words per minute.
             pitch: 0–100.
-            spread: of the pitch, 0–100.
+            spread: pitch range, 0–100.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()):
             raise RuntimeError(f"espeak-ng has no voice {voice!r}")
         for parameter, value in ((self._RATE, rate), (self._PITCH, pitch), (self._RANGE, spread)):
             self._library.espeak_SetParameter(parameter, value, 0)
-        self._heard.clear()
+        self._samples.clear()
         data = word.encode()
         self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, self._UTF8, None, None)
         self._library.espeak_Synchronize()
-        wave = np.concatenate(self._heard).astype(np.float64) / 32_768
+        wave = np.concatenate(self._samples).astype(np.float64) / 32_768
         loud = np.flatnonzero(np.abs(wave) > 1e-3)
-        wave = wave[loud[0] : loud[-1] + 1]  # silence around the word would make the offset meaningless
+        wave = wave[loud[0] : loud[-1] + 1]  # trim silence, so that the word's position is well defined
         return scipy.signal.resample_poly(wave, RATE // 50, SYNTHESIS_RATE // 50)
 
 
 def log_mel(wave: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, "32 32"]:
-    """Log-mel levels of one second at 8 kHz, [frames, bands].
+    """Log-mel spectrogram of one second at 8 kHz, [frames, bands].
 
-    Formula: 10 log10 of mel-weighted |FFT|² under a Hann window (256, hop 250), −80 … 0 dB as 0 … 40.
+    Formula: 10 log10 of the mel-weighted |FFT|² with a Hann window (256, hop 250); −80 … 0 dB stored as 0 … 40.
     """
-    seen = spectrogram.frames(np.pad(wave, (0, WINDOW)), WINDOW, HOP)[:FRAMES]
-    energy = spectrogram.power(seen * np.hanning(WINDOW)) / (WINDOW / 4) ** 2
+    windows = spectrogram.frames(np.pad(wave, (0, WINDOW)), WINDOW, HOP)[:FRAMES]
+    energy = spectrogram.power(windows * np.hanning(WINDOW)) / (WINDOW / 4) ** 2
     level = 10 * np.log10(energy @ spectrogram.mel_filters(WINDOW, BANDS, RATE, low=60.0) + 1e-12)
     return np.round((np.clip(level, FLOOR_DB, 0) - FLOOR_DB) / STEP_DB).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Splits of rows that keep together what belongs together."""
+"""Group-aware data splits: rows of one group stay in one split."""
 
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -6,40 +6,42 @@ import numpy as np
 
 
 def joined(keys: Sequence[Sequence[Hashable]]) -> list[int]:
-    """Which rows belong together: those that share a key, directly or by way of others.
+    """Group rows that share a key, directly or transitively (connected components).
 
     Args:
-        keys: of each row.
+        keys: keys of each row.
 
     Returns:
-        The number of each row's lot, in order of appearance.
+        Group index of each row, numbered in order of appearance.
 
     Example:
         >>> joined([["a"], ["b"], ["c", "b"], ["d"], ["a", "d"]])
         [0, 1, 1, 0, 0]
     """
-    above: dict[Hashable, Hashable] = {}
+    parent: dict[Hashable, Hashable] = {}
 
-    def top(key):
-        while above.setdefault(key, key) != key:
-            key = above[key]
+    def root(key):
+        while parent.setdefault(key, key) != key:
+            key = parent[key]
         return key
 
-    for own in keys:
-        for key in own[1:]:
-            above[top(key)] = top(own[0])
-    tops = [top(own[0]) for own in keys]
-    number = {t: i for i, t in enumerate(dict.fromkeys(tops))}
-    return [number[t] for t in tops]
+    for row_keys in keys:
+        for key in row_keys[1:]:
+            parent[root(key)] = root(row_keys[0])
+    roots = [root(row_keys[0]) for row_keys in keys]
+    number = {r: i for i, r in enumerate(dict.fromkeys(roots))}
+    return [number[r] for r in roots]
 
 
 def split(draw: np.random.Generator, lots: Sequence[int], shares: Mapping[str, float]) -> list[str]:
-    """The split of each row: lots in random order, until each split but "train" has its share of the rows.
+    """Assign each row to a split, keeping groups together.
+
+    Groups are assigned in random order until each split other than "train" has its share of the rows.
 
     Args:
-        draw: of the order.
-        lots: of the rows; a lot is never divided.
-        shares: of the rows; the rest is "train".
+        draw: random generator for the order of the groups.
+        lots: group index of each row; a group is never divided.
+        shares: split -> share of the rows; the remaining rows are "train".
 
     Example:
         >>> split(np.random.default_rng(0), [0, 0, 1, 1, 2, 2], {"test": 1 / 3})
@@ -49,9 +51,9 @@ def split(draw: np.random.Generator, lots: Sequence[int], shares: Mapping[str, f
     for lot in lots:
         sizes[lot] += 1
     room = {name: share * len(lots) for name, share in shares.items()}
-    found = {}
+    assigned = {}
     for lot in draw.permutation(list(sizes)).tolist():
-        found[lot] = next((name for name in room if room[name] > 0), "train")
-        if found[lot] in room:
-            room[found[lot]] -= sizes[lot]
-    return [found[lot] for lot in lots]
+        assigned[lot] = next((name for name in room if room[name] > 0), "train")
+        if assigned[lot] in room:
+            room[assigned[lot]] -= sizes[lot]
+    return [assigned[lot] for lot in lots]

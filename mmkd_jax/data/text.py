@@ -1,4 +1,4 @@
-"""Text on the host: strings to fixed-length ids and masks."""
+"""Character-level text encoding on the host: strings to fixed-length ids and masks."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,20 @@ from mmkd_jax.errors import UserError
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 CHARACTERS = len(ALPHABET) + 2
-"""Size of the vocabulary: 0 is padding, 1 any other character."""
+"""Vocabulary size: id 0 is padding, 1 any other character."""
 
 
 def characters(
     texts: Sequence[str | bytes], length: int
 ) -> tuple[Int32[np.ndarray, "n {length}"], Bool[np.ndarray, "n {length}"]]:
-    """Character ids and mask of each text; longer ones are cut.
+    """Encode texts as character ids and a mask; longer texts are truncated.
 
     Args:
         texts: n strings, or UTF-8 bytes.
-        length: of the result.
+        length: number of characters per row.
 
     Returns:
-        ids (0 padding, 1 unknown, 2 … the letters a–z) and mask (True where there is a character).
+        ids (0 padding, 1 unknown, 2 … the letters a–z) and mask (True for characters, False for padding).
 
     Example:
         >>> ids, mask = characters(["ab!"], length=4)
@@ -38,14 +38,14 @@ def characters(
 
 
 def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
-    """Whole texts as a column of a data set: UTF-8 bytes, of one length for NumPy, for a tokenizer to read.
+    """Store texts as a fixed-width UTF-8 bytes column, for tokenization later.
 
     Args:
         texts: n strings, or UTF-8 bytes.
-        dtype: such as "S900", for at most 900 bytes.
+        dtype: NumPy bytes dtype, such as "S900" for at most 900 bytes.
 
     Raises:
-        UserError: a longer text.
+        UserError: a text does not fit in the dtype.
 
     Example:
         >>> stored(["déjà vu"], "S10")

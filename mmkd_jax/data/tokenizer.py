@@ -1,4 +1,4 @@
-"""Tokenizers, on the host: those of pretrained text encoders, and small ones learned from texts."""
+"""Tokenizers on the host: those of pretrained text encoders, and word-level ones trained on texts."""
 
 import dataclasses
 import hashlib
@@ -21,18 +21,18 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 
 
 class Tokenizer:
-    """Texts to `text.ids`, `text.mask` and, for pairs, `text.types`, as the published tokenizer makes them.
+    """Tokenizer of a published model: texts to `text.ids`, `text.mask` and, for pairs, `text.types`.
 
     Args:
-        folder: of the model, with tokenizer.json, or with vocab.txt (WordPiece).
-        length: longest text in tokens, those at its ends included.
-        padding: id of the padding where the folder does not name a token for it.
-        modality: how the batch's columns begin.
-        types: whether pairs of texts have token types.
-        whole: whether all texts are padded to that length and the padding is seen, as SigLIP learned them.
+        folder: model folder with tokenizer.json, or with vocab.txt (WordPiece).
+        length: maximum text length in tokens, including special tokens.
+        padding: padding id if the folder does not name a padding token.
+        modality: prefix of the batch columns.
+        types: add token types for pairs of texts.
+        whole: pad all texts to `length` and leave the padding unmasked, as SigLIP was trained.
 
     Raises:
-        UserError: the folder has no tokenizer, or a damaged one.
+        UserError: the folder has no tokenizer, or it is damaged.
     """
 
     def __init__(
@@ -58,29 +58,29 @@ class Tokenizer:
                 self.tokenizer = tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=lower, strip_accents=strip)
             else:
                 raise UserError(
-                    f"{folder} has no tokenizer.json: fetch it, or write it once with transformers, "
+                    f"{folder} has no tokenizer.json: fetch it, or create it once with transformers: "
                     "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
                 )
         except UserError:
             raise
-        except Exception as error:  # the library raises Exception itself
+        except Exception as error:  # tokenizers raises plain Exception
             raise UserError(f"the tokenizer in {folder} is damaged ({error}): fetch it again") from error
-        self.tokenizer.no_padding()  # a published file may have its own built in
+        self.tokenizer.no_padding()  # a published file may enable padding and truncation
         self.tokenizer.no_truncation()
         self.rules = self.tokenizer.to_str()
-        self.cutting: dict[int, tokenizers.Tokenizer] = {}  # one a length: threads may ask for several at a time
+        self.cutting: dict[int, tokenizers.Tokenizer] = {}  # one per length: threads may use several at a time
         named = settings.get("pad_token")
         named = self.tokenizer.token_to_id(named["content"] if isinstance(named, dict) else named) if named else None
         self.padding = padding if named is None else named
 
     @property
     def vocabulary(self) -> int:
-        """Number of ids."""
+        """Vocabulary size."""
         return self.tokenizer.get_vocab_size()
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        """What its ids depend on, besides the texts and their length."""
+        """Identity of the tokenization: rules and padding."""
         rules = hashlib.sha256(self.rules.encode()).hexdigest()
         return {"rules": rules, "padding": self.padding, "whole": self.whole}
 
@@ -94,49 +94,49 @@ class Tokenizer:
         cut: bool = True,
         warn: bool = True,
     ) -> dict[str, np.ndarray]:
-        """Ids [n, l] and mask [n, l] of each text.
+        """Tokenize texts to ids [n, l] and mask [n, l].
 
         Args:
             texts: n strings, or UTF-8 bytes.
-            pairs: a second string for each, behind the first.
-            length: longest, in tokens; the model's own, if None.
-            pad: give l = length; else l is that of the longest text.
-            cut: cut longer texts; else refuse them.
-            warn: say how many were cut.
+            pairs: second text of each pair, appended to the first.
+            length: maximum length in tokens; None for the model's maximum.
+            pad: pad to l = length; if False, l is the length of the longest text.
+            cut: truncate longer texts; if False, raise an error.
+            warn: warn about the number of truncated texts.
 
         Raises:
-            UserError: one string in the place of many, something else than a string, bytes that are no UTF-8, a longer
-                length than the model has positions, or a longer text that is not to be cut.
+            UserError: a single string instead of a sequence, an element that is not a string, invalid UTF-8, a length
+                above the model's maximum, or a text longer than `length` with `cut=False`.
         """
         if isinstance(texts, str | bytes):
-            raise UserError(f"{self.modality}: one text, {texts[:20]!r}, in the place of several: put it in a list")
+            raise UserError(f"{self.modality}: expected a sequence of texts, got {texts[:20]!r}: put it in a list")
         longest = self.length if length is None else length
         if longest > self.length:
-            raise UserError(f"length={longest}: this model takes at most {self.length} tokens")
+            raise UserError(f"length={longest}: this model supports at most {self.length} tokens")
         if longest not in self.cutting:
-            made = tokenizers.Tokenizer.from_str(self.rules)
-            made.enable_truncation(longest)
-            self.cutting[longest] = made
-        told, second = (list(_decoded(each, self.modality)) for each in (texts, pairs or ()))
-        told = told if pairs is None else list(zip(told, second, strict=True))
-        found = self.cutting[longest].encode_batch(told)
-        if long := [i for i, e in enumerate(found) if e.overflowing]:
-            said = f"{len(long)} of {len(found)} texts have more than {longest} tokens, the first is row {long[0]}"
+            truncating = tokenizers.Tokenizer.from_str(self.rules)
+            truncating.enable_truncation(longest)
+            self.cutting[longest] = truncating
+        inputs, second = (list(_decoded(each, self.modality)) for each in (texts, pairs or ()))
+        inputs = inputs if pairs is None else list(zip(inputs, second, strict=True))
+        encodings = self.cutting[longest].encode_batch(inputs)
+        if long := [i for i, e in enumerate(encodings) if e.overflowing]:
+            problem = f"{len(long)} of {len(encodings)} texts have more than {longest} tokens, first in row {long[0]}"
             if not cut:
-                raise UserError(f"{said}: raise length, or cut them (cut=True)")
+                raise UserError(f"{problem}: increase length, or truncate them (cut=True)")
             if warn:
-                warnings.warn(f"{said}: they are cut", stacklevel=2)
-        width = longest if pad or self.whole else max((len(e) for e in found), default=0)
-        ids = np.full((len(found), width), self.padding, np.int32)
+                warnings.warn(f"{problem}: they are truncated", stacklevel=2)
+        width = longest if pad or self.whole else max((len(e) for e in encodings), default=0)
+        ids = np.full((len(encodings), width), self.padding, np.int32)
         types, mask = np.zeros_like(ids), np.zeros(ids.shape, bool)
-        for i, e in enumerate(found):
+        for i, e in enumerate(encodings):
             ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
         columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
         return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
 
 
 def _decoded(texts, modality):
-    """Strings; what is none is named."""
+    """Yield the texts as strings; raise UserError for other elements."""
     for row, x in enumerate(texts):
         try:
             text = x.decode() if isinstance(x, bytes) else x
@@ -147,91 +147,95 @@ def _decoded(texts, modality):
         yield text
 
 
-def learned(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
-    """A tokenizer of whole words for a small student, its vocabulary learned from texts: those of training only.
+def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
+    """Train a word-level tokenizer for a small student; pass the training texts only.
 
-    Lower case, without accents, each punctuation mark a word of its own. Ids: 0 padding, 1 any other word, then the
-    words from the most frequent on. A word seen once is left out: so the model meets unknown words in training, too.
+    Texts are lowercased and stripped of accents; each punctuation mark is a separate token. Ids: 0 padding, 1 unknown
+    word, then the words by decreasing frequency. Words that occur only once are excluded, so that the model also sees
+    unknown words in training.
 
     Args:
         texts: strings, or UTF-8 bytes.
-        size: largest number of ids.
-        length: longest text in tokens.
-        modality: how the batch's columns begin.
+        size: maximum vocabulary size.
+        length: maximum text length in tokens.
+        modality: prefix of the batch columns.
 
     Example:
-        >>> words = learned(["a good day", "a bad day"], size=100, length=8)
+        >>> words = train_tokenizer(["a good day", "a bad day"], size=100, length=8)
         >>> words.vocabulary, words(["A bad, bad day!"])["text.ids"].tolist()
         (4, [[2, 1, 1, 1, 3, 1]])
     """
-    made = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]"))
-    made.normalizer = normalizers.BertNormalizer(strip_accents=True, lowercase=True)
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=True, lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]"]
     trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
-    made.train_from_iterator(_decoded(texts, modality), trainer)
+    tokenizer.train_from_iterator(_decoded(texts, modality), trainer)
     with tempfile.TemporaryDirectory() as folder:
-        made.save(str(pathlib.Path(folder) / "tokenizer.json"))
+        tokenizer.save(str(pathlib.Path(folder) / "tokenizer.json"))
         return Tokenizer(pathlib.Path(folder), length, 0, modality)
 
 
-def tokenized(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
-    """A data set's texts as its models read them: ids and mask of each tokenizer, when rows are read.
+def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
+    """Tokenize a data set's text column lazily, with one or several tokenizers.
 
     Args:
-        dataset: with texts in a column: strings, or UTF-8 bytes as `load` gives them.
-        lengths: `Tokenizer`s, each with the length to which its rows are cut or padded; its `modality` names the
-            columns, so that two models may read the same text by tokenizers of their own. With none, the texts are
-            only left out.
-        column: the texts.
+        dataset: data set with a text column: strings, or UTF-8 bytes as returned by `load`.
+        lengths: `Tokenizer` -> length to which its rows are truncated or padded. The tokenizer's `modality` is the
+            prefix of its columns, so two models can use different tokenizers for the same text. If empty, text columns
+            are only removed.
+        column: name of the text column.
 
     Returns:
-        The same rows, with `MODALITY.ids` and `MODALITY.mask` in the place of all columns of texts.
+        The data set with `MODALITY.ids` and `MODALITY.mask` replacing all text columns.
 
     Raises:
-        UserError: no such column, a length that a tokenizer's model does not take, or two of one modality.
+        UserError: the column does not exist, a length exceeds a tokenizer's maximum, or two tokenizers have the same
+            modality.
 
     Example:
         >>> from mmkd_jax.data import from_columns
         >>> texts = np.array(["a good day", "a bad day"])
-        >>> words = learned(texts.tolist(), size=100, length=8, modality="words")
-        >>> tokenized(from_columns({"text": texts}, "days"), {words: 3}).columns["words.ids"].tolist()
+        >>> words = train_tokenizer(texts.tolist(), size=100, length=8, modality="words")
+        >>> tokenize(from_columns({"text": texts}, "days"), {words: 3}).columns["words.ids"].tolist()
         [[2, 1, 3], [2, 1, 3]]
     """
     texts = {k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"}
     if column not in texts:
-        raise UserError(f"no column {column!r} of texts; there are: {choices(texts)}")
+        raise UserError(f"no text column {column!r}; available: {choices(texts)}")
     spec = {k: s for k, s in dataset.spec.items() if k not in texts}
     for tokenizer, length in lengths.items():
         for k, x in tokenizer([], length=length, pad=True).items():
             if k in spec:
-                raise UserError(f"there are two columns {k!r}: give each tokenizer a modality of its own")
+                raise UserError(f"two columns are named {k!r}: give each tokenizer a different modality")
             spec[k] = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
 
     def fetch(rows):
         columns = dataset.take(rows)
-        told = columns[column].tolist()
-        ids = [tokenizer(told, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
-        return {k: x for own in (columns, *ids) for k, x in own.items() if k not in texts}
+        strings = columns[column].tolist()
+        ids = [tokenizer(strings, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
+        return {k: x for group in (columns, *ids) for k, x in group.items() if k not in texts}
 
     how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
     return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint={**dataset.fingerprint, "tokens": how})
 
 
 def optional(folder: pathlib.Path, *arguments: Any, **keywords: Any) -> Callable[..., dict[str, np.ndarray]]:
-    """A folder's tokenizer; where it has none, what says so when it is called: the weights are of use without.
+    """Return a folder's tokenizer or, if it has none, a function that raises the error when called.
+
+    A folder without a tokenizer still has usable weights.
 
     Args:
-        folder: of the model.
-        arguments: of `Tokenizer`.
-        keywords: of `Tokenizer`.
+        folder: model folder.
+        arguments: positional arguments of `Tokenizer`.
+        keywords: keyword arguments of `Tokenizer`.
     """
     try:
         return Tokenizer(folder, *arguments, **keywords)
     except UserError as error:
-        told = error
+        missing = error
 
     def refuse(*args: Any, **more: Any) -> dict[str, np.ndarray]:
-        raise told
+        raise missing
 
     return refuse

@@ -1,4 +1,4 @@
-"""Losses: pure functions of arrays; they return values per example and reduce nothing."""
+"""Loss functions: pure functions of arrays that return unreduced values per example."""
 
 from mmkd_jax.losses.alignment.agreement import agreement_jsd as agreement_jsd
 from mmkd_jax.losses.alignment.agreement import agreement_kl as agreement_kl

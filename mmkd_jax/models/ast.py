@@ -1,31 +1,31 @@
-"""The Audio Spectrogram Transformer: `(batch, modality, ctx, tap) -> features` [b, d]."""
+"""Audio Spectrogram Transformer (AST): `(batch, modality, ctx, tap) -> features` [b, d]."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError
-from mmkd_jax.models.inputs import visible
+from mmkd_jax.models._inputs import masked_input
 from mmkd_jax.models.vit import Vit
-from mmkd_jax.views import Batch, Context, Taps
 
 
 class Ast(Vit):
-    """DeiT on a picture of log-mel frames: one row a band, one column a frame, in patches that overlap.
+    """Audio Spectrogram Transformer (AST): DeiT on overlapping patches of a log-mel spectrogram.
 
-    Every recording has the same number of frames: what fills it up is part of what AST learned from, and of what is
-    seen here. A mask is not read.
+    Rows of the spectrogram are mel bands, columns are frames. Every recording has the same number of frames. AST was
+    trained with padding visible, so padding is visible here too, and a mask is ignored.
 
-    Outputs besides those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after the
-    LayerNorm; `pooled.M`, the mean of the class's token and the teacher's, which is the features.
+    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after
+    the LayerNorm; `pooled.M`, the features, which are the mean of the class token and the distillation token.
 
     Attributes:
-        size: mel bands and frames.
-        patch: bands and frames of a patch.
-        stride: bands and frames from one patch to the next.
-        extra: tokens before the patches: the class's and the teacher's.
+        size: number of mel bands and of frames.
+        patch: mel bands and frames of a patch.
+        stride: stride between patches, in mel bands and frames.
+        extra: number of tokens before the patches: the class token and the distillation token.
 
-    The others are those of `Vit`.
+    The other attributes are those of `Vit`.
 
     Source: Gong et al., AST: Audio Spectrogram Transformer, 2021, https://arxiv.org/abs/2104.01778
     """
@@ -40,14 +40,14 @@ class Ast(Vit):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         return {modality: jnp.zeros((1, *self.size[::-1]), jnp.float32)}
 
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        x = visible(batch, modality)[modality]
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
+        x = masked_input(batch, modality)[modality]
         if x.shape[1:] != self.size[::-1]:
             raise UserError(
                 f"{modality}: shape {list(x.shape)}; expected [b, {self.size[1]} frames, {self.size[0]} mel bands]: "
-                "recordings are filled up, as the processor does"
+                "pad the recordings, as the processor does"
             )
         return super().__call__({**batch, modality: x.swapaxes(1, 2)[..., None]}, modality, ctx, tap)

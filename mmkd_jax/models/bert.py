@@ -1,7 +1,7 @@
-"""BERT and its kin, one text encoder: `(batch, modality, ctx, tap) -> features` [b, d].
+"""BERT family of text encoders: `(batch, modality, ctx, tap) -> features` [b, d].
 
-RoBERTa counts positions from behind the padding's id, DistilBERT has neither token types nor pooler; MiniLM is a small
-BERT, and XLM-R a RoBERTa with another vocabulary.
+RoBERTa starts its positions after the padding id; DistilBERT has neither token types nor a pooler; MiniLM is a small
+BERT; XLM-R is RoBERTa with another vocabulary.
 """
 
 from typing import Any
@@ -10,40 +10,41 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError
-from mmkd_jax.models.dropout import Dropout
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.pooling import mean_where
-from mmkd_jax.models.transformer import Transformer, switches
-from mmkd_jax.views import Batch, Context, Taps
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.nn.dropout import Dropout
+from mmkd_jax.nn.pooling import masked_mean
+from mmkd_jax.nn.transformer import Transformer, switches
 
 
 class Bert(nn.Module):
-    """A post-norm Transformer encoder on embedded tokens.
+    """BERT: a post-norm Transformer encoder on embedded tokens.
 
-    Formula: x₀ = LN(E[token] + P[position] + T[type]); the layers of `models.transformer`
+    Formula: x₀ = LN(E[token] + P[position] + T[type]); the layers of `nn.transformer`
 
-    Outputs besides those of the layers: `hidden.M.0`, the embedded tokens; `pooled.M` = tanh(W x[first]) with a pooler.
+    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `pooled.M` = tanh(W x[first]),
+    with a pooler.
 
     Attributes:
         vocabulary: number of token ids.
-        width: of the tokens.
-        layers: how many.
-        heads: of each attention.
-        inner: width between a layer's two dense layers.
-        length: rows of the table of positions.
-        types: of tokens, as `text.types` has them, else all 0; 0 is no such table.
-        padding: None counts positions from 0; an id of padding counts from the next number, over the tokens that are
-            there (RoBERTa).
-        pooler: whether there is one.
-        pool: what the features are: "mean" of the tokens that are there, "first" token, or "pooler".
-        activation: a name of `models.activations`.
-        eps: of the LayerNorms.
-        dropout: rate on embedded tokens and on what is added to a residual connection, in training.
-        attention_dropout: rate on the attention's weights, in training.
-        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
-        remat: compute a layer's intermediates again for the backward pass.
-        scan: compile one layer for all.
+        width: embedding dimension of the tokens.
+        layers: number of layers.
+        heads: number of attention heads.
+        inner: hidden width of the MLP.
+        length: number of position embeddings.
+        types: number of token types, read from `text.types` (all 0 if the batch lacks it); 0 disables token types.
+        padding: padding id; positions then start at the next number and count unmasked tokens only (RoBERTa). None
+            counts positions from 0.
+        pooler: add a pooler.
+        pool: features: "mean" over the unmasked tokens, the "first" token, or the output of the "pooler".
+        activation: activation function of the MLP; a name in `nn.activations`.
+        eps: epsilon of the LayerNorms.
+        dropout: dropout rate of the embedded tokens and of each residual branch.
+        attention_dropout: dropout rate of the attention weights.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
+        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
+        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Devlin et al., BERT, 2019, https://arxiv.org/abs/1810.04805; Liu et al., RoBERTa, 2019,
         https://arxiv.org/abs/1907.11692; Sanh et al., DistilBERT, 2019, https://arxiv.org/abs/1910.01108; Wang et al.,
@@ -70,30 +71,31 @@ class Bert(nn.Module):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         return {f"{modality}.ids": jnp.zeros((1, 1), jnp.int32), f"{modality}.mask": jnp.ones((1, 1), bool)}
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         if self.pool not in ("mean", "first", "pooler") or (self.pool == "pooler" and not self.pooler):
             raise UserError(f"{modality}: pool is {self.pool!r}; expected 'mean', 'first' or, with a pooler, 'pooler'")
-        seen, rows = visible(batch, modality), batch["example_id"]
+        seen, rows = masked_input(batch, modality), batch["example_id"]
         ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
         first = 0 if self.padding is None else self.padding + 1
         if ids.shape[1] + first > self.length:
+            limit = self.length - first
             raise UserError(
-                f"{modality}: texts of {ids.shape[1]} tokens, but the table of positions ends at {self.length - first}"
+                f"{modality}: texts have {ids.shape[1]} tokens, but this model has {limit} position embeddings"
             )
 
-        def table(name, size, which):
-            return nn.Embed(size, self.width, dtype=self.dtype, name=name)(which)
+        def embed(name, size, ids):
+            return nn.Embed(size, self.width, dtype=self.dtype, name=name)(ids)
 
-        places = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
+        positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
         if self.padding is not None:
-            places = self.padding + jnp.cumsum(mask, 1, dtype=jnp.int32) * mask
-        x = table("tokens", self.vocabulary, ids) + table("positions", self.length, places)
+            positions = self.padding + jnp.cumsum(mask, 1, dtype=jnp.int32) * mask
+        x = embed("tokens", self.vocabulary, ids) + embed("positions", self.length, positions)
         if self.types:
-            x = x + table("types", self.types, seen.get(f"{modality}.types", jnp.zeros(ids.shape, jnp.int32)))
+            x = x + embed("types", self.types, seen.get(f"{modality}.types", jnp.zeros(ids.shape, jnp.int32)))
         x = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x)
         x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
         x = Transformer(**switches(self), name="transformer")(x, mask, rows, modality, ctx, tap)
@@ -102,5 +104,5 @@ class Bert(nn.Module):
             dense = nn.Dense(self.width, dtype=self.dtype, name="pooler")
             pooled = tap(f"pooled.{modality}", jnp.tanh(dense(x[:, 0])))
         if self.pool == "mean":
-            return mean_where(x, mask)
+            return masked_mean(x, mask)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled

@@ -1,4 +1,4 @@
-"""CLIP and SigLIP: two towers whose embeddings meet in one space."""
+"""CLIP and SigLIP: dual encoders with a shared embedding space."""
 
 from typing import Any
 
@@ -6,37 +6,37 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
 from mmkd_jax.errors import UserError
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.transformer import Transformer, switches
-from mmkd_jax.views import Batch, Context, Outputs, Taps
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.nn.transformer import Transformer, switches
 
 
 class ClipText(nn.Module):
-    """The text tower: a pre-norm Transformer; `(batch, modality, ctx, tap) -> features` [b, d].
+    """Text encoder of CLIP and SigLIP, a pre-norm Transformer: `(batch, modality, ctx, tap) -> features` [b, d].
 
-    Formula: x₀ = E[token] + P[position]; the layers of `models.transformer`; LN; the token at the end
+    Formula: x₀ = E[token] + P[position]; the layers of `nn.transformer`; LN; the end-of-text token
 
-    Outputs besides those of the layers: `hidden.M.0`, the embedded tokens; `tokens.M`, the last ones after the
-    LayerNorm; `pooled.M`, the features.
+    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `tokens.M`, the last tokens after
+    the LayerNorm; `pooled.M`, the features.
 
     Attributes:
         vocabulary: number of token ids.
-        width: of the tokens.
-        layers: how many.
-        heads: of each attention.
-        inner: width between a layer's two dense layers.
-        length: rows of the table of positions.
-        causal: whether a token sees those before it only (CLIP).
-        end: id of the token that ends a text, whose first place is read; 2 is the largest id instead, as old
-            configurations of CLIP mean it; None is the last place, which padding may hold (SigLIP).
-        head: width of a dense layer on what is read; None is no such layer.
-        activation: a name of `models.activations`.
-        eps: of the LayerNorms.
-        attention_dropout: rate on the attention's weights, in training.
-        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
-        remat: compute a layer's intermediates again for the backward pass.
-        scan: compile one layer for all.
+        width: embedding dimension of the tokens.
+        layers: number of layers.
+        heads: number of attention heads.
+        inner: hidden width of the MLP.
+        length: number of position embeddings.
+        causal: use causal attention (CLIP).
+        end: end-of-text id; the features are read at its first position. 2 selects the largest id instead, which is its
+            meaning in old CLIP configurations; None selects the last position, padding or not (SigLIP).
+        head: width of a dense layer on the features; None omits the layer.
+        activation: activation function of the MLP; a name in `nn.activations`.
+        eps: epsilon of the LayerNorms.
+        attention_dropout: dropout rate of the attention weights.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
+        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
+        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021,
         https://arxiv.org/abs/2103.00020
@@ -60,45 +60,45 @@ class ClipText(nn.Module):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         return {f"{modality}.ids": jnp.zeros((1, 1), jnp.int32), f"{modality}.mask": jnp.ones((1, 1), bool)}
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        seen, rows = visible(batch, modality), batch["example_id"]
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
+        seen, rows = masked_input(batch, modality), batch["example_id"]
         ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
         if ids.shape[1] > self.length:
             raise UserError(
-                f"{modality}: texts of {ids.shape[1]} tokens, but the table of positions ends at {self.length}"
+                f"{modality}: texts have {ids.shape[1]} tokens, but this model has {self.length} position embeddings"
             )
         x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype, name="tokens")(ids)
-        places = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
-        x = x + nn.Embed(self.length, self.width, dtype=self.dtype, name="positions")(places)
+        positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
+        x = x + nn.Embed(self.length, self.width, dtype=self.dtype, name="positions")(positions)
         x = tap(f"hidden.{modality}.0", x)
         x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, mask, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
         if self.end is None:
             x = x[:, -1]
         else:
-            where = jnp.argmax(ids if self.end == 2 else ids == self.end, 1)
-            x = jnp.take_along_axis(x, where[:, None, None], 1)[:, 0]
+            end = jnp.argmax(ids if self.end == 2 else ids == self.end, 1)
+            x = jnp.take_along_axis(x, end[:, None, None], 1)[:, 0]
         if self.head is not None:
             x = nn.Dense(self.head, dtype=self.dtype, name="head")(x)
         return tap(f"pooled.{modality}", x)
 
 
 class Clip(nn.Module):
-    """Both towers; the outputs are `features.M`, `embedding.M` in the common space, and every intermediate.
+    """CLIP or SigLIP dual encoder; outputs are `features.M`, `embedding.M` in the shared space, and every intermediate.
 
     Formula: similarity of image i and text j: s · ⟨uᵢ, vⱼ⟩ / (‖uᵢ‖ ‖vⱼ‖) + β, with s = exp(`logit_scale`) and
         β = `logit_bias` or 0
 
-    Embeddings are as they come; losses normalise. `logit_scale` and `logit_bias` are scalars.
+    Embeddings are not normalized; the losses normalize them. `logit_scale` and `logit_bias` are scalars.
 
     Attributes:
-        encoders: "text" and "image" -> tower, as a dict.
-        width: of the projections, without bias, to the common space; None is none: the features meet as they are.
-        biased: whether there is a `logit_bias` (SigLIP).
+        encoders: "text" and "image" -> encoder, as a dict.
+        width: dimension of the shared space, reached by projections without bias; None uses the features unprojected.
+        biased: add a `logit_bias` (SigLIP).
     """
 
     encoders: Any
@@ -106,7 +106,7 @@ class Clip(nn.Module):
     biased: bool = False
 
     @nn.compact
-    def __call__(self, batch: Batch, ctx: Context, patch: Outputs) -> Outputs:
+    def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         tap = Taps(patch)
         for modality, encode in self.encoders.items():
             x = tap(f"features.{modality}", encode(batch, modality, ctx, tap))

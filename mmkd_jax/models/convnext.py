@@ -6,33 +6,33 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.convolution import Conv, Depthwise
-from mmkd_jax.modalities import unit
-from mmkd_jax.models.activations import activation
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.vit import normalised
-from mmkd_jax.views import Batch, Context, Taps
+from mmkd_jax.core.modalities import unit
+from mmkd_jax.core.model import Batch, StepContext, Taps
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models.vit import normalized
+from mmkd_jax.nn.activations import activation
+from mmkd_jax.nn.conv import Conv, Depthwise
 
 
 class ConvNext(nn.Module):
-    """Stages of residual blocks, each a wide convolution of single channels and two dense layers.
+    """ConvNeXt: stages of residual blocks, each a 7 × 7 depthwise convolution and an MLP.
 
-    Formula: x ← x + γ ⊙ W₂ φ(W₁ LN(D x)), D a convolution of 7 × 7 of each channel by itself
+    Formula: x ← x + γ ⊙ W₂ φ(W₁ LN(D x)), with D a 7 × 7 depthwise convolution
 
-    Outputs: `hidden.M.0`, the embedded patches [b, h, w, c], and `hidden.M.i` those after stage i. The features are the
-    mean over places of the last, after a LayerNorm.
+    Outputs: `hidden.M.0`, the embedded patches [b, h, w, c]; `hidden.M.i`, the output of stage i; `pooled.M`, the
+    features, which are the mean of the last stage's output over positions, after a LayerNorm.
 
     Attributes:
-        channels: of the images.
-        patch: side of the first convolution, px.
-        widths: channels of the stages.
-        depths: blocks of the stages.
-        activation: φ, a name of `models.activations`.
-        eps: of the last LayerNorm; the others have 1e-6.
-        scaled: whether there is a γ.
-        mean: of each channel, in 0 … 1.
-        std: standard deviation of each channel.
-        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
+        channels: number of image channels.
+        patch: kernel size and stride of the first convolution, px.
+        widths: number of channels of each stage.
+        depths: number of blocks of each stage.
+        activation: φ, a name in `nn.activations`.
+        eps: epsilon of the last LayerNorm; the others have 1e-6.
+        scaled: use the scale γ (LayerScale).
+        mean: per-channel mean that images are normalized by, in 0 … 1.
+        std: per-channel standard deviation.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
 
     Source: Liu et al., A ConvNet for the 2020s, 2022, https://arxiv.org/abs/2201.03545
     """
@@ -50,14 +50,14 @@ class ConvNext(nn.Module):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         side = self.patch * 2 ** len(self.widths)
         return {modality: jnp.zeros((1, side, side, self.channels), jnp.uint8)}
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         act = activation(self.activation)
-        x = normalised(unit(visible(batch, modality)[modality]), self.mean, self.std, modality)
+        x = normalized(unit(masked_input(batch, modality)[modality]), self.mean, self.std, modality)
         x = x if self.dtype is None else x.astype(self.dtype)
 
         def norm(name, x, eps=1e-6):

@@ -7,15 +7,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.batch_norm import BatchNorm
-from mmkd_jax.convolution import Depthwise
-from mmkd_jax.modalities import unit
-from mmkd_jax.models.conv_norm import ConvNorm
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.vit import normalised
-from mmkd_jax.views import Batch, Context, Taps
+from mmkd_jax.core.modalities import unit
+from mmkd_jax.core.model import Batch, StepContext, Taps
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models.vit import normalized
+from mmkd_jax.nn.batch_norm import BatchNorm
+from mmkd_jax.nn.conv import Depthwise
+from mmkd_jax.nn.conv_norm import ConvNorm
 
-# of each stage: blocks, kernel, stride, factor of the inner width, width
+# per stage: number of blocks, kernel size, stride, expansion factor, width
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -28,21 +28,20 @@ STAGES = (
 
 
 class EfficientNetLite(nn.Module):
-    """Inverted bottlenecks on an image, without squeeze and excitation.
+    """EfficientNet-Lite: inverted bottlenecks (MBConv) without squeeze-and-excitation.
 
-    Formula: y = BN(W₂ r(BN(D r(BN(W₁ x))))), and x + y where the map keeps its shape; r is ReLU6, D a convolution of
-        each channel by itself
+    Formula: y = BN(W₂ r(BN(D r(BN(W₁ x))))), plus x if the shapes match; r is ReLU6 and D a depthwise convolution
 
-    Outputs: `hidden.M.0`, the stem's map [b, h, w, c], `hidden.M.i` that of stage i, `hidden.M.8` that of the head. The
-    features are the mean over places of the last.
+    Outputs: `hidden.M.0`, the output of the stem [b, h, w, c]; `hidden.M.i`, of stage i; `hidden.M.8`, of the head. The
+    features are the mean of the head's output over positions.
 
     Attributes:
-        wide: factor of the stages' widths, 1 for Lite0.
-        deep: factor of the stages' blocks, but the first and the last one's.
-        mean: of each channel, in 0 … 1.
-        std: standard deviation of each channel.
-        momentum: share of the running statistics that stays in each step of training.
-        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
+        wide: width multiplier of the stages, 1 for Lite0.
+        deep: depth multiplier of the stages except the first and the last.
+        mean: per-channel mean that images are normalized by, in 0 … 1.
+        std: per-channel standard deviation.
+        momentum: decay of the BatchNorm running statistics per training step.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
 
     Source: Tan and Le, EfficientNet, 2019, https://arxiv.org/abs/1905.11946; the Lite variants of the same authors,
         https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
@@ -57,12 +56,12 @@ class EfficientNetLite(nn.Module):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         return {modality: jnp.zeros((1, 32, 32, 3), jnp.uint8)}
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        x = normalised(unit(visible(batch, modality)[modality]), self.mean, self.std, modality)
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
+        x = normalized(unit(masked_input(batch, modality)[modality]), self.mean, self.std, modality)
         x = x if self.dtype is None else x.astype(self.dtype)
 
         def layer(name, x, width, size=1, stride=1):
@@ -84,6 +83,6 @@ class EfficientNetLite(nn.Module):
 
 
 def _rounded(width):
-    """A multiple of 8, and no less than nine tenths."""
+    """Round to a multiple of 8 that is at least 90% of the width."""
     near = max(8, int(width + 4) // 8 * 8)
     return near if near >= 0.9 * width else near + 8

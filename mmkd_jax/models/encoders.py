@@ -1,16 +1,16 @@
-"""Encoders as a model without fusion and head: what a pretrained encoder gives, to be distilled as it is."""
+"""Model of encoders without fusion and head, for distilling the features of pretrained encoders."""
 
 from typing import Any
 
 import flax.linen as nn
 
-from mmkd_jax.views import Batch, Context, Outputs, Taps
+from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
 
 
 class Encoders(nn.Module):
-    """Each modality's encoder by itself; the outputs are `features.M` and every intermediate.
+    """Separate encoders per modality; outputs are `features.M` and every intermediate.
 
-    The variables have the names that they have in `Multimodal` with the same encoders, `encoders_M`.
+    Variables are named `encoders_M`, as in a `Multimodal` model with the same encoders.
 
     Attributes:
         encoders: modality -> encoder, as a dict.
@@ -22,7 +22,7 @@ class Encoders(nn.Module):
 
     encoders: Any
 
-    def __call__(self, batch: Batch, ctx: Context, patch: Outputs) -> Outputs:
+    def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         tap = Taps(patch)
         for modality, encode in self.encoders.items():
             tap(f"features.{modality}", encode(batch, modality, ctx, tap))

@@ -1,4 +1,4 @@
-"""Heads: embedding -> what a task asks for."""
+"""Heads: `embedding -> task output`."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 class Classifier(nn.Module):
-    """Logits, always in at least float32.
+    """Linear classifier with logits in at least float32.
 
     Attributes:
         classes: number of classes.

@@ -1,30 +1,30 @@
-"""Encoders, a fusion and a head as one model; with one encoder, a unimodal model."""
+"""Multimodal classifier: encoders, fusion and head; with one encoder, a unimodal model."""
 
 from typing import Any
 
 import flax.linen as nn
 
-from mmkd_jax.batch_norm import BatchNorm
-from mmkd_jax.modalities import present
-from mmkd_jax.models.dropout import Dropout
+from mmkd_jax.core.modalities import present
+from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
 from mmkd_jax.models.fusion import Concat
 from mmkd_jax.models.heads import Classifier
-from mmkd_jax.views import Batch, Context, Outputs, Taps
+from mmkd_jax.nn.batch_norm import BatchNorm
+from mmkd_jax.nn.dropout import Dropout
 
 
 class Multimodal(nn.Module):
-    """Encode each modality, fuse, embed, classify; every intermediate is returned and can be patched.
+    """Multimodal classifier: encode each modality, fuse, embed, classify.
 
-    A modality that a row lacks (`present.M` False) is zeros at the entry and in the fusion. A modality that the model
-    never sees is not named.
+    Every intermediate is an output and can be patched. A modality that a row lacks (`present.M` is False) is zeroed at
+    the input and in the fusion. Omit modalities that the model never uses.
 
     Attributes:
         encoders: modality -> encoder, as a dict.
         classes: number of classes.
-        width: of the embedding.
-        fusion: of the features; by default side by side.
-        dropout: rate on the embedding.
-        batch_norm: normalise the embedding.
+        width: width of the embedding.
+        fusion: fusion module; concatenation by default.
+        dropout: dropout rate of the embedding.
+        batch_norm: apply BatchNorm to the embedding.
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN
@@ -39,11 +39,11 @@ class Multimodal(nn.Module):
     batch_norm: bool = False
 
     @nn.compact
-    def __call__(self, batch: Batch, ctx: Context, patch: Outputs) -> Outputs:
+    def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         tap = Taps(patch)
-        here = {m: present(batch, m) for m in self.encoders}
+        masks = {m: present(batch, m) for m in self.encoders}
         features = {m: tap(f"features.{m}", encode(batch, m, ctx, tap)) for m, encode in self.encoders.items()}
-        x = nn.Dense(self.width, use_bias=not self.batch_norm)(self.fusion(features, here, tap))
+        x = nn.Dense(self.width, use_bias=not self.batch_norm)(self.fusion(features, masks, tap))
         if self.batch_norm:
             x = BatchNorm()(x, ctx)
         x = tap("embedding", nn.relu(x))

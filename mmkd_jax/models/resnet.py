@@ -6,37 +6,38 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.modalities import unit
-from mmkd_jax.models.activations import activation
-from mmkd_jax.models.conv_norm import ConvNorm
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.vit import normalised
-from mmkd_jax.views import Batch, Context, Taps
+from mmkd_jax.core.modalities import unit
+from mmkd_jax.core.model import Batch, StepContext, Taps
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models.vit import normalized
+from mmkd_jax.nn.activations import activation
+from mmkd_jax.nn.conv_norm import ConvNorm
 
 
 class ResNet(nn.Module):
-    """Stages of residual blocks on an image.
+    """ResNet: stages of residual blocks on an image.
 
-    Formula: x ← φ(x + BN(W₃ r(BN(W₂ r(BN(W₁ x)))))), with W₁ and W₃ of 1 × 1; or basic, with two of 3 × 3
+    Formula: x ← φ(x + BN(W₃ r(BN(W₂ r(BN(W₁ x)))))), with 1 × 1 convolutions W₁ and W₃; basic blocks have two 3 × 3
+        convolutions
 
-    r is ReLU whatever φ is: so transformers has it.
+    r is ReLU for any φ, as in transformers.
 
-    Outputs: `hidden.M.0`, the stem's map [b, h, w, c], and `hidden.M.i` that of stage i; `preactivation.M.i`, the same
-    before the last activation. The features are the mean over places of the last.
+    Outputs: `hidden.M.0`, the output of the stem [b, h, w, c]; `hidden.M.i`, of stage i; `preactivation.M.i`, the same
+    before the last activation. The features are the mean of the last stage's output over positions.
 
     Attributes:
-        channels: of the images.
-        stem: channels of the first convolution.
-        widths: channels of the stages.
-        depths: blocks of the stages.
-        bottleneck: whether blocks are bottlenecks.
-        activation: φ, a name of `models.activations`.
-        halved: whether the first stage halves the map, too.
-        early: whether a bottleneck halves the map in its first convolution.
-        mean: of each channel, in 0 … 1.
-        std: standard deviation of each channel.
-        momentum: share of the running statistics that stays in each step of training.
-        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
+        channels: number of image channels.
+        stem: number of channels of the first convolution.
+        widths: number of channels of each stage.
+        depths: number of blocks of each stage.
+        bottleneck: use bottleneck blocks; False uses basic blocks.
+        activation: φ, a name in `nn.activations`.
+        halved: downsample in the first stage, too.
+        early: downsample in the first convolution of a bottleneck, not in the second.
+        mean: per-channel mean that images are normalized by, in 0 … 1.
+        std: per-channel standard deviation.
+        momentum: decay of the BatchNorm running statistics per training step.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
 
     Source: He et al., Deep Residual Learning for Image Recognition, 2016, https://arxiv.org/abs/1512.03385
     """
@@ -56,13 +57,13 @@ class ResNet(nn.Module):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         return {modality: jnp.zeros((1, 32, 32, self.channels), jnp.uint8)}
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         act = activation(self.activation)
-        x = normalised(unit(visible(batch, modality)[modality]), self.mean, self.std, modality)
+        x = normalized(unit(masked_input(batch, modality)[modality]), self.mean, self.std, modality)
         x = x if self.dtype is None else x.astype(self.dtype)
 
         def layer(name, x, width, size, stride=1):

@@ -3,19 +3,19 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmkd_jax.models.blocks import transformer_blocks
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.pooling import mean_where
-from mmkd_jax.models.recurrent import lstm
-from mmkd_jax.views import Batch, Context, Taps
+from mmkd_jax.core.model import Batch, StepContext, Taps
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.nn.blocks import transformer_blocks
+from mmkd_jax.nn.pooling import masked_mean
+from mmkd_jax.nn.recurrent import lstm
 
 
 class TextBag(nn.Module):
-    """The mean of the tokens' embeddings, whatever their order; zeros for a text without tokens.
+    """Bag-of-words encoder: the mean of the token embeddings; zeros for a text without tokens.
 
     Attributes:
         vocabulary: number of token ids.
-        width: of the embeddings.
+        width: embedding dimension.
 
     Source: Joulin et al., Bag of Tricks for Efficient Text Classification, 2017, https://aclanthology.org/E17-2068
     """
@@ -24,26 +24,26 @@ class TextBag(nn.Module):
     width: int = 64
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         ids, mask = _tokens(batch, modality)
-        return mean_where(tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids)), mask)
+        return masked_mean(tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids)), mask)
 
 
 class TextLSTM(nn.Module):
-    """An LSTM over embedded tokens; padding leaves its state as it was.
+    """LSTM over embedded tokens; padding leaves the state unchanged.
 
-    Formula: that of `models.recurrent.lstm`, with inward = W x + b and forget = 1
+    Formula: see `nn.recurrent.lstm`, with inward = W x + b and forget = 1
 
     Attributes:
         vocabulary: number of token ids.
-        width: of the embedding and of the state; the last state is the features.
+        width: dimension of the embeddings and of the state; the last state is the features.
     """
 
     vocabulary: int
     width: int = 64
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         ids, mask = _tokens(batch, modality)
         x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids))
         inward = nn.Dense(4 * self.width, name="inward")(x)
@@ -54,16 +54,16 @@ class TextLSTM(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """A small pre-norm Transformer encoder; the features are the mean over tokens.
+    """Small pre-norm Transformer encoder with mean pooling over tokens.
 
-    What each block gives besides `hidden.M.i` stands in `models.blocks`.
+    For the outputs of each block other than `hidden.M.i`, see `nn.blocks`.
 
     Attributes:
         vocabulary: number of token ids.
-        width: of the tokens.
-        heads: of each attention.
+        width: embedding dimension of the tokens.
+        heads: number of attention heads.
         layers: number of blocks.
-        length: longest text.
+        length: maximum number of tokens.
     """
 
     vocabulary: int
@@ -73,14 +73,14 @@ class TextTransformer(nn.Module):
     length: int = 128
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         ids, mask = _tokens(batch, modality)
-        where = self.param("positions", nn.initializers.normal(0.02), (self.length, self.width))[: ids.shape[1]]
-        x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids) + where[None])
+        positions = self.param("positions", nn.initializers.normal(0.02), (self.length, self.width))[: ids.shape[1]]
+        x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids) + positions[None])
         x = transformer_blocks(x, mask, self.layers, self.heads, modality, tap)
-        return mean_where(x, mask)
+        return masked_mean(x, mask)
 
 
 def _tokens(batch, modality):
-    seen = visible(batch, modality)
+    seen = masked_input(batch, modality)
     return seen[f"{modality}.ids"], seen[f"{modality}.mask"]

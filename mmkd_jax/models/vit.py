@@ -1,8 +1,7 @@
-"""Vision Transformers of one stack, with switches: `(batch, modality, ctx, tap) -> features` [b, d].
+"""Vision Transformer family on one configurable stack: `(batch, modality, ctx, tap) -> features` [b, d].
 
-ViT; DeiT has a second token that learned from a teacher; DINOv2 scales what its layers add, and its largest is gated;
-CLIP's tower has a LayerNorm before the layers; SigLIP's has no class token, and pools by an attention; ViViT's patches
-are those of a video, and have a length in time.
+ViT; DeiT adds a distillation token; DINOv2 has LayerScale, and a gated MLP in its largest model; CLIP's image encoder
+has a LayerNorm before the layers; SigLIP's has attention pooling and no class token; ViViT has patches of a video.
 """
 
 import math
@@ -14,59 +13,60 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.core.modalities import unit
+from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.modalities import unit
-from mmkd_jax.models.activations import activation
-from mmkd_jax.models.dropout import Dropout
+from mmkd_jax.models._inputs import masked_input
 from mmkd_jax.models.frames import frames_there
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.pooling import mean_where
-from mmkd_jax.models.transformer import Transformer, switches
-from mmkd_jax.views import Batch, Context, Taps
+from mmkd_jax.nn.activations import activation
+from mmkd_jax.nn.dropout import Dropout
+from mmkd_jax.nn.pooling import masked_mean
+from mmkd_jax.nn.transformer import Transformer, switches
 
 
 class Vit(nn.Module):
-    """A pre-norm Transformer encoder on patches of an image, or of a video.
+    """Vision Transformer (ViT): a pre-norm Transformer encoder on patches of an image or a video.
 
-    Formula: x₀ = [class, E patches] + positions; the layers of `models.transformer`; LN
+    Formula: x₀ = [class, E patches] + positions; the layers of `nn.transformer`; LN
 
-    Images are uint8, or floats of 0 … 1; mean and standard deviation are taken here. Of another height or width than
-    the model was trained on, positions are interpolated (bicubic). `video.mask` [b, t] says which frames there are: the
-    others are black, and a patch that has none of the frames there are is not seen.
+    Images are uint8, or floats in 0 … 1; the model normalizes them by mean and standard deviation. For another height
+    or width than in training, position embeddings are interpolated (bicubic). `video.mask` [b, t] marks the valid
+    frames; the others are black, and a patch without valid frames is masked.
 
-    Outputs besides those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after the
-    LayerNorm; `pooled.M` = φ(W x[first]) with a pooler.
+    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after
+    the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler.
 
     Attributes:
-        size: height and width of the images that the table of positions was made for, px; of videos their number of
-            frames, height and width.
-        patch: height and width of a patch, px; of a video's its frames, height and width.
-        stride: from one patch to the next; what is left at the ends is in none. Patches lie side by side, if None.
-        channels: of the images.
-        width: of the tokens.
-        layers: how many.
-        heads: of each attention.
-        inner: width between a layer's two dense layers.
-        extra: tokens before the patches: none, the class's, or with 2 also that of DeiT's teacher.
-        patch_bias: whether the patches' projection has one.
-        embedded_norm: whether the embedded patches go through a LayerNorm (CLIP).
-        pooler: whether there is one.
-        pooled: its width; that of the tokens, if None.
-        pooler_activation: φ.
-        pool: what the features are: "first" token, "mean" of the patches, "pooler", "extra" without one: mean of the
-            tokens before the patches (AST), or "probe": what a learned query finds, and a layer on it (SigLIP).
-        mean: of each channel, in 0 … 1.
-        std: standard deviation of each channel.
-        activation: a name of `models.activations`.
-        eps: of the LayerNorms.
-        gated: whether a layer's dense layers have a gate.
-        scaled: whether a layer scales what it adds.
-        bias: whether queries, keys and values have one.
-        dropout: rate on embedded patches and on what is added to a residual connection, in training.
-        attention_dropout: rate on the attention's weights, in training.
-        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
-        remat: compute a layer's intermediates again for the backward pass.
-        scan: compile one layer for all.
+        size: height and width of the images that the position embeddings are for, px; for videos the number of frames,
+            height and width.
+        patch: height and width of a patch, px; for videos the number of frames, height and width.
+        stride: stride between patches; pixels left over at the edges are ignored. None is non-overlapping patches.
+        channels: number of image channels.
+        width: embedding dimension of the tokens.
+        layers: number of layers.
+        heads: number of attention heads.
+        inner: hidden width of the MLP.
+        extra: number of tokens before the patches: 0, 1 (class token), or 2 (class and DeiT's distillation token).
+        patch_bias: add a bias to the patch projection.
+        embedded_norm: apply a LayerNorm to the embedded patches (CLIP).
+        pooler: add a pooler.
+        pooled: width of the pooler; None is the width of the tokens.
+        pooler_activation: φ, a name in `nn.activations`.
+        pool: features: the "first" token; the "mean" over the patches; the output of the "pooler"; without a pooler,
+            "extra", the mean of the tokens before the patches (AST); or "probe", attention pooling with a learned query
+            (SigLIP).
+        mean: per-channel mean that images are normalized by, in 0 … 1.
+        std: per-channel standard deviation.
+        activation: activation function of the MLP; a name in `nn.activations`.
+        eps: epsilon of the LayerNorms.
+        gated: use a gated MLP.
+        scaled: scale each residual branch by a learned vector (LayerScale).
+        bias: add a bias to queries, keys and values.
+        dropout: dropout rate of the embedded patches and of each residual branch.
+        attention_dropout: dropout rate of the attention weights.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
+        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
+        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929; Touvron et al.,
         DeiT, 2021, https://arxiv.org/abs/2012.12877; Oquab et al., DINOv2, 2024, https://arxiv.org/abs/2304.07193;
@@ -103,21 +103,21 @@ class Vit(nn.Module):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         return {modality: jnp.zeros((1, *self.size, self.channels), jnp.uint8)}
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         pools = ["mean", "probe"] + ["first"] * (self.extra > 0)
         pools += ["pooler"] if self.pooler else ["extra"] * (self.extra > 0)
         if self.pool not in pools:
-            raise UserError(f"{modality}: pool is {self.pool!r}; this encoder has: {choices(pools)}")
+            raise UserError(f"{modality}: pool is {self.pool!r}; expected one of: {choices(pools)}")
         rows, mask = batch["example_id"], None
         if len(self.size) == 3:
             x, mask = frames_there(batch, modality)
         else:
-            x = visible(batch, modality)[modality]
-        x = normalised(unit(x), self.mean, self.std, modality, len(self.size))
+            x = masked_input(batch, modality)[modality]
+        x = normalized(unit(x), self.mean, self.std, modality, len(self.size))
         if x.shape[1:-3] != self.size[:-2]:
             raise UserError(f"{modality}: videos of {x.shape[1]} frames; this model takes {self.size[0]}: sample them")
         x = patches(x, self.patch, modality, self.stride)
@@ -130,13 +130,13 @@ class Vit(nn.Module):
         if self.patch_bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.width,)).astype(x.dtype)[None]
         table = self.param("positions", nn.initializers.normal(0.02), (self.extra + math.prod(old), self.width))
-        where = interpolated(table[self.extra :], old[-2:], grid[-2:])
-        x = x.reshape(len(rows), -1, self.width) + where[None].astype(x.dtype)
-        here = None
+        positions = interpolated(table[self.extra :], old[-2:], grid[-2:])
+        x = x.reshape(len(rows), -1, self.width) + positions[None].astype(x.dtype)
+        valid = None
         if mask is not None:
             times = (self.stride or self.patch)[0] * np.arange(grid[0])[:, None] + np.arange(self.patch[0])
             mask = jnp.repeat(mask[:, times].any(2), math.prod(grid[1:]), 1)
-            here = jnp.pad(mask, ((0, 0), (self.extra, 0)), constant_values=True)
+            valid = jnp.pad(mask, ((0, 0), (self.extra, 0)), constant_values=True)
         if names := ("class", "distillation")[: self.extra]:
             first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
             first = (first + table[: self.extra]).astype(x.dtype)
@@ -144,7 +144,7 @@ class Vit(nn.Module):
         if self.embedded_norm:
             x = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm_embedded")(x)
         x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
-        x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, here, rows, modality, ctx, tap)
+        x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, valid, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
         pooled = None
         if self.pooler:
@@ -152,27 +152,27 @@ class Vit(nn.Module):
             pooled = tap(f"pooled.{modality}", activation(self.pooler_activation)(dense(x[:, 0])))
         if self.pool == "probe":
             same = {f: getattr(self, f) for f in ("heads", "inner", "activation", "eps", "dtype")}
-            return tap(f"pooled.{modality}", Probe(**same, name="probe")(x, here))
+            return tap(f"pooled.{modality}", Probe(**same, name="probe")(x, valid))
         if self.pool == "extra":
-            return tap(f"pooled.{modality}", mean_where(x[:, : self.extra], None))
+            return tap(f"pooled.{modality}", masked_mean(x[:, : self.extra], None))
         if self.pool == "mean":
-            return mean_where(x[:, self.extra :], mask)
+            return masked_mean(x[:, self.extra :], mask)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
 
 
 class Probe(nn.Module):
-    """Attention pooling: a learned query looks at all tokens, and a residual layer at what it found.
+    """Multihead attention pooling (MAP): a learned query attends to all tokens, followed by a residual MLP.
 
     Formula: y = MHA(q, x, x); y + W₂ φ(W₁ LN(y))
 
-    With a mask, the query sees those tokens only.
+    With a mask, the query attends to the unmasked tokens only.
 
     Attributes:
-        heads: of the attention.
-        inner: width between the two dense layers.
-        activation: φ, a name of `models.activations`.
-        eps: of the LayerNorm.
-        dtype: of the computation; the parameters' own, if None.
+        heads: number of attention heads.
+        inner: hidden width of the MLP.
+        activation: φ, a name in `nn.activations`.
+        eps: epsilon of the LayerNorm.
+        dtype: computation dtype; None is the dtype of the parameters.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023, https://arxiv.org/abs/2303.15343
     """
@@ -202,24 +202,24 @@ class Probe(nn.Module):
             score = jnp.where(mask[:, None], score, jnp.finfo(score.dtype).min)
         weights = nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype)
         y = dense("out", d, jnp.einsum("bns,bsnk->bnk", weights, v).reshape(b, d))
-        seen = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(y)
-        return y + dense("shrink", d, activation(self.activation)(dense("grow", self.inner, seen)))
+        normed = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(y)
+        return y + dense("shrink", d, activation(self.activation)(dense("grow", self.inner, normed)))
 
 
-def normalised(
+def normalized(
     x: Float[Array, "b ... c"], mean: tuple[float, ...], std: tuple[float, ...], modality: str, axes: int = 2
 ) -> Float[Array, "b ... c"]:
-    """(x − mean) / std of each channel.
+    """Normalize each channel: (x − mean) / std.
 
     Args:
-        x: images [b, h, w, c], or with three axes videos [b, t, h, w, c].
-        mean: of each channel.
-        std: of each channel.
-        modality: for messages.
-        axes: between rows and channels.
+        x: images [b, h, w, c], or with axes=3 videos [b, t, h, w, c].
+        mean: per-channel mean.
+        std: per-channel standard deviation.
+        modality: name of the modality, for error messages.
+        axes: number of axes between batch and channels.
 
     Raises:
-        UserError: they have another number of channels, or of axes.
+        UserError: x has another number of channels or axes.
     """
     if x.ndim != axes + 2 or x.shape[-1] != len(mean):
         what, shape = ("images", "h, w") if axes == 2 else ("videos", "t, h, w")
@@ -231,16 +231,16 @@ def normalised(
 def patches(
     x: Float[Array, "b ... c"], size: tuple[int, ...], modality: str, stride: tuple[int, ...] | None = None
 ) -> Float[Array, "b ... d"]:
-    """Each patch as one vector, in the order of a convolution's kernel.
+    """Flatten each patch to a vector, in the order of a convolution kernel.
 
     Args:
-        x: images, or videos.
-        size: of a patch, on each axis.
-        modality: for messages.
-        stride: from one to the next, on each axis; what is left at the ends is in none. Side by side, if None.
+        x: images or videos.
+        size: patch size on each axis.
+        modality: name of the modality, for error messages.
+        stride: stride on each axis; pixels left over at the edges are ignored. None is non-overlapping patches.
 
     Raises:
-        UserError: without a stride, the images or videos do not divide into patches.
+        UserError: stride is None and the images or videos do not divide into patches.
 
     Example:
         >>> patches(jnp.zeros((1, 4, 6, 9, 3)), (2, 3, 3), "video").shape
@@ -253,7 +253,7 @@ def patches(
     axes = len(size)
     for axis, p, s in zip(range(1, 2 * axes, 2), size, stride or size, strict=True):
         n = _places(x.shape[axis], p, s)
-        if s == p:  # views, where overlapping ones are copies
+        if s == p:  # a reshape; overlapping patches need copies
             x = jax.lax.slice_in_dim(x, 0, n * p, axis=axis)
             x = x.reshape(*x.shape[:axis], n, p, *x.shape[axis + 1 :])
         else:
@@ -263,19 +263,19 @@ def patches(
 
 
 def _places(length: int, size: int, stride: int) -> int:
-    """How many stretches of that size fit."""
+    """Number of windows that fit."""
     return (length - size) // stride + 1
 
 
 def interpolated(
     table: Float[Array | np.ndarray, "n d"], old: tuple[int, ...], new: tuple[int, ...]
 ) -> Float[Array | np.ndarray, "m d"]:
-    """Positions of another grid, by bicubic interpolation as PyTorch does it (A = −.75, no antialiasing).
+    """Interpolate position embeddings to another grid, bicubic as in PyTorch (A = −.75, no antialiasing).
 
     Args:
-        table: positions of the old grid, row by row; of several grids, one behind the other.
-        old: rows and columns of the grid that the table is for.
-        new: rows and columns that are wanted; the same gives the table itself.
+        table: position embeddings of the old grid in row-major order; several grids are concatenated.
+        old: rows and columns of the old grid.
+        new: rows and columns of the new grid; if equal to `old`, the table is returned unchanged.
     """
     if old == new:
         return table
@@ -285,11 +285,11 @@ def interpolated(
 
 
 def _cubic(old: int, new: int) -> np.ndarray:
-    """Weights [new, old]: centres of pixels are aligned, and what lies outside is the pixel at the border."""
-    where = (np.arange(new) + 0.5) * old / new - 0.5
-    low, weights, a = np.floor(where).astype(int), np.zeros((new, old)), -0.75
+    """Interpolation weights [new, old], with pixel centers aligned and borders replicated."""
+    center = (np.arange(new) + 0.5) * old / new - 0.5
+    low, weights, a = np.floor(center).astype(int), np.zeros((new, old)), -0.75
     for offset in range(-1, 3):
-        t = np.abs(where - (low + offset))
+        t = np.abs(center - (low + offset))
         near = ((a + 2) * t - (a + 3)) * t**2 + 1
         far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
         np.add.at(weights, (np.arange(new), np.clip(low + offset, 0, old - 1)), np.where(t <= 1, near, far))

@@ -1,4 +1,4 @@
-"""Whisper's encoder on log-mel frames: `(batch, modality, ctx, tap) -> features` [b, d]."""
+"""Whisper audio encoder on log-mel frames: `(batch, modality, ctx, tap) -> features` [b, d]."""
 
 from typing import Any
 
@@ -7,39 +7,39 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmkd_jax.convolution import Conv
+from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError
-from mmkd_jax.models.activations import activation
-from mmkd_jax.models.dropout import Dropout
-from mmkd_jax.models.inputs import visible
-from mmkd_jax.models.transformer import Transformer, switches
-from mmkd_jax.views import Batch, Context, Taps
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.nn.activations import activation
+from mmkd_jax.nn.conv import Conv
+from mmkd_jax.nn.dropout import Dropout
+from mmkd_jax.nn.transformer import Transformer, switches
 
 
 class Whisper(nn.Module):
-    """Two convolutions, of which the second halves the frames, and a pre-norm Transformer encoder.
+    """Whisper encoder: two convolutions, the second of stride 2, and a pre-norm Transformer encoder.
 
-    Formula: x₀ = gelu(C₂ gelu(C₁ mel)) + positions; the layers of `models.transformer`; LN
+    Formula: x₀ = gelu(C₂ gelu(C₁ mel)) + positions; the layers of `nn.transformer`; LN
 
-    Every recording has the same number of frames: the silence that fills it up is part of what Whisper learned from,
-    and of what is seen here. A mask is not read.
+    Every recording has the same number of frames. Whisper was trained with padding (silence) visible, so padding is
+    visible here too, and a mask is ignored.
 
-    Outputs besides those of the layers: `hidden.M.0`, what the first layer reads; `tokens.M`, the last tokens after the
-    LayerNorm, whose mean is the features.
+    Outputs, in addition to those of the layers: `hidden.M.0`, the input of the first layer; `tokens.M`, the last tokens
+    after the LayerNorm, whose mean is the features.
 
     Attributes:
-        mels: bands of a frame.
-        length: tokens of a recording, half its frames.
-        width: of the tokens.
-        layers: how many.
-        heads: of each attention; keys have no bias.
-        inner: width between a layer's two dense layers.
-        activation: a name of `models.activations`; that of the convolutions is the exact GELU.
-        dropout: rate on the embedded frames and on what is added to a residual connection, in training.
-        attention_dropout: rate on the attention's weights, in training.
-        dtype: of the computation, such as jnp.bfloat16; the parameters' own, if None.
-        remat: compute a layer's intermediates again for the backward pass.
-        scan: compile one layer for all.
+        mels: number of mel bands.
+        length: number of tokens of a recording, half the number of frames.
+        width: embedding dimension of the tokens.
+        layers: number of layers.
+        heads: number of attention heads; keys have no bias.
+        inner: hidden width of the MLP.
+        activation: activation function of the MLP; a name in `nn.activations`. The convolutions use the exact GELU.
+        dropout: dropout rate of the embedded frames and of each residual branch.
+        attention_dropout: dropout rate of the attention weights.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
+        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
+        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, 2022,
         https://arxiv.org/abs/2212.04356
@@ -60,22 +60,22 @@ class Whisper(nn.Module):
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
-        """The smallest batch, for shapes."""
+        """Return the smallest valid batch, for shape inference."""
         return {modality: jnp.zeros((1, 2 * self.length, self.mels), jnp.float32)}
 
     @nn.compact
-    def __call__(self, batch: Batch, modality: str, ctx: Context, tap: Taps) -> Float[Array, "b d"]:
-        rows, x = batch["example_id"], visible(batch, modality)[modality]
+    def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
+        rows, x = batch["example_id"], masked_input(batch, modality)[modality]
         expected = (2 * self.length, self.mels)
         if x.shape[1:] != expected:
             raise UserError(
                 f"{modality}: shape {list(x.shape)}; expected [b, {expected[0]} frames, {expected[1]} mel bands]: "
-                "recordings are filled up with silence, as the processor does"
+                "pad the recordings with silence, as the processor does"
             )
         (x,) = nn.dtypes.promote_dtype(x, dtype=self.dtype)
-        gelu, around = activation("gelu"), ((1, 1),)
-        x = gelu(Conv(self.width, (3,), padding=around, name="conv_1")(x))
-        x = gelu(Conv(self.width, (3,), 2, around, name="conv_2")(x))
+        gelu, padding = activation("gelu"), ((1, 1),)
+        x = gelu(Conv(self.width, (3,), padding=padding, name="conv_1")(x))
+        x = gelu(Conv(self.width, (3,), 2, padding, name="conv_2")(x))
         positions = self.param("positions", lambda key: jnp.asarray(_sinusoids(self.length, self.width)))
         x = x + positions[None].astype(x.dtype)
         x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
@@ -89,6 +89,6 @@ EPS = 1e-5
 
 
 def _sinusoids(length: int, width: int) -> Float[np.ndarray, "l d"]:
-    """Sines, then cosines, of wavelengths 2π … 20 000 π in a geometric series."""
-    turns = np.arange(length)[:, None] * np.geomspace(1, 1e-4, width // 2)
-    return np.concatenate([np.sin(turns), np.cos(turns)], 1).astype(np.float32)
+    """Sinusoidal position embeddings: sines, then cosines, with wavelengths 2π … 20 000 π in geometric progression."""
+    angles = np.arange(length)[:, None] * np.geomspace(1, 1e-4, width // 2)
+    return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""AST: configuration and tensors of the Audio Spectrogram Transformer, and its log-mel spectra."""
+"""Audio Spectrogram Transformer (AST): configuration, tensor names and log-mel processor."""
 
 import dataclasses
 import pathlib
@@ -16,7 +16,7 @@ from mmkd_jax.pretrained.vit import VIT
 
 RATE, WINDOW, HOP, TRANSFORM = 16_000, 400, 160, 512
 
-# ours: what config.json calls it, and what it is where it is not there
+# our attribute: (key in config.json, default)
 _AST = {
     "width": ("hidden_size", 768),
     "layers": ("num_hidden_layers", 12),
@@ -39,18 +39,18 @@ ignored = (r"classifier\..*",)
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del kind, module
     return inside("encoders_audio", VIT)
 
 
 def prefix(kind: str) -> str:
-    """What the names of tensors begin with in the file of a model with a head."""
+    """Return the prefix of tensor names in checkpoints of models with a head."""
     return "audio_spectrogram_transformer."
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: "FilterBank") -> Encoders:
-    """The encoder of a config.json."""
+    """Build the encoder from config.json."""
     del names, processor
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in _AST.items()}
     fields |= {ours: tuple(config.get(*side) for side in sides) for ours, sides in _PAIRS.items()}
@@ -58,7 +58,7 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: "FilterB
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["audio"]
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in _AST.items()}
     for ours, sides in _PAIRS.items():
@@ -68,16 +68,17 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class FilterBank:
-    """Log-mel spectra of recordings as Kaldi makes them, cut or filled up with zeros and then normalised.
+    """Kaldi-compatible log-mel filter bank features, truncated or zero-padded, then normalized.
 
-    Formula: x[i] − .97 x[i−1] of a frame without its mean, x[−1] = x[0]; (log(mel-weighted |FFT|²) − mean) / 2 std
+    Formula: y[i] = x[i] − .97 x[i−1] for each frame x minus its mean, with x[−1] = x[0];
+        (log(mel-weighted |FFT(y)|²) − mean) / 2 std
 
     Attributes:
-        mels: bands of a frame.
-        frames: of every recording, at 100 a second.
-        mean: of the levels that it was trained on; that of AudioSet.
-        std: standard deviation of them.
-        files: those of the folder, to be saved again.
+        mels: number of mel bands.
+        frames: number of frames of every recording, at 100 frames per second.
+        mean: mean level of the training data; the default is AudioSet's.
+        std: standard deviation of the levels of the training data.
+        files: processor files of the folder, for saving.
     """
 
     mels: int
@@ -94,41 +95,41 @@ class FilterBank:
         resample: bool = False,
         cut: bool = True,
     ) -> dict[str, np.ndarray]:
-        """The column of a batch, `audio` [n, frames, mels].
+        """Return the batch column `audio` [n, frames, mels].
 
         Args:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16, of 25 ms or more.
-            rate: samples a second of the arrays.
-            resample: whether recordings of another rate than 16 kHz are resampled; they are refused otherwise.
-            cut: cut longer recordings, with a warning; else refuse them.
+            rate: sample rate of the arrays, Hz.
+            resample: resample recordings to 16 kHz; if False, another rate is an error.
+            cut: truncate longer recordings with a warning; if False, they are an error.
 
         Raises:
-            UserError: what is no such recording, has another rate, is shorter than a frame, or longer and not to be
-                cut.
+            UserError: an input is not a recording, has another rate, is shorter than a frame, or is too long with
+                cut=False.
         """
-        heard, longest = sounds.waveforms(recordings, RATE, rate, resample), WINDOW + HOP * self.frames - 1
-        waves = sounds.bounded(heard, RATE, WINDOW, longest, cut)
-        made = np.zeros((len(waves), self.frames, self.mels))
+        waves, longest = sounds.waveforms(recordings, RATE, rate, resample), WINDOW + HOP * self.frames - 1
+        waves = sounds.bounded(waves, RATE, WINDOW, longest, cut)
+        levels = np.zeros((len(waves), self.frames, self.mels))
         filters = spectrogram.mel_filters(TRANSFORM, self.mels, RATE, low=20.0, scale="kaldi")
         for i, wave in enumerate(waves):
-            seen = spectrogram.frames(wave.astype(np.float64), WINDOW, HOP)
-            seen = seen - seen.mean(1, keepdims=True)
-            seen = seen - 0.97 * np.concatenate([seen[:, :1], seen[:, :-1]], 1)
-            energy = spectrogram.power(seen * np.hanning(WINDOW), TRANSFORM) @ filters
-            made[i, : len(seen)] = np.log(np.maximum(energy, np.finfo(np.float32).eps))
-        return {"audio": ((made - self.mean) / (2 * self.std)).astype(np.float32)}
+            x = spectrogram.frames(wave.astype(np.float64), WINDOW, HOP)
+            x = x - x.mean(1, keepdims=True)
+            x = x - 0.97 * np.concatenate([x[:, :1], x[:, :-1]], 1)
+            energy = spectrogram.power(x * np.hanning(WINDOW), TRANSFORM) @ filters
+            levels[i, : len(x)] = np.log(np.maximum(energy, np.finfo(np.float32).eps))
+        return {"audio": ((levels - self.mean) / (2 * self.std)).astype(np.float32)}
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> FilterBank:
-    """Spectra of the size that config.json says, normalised as preprocessor_config.json says.
+    """Build the log-mel processor for the input size in config.json and the normalization in preprocessor_config.json.
 
     Raises:
-        UserError: preprocessor_config.json asks for spectra that the encoder does not take.
+        UserError: preprocessor_config.json requests spectra that do not fit the encoder.
     """
     mels, frames = (config.get(*side) for side in _PAIRS["size"])
     expected = {"num_mel_bins": mels, "max_length": frames, "sampling_rate": RATE, "padding_value": 0.0}
-    said, files = read_processor(folder, expected)
-    scale = {k: said[k] for k in ("mean", "std") if k in said}
-    if not said.get("do_normalize", True):
+    fields, files = read_processor(folder, expected)
+    scale = {k: fields[k] for k in ("mean", "std") if k in fields}
+    if not fields.get("do_normalize", True):
         scale = {"mean": 0.0, "std": 0.5}
     return FilterBank(mels, frames, **scale, files=files)

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, DistilBERT, MiniLM, XLM-R: configurations and tensors of the text encoders."""
+"""BERT, RoBERTa, DistilBERT, MiniLM, XLM-R: configurations and tensor names of text encoders."""
 
 import pathlib
 from collections.abc import Callable, Collection, Mapping
@@ -43,7 +43,7 @@ DISTILBERT: Table = {
     f"{LAYER}/norm_output": ("transformer.layer.{i}.output_layer_norm", NORM),
 }
 
-# ours: what config.json calls it, and what it is where it is not there
+# our attribute: (key in config.json, default)
 _COMMON = {"vocabulary": ("vocab_size", 30522), "length": ("max_position_embeddings", 512)}
 _BERT = _COMMON | {
     "width": ("hidden_size", 768),
@@ -75,26 +75,26 @@ ARCHITECTURES = {
     "distilbert": "DistilBertModel",
 }
 
-# buffers, and heads of the pretraining and other tasks, which stand beside the encoder
+# buffers, and heads of pretraining and downstream tasks
 ignored = (r"embeddings\.position_ids", r"(cls|lm_head|classifier|pre_classifier|qa_outputs|vocab_\w+)\..*")
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del module
     return inside("encoders_text", DISTILBERT if kind == "distilbert" else BERT)
 
 
 def prefix(kind: str) -> str:
-    """What the names of tensors begin with in the file of a model with a head."""
+    """Return the prefix of tensor names in checkpoints of models with a head."""
     return PREFIXES[kind]
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> Encoders:
-    """The encoder of a config.json and of the names of its tensors.
+    """Build the encoder from config.json and the names of its tensors.
 
     Raises:
-        UserError: the configuration asks for something that the encoder does not have.
+        UserError: the configuration requests an unsupported feature.
     """
     del processor
     kind = config["model_type"]
@@ -108,10 +108,10 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["text"]
-    has = {"padding": encoder.padding is not None, "types": encoder.types > 0}
-    if wrong := [f"{name}={getattr(encoder, name)}" for name, here in has.items() if here != (name in FIELDS[kind])]:
+    used = {"padding": encoder.padding is not None, "types": encoder.types > 0}
+    if wrong := [f"{name}={getattr(encoder, name)}" for name, on in used.items() if on != (name in FIELDS[kind])]:
         raise UserError(f"kind {kind!r} does not describe an encoder with {', '.join(wrong)}")
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     padding = 0 if encoder.padding is None else encoder.padding
@@ -119,7 +119,7 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Callable[..., dict[str, np.ndarray]]:
-    """Its tokenizer; where the folder has none, what says so when it is called: the weights are of use without."""
+    """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[config["model_type"]].items()}
     first = fields["padding"] + 1 if "padding" in fields else 0
     padding = config.get("pad_token_id", fields.get("padding", 0)) or 0

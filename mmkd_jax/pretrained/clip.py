@@ -1,4 +1,4 @@
-"""CLIP, SigLIP: configurations and tensors of both towers."""
+"""CLIP, SigLIP: configurations, tensor names and processors of image–text dual encoders."""
 
 import dataclasses
 import pathlib
@@ -50,7 +50,7 @@ IMAGE: Table = _LAYERS | {
     "probe/shrink": ("head.mlp.fc2", DENSE),
 }
 
-# ours: what config.json calls it in a tower's part, and what it is where it is not there: CLIP's, SigLIP's
+# our attribute: (key in an encoder's section of config.json, default of CLIP, default of SigLIP)
 _TOWER = {
     "layers": ("num_hidden_layers", 12, 12),
     "activation": ("hidden_act", "quick_gelu", "gelu_pytorch_tanh"),
@@ -76,28 +76,28 @@ ignored = (r"(text|vision)_model\.embeddings\.position_ids", r"classifier\..*")
 
 
 def table(kind: str, module: Any) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del module
     towers = {"text": "text_model", "image": "vision_model"}
-    own: Table = {}
+    merged: Table = {}
     for (modality, name), rows in zip(towers.items(), (TEXT, IMAGE), strict=True):
         named = {path: (f"{name}.{theirs}", rule) for path, (theirs, rule) in rows.items()}
-        own |= inside(f"encoders_{modality}", named)
+        merged |= inside(f"encoders_{modality}", named)
     scalar = SAME if kind == "clip" else ROW
-    own[""] = ("", {k: (k, scalar) for k in ("logit_scale", "logit_bias")})
-    return own | {"projection_text": ("text_projection", DENSE), "projection_image": ("visual_projection", DENSE)}
+    merged[""] = ("", {k: (k, scalar) for k in ("logit_scale", "logit_bias")})
+    return merged | {"projection_text": ("text_projection", DENSE), "projection_image": ("visual_projection", DENSE)}
 
 
 def prefix(kind: str) -> str:
-    """Names of tensors begin with nothing more."""
+    """Return the prefix of tensor names: none in this family."""
     return ""
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: "Both") -> Clip:
-    """Both towers of a config.json and of what its processor normalises by.
+    """Build both encoders from config.json and the normalization of its processor.
 
     Raises:
-        UserError: the configuration asks for something that the towers do not have.
+        UserError: the configuration requests an unsupported feature.
     """
     del names
     kind = config["model_type"]
@@ -105,42 +105,44 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: "Both") 
     if not image.get("vision_use_head", True):
         raise UserError("config.json has vision_use_head=False; only True is supported")
     which = 1 if kind == "clip" else 2
-    texts = {ours: text.get(row[0], row[which]) for ours, row in _TEXT.items()}
-    own = {ours: image.get(row[0], row[which]) for ours, row in _IMAGE.items()}
+    text_fields = {ours: text.get(row[0], row[which]) for ours, row in _TEXT.items()}
+    image_fields = {ours: image.get(row[0], row[which]) for ours, row in _IMAGE.items()}
     sides = {"size": image.get("image_size", 224), "patch": image.get("patch_size", 32 if kind == "clip" else 16)}
-    own |= {k: (x, x) for k, x in sides.items()} | {"mean": processor.image.mean, "std": processor.image.std}
+    image_fields |= {k: (x, x) for k, x in sides.items()}
+    image_fields |= {"mean": processor.image.mean, "std": processor.image.std}
     if kind == "clip":
-        tower = ClipText(**texts, end=text.get("eos_token_id", 49407))
-        seen = Vit(**own, patch_bias=False, embedded_norm=True)
-        return Clip({"text": tower, "image": seen}, config.get("projection_dim", 512))
-    tower = ClipText(**texts, causal=False, end=None, head=text.get("projection_size", texts["width"]))
-    return Clip({"text": tower, "image": Vit(**own, extra=0, pool="probe")}, None, biased=True)
+        text_encoder = ClipText(**text_fields, end=text.get("eos_token_id", 49407))
+        image_encoder = Vit(**image_fields, patch_bias=False, embedded_norm=True)
+        return Clip({"text": text_encoder, "image": image_encoder}, config.get("projection_dim", 512))
+    head = text.get("projection_size", text_fields["width"])
+    text_encoder = ClipText(**text_fields, causal=False, end=None, head=head)
+    return Clip({"text": text_encoder, "image": Vit(**image_fields, extra=0, pool="probe")}, None, biased=True)
 
 
 def describe(kind: str, module: Clip) -> dict[str, Any]:
-    """The config.json of both towers."""
+    """Return the config.json of both encoders."""
     text, image = module.encoders["text"], module.encoders["image"]
-    said: dict[str, Any] = {"text_config": {row[0]: getattr(text, ours) for ours, row in _TEXT.items()}}
-    said["vision_config"] = {row[0]: getattr(image, ours) for ours, row in _IMAGE.items()}
-    said["vision_config"] |= {"image_size": image.size[0], "patch_size": image.patch[0]}
-    for part, config in dict(said).items():
-        config["model_type"] = f"{kind}_{part.removesuffix('_config')}_model"
+    config: dict[str, Any] = {"text_config": {row[0]: getattr(text, ours) for ours, row in _TEXT.items()}}
+    config["vision_config"] = {row[0]: getattr(image, ours) for ours, row in _IMAGE.items()}
+    config["vision_config"] |= {"image_size": image.size[0], "patch_size": image.patch[0]}
+    for part, section in dict(config).items():
+        section["model_type"] = f"{kind}_{part.removesuffix('_config')}_model"
     if kind == "clip":
-        said["text_config"]["eos_token_id"] = text.end
-        said["projection_dim"] = module.width
+        config["text_config"]["eos_token_id"] = text.end
+        config["projection_dim"] = module.width
     else:
-        said["text_config"]["projection_size"] = text.head
-    return {"model_type": kind, "architectures": [f"{'CLIP' if kind == 'clip' else 'Siglip'}Model"]} | said
+        config["text_config"]["projection_size"] = text.head
+    return {"model_type": kind, "architectures": [f"{'CLIP' if kind == 'clip' else 'Siglip'}Model"]} | config
 
 
 @dataclasses.dataclass(frozen=True)
 class Both:
-    """The processors of both towers: texts, pictures, or pairs of them, to the columns of a batch.
+    """Processor of both encoders: texts, images or both to batch columns.
 
     Attributes:
-        text: of texts.
-        image: of pictures.
-        files: those of the folder, to be saved again.
+        text: tokenizer.
+        image: image processor.
+        files: processor files of the folder, for saving.
     """
 
     text: Callable[..., dict[str, np.ndarray]]
@@ -150,18 +152,18 @@ class Both:
     def __call__(
         self, texts: Sequence[str | bytes] | None = None, pictures: Sequence[Any] | np.ndarray | None = None, **how: Any
     ) -> dict[str, np.ndarray]:
-        """Columns of what is given; `how` goes to the tokenizer."""
+        """Return batch columns for the given inputs; `how` is passed to the tokenizer."""
         columns = {} if texts is None else self.text(texts, **how)
         return columns if pictures is None else columns | self.image(pictures)
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Both:
-    """Its tokenizer and what its preprocessor_config.json says.
+    """Build the processor from the tokenizer and preprocessor_config.json.
 
-    SigLIP learned from texts padded to their full length, padding seen: so does its processor.
+    SigLIP was trained on texts padded to full length with padding visible, so its processor pads to full length.
 
     Raises:
-        UserError: the file asks for something that is not supported.
+        UserError: the file requests unsupported preprocessing.
     """
     clip, text = config["model_type"] == "clip", config.get("text_config") or {}
     length = text.get("max_position_embeddings", 77 if clip else 64)

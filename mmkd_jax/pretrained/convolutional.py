@@ -1,4 +1,4 @@
-"""ResNet, ConvNeXt: configurations and tensors of the convolutional image encoders."""
+"""ResNet, ConvNeXt: configurations and tensor names of convolutional image encoders."""
 
 import pathlib
 from collections.abc import Collection, Mapping
@@ -34,7 +34,7 @@ CONVNEXT: Table = {
     "norm": ("layernorm", NORM),
 }
 
-# ours: what config.json calls it, and what it is where it is not there
+# our attribute: (key in config.json, default)
 _COMMON = {
     "channels": ("num_channels", 3),
     "widths": ("hidden_sizes", (96, 192, 384, 768)),
@@ -59,21 +59,21 @@ ignored = (r"classifier\..*",)
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del module
     return inside("encoders_image", RESNET if kind == "resnet" else CONVNEXT)
 
 
 def prefix(kind: str) -> str:
-    """What the names of tensors begin with in the file of a model with a head."""
+    """Return the prefix of tensor names in checkpoints of models with a head."""
     return f"{kind}."
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
-    """The encoder of a config.json and of what its processor normalises by.
+    """Build the encoder from config.json and the normalization of its processor.
 
     Raises:
-        UserError: the configuration asks for something that the encoder does not have.
+        UserError: the configuration requests an unsupported feature.
     """
     del names
     kind = config["model_type"]
@@ -88,7 +88,7 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["image"]
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     if kind == "convnext":
@@ -99,10 +99,10 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
-    """What its preprocessor_config.json says; without one, what published models of these families have.
+    """Build the processor from preprocessor_config.json; the default is that of published models of these families.
 
     Raises:
-        UserError: the file asks for something that is not supported.
+        UserError: the file requests unsupported preprocessing.
     """
     del config
     imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

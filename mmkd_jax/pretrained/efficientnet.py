@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: configuration and tensors, as the port to PyTorch names them; no `model_type` of transformers."""
+"""EfficientNet-Lite: configuration and tensor names of its PyTorch port; not a `model_type` of transformers."""
 
 import pathlib
 from collections.abc import Collection, Mapping
@@ -29,35 +29,35 @@ ignored = (r"_fc\..*",)
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del kind, module
     return inside("encoders_image", TABLE)
 
 
 def prefix(kind: str) -> str:
-    """Names of tensors begin with nothing more."""
+    """Return the prefix of tensor names: none in this family."""
     return ""
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
-    """The encoder of a config.json and of what its processor normalises by."""
+    """Build the encoder from config.json and the normalization of its processor."""
     del names
-    fields = FIELDS[config["model_type"]].items()
-    said: dict[str, Any] = {ours: float(config.get(theirs, default)) for ours, (theirs, default) in fields}
-    return Encoders({"image": EfficientNetLite(**said, mean=processor.mean, std=processor.std)})
+    rows = FIELDS[config["model_type"]].items()
+    fields: dict[str, Any] = {ours: float(config.get(theirs, default)) for ours, (theirs, default) in rows}
+    return Encoders({"image": EfficientNetLite(**fields, mean=processor.mean, std=processor.std)})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["image"]
     return {"model_type": kind} | {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
-    """What its preprocessor_config.json says; without one, 224 px and the authors' 127 and 128.
+    """Build the processor from preprocessor_config.json; the default is 224 px with the authors' mean 127 and std 128.
 
     Raises:
-        UserError: the file asks for something that is not supported.
+        UserError: the file requests unsupported preprocessing.
     """
     del config
     scale = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}

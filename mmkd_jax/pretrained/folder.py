@@ -1,4 +1,4 @@
-"""A published model's folder: its configuration and its tensors, from disk or the hub's cache."""
+"""Model folders: configuration and tensors, from disk or the Hugging Face hub."""
 
 import json
 import os
@@ -14,92 +14,93 @@ from mmkd_jax.pretrained import pickled
 
 FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
 FILES += ["pytorch_model.bin", "pytorch_model-*.bin"]
-"""What is fetched of a hub's repository; weights as .bin only where there are no safetensors."""
+"""Files downloaded from a hub repository; .bin weights only if it has no safetensors."""
 
 
 def find(path_or_id: str | os.PathLike) -> pathlib.Path:
-    """The folder: as given, or that of a hub id, downloaded or from the local cache.
+    """Return the folder of a path or hub id, which is read from the local cache or downloaded.
 
     Args:
-        path_or_id: a folder, or an id such as "sentence-transformers/all-MiniLM-L6-v2".
+        path_or_id: a folder, or a hub id such as "sentence-transformers/all-MiniLM-L6-v2".
 
     Raises:
-        UserError: there is no such folder, and no such id in reach.
+        UserError: the folder does not exist, and the hub id is neither cached nor can be downloaded.
     """
     folder = pathlib.Path(path_or_id)
     if folder.is_dir():
         return folder
     name = os.fspath(path_or_id)
     if folder.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"{name!r} is no folder: name one with config.json and weights, or a hub id OWNER/NAME")
+        raise UserError(f"{name!r} is not a folder: pass one with config.json and weights, or a hub id OWNER/NAME")
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:  # what is in the cache is used as it is: the same weights tomorrow, and no waiting where there is no network
+    try:  # prefer the cache: reproducible weights, and no network timeout when offline
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES, local_files_only=True))
     except LocalEntryNotFoundError:
         pass
     except ValueError as error:
         raise UserError(f"{name!r} is neither a folder nor a hub id OWNER/NAME ({error})") from error
     try:
-        held = huggingface_hub.list_repo_files(name)
-        ignored = ["*.bin"] if any(f.endswith(".safetensors") for f in held) else []
+        names = huggingface_hub.list_repo_files(name)
+        ignored = ["*.bin"] if any(f.endswith(".safetensors") for f in names) else []
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES, ignore_patterns=ignored))
-    except Exception as error:  # whatever its HTTP library raises
+    except Exception as error:  # any error of its HTTP library
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name!r} is no folder and not in the hub's cache, and cannot be fetched ({first})") from error
+        message = f"{name!r} is not a folder, is not in the hub's cache, and cannot be downloaded ({first})"
+        raise UserError(message) from error
 
 
 def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
-    """A JSON file of the folder.
+    """Read a JSON file of the folder.
 
     Raises:
-        UserError: it is not there, or no JSON object.
+        UserError: the file is missing or is not a JSON object.
     """
     try:
-        found = json.loads((folder / name).read_text())
+        content = json.loads((folder / name).read_text())
     except FileNotFoundError:
-        raise UserError(f"{folder} has no {name}: it is not the folder of a published model") from None
+        raise UserError(f"{folder} has no {name}: it is not a model folder") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder / name} is no JSON ({error}): fetch it again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{folder / name} holds a {type(found).__name__}; expected an object")
-    return found
+        raise UserError(f"{folder / name} is not valid JSON ({error}): fetch it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{folder / name} contains a {type(content).__name__}; expected a JSON object")
+    return content
 
 
 def read_processor(folder: pathlib.Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What preprocessor_config.json says, and its bytes by name, to be saved again; nothing where there is none.
+    """Read the fields of preprocessor_config.json, and its bytes by file name for saving; both empty without a file.
 
     Args:
-        folder: of the model.
-        expected: values that its fields must have, where it has them.
+        folder: model folder.
+        expected: required values of fields, if present.
 
     Raises:
         UserError: a field has another value.
     """
-    said, held = settings(folder)
-    if wrong := [f"{k}={said[k]!r}, expected {x!r}" for k, x in expected.items() if said.get(k, x) != x]:
-        raise UserError(f"{folder / FILE} has {'; '.join(wrong)}: this model takes nothing else")
-    return said, held
+    fields, files = settings(folder)
+    if wrong := [f"{k}={fields[k]!r}, expected {x!r}" for k, x in expected.items() if fields.get(k, x) != x]:
+        raise UserError(f"{folder / FILE} has {'; '.join(wrong)}: this model supports no other value")
+    return fields, files
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """All tensors of the folder, by name: safetensors, whole or sharded, else PyTorch's files.
+    """Read all tensors of the folder, by name: safetensors, single or sharded, else PyTorch files.
 
     Raises:
-        UserError: there are none, one is damaged, or a shard is missing.
+        UserError: the folder has no weights, a file is damaged, or a shard is missing.
     """
-    for whole, shards, reader in (
+    for whole, shards, read in (
         ("model.safetensors", "model.safetensors.index.json", _safetensors),
         ("pytorch_model.bin", "pytorch_model.bin.index.json", _pickle),
     ):
         if (folder / whole).exists():
-            return reader(folder / whole)
+            return read(folder / whole)
         if (folder / shards).exists():
             names = sorted(set(read_json(folder, shards)["weight_map"].values()))
             if absent := [n for n in names if not (folder / n).is_file()]:
-                raise UserError(f"{folder / shards} names {', '.join(absent)}, which is not there: fetch it")
-            return {k: x for n in names for k, x in reader(folder / n).items()}
+                raise UserError(f"{folder / shards} names {', '.join(absent)}, which is missing: fetch it")
+            return {k: x for n in names for k, x in read(folder / n).items()}
     raise UserError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
 
 
@@ -114,7 +115,7 @@ def _safetensors(path):
 
 
 def _pickle(path):
-    found = pickled.read(path)
-    if not isinstance(found, dict) or not all(isinstance(x, np.ndarray) for x in found.values()):
-        raise UserError(f"{path} holds more than named tensors: expected a state dict")
-    return found
+    tensors = pickled.read(path)
+    if not isinstance(tensors, dict) or not all(isinstance(x, np.ndarray) for x in tensors.values()):
+        raise UserError(f"{path} contains more than named tensors: expected a state dict")
+    return tensors

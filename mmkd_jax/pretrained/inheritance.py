@@ -1,4 +1,4 @@
-"""Students that begin with chosen layers, heads, channels and rows of their teacher's: a pure function of variables."""
+"""Weight inheritance: initialize a student from selected layers, heads, channels and rows of its teacher."""
 
 import dataclasses
 import functools
@@ -12,28 +12,29 @@ import numpy as np
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
-from mmkd_jax.pretrained.origins import CHOSEN, ROWS, SIZES, Keep, Taken, leaves, shapes, taken, within
+from mmkd_jax.pretrained.origins import CHOSEN, ROWS, SIZES, SubNetwork, Taken, leaves, shapes, taken, within
 
-# attributes that tensors tell, or that change no result
+# attributes that follow from the tensors, or do not affect results
 _TOLD = set("parent name layers depths types pooler dtype remat scan dropout attention_dropout".split())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # jit takes it as a function, by identity
 class Inheritance:
-    """What of a teacher a student begins with: `(own, given) -> variables`, pure; jit takes it.
+    """Weight inheritance of a student from its teacher: a pure, jittable function `(own, given) -> variables`.
 
-    Heads are taken whole: the student's have as many channels as the teacher's. What is taken is not rescaled. So the
-    student equals its teacher where nothing reads what is left out, and no LayerNorm's statistics change with it.
+    Heads are inherited whole: the student's heads have as many channels as the teacher's. Inherited weights are not
+    rescaled. The student therefore equals its teacher if the omitted parts are unused and do not change the statistics
+    of any LayerNorm.
 
     Attributes:
-        student: encoders, as `pretrained.load` gives them.
-        teacher: the same; it may have more encoders.
-        keep: modality -> what is taken; all, where it is not named.
-        fresh: paths of the student's variables, such as "encoders_text/tokens", that stay as they begin.
-        taken: path of each tensor that is taken -> where from.
+        student: encoders, as returned by `pretrained.load`.
+        teacher: encoders, as returned by `pretrained.load`; it may have more encoders than the student.
+        keep: modality -> sub-network to inherit; modalities not listed are inherited whole.
+        fresh: paths of student variables, such as "encoders_text/tokens", that keep their initialization.
+        taken: path of each inherited tensor -> its origin.
 
     Raises:
-        UserError: the teacher does not have it, or the student has another number of it, by name.
+        UserError: the teacher lacks a selected part, or the student has another size, by name.
 
     Source: layers as in DistilBERT (Sanh et al., 2019, https://arxiv.org/abs/1910.01108); layers, heads and channels as
         in manual inheritance of TinyCLIP (Wu et al., 2023, https://arxiv.org/abs/2309.12314), which keeps the first
@@ -42,7 +43,7 @@ class Inheritance:
         >>> from mmkd_jax.models import Bert
         >>> from mmkd_jax.pretrained import initial
         >>> big, small = (Encoders({"text": Bert(9, 8, n, 2, 12, 6)}) for n in (4, 2))
-        >>> inheritance = Inheritance(small, big, {"text": Keep(layers=(0, 3))})
+        >>> inheritance = Inheritance(small, big, {"text": SubNetwork(layers=(0, 3))})
         >>> variables = inheritance(initial(small), initial(big, jax.random.key(1)))
         >>> inheritance.describe()[:2]
         ['text layer_0 <- layer_0, whole', 'text layer_1 <- layer_3, whole']
@@ -50,7 +51,7 @@ class Inheritance:
 
     student: Encoders | Clip
     teacher: Encoders | Clip
-    keep: Mapping[str, Keep] = dataclasses.field(default_factory=dict)
+    keep: Mapping[str, SubNetwork] = dataclasses.field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     taken: Mapping[str, Taken] = dataclasses.field(init=False, repr=False)
 
@@ -58,20 +59,20 @@ class Inheritance:
         object.__setattr__(self, "taken", taken(self.student, self.teacher, self.keep, self.fresh))
 
     def __call__(self, own: Any, given: Any) -> Any:
-        """The student's variables; what it does not take is its own, such as a classifier above its encoders.
+        """Return the student's variables; those not inherited, such as a classifier, keep their initialization.
 
         Args:
-            own: variables that the student would begin with.
-            given: the teacher's.
+            own: initial variables of the student.
+            given: variables of the teacher.
 
         Raises:
-            UserError: they are of other models.
+            UserError: the variables belong to other models.
         """
-        there, left = leaves(given), dict(self.taken)
+        source_leaves, remaining = leaves(given), dict(self.taken)
         for source, shape, *_ in self.taken.values():
-            found = list(there[source].shape) if source in there else "nothing"
-            if found != list(shape):
-                raise UserError(f"given variables have {found} at {source}; expected the teacher's, {list(shape)}")
+            actual = list(source_leaves[source].shape) if source in source_leaves else "nothing"
+            if actual != list(shape):
+                raise UserError(f"given variables have {actual} at {source}; expected the teacher's, {list(shape)}")
 
         @functools.cache
         def best(modality, score, many):
@@ -79,53 +80,54 @@ class Inheritance:
             return jnp.sort(jnp.argsort(-scores, 1, stable=True)[:, :many], 1)
 
         def take(path, x):
-            row = left.pop(path := jax.tree_util.keystr(path, simple=True, separator="/"), None)
+            row = remaining.pop(path := jax.tree_util.keystr(path, simple=True, separator="/"), None)
             if row is None:
                 return x
-            y, begun = there[row.source], None
+            y, initial_rows = source_leaves[row.source], None
             for i, axis in enumerate(row.axes):
                 if (kept := axis.kept) is None:
                     continue
                 kept = best(row.modality, *kept)[axis.row] if isinstance(kept, tuple) else kept
-                places = (kept[:, None] * axis.each + np.arange(axis.each)[None]).reshape(1, -1)
-                places = places + np.arange(axis.blocks)[:, None] * (axis.size * axis.each)
-                y = jnp.take(jnp.asarray(y), places.reshape(-1), i, mode="clip")
+                index = (kept[:, None] * axis.each + np.arange(axis.each)[None]).reshape(1, -1)
+                index = index + np.arange(axis.blocks)[:, None] * (axis.size * axis.each)
+                y = jnp.take(jnp.asarray(y), index.reshape(-1), i, mode="clip")
                 if axis.name in ROWS:
-                    begun = (kept < 0)[:, None]
+                    initial_rows = (kept < 0)[:, None]
             if y.shape != x.shape:
-                raise UserError(f"own variables have {list(x.shape)} at {path}; the student's are {list(y.shape)}")
-            return (y if begun is None else jnp.where(begun, x, y)).astype(x.dtype)
+                expected = f"expected the student's, {list(y.shape)}"
+                raise UserError(f"own variables have {list(x.shape)} at {path}; {expected}")
+            return (y if initial_rows is None else jnp.where(initial_rows, x, y)).astype(x.dtype)
 
-        found = jax.tree_util.tree_map_with_path(take, own)
-        if left:
-            raise UserError(f"own variables have no {next(iter(left))}: expected all that the student begins with")
-        return found
+        variables = jax.tree_util.tree_map_with_path(take, own)
+        if remaining:
+            raise UserError(f"own variables have no {next(iter(remaining))}: pass all initial variables of the student")
+        return variables
 
     def describe(self) -> list[str]:
-        """What is taken from where, what stays as it begins, what is left of the teacher, and what else differs."""
+        """Describe the origin of each inherited part, what is not inherited, and other differences of the models."""
         groups: dict[tuple[str, str, str], dict[str, str]] = {}
         for path, row in self.taken.items():
-            said = groups.setdefault((*_group(path), _group(row.source)[1]), {})
-            said |= {a.name: f"{a.name} {_said(a)}" for a in row.axes if a.kept is not None}
+            axes = groups.setdefault((*_group(path), _group(row.source)[1]), {})
+            axes |= {a.name: f"{a.name} {_selection(a)}" for a in row.axes if a.kept is not None}
         lines, others = [], {}
-        for (of, mine, its), said in groups.items():
-            what = ", ".join(said[a] for a in CHOSEN if a in said) or "whole"
+        for (of, mine, its), axes in groups.items():
+            what = ", ".join(axes[a] for a in CHOSEN if a in axes) or "whole"
             if mine.startswith(("layer_", "block_")):
                 lines.append(f"{of} {mine} <- {its}, {what}")
-            else:  # tables, norms and the like have the same names in both
+            else:  # embeddings, norms and the like have the same names in both
                 others.setdefault((of, what), []).append(mine)
         lines += [f"{of} {', '.join(names)} <- the same, {what}" for (of, what), names in others.items()]
         sources = {row.source for row in self.taken.values()}
         for how, module, known in (
-            ("begins as its own", self.student, set(self.taken)),
+            ("freshly initialized", self.student, set(self.taken)),
             ("left to the teacher", self.teacher, sources),
         ):
-            there = {_group(path) for path in known}
+            inherited = {_group(path) for path in known}
             rest: dict[str, dict[str, None]] = {}
             for path in shapes(module):
                 if path not in known:
                     of, name = _group(path)
-                    rest.setdefault(of, {})[name if (of, name) not in there else path.partition("/")[2]] = None
+                    rest.setdefault(of, {})[name if (of, name) not in inherited else path.partition("/")[2]] = None
             lines += [f"{of} {how}: {', '.join(names)}" for of, names in rest.items()]
         for modality, mine in self.student.encoders.items():
             its = self.teacher.encoders[modality]
@@ -142,16 +144,16 @@ def _group(path):
     return of, "_".join(name.split("_")[:3]) if name.startswith("block_") else name
 
 
-def _said(axis):
-    """As in `0…3 6 of 8`."""
+def _selection(axis):
+    """The indices kept along an axis, such as `0…3 6 of 8`."""
     if isinstance(axis.kept, tuple):
         return f"{axis.kept[1]} of {axis.size} by {axis.kept[0].__name__}"
-    runs, begun = [], int((axis.kept < 0).sum())
+    runs, fresh = [], int((axis.kept < 0).sum())
     for n in axis.kept[axis.kept >= 0].tolist():
         if runs and n == runs[-1][1] + 1:
             runs[-1][1] = n
         else:
             runs.append([n, n])
-    said = " ".join(str(a) if a == b else f"{a} {b}" if b == a + 1 else f"{a}…{b}" for a, b in runs[:8])
-    said += f" … ({len(axis.kept) - begun})" if len(runs) > 8 else ""
-    return f"{said} of {axis.size}" + (f", {begun} begin as its own" if begun else "")
+    text = " ".join(str(a) if a == b else f"{a} {b}" if b == a + 1 else f"{a}…{b}" for a, b in runs[:8])
+    text += f" … ({len(axis.kept) - fresh})" if len(runs) > 8 else ""
+    return f"{text} of {axis.size}" + (f", {fresh} freshly initialized" if fresh else "")

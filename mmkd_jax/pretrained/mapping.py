@@ -1,7 +1,7 @@
-"""Published tensors to Flax variables and back, by a family's table; no tensor is renamed by guesswork.
+"""Conversion between PyTorch tensors and Flax variables, driven by an explicit table per model family.
 
-A table has a row for each module: `"layer_{i}/query": ("encoder.{i}.query", DENSE)`. The rule says which tensors a
-module has, what they are called there, and how they are laid out.
+A table has a row per module: `"layer_{i}/query": ("encoder.{i}.query", DENSE)`. The rule lists the module's tensors,
+their published names, and their layout.
 """
 
 import re
@@ -15,7 +15,7 @@ from mmkd_jax.errors import UserError
 
 
 class Turn(NamedTuple):
-    """How a tensor is laid out: `ours(theirs)`, and `theirs(ours)`."""
+    """Layout conversion of a tensor in both directions: `ours(theirs)` and `theirs(ours)`."""
 
     ours: Callable[[np.ndarray], np.ndarray]
     theirs: Callable[[np.ndarray], np.ndarray]
@@ -44,10 +44,10 @@ EMBED: Rule = {"embedding": ("weight", SAME)}
 
 
 def part(i: int, of: int) -> Rule:
-    """A dense layer that is published as one of several stacked in one, such as query, key and value."""
+    """Return the rule of dense layer i of several that are published stacked, such as query, key and value."""
 
     def turn(laid: Turn) -> Turn:
-        def stacked(x):  # with zeros for the others: `from_flax` adds them up
+        def stacked(x):  # zeros for the other layers: `from_flax` sums them
             return np.concatenate([laid.theirs(x) if j == i else np.zeros_like(laid.theirs(x)) for j in range(of)])
 
         return Turn(lambda x: laid.ours(np.split(x, of)[i]), stacked)
@@ -56,92 +56,92 @@ def part(i: int, of: int) -> Rule:
 
 
 def inside(scope: str, table: Table) -> Table:
-    """The table of a module that stands within another under that name."""
+    """Nest a module's table under the scope of another module."""
     return {f"{scope}/{path}".rstrip("/"): row for path, row in table.items()}
 
 
 def theirs(table: Table, path: str) -> tuple[str, Turn]:
-    """The published name of our leaf `COLLECTION/MODULE/LEAF`, and how it is laid out there.
+    """Return the published name and layout of our leaf `COLLECTION/MODULE/LEAF`.
 
     Raises:
-        KeyError: the table has no row for it, which is a mistake in the table.
+        KeyError: the table has no matching row, which is a bug in the table.
 
     Example:
         >>> theirs({"layer_{i}/query": ("encoder.{i}.query", DENSE)}, "params/layer_3/query/kernel")[0]
         'encoder.3.query.weight'
     """
-    own = path.partition("/")[2]
-    module, _, leaf = own.rpartition("/")
+    name_path = path.partition("/")[2]
+    module, _, leaf = name_path.rpartition("/")
     for pattern, (name, rule) in table.items():
         regex = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(pattern))
-        for whole, key in ((module, leaf), (own, "")):  # "" is a tensor that is a row by itself
-            if key in rule and (found := re.fullmatch(regex, whole)):
+        for whole, key in ((module, leaf), (name_path, "")):  # "": the row is a single tensor
+            if key in rule and (match := re.fullmatch(regex, whole)):
                 suffix, turn = rule[key]
-                return f"{name.format(**found.groupdict())}.{suffix}".strip("."), turn
-    raise KeyError(f"no row of the table fits {path}")
+                return f"{name.format(**match.groupdict())}.{suffix}".strip("."), turn
+    raise KeyError(f"no row of the table matches {path}")
 
 
 def to_flax(
     tensors: Mapping[str, np.ndarray], shapes: Any, table: Table, ignored: Iterable[str] = (), prefix: str = ""
 ) -> Any:
-    """Variables of those shapes, from published tensors.
+    """Convert published tensors to Flax variables.
 
     Args:
-        tensors: by published name.
-        shapes: tree of what has a shape and a dtype: the module's variables.
-        table: of the family.
-        ignored: patterns of names that belong to no module of ours, such as heads of the pretraining task.
-        prefix: of all names, such as "bert."; it is left out where no tensor has it.
+        tensors: tensors by published name.
+        shapes: tree of the module's variables, with shapes and dtypes.
+        table: table of the family.
+        ignored: regular expressions of tensor names to ignore, such as heads of the pretraining task.
+        prefix: common prefix of tensor names, such as "bert."; ignored if the tensors lack it.
 
     Raises:
-        UserError: a tensor is missing, unexpected, or has another shape; all are named.
+        UserError: a tensor is missing, unexpected or has another shape; the message names each.
     """
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
-    there = {_today(k.removeprefix(prefix)): k for k in tensors}
-    left, wrong, missing = dict(there), {}, set()
+    published = {_current_name(k.removeprefix(prefix)): k for k in tensors}
+    remaining, wrong, missing = dict(published), {}, set()
 
     def take(path, shape):
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
-        if name not in there:
+        if name not in published:
             missing.add(f"{prefix}{name}")
             return shape
-        left.pop(name, None)
-        given = tensors[there[name]]
+        remaining.pop(name, None)
+        tensor = tensors[published[name]]
         expected = turn.theirs(np.broadcast_to(np.zeros((), np.int8), shape.shape)).shape
-        if given.shape != expected:
-            wrong[name] = f"{there[name]} has shape {list(given.shape)}, expected {list(expected)}"
+        if tensor.shape != expected:
+            wrong[name] = f"{published[name]} has shape {list(tensor.shape)}, expected {list(expected)}"
             return shape
-        return np.asarray(turn.ours(given).astype(shape.dtype), order="C")
+        return np.asarray(turn.ours(tensor).astype(shape.dtype), order="C")
 
-    found = jax.tree_util.tree_map_with_path(take, shapes)
+    variables = jax.tree_util.tree_map_with_path(take, shapes)
     known = (*ignored, r".*num_batches_tracked")
-    unexpected = [full for name, full in left.items() if not any(re.fullmatch(p, name) for p in known)]
-    said = [f"missing: {_some(missing)}"] if missing else []
-    said += [f"unexpected: {_some(unexpected)}"] if unexpected else []
-    said += list(wrong.values())[:5]
-    if said:
-        raise UserError("the weights do not fit config.json; " + "; ".join(said))
-    return found
+    unexpected = [full for name, full in remaining.items() if not any(re.fullmatch(p, name) for p in known)]
+    errors = [f"missing: {_some(missing)}"] if missing else []
+    errors += [f"unexpected: {_some(unexpected)}"] if unexpected else []
+    errors += list(wrong.values())[:5]
+    if errors:
+        raise UserError("the weights do not match config.json; " + "; ".join(errors))
+    return variables
 
 
 def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
-    """Published tensors, by name, from variables."""
-    found = {}
+    """Convert Flax variables to published tensors, by name."""
+    tensors = {}
     for path, x in jax.tree_util.tree_leaves_with_path(variables):
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
-        if name.endswith("running_mean"):  # PyTorch's BatchNorm counts its batches beside its statistics
-            found[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
+        if name.endswith("running_mean"):  # PyTorch's BatchNorm also counts its batches
+            tensors[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
         whole = np.asarray(turn.theirs(np.asarray(x)), order="C")  # safetensors writes strided arrays wrongly
-        found[name] = found[name] + whole if name in found else whole
-    return found
+        tensors[name] = tensors[name] + whole if name in tensors else whole
+    return tensors
 
 
-def _today(name):
-    """Older names: TensorFlow's for a LayerNorm in the first BERTs, and PyTorch's former ones of normalised weights."""
-    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-    old |= {f".weight_{was}": f".parametrizations.weight.original{now}" for was, now in (("g", 0), ("v", 1))}
-    for was, now in old.items():
-        name = name.removesuffix(was) + now if name.endswith(was) else name
+def _current_name(name):
+    """Map legacy names to current ones: TensorFlow-style LayerNorms of early BERTs, PyTorch's old weight_norm."""
+    renamed = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    renamed |= {f".weight_{old}": f".parametrizations.weight.original{new}" for old, new in (("g", 0), ("v", 1))}
+    for old, new in renamed.items():
+        name = name.removesuffix(old) + new if name.endswith(old) else name
     return name
 
 

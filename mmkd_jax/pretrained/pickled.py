@@ -1,4 +1,4 @@
-"""PyTorch weight files (.bin, .pt, .pth) without PyTorch: tensors and containers are read, and nothing is run."""
+"""Restricted unpickler for PyTorch weight files (.bin, .pt, .pth): tensors and containers only, without PyTorch."""
 
 import collections
 import io
@@ -29,16 +29,16 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def read(path: str | os.PathLike) -> Any:
-    """What the file holds, with arrays in the place of tensors; both the zip layout and the older one.
+    """Read a PyTorch file, in the zip layout or the legacy one, with NumPy arrays for tensors.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
         Dicts, lists, tuples, numbers, strings and NumPy arrays.
 
     Raises:
-        UserError: the file asks for anything else, is damaged, or is none of PyTorch's.
+        UserError: the file requests anything else, is damaged, or is not a PyTorch file.
     """
     storages: dict[str, _Storage] = {}
     try:
@@ -48,7 +48,7 @@ def read(path: str | os.PathLike) -> Any:
     except _Refused as error:
         raise UserError(f"{path}: {error}") from None
     except (*_DAMAGE, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f"{path} is damaged, or no weights file of PyTorch ({error}): fetch it again") from error
+        raise UserError(f"{path} is damaged or not a PyTorch weights file ({error}): fetch it again") from error
 
 
 class _Refused(Exception):
@@ -80,12 +80,12 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise _Refused(f"it asks for {module}.{name}: a weights file may hold tensors and containers only")
+            raise _Refused(f"it requests {module}.{name}: a weights file may contain tensors and containers only")
         return ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:  # ("storage", dtype, key, location, count[, view])
         if pid[0] != "storage" or (len(pid) > 5 and pid[5] is not None):
-            raise _Refused(f"it refers to {pid!r}, which is no storage")
+            raise _Refused(f"it refers to {pid!r}, which is not a storage")
         return self.storages.setdefault(pid[2], _Storage(pid[1], pid[4]))
 
 
@@ -101,10 +101,10 @@ def _zipped(file, storages):
 
 
 def _legacy(file, storages):
-    """Magic number, protocol, system, tree and the storages' keys as pickles; then each storage's count and bytes."""
+    """Legacy layout: pickled magic, protocol, system, tree and storage keys; then count and bytes of each storage."""
     magic, protocol, system = (_Reader(file, {}).load() for _ in range(3))
     if magic != MAGIC or protocol != PROTOCOL or not system["little_endian"]:
-        raise ValueError("unknown head")
+        raise ValueError("unknown header")
     tree = _Reader(file, storages).load()
     for key in _Reader(file, {}).load():
         storage = storages[key]
@@ -118,8 +118,8 @@ def _finished(x):
     if isinstance(x, _Tensor):
         data, reach = x.storage.data, sum((n - 1) * step for n, step in zip(x.size, x.stride, strict=True))
         last = x.offset + reach + 1 if all(x.size) else 0
-        if x.offset < 0 or min((*x.size, *x.stride), default=0) < 0 or last > data.size:  # as_strided reads wild memory
-            raise ValueError("a tensor lies outside of its storage")
+        if x.offset < 0 or min((*x.size, *x.stride), default=0) < 0 or last > data.size:  # unchecked by as_strided
+            raise ValueError("a tensor lies outside its storage")
         strides = [step * data.dtype.itemsize for step in x.stride]
         return np.lib.stride_tricks.as_strided(data[x.offset :], x.size, strides).copy()
     if isinstance(x, dict):

@@ -1,4 +1,4 @@
-"""Which layers, heads and units of a teacher a student begins with: rules for layers, scores of weights."""
+"""Selection of the teacher's layers, heads and units for weight inheritance: layer maps and magnitude scores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from mmkd_jax.errors import UserError
 
 
 def spread(teacher: int, student: int) -> tuple[int, ...]:
-    """Evenly from the first layer to the last.
+    """Select layers evenly spaced from the first to the last.
 
     Formula: layer i is the teacher's round(i (N − 1) / (M − 1))
 
@@ -19,7 +19,7 @@ def spread(teacher: int, student: int) -> tuple[int, ...]:
         teacher: N, its layers.
         student: M, its layers.
 
-    Source: the layers that DistilBERT took of BERT's; Sanh et al., DistilBERT, 2019, https://arxiv.org/abs/1910.01108
+    Source: DistilBERT's initialization from BERT; Sanh et al., DistilBERT, 2019, https://arxiv.org/abs/1910.01108
 
     Example:
         >>> spread(12, 6)
@@ -30,7 +30,7 @@ def spread(teacher: int, student: int) -> tuple[int, ...]:
 
 
 def every(teacher: int, student: int) -> tuple[int, ...]:
-    """The last layer of each of equal blocks.
+    """Select the last layer of each of equal blocks.
 
     Formula: layer i is the teacher's ⌊(i + 1) N / M⌋ − 1
 
@@ -49,7 +49,7 @@ def every(teacher: int, student: int) -> tuple[int, ...]:
 
 
 def strided(teacher: int, student: int) -> tuple[int, ...]:
-    """The first layer of each of equal blocks; what does not divide is left at the end.
+    """Select the first layer of each of equal blocks; remaining layers at the end are skipped.
 
     Formula: layer i is the teacher's i ⌊N / M⌋
 
@@ -68,17 +68,17 @@ def strided(teacher: int, student: int) -> tuple[int, ...]:
 
 
 def head_norms(encoder: nn.Module, params: Mapping[str, Any]) -> Float[Array, "attentions heads"]:
-    """How large a head's way from a token to what it adds is.
+    """Score attention heads by the norm of their value–output map.
 
-    Formula: ‖[Wᵥ; bᵥ] Wₒ‖ (Frobenius) of each head, with LayerScale within Wₒ: 0 where a head adds nothing, and
-        the same however a factor is shared by Wᵥ and Wₒ
+    Formula: ‖[Wᵥ; bᵥ] Wₒ‖ (Frobenius) of each head, with LayerScale folded into Wₒ; it is 0 if a head adds nothing, and
+        invariant to rescaling between Wᵥ and Wₒ
 
     Args:
-        encoder: with heads and layers.
-        params: its parameters.
+        encoder: Transformer encoder.
+        params: parameters of the encoder.
 
     Returns:
-        A row for each layer, and a last one for SigLIP's probe.
+        One row per layer, then one for SigLIP's probe if present.
 
     Source: after the pruning of units by magnitude, Li et al., Pruning Filters for Efficient ConvNets, 2017,
         https://arxiv.org/abs/1608.08710
@@ -91,45 +91,45 @@ def head_norms(encoder: nn.Module, params: Mapping[str, Any]) -> Float[Array, "a
         >>> head_norms(bert, initial(Encoders({"text": bert}))["params"]["encoders_text"]).shape
         (3, 2)
     """
-    found = []
-    for own in _attentions(params):
-        width = own["out"]["kernel"].shape[0]
-        value = {k: x[..., -width:] for k, x in own.items() if k in ("kernel", "bias")} or own["value"]
+    scores = []
+    for layer in _attentions(params):
+        width = layer["out"]["kernel"].shape[0]
+        value = {k: x[..., -width:] for k, x in layer.items() if k in ("kernel", "bias")} or layer["value"]
         read = _rows(value).reshape(-1, encoder.heads, width // encoder.heads)
-        written = own["out"]["kernel"] * own.get("scale_attention", jnp.ones(width, jnp.float32))[None]
+        written = layer["out"]["kernel"] * layer.get("scale_attention", jnp.ones(width, jnp.float32))[None]
         written = written.reshape(encoder.heads, width // encoder.heads, -1)
         inside = jnp.einsum("rhi,rhj->hij", read, read) * jnp.einsum("hiw,hjw->hij", written, written)
-        found.append(jnp.sqrt(jnp.maximum(inside.sum((1, 2)), 0)))  # ‖VO‖² = tr(VᵀV · OOᵀ)
-    return jnp.stack(found)
+        scores.append(jnp.sqrt(jnp.maximum(inside.sum((1, 2)), 0)))  # ‖VO‖² = tr(VᵀV · OOᵀ)
+    return jnp.stack(scores)
 
 
 def inner_norms(encoder: nn.Module, params: Mapping[str, Any]) -> Float[Array, "attentions inner"]:
-    """How large a unit's way from a token to what it adds is.
+    """Score hidden units of the MLPs by the norms of their input and output weights.
 
-    Formula: ‖[w₁; b₁]‖ ‖w₂‖ of each unit between a layer's dense layers, with LayerScale within w₂, and ‖[v; b]‖ of a
-        gated layer's value as a further factor
+    Formula: ‖[w₁; b₁]‖ ‖w₂‖ of each unit, with LayerScale folded into w₂; a gated MLP has the value's ‖[v; b]‖ as
+        another factor
 
     Args:
-        encoder: with such layers.
-        params: its parameters.
+        encoder: Transformer encoder.
+        params: parameters of the encoder.
 
     Returns:
-        A row for each layer, and a last one for SigLIP's probe.
+        One row per layer, then one for SigLIP's probe if present.
 
     Source: after the pruning of units by magnitude, Li et al., Pruning Filters for Efficient ConvNets, 2017,
         https://arxiv.org/abs/1608.08710
     """
-    found = []
-    for own in _attentions(params):
-        shrink = own["shrink"]["kernel"]
-        written = shrink * own.get("scale_output", jnp.ones(shrink.shape[1], jnp.float32))[None]
-        read = jnp.linalg.norm(_rows(own["grow"]), axis=0).reshape(-1, shrink.shape[0])
-        found.append(read.prod(0) * jnp.linalg.norm(written, axis=1))
-    return jnp.stack(found)
+    scores = []
+    for layer in _attentions(params):
+        shrink = layer["shrink"]["kernel"]
+        written = shrink * layer.get("scale_output", jnp.ones(shrink.shape[1], jnp.float32))[None]
+        read = jnp.linalg.norm(_rows(layer["grow"]), axis=0).reshape(-1, shrink.shape[0])
+        scores.append(read.prod(0) * jnp.linalg.norm(written, axis=1))
+    return jnp.stack(scores)
 
 
 def _rows(dense) -> Float[Array, "rows units"]:
-    """A dense layer's kernel, and its bias as one more row."""
+    """Kernel of a dense layer, with the bias appended as a row."""
     kernel = jnp.asarray(dense["kernel"])
     return jnp.concatenate([kernel, jnp.asarray(dense["bias"])[None]]) if "bias" in dense else kernel
 
@@ -141,4 +141,4 @@ def _attentions(params):
 
 def _fits(teacher, student):
     if not 1 <= student <= teacher:
-        raise UserError(f"{student} layers of {teacher}: expected from 1 to {teacher}")
+        raise UserError(f"cannot select {student} layers of {teacher}: expected 1 to {teacher}")

@@ -1,4 +1,4 @@
-"""ViViT, TimeSformer: configurations and tensors of the video encoders."""
+"""ViViT, TimeSformer: configurations and tensor names of video encoders."""
 
 import pathlib
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ TIMESFORMER: Table = vit.VIT | {
     f"{OURS}/time_dense": (f"{THEIRS}.temporal_dense", DENSE),
 }
 
-# ours: what config.json calls it, and what it is where it is not there
+# our attribute: (key in config.json, default)
 FIELDS = {
     "vivit": vit.FIELDS["vit"] | {"activation": ("hidden_act", "gelu_fast"), "eps": ("layer_norm_eps", 1e-6)},
     "timesformer": vit.FIELDS["dinov2"]
@@ -43,18 +43,18 @@ ignored = (r"classifier\..*",)
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del module
     return inside("encoders_video", vit.VIT if kind == "vivit" else TIMESFORMER)
 
 
 def prefix(kind: str) -> str:
-    """What the names of tensors begin with in the file of a model with a head."""
+    """Return the prefix of tensor names in checkpoints of models with a head."""
     return f"{kind}."
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: Videos) -> Encoders:
-    """The encoder of a config.json, of the names of its tensors and of what its processor normalises by."""
+    """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     kind, pictures = config["model_type"], processor.pictures
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
     fields |= {"mean": pictures.mean, "std": pictures.std, "size": vit.pair(config.get("image_size", 224))}
@@ -66,26 +66,26 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Videos) 
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["video"]
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
-    if kind == "timesformer":  # transformers takes one number for both sides alone
+    if kind == "timesformer":  # transformers supports square sizes only
         if len({*encoder.size}) > 1 or len({*encoder.patch}) > 1:
             raise UserError(f"kind {kind!r} does not describe frames of {encoder.size} in patches of {encoder.patch}")
         fields |= {"image_size": encoder.size[0], "patch_size": encoder.patch[0]}
         return {"model_type": kind, "architectures": ["TimesformerModel"]} | fields
     if (encoder.extra, encoder.scaled, len(encoder.size)) != (1, False, 3):
-        said = f"extra={encoder.extra}, scaled={encoder.scaled}, size={encoder.size}"
-        raise UserError(f"kind {kind!r} does not describe an encoder with {said}")
+        attributes = f"extra={encoder.extra}, scaled={encoder.scaled}, size={encoder.size}"
+        raise UserError(f"kind {kind!r} does not describe an encoder with {attributes}")
     fields |= {"num_frames": encoder.size[0], "image_size": list(encoder.size[1:]), "tubelet_size": list(encoder.patch)}
     return {"model_type": kind, "architectures": ["VivitModel"]} | fields
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Videos:
-    """What its preprocessor_config.json says; without one, what transformers' processor of this family does.
+    """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
-        UserError: the file asks for something that is not supported.
+        UserError: the file requests unsupported preprocessing.
     """
     vivit = config["model_type"] == "vivit"
     pictures = images.read(folder, {"size": 256 if vivit else 224, "crop": (224, 224)}, offset=vivit)

@@ -1,4 +1,4 @@
-"""ViT, DeiT, DINOv2: configurations and tensors of the image encoders."""
+"""ViT, DeiT, DINOv2: configurations and tensor names of image encoders."""
 
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -54,7 +54,7 @@ GATED: Table = DINOV2 | {
     f"{OURS}/shrink": (f"{THEIRS}.mlp.weights_out", DENSE),
 }
 
-# ours: what config.json calls it, and what it is where it is not there
+# our attribute: (key in config.json, default)
 _FIELDS = {
     "channels": ("num_channels", 3),
     "width": ("hidden_size", 768),
@@ -74,23 +74,23 @@ _VIT = _FIELDS | {
 FIELDS = {"vit": _VIT, "deit": _VIT, "dinov2": _FIELDS | {"eps": ("layer_norm_eps", 1e-6)}}
 ARCHITECTURES = {"vit": "ViTModel", "deit": "DeiTModel", "dinov2": "Dinov2Model"}
 
-# what pretraining masks, and heads of tasks, which stand beside the encoder
+# mask token and heads of pretraining and downstream tasks
 ignored = (r"embeddings\.mask_token", r"(classifier|cls_classifier|distillation_classifier|decoder)\..*")
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
-    own = VIT if kind != "dinov2" else GATED if module.encoders["image"].gated else DINOV2
-    return inside("encoders_image", own)
+    """Return the tensor table of a `model_type`."""
+    tensors = VIT if kind != "dinov2" else GATED if module.encoders["image"].gated else DINOV2
+    return inside("encoders_image", tensors)
 
 
 def prefix(kind: str) -> str:
-    """What the names of tensors begin with in the file of a model with a head."""
+    """Return the prefix of tensor names in checkpoints of models with a head."""
     return f"{kind}."
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
-    """The encoder of a config.json, of the names of its tensors and of what its processor normalises by."""
+    """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     kind = config["model_type"]
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
     fields["patch"] = pair(config.get("patch_size", 14 if kind == "dinov2" else 16))
@@ -106,12 +106,12 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["image"]
     expected = {"vit": (1, False), "deit": (2, False), "dinov2": (1, True)}[kind]
     if (encoder.extra, encoder.scaled) != expected:
-        said = f"extra={encoder.extra}, scaled={encoder.scaled}"
-        raise UserError(f"kind {kind!r} does not describe an encoder with {said}")
+        attributes = f"extra={encoder.extra}, scaled={encoder.scaled}"
+        raise UserError(f"kind {kind!r} does not describe an encoder with {attributes}")
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     fields |= {"image_size": list(encoder.size), "patch_size": list(encoder.patch)}
     if kind == "dinov2":
@@ -122,10 +122,10 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
-    """What its preprocessor_config.json says; without one, what transformers' processor of this family does.
+    """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
-        UserError: the file asks for something that is not supported.
+        UserError: the file requests unsupported preprocessing.
     """
     half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
     defaults = {
@@ -138,5 +138,5 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Picture
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    """Height and width, where one number stands for both, too."""
+    """Return height and width; a single number is used for both."""
     return (size, size) if isinstance(size, int) else tuple(size)

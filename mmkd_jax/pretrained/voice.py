@@ -1,4 +1,4 @@
-"""Resemblyzer's speaker encoder: configuration, tensors and mel spectra; no `model_type` of transformers."""
+"""Resemblyzer's speaker encoder: configuration, tensor names and mel processor; not a `model_type` of transformers."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,7 @@ from mmkd_jax.pretrained.mapping import DENSE, SAME, TRANSPOSED, Table, inside
 
 RATE, WINDOW, HOP = 16_000, 400, 160
 STEP, COVERED, LOUDNESS = 77, 0.75, 10 ** (-30 / 20)
-"""Frames between windows, what share of its last window a recording must fill, and −30 dBFS."""
+"""Stride between windows in frames, minimum fraction of the last window to fill, and −30 dBFS."""
 
 TABLE: Table = {
     "inward_{i}/kernel": ("lstm.weight_ih_l{i}", {"": ("", TRANSPOSED)}),
@@ -33,42 +33,42 @@ _VOICE = {
 }
 FIELDS = {"voice-encoder": _VOICE}
 
-# of the loss that it was trained with
+# parameters of the training loss
 ignored = (r"similarity_(weight|bias)",)
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del kind, module
     return inside("encoders_audio", TABLE)
 
 
 def prefix(kind: str) -> str:
-    """Names of tensors begin with nothing more."""
+    """Return the prefix of tensor names: none in this family."""
     return ""
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: "Windows") -> Encoders:
-    """The encoder of a config.json."""
+    """Build the encoder from config.json."""
     del names, processor
     return Encoders({"audio": VoiceLSTM(**{ours: config.get(*row) for ours, row in _VOICE.items()})})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["audio"]
     return {"model_type": kind} | {theirs: getattr(encoder, ours) for ours, (theirs, _) in _VOICE.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Mel spectra, not their logarithms, of windows that overlap by half: what `embed_utterance` of Resemblyzer sees.
+    """Mel spectrograms (no logarithm) in half-overlapping windows, as in Resemblyzer's `embed_utterance`.
 
-    Quiet recordings are made louder, to −30 dBFS. Silence is not taken out, as `preprocess_wav` of Resemblyzer does.
+    Quiet recordings are amplified to −30 dBFS. Silence is not removed, unlike in Resemblyzer's `preprocess_wav`.
 
     Attributes:
-        mels: bands of a frame.
-        window: frames of a window, at 100 a second.
+        mels: number of mel bands.
+        window: frames per window, at 100 frames per second.
     """
 
     mels: int = 40
@@ -77,23 +77,23 @@ class Windows:
     def __call__(
         self, recordings: Sequence[Any] | np.ndarray, rate: int | None = None, *, resample: bool = False
     ) -> dict[str, np.ndarray]:
-        """Windows one after the other, `audio` [n, t, mels], and which of the frames are there, `audio.mask` [n, t].
+        """Return the concatenated windows, `audio` [n, t, mels], and the mask of frames, `audio.mask` [n, t].
 
         Args:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16; of any length.
-            rate: samples a second of the arrays.
-            resample: whether recordings of another rate than 16 kHz are resampled; they are refused otherwise.
+            rate: sample rate of the arrays, Hz.
+            resample: resample recordings to 16 kHz; if False, another rate is an error.
 
         Raises:
-            UserError: what is no such recording, is empty or has another rate.
+            UserError: an input is not a recording, is empty, or has another rate.
         """
         waves = sounds.bounded(sounds.waveforms(recordings, RATE, rate, resample), RATE)
-        own = [self._windows(wave.astype(np.float64)) for wave in waves]
-        t = max(map(len, own), default=self.window)
-        made, mask = np.zeros((len(own), t, self.mels), np.float32), np.zeros((len(own), t), bool)
-        for i, x in enumerate(own):
-            made[i, : len(x)], mask[i, : len(x)] = x, True
-        return {"audio": made, "audio.mask": mask}
+        windows = [self._windows(wave.astype(np.float64)) for wave in waves]
+        t = max(map(len, windows), default=self.window)
+        frames, mask = np.zeros((len(windows), t, self.mels), np.float32), np.zeros((len(windows), t), bool)
+        for i, x in enumerate(windows):
+            frames[i, : len(x)], mask[i, : len(x)] = x, True
+        return {"audio": frames, "audio.mask": mask}
 
     def _windows(self, wave):
         wave = wave * max(1, LOUDNESS / max(np.sqrt(np.mean(wave**2)), np.finfo(np.float32).tiny))
@@ -101,26 +101,26 @@ class Windows:
         starts = list(range(0, max(1, count - self.window + STEP + 1), STEP))
         if len(starts) > 1 and len(wave) - starts[-1] * HOP < COVERED * span:
             starts.pop()
-        seen = mel(np.pad(wave, (0, max(0, starts[-1] * HOP + span - len(wave)))), self.mels)
-        return np.concatenate([seen[s : s + self.window] for s in starts])
+        frames = mel(np.pad(wave, (0, max(0, starts[-1] * HOP + span - len(wave)))), self.mels)
+        return np.concatenate([frames[s : s + self.window] for s in starts])
 
 
 def mel(wave: Float[np.ndarray, " n"], bands: int = 40) -> Float[np.ndarray, "t bands"]:
-    """Mel-weighted |FFT|² at 100 frames a second, with zeros around the recording.
+    """Compute a mel spectrogram, mel-weighted |FFT|² at 100 frames per second, with zero-padded ends.
 
     Args:
-        wave: at 16 kHz.
-        bands: of a frame.
+        wave: waveform at 16 kHz.
+        bands: number of mel bands.
 
     Example:
         >>> mel(np.zeros(1_600)).shape
         (11, 40)
     """
-    seen = spectrogram.frames(np.pad(wave, WINDOW // 2), WINDOW, HOP) * spectrogram.hann(WINDOW)
-    return spectrogram.power(seen) @ spectrogram.mel_filters(WINDOW, bands, RATE, scale="slaney")
+    frames = spectrogram.frames(np.pad(wave, WINDOW // 2), WINDOW, HOP) * spectrogram.hann(WINDOW)
+    return spectrogram.power(frames) @ spectrogram.mel_filters(WINDOW, bands, RATE, scale="slaney")
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Windows:
-    """Windows of the size that config.json says."""
+    """Build the processor for the window size in config.json."""
     del folder
     return Windows(*(config.get(*_VOICE[k]) for k in ("mels", "window")))

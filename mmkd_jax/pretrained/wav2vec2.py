@@ -1,4 +1,4 @@
-"""wav2vec 2.0 and HuBERT: configurations and tensors of the audio encoders on waveforms."""
+"""wav2vec 2.0 and HuBERT: configurations and tensor names of waveform encoders."""
 
 import pathlib
 from collections.abc import Collection, Mapping
@@ -38,7 +38,7 @@ WAV2VEC2: Table = {
     f"{OURS}/norm_output": (f"{THEIRS}.final_layer_norm", NORM),
 }
 
-# ours: what config.json calls it, and what it is where it is not there
+# our attribute: (key in config.json, default)
 _FIELDS = {
     "convolutions": ("conv_dim", (512,) * 7),
     "kernels": ("conv_kernel", (10, 3, 3, 3, 3, 2, 2)),
@@ -62,7 +62,7 @@ FIELDS = {"wav2vec2": _FIELDS, "hubert": _FIELDS | {"projected_norm": ("feat_pro
 ARCHITECTURES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel"}
 NORMS = {"group": "channel", "layer": "layer"}
 
-# what pretraining masks and quantises, and heads of tasks, which stand beside the encoder
+# mask embedding, quantizer, and heads of pretraining and downstream tasks
 ignored = (
     r"(encoder\.)?masked_spec_embed",
     r"(quantizer|project_q|project_hid|final_proj|lm_head|projector|classifier|tdnn|objective)\..*",
@@ -71,21 +71,21 @@ ignored = (
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del kind, module
     return inside("encoders_audio", WAV2VEC2)
 
 
 def prefix(kind: str) -> str:
-    """What the names of tensors begin with in the file of a model with a head."""
+    """Return the prefix of tensor names in checkpoints of models with a head."""
     return f"{kind}."
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> Encoders:
-    """The encoder of a config.json.
+    """Build the encoder from config.json.
 
     Raises:
-        UserError: the configuration asks for something that the encoder does not have.
+        UserError: the configuration requests an unsupported feature.
     """
     del names, processor
     kind = config["model_type"]
@@ -101,22 +101,22 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder."""
+    """Return the config.json of an encoder."""
     encoder = module.encoders["audio"]
     if not encoder.projected_norm and kind == "wav2vec2":
         raise UserError("kind 'wav2vec2' does not describe an encoder with projected_norm=False")
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     fields["feat_extract_norm"] = {ours: theirs for theirs, ours in NORMS.items()}[encoder.norm]
-    unmasked = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}  # or there is a vector in the place of masked frames
+    unmasked = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}  # otherwise transformers adds a mask embedding
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | unmasked | fields
 
 
 def processor(where: pathlib.Path, config: Mapping[str, Any]) -> sounds.Waves:
-    """What its preprocessor_config.json says; without one, what transformers' processor of this family does.
+    """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
-        UserError: the file pads with something else than zeros at the end.
+        UserError: the file requests padding other than zeros at the end.
     """
     del config
-    said, held = folder.read_processor(where, {"padding_value": 0.0, "padding_side": "right"})
-    return sounds.Waves(said.get("sampling_rate", 16_000), said.get("do_normalize", True), files=held)
+    fields, files = folder.read_processor(where, {"padding_value": 0.0, "padding_side": "right"})
+    return sounds.Waves(fields.get("sampling_rate", 16_000), fields.get("do_normalize", True), files=files)

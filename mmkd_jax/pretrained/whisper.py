@@ -1,4 +1,4 @@
-"""Whisper: configuration and tensors of the encoder, and its log-mel spectra."""
+"""Whisper encoder: configuration, tensor names and log-mel processor."""
 
 import dataclasses
 import pathlib
@@ -16,7 +16,7 @@ from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, Table, inside
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
 RATE, WINDOW, HOP = 16_000, 400, 160
 
-# a convolution over frames has its axes in the reverse order, as a matrix has
+# the kernel of a 1D convolution is transposed, as a matrix is
 TABLE: Table = {
     "": ("encoder", {"positions": ("embed_positions.weight", SAME)}),
     "conv_1": ("encoder.conv1", DENSE),
@@ -32,7 +32,7 @@ TABLE: Table = {
     "norm": ("encoder.layer_norm", NORM),
 }
 
-# ours: what config.json calls it, and what it is where it is not there
+# our attribute: (key in config.json, default)
 _WHISPER = {
     "mels": ("num_mel_bins", 80),
     "length": ("max_source_positions", 1500),
@@ -46,30 +46,30 @@ _WHISPER = {
 }
 FIELDS = {"whisper": _WHISPER}
 
-# the decoder, and heads of audio classification
+# decoder and audio classification heads
 ignored = (r"decoder\..*", r"proj_out\.weight", r"(projector|classifier)\..*", r"layer_weights")
 
 
 def table(kind: str, module: Encoders) -> Table:
-    """The table of tensors of a `model_type`."""
+    """Return the tensor table of a `model_type`."""
     del kind, module
     return inside("encoders_audio", TABLE)
 
 
 def prefix(kind: str) -> str:
-    """What the names of tensors begin with in the file of a model with a head."""
+    """Return the prefix of tensor names in checkpoints of models with a head."""
     return "model."
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: "LogMel") -> Encoders:
-    """The encoder of a config.json; what it says of the decoder is not read."""
+    """Build the encoder from config.json; settings of the decoder are ignored."""
     del names, processor
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in _WHISPER.items()}
     return Encoders({"audio": Whisper(**fields)})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
-    """The config.json of an encoder, with a decoder of no layers, which transformers draws at random."""
+    """Return the config.json of an encoder; its decoder has zero layers, and transformers initializes it randomly."""
     encoder = module.encoders["audio"]
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in _WHISPER.items()}
     return {"model_type": kind, "architectures": ["WhisperModel"], "decoder_layers": 0} | fields
@@ -77,14 +77,14 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """Log-mel spectra of recordings that are filled up with silence.
+    """Log-mel spectrograms of recordings padded with silence.
 
     Formula: y = log₁₀ max(mel-weighted |FFT|², 1e-10); (max(y, max y − 8) + 4) / 4
 
     Attributes:
-        mels: bands of a frame.
-        frames: of every recording, at 100 a second.
-        files: those of the folder, to be saved again.
+        mels: number of mel bands.
+        frames: number of frames of every recording, at 100 frames per second.
+        files: processor files of the folder, for saving.
     """
 
     mels: int
@@ -99,34 +99,34 @@ class LogMel:
         resample: bool = False,
         cut: bool = True,
     ) -> dict[str, np.ndarray]:
-        """The column of a batch, `audio` [n, frames, mels].
+        """Return the batch column `audio` [n, frames, mels].
 
         Args:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
-            rate: samples a second of the arrays.
-            resample: whether recordings of another rate than 16 kHz are resampled; they are refused otherwise.
-            cut: cut longer recordings, with a warning; else refuse them.
+            rate: sample rate of the arrays, Hz.
+            resample: resample recordings to 16 kHz; if False, another rate is an error.
+            cut: truncate longer recordings with a warning; if False, they are an error.
 
         Raises:
-            UserError: what is no such recording, has another rate, or is longer and not to be cut.
+            UserError: an input is not a recording, has another rate, or is too long with cut=False.
         """
-        heard, longest = sounds.waveforms(recordings, RATE, rate, resample), HOP * self.frames
-        waves = sounds.bounded(heard, RATE, most=longest, cut=cut)
-        made = np.zeros((len(waves), self.frames, self.mels), np.float32)
+        waves, longest = sounds.waveforms(recordings, RATE, rate, resample), HOP * self.frames
+        waves = sounds.bounded(waves, RATE, most=longest, cut=cut)
+        levels = np.zeros((len(waves), self.frames, self.mels), np.float32)
         window, filters = spectrogram.hann(WINDOW), spectrogram.mel_filters(WINDOW, self.mels, RATE, scale="slaney")
         for i, wave in enumerate(waves):
-            filled = np.pad(np.pad(wave, (0, longest - len(wave))), WINDOW // 2, "reflect")
-            seen = spectrogram.frames(filled, WINDOW, HOP)[: self.frames] * window
-            level = np.log10(np.maximum(spectrogram.power(seen) @ filters, 1e-10))
-            made[i] = (np.maximum(level, level.max() - 8) + 4) / 4
-        return {"audio": made}
+            padded = np.pad(np.pad(wave, (0, longest - len(wave))), WINDOW // 2, "reflect")
+            frames = spectrogram.frames(padded, WINDOW, HOP)[: self.frames] * window
+            level = np.log10(np.maximum(spectrogram.power(frames) @ filters, 1e-10))
+            levels[i] = (np.maximum(level, level.max() - 8) + 4) / 4
+        return {"audio": levels}
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> LogMel:
-    """Spectra of the size that config.json says.
+    """Build the log-mel processor for the input size in config.json.
 
     Raises:
-        UserError: preprocessor_config.json asks for spectra that the encoder does not take.
+        UserError: preprocessor_config.json requests spectra that do not fit the encoder.
     """
     mels, length = (config.get(*_WHISPER[k]) for k in ("mels", "length"))
     expected = {"feature_size": mels, "chunk_length": 2 * length * HOP / RATE, "sampling_rate": RATE, "n_fft": WINDOW}

@@ -1,4 +1,4 @@
-"""What the parts of a recipe share, and the three kinds of part that recipes are made of."""
+"""Settings shared by all trainings of a recipe, and helpers that build those trainings."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,43 +7,44 @@ from typing import Any
 import optax
 
 from mmkd_jax import losses
-from mmkd_jax.data.reader import Reader
+from mmkd_jax.core.model import Model
+from mmkd_jax.core.objective import Objective, combine, term
+from mmkd_jax.core.tasks import Task
+from mmkd_jax.data.loader import Loader
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.objective import Objective, combine, term
-from mmkd_jax.part import Part
-from mmkd_jax.tasks import Task
-from mmkd_jax.views import Model
+from mmkd_jax.training.roles import Frozen, Trained
+from mmkd_jax.training.training import Training
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What all parts of a recipe share: `recipes.NAME(setting) -> {name: Part}`.
+    """Settings shared by all trainings of a recipe: `recipes.NAME(setting) -> {name: Training}`.
 
     Attributes:
-        task: what models are trained for and measured by.
-        few: the rows with a label.
-        every: all rows, those without a label, too.
-        validation: chooses the best step.
-        test: looked at once, at the end.
-        model: `(modalities, size) -> Model`: a model of those modalities, of a size that `sizes` names.
+        task: the task of all models: objective and metrics.
+        few: loader of the labeled rows.
+        every: loader of all rows, labeled and unlabeled.
+        validation: validation data, used to select the best checkpoint.
+        test: test data, evaluated once, after training.
+        model: `(modalities, size) -> Model`; `size` is one of `sizes`.
         optimizer: `(size, steps) -> optax transformation`.
-        steps: updates of a student.
-        modalities: all that the pairs have.
-        seen: those that the student has in use.
-        sizes: names of sizes, the teacher's first, the student's last.
-        teacher_steps: updates of a teacher, and of a teacher's assistant; 0 is as many as a student's.
-        labelled: mask of the rows of `every` that have a label; None is all of them.
-        temperature: of the KL to a teacher.
-        cached: a teacher answers once for all rows; it is not run again.
-        evaluate_every: steps between two looks at validation.
+        steps: number of updates of a student.
+        modalities: all modalities of the data.
+        seen: modalities that the student sees at inference.
+        sizes: names of model sizes, from the teacher's to the student's.
+        teacher_steps: number of updates of a teacher or a teacher assistant; 0 is the same as `steps`.
+        labelled: name of the mask of labeled rows in `every`; None means that all rows are labeled.
+        temperature: temperature of the KL to a teacher.
+        cached: cache the teacher's outputs for all rows instead of running it in every step.
+        evaluate_every: steps between two validation evaluations.
         save_every: steps between two checkpoints.
     """
 
     task: Task
-    few: Reader
-    every: Reader
-    validation: Reader
-    test: Reader
+    few: Loader
+    every: Loader
+    validation: Loader
+    test: Loader
     model: Callable[[tuple[str, ...], str], Model]
     optimizer: Callable[[str, int], optax.GradientTransformation]
     steps: int
@@ -59,7 +60,7 @@ class Setting:
 
     def __post_init__(self):
         if len(self.sizes) < 2:
-            raise UserError(f"sizes are {choices(self.sizes)}; expected the teacher's and the student's")
+            raise UserError(f"sizes are {choices(self.sizes)}; expected at least the teacher's and the student's")
         if not self.seen or not set(self.seen) <= set(self.modalities):
             raise UserError(
                 f"seen are {choices(self.seen)}; expected some of the modalities {choices(self.modalities)}"
@@ -67,31 +68,31 @@ class Setting:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """The modalities that the student lacks in use.
+        """The modalities that the student lacks at inference.
 
         Raises:
-            UserError: there is none.
+            UserError: the student sees all modalities.
         """
-        found = tuple(m for m in self.modalities if m not in self.seen)
-        if not found:
+        unseen = tuple(m for m in self.modalities if m not in self.seen)
+        if not unseen:
             raise UserError(
-                f"the student sees all modalities, {choices(self.modalities)}; the recipe is for one that "
-                "lacks some: name fewer in seen="
+                f"the student sees all modalities, {choices(self.modalities)}; the recipe is for a student "
+                "that lacks some: list fewer in seen="
             )
-        return found
+        return unseen
 
     def student(self, *modalities: str) -> Model:
-        """A model of the last size, of what the student sees if no modality is named."""
+        """Return a model of the last size; by default of the modalities in `seen`."""
         return self.model(modalities or self.seen, self.sizes[-1])
 
-    def part(self, objective: Objective, *, size: str = "", steps: int = 0, **more: Any) -> Part:
-        """A part of this setting; a student's, if nothing else is said.
+    def training(self, objective: Objective, *, size: str = "", steps: int = 0, **more: Any) -> Training:
+        """Return a training with these settings.
 
         Args:
-            objective: what is to be made small.
-            size: for the optimizer.
-            steps: updates.
-            **more: further fields of `Part`, such as models and data.
+            objective: the loss to minimize.
+            size: model size passed to `optimizer`; the student's by default.
+            steps: number of updates; a student's by default.
+            **more: other fields of `Training`, such as models and data.
         """
         size, steps = size or self.sizes[-1], steps or self.steps
         fields: dict[str, Any] = {
@@ -100,7 +101,7 @@ class Setting:
             "evaluate_every": self.evaluate_every,
             "save_every": self.save_every,
         }
-        return Part(
+        return Training(
             objective=objective,
             optimizer=self.optimizer(size, steps),
             task=self.task,
@@ -108,44 +109,57 @@ class Setting:
             **fields | more,
         )
 
-    def alone(self, model: Model, **more: Any) -> Part:
-        """A part in which a student learns from the labels alone."""
-        return self.part(combine(task=self.task.objective()), models={"student": model}, data=self.few, **more)
+    def alone(self, model: Model, **more: Any) -> Training:
+        """Return a training of a student on labels alone."""
+        return self.training(
+            combine(task=self.task.objective()), models={"student": Trained(model)}, data=self.few, **more
+        )
 
-    def teacher(self, *modalities: str) -> dict[str, Part]:
-        """A part in which a model of the first size learns from the labels alone, named by what it sees."""
+    def teacher(self, *modalities: str) -> dict[str, Training]:
+        """Return a training of a teacher, of the first size, on labels alone, under a name made of its modalities."""
         size, name = self.sizes[0], "_".join((*modalities, "teacher"))
         objective, models = combine(task=self.task.objective("teacher")), {"teacher": self.model(modalities, size)}
-        steps = self.teacher_steps or self.steps
-        return {name: self.part(objective, size=size, steps=steps, models=models, data=self.few, trained=("teacher",))}
-
-    def after(self, source: Mapping[str, Part], reads: tuple[str, ...] = ("logits",)) -> dict[str, Any]:
-        """Fields of a part whose model `teacher` is what another part ended with.
-
-        Args:
-            source: name -> that part; its measured model is the teacher.
-            reads: the outputs that the part reads of it.
-        """
-        ((name, part),) = source.items()
         return {
-            "models": {"teacher": part.models[part.measured]},
-            "take": {"teacher": f"{name}.{part.measured}"},
-            "cache": {"teacher": reads} if self.cached else {},
+            name: self.training(
+                objective,
+                size=size,
+                steps=self.teacher_steps or self.steps,
+                models={n: Trained(m) for n, m in models.items()},
+                data=self.few,
+            )
         }
 
-    def taught(self, model: Model, source: Mapping[str, Part], *, labels: bool = True, **more: Any) -> Part:
-        """A part in which a student learns from what another part ended with, on all rows.
+    def after(self, source: Mapping[str, Training], reads: tuple[str, ...] = ("logits",)) -> dict[str, Frozen]:
+        """Return the role `teacher` for the evaluated model of another training.
+
+        Args:
+            source: name -> the other training.
+            reads: teacher outputs that the objective reads; these are cached.
+        """
+        ((name, training),) = source.items()
+        model, init_from = training.networks[training.evaluate], f"{name}.{training.evaluate}"
+        return {"teacher": Frozen(model, init_from=init_from, cache=reads if self.cached else None)}
+
+    def taught(
+        self,
+        model: Model,
+        source: Mapping[str, Training],
+        *,
+        labels: bool = True,
+        init_from: str | None = None,
+        **more: Any,
+    ) -> Training:
+        """Return a training of a student on the logits of another training's model, on all rows.
 
         Args:
             model: the student.
-            source: name -> the part whose measured model teaches.
-            labels: learn from the labels, too, where there are some.
-            **more: further fields of `Part`; those of `after` are merged.
+            source: name -> training whose evaluated model is the teacher.
+            labels: also train on the labels of labeled rows.
+            init_from: source of the student's initial variables, as in `Trained`.
+            **more: other fields of `Training`.
         """
-        fields = self.after(source)
         soft = term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=self.temperature)
         task = {"task": self.task.objective(where=self.labelled)} if labels else {}
-        fields["models"] = {"student": model} | fields["models"]
-        fields["take"] = fields["take"] | more.pop("take", {})
-        all_fields: dict[str, Any] = {"data": self.every, **fields, **more}
-        return self.part(combine(**task, soft=soft), **all_fields)
+        fields: dict[str, Any] = {"data": self.every} | more
+        fields["models"] = {"student": Trained(model, init_from=init_from), **self.after(source)}
+        return self.training(combine(**task, soft=soft), **fields)

@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 
-from mmkd_jax.augment import Augmented, MixLabels, audio, images, mixing, modalities, text, video
-from mmkd_jax.views import Context
+from mmkd_jax.augment import Compose, MixLabels, audio, images, mixing, modalities, text, video
+from mmkd_jax.core.model import StepContext
 
 ROWS, CLASSES = 8, 3
 MIXING = dict(classes=CLASSES)
-CONTEXT = Context(0, jax.random.key(0))
+CONTEXT = StepContext(0, jax.random.key(0))
 
 
 def rows(n: int = ROWS, seed: int = 0, partners: bool = True) -> dict:
@@ -20,7 +20,7 @@ def rows(n: int = ROWS, seed: int = 0, partners: bool = True) -> dict:
 
     batch = {
         "image": draw.integers(0, 256, (n, 12, 10, 3)).astype(np.uint8),
-        "grey": draw.random((n, 8, 8, 1)).astype(np.float32),
+        "gray": draw.random((n, 8, 8, 1)).astype(np.float32),
         "audio": draw.integers(0, 41, (n, 16, 6)).astype(np.uint8),
         "audio.mask": length(16),
         "levels": draw.normal(size=(n, 16, 6)).astype(np.float32),
@@ -41,22 +41,22 @@ def rows(n: int = ROWS, seed: int = 0, partners: bool = True) -> dict:
     batch["levels"][~batch["present.levels"]] = np.nan
     if partners:
         other = rows(n, seed + 1, False)
-        del other["slot"]
+        del other["view_index"]
         batch |= {f"partner.{k}": v for k, v in other.items()}
-    return batch | {"slot": draw.integers(0, 50, n).astype(np.int32)}
+    return batch | {"view_index": draw.integers(0, 50, n).astype(np.int32)}
 
 
 STEPS = {
-    "crop": images.Crop(2),
-    "crop, reflected": images.Crop(3, mode="reflect", modality="grey"),
-    "flip": images.Flip(),
+    "crop": images.RandomCrop(2),
+    "crop, reflected": images.RandomCrop(3, mode="reflect", modality="gray"),
+    "flip": images.RandomFlip(),
     "cutout": images.Cutout(5, fill=7),
-    "colour": images.Colour(0.4, 0.4, 0.4, 0.1),
-    "colour of floats": images.Colour(0.4, 0.4, modality="grey"),
+    "color": images.ColorJitter(0.4, 0.4, 0.4, 0.1),
+    "color of floats": images.ColorJitter(0.4, 0.4, modality="gray"),
     "randaugment": images.RandAugment(2, 9),
-    "randaugment of floats": images.RandAugment(3, 5, modality="grey"),
-    "crop of videos": images.Crop(2, modality="video"),
-    "colour of videos": images.Colour(0.4, 0.4, 0.4, 0.1, modality="video"),
+    "randaugment of floats": images.RandAugment(3, 5, modality="gray"),
+    "crop of videos": images.RandomCrop(2, modality="video"),
+    "color of videos": images.ColorJitter(0.4, 0.4, 0.4, 0.1, modality="video"),
     "randaugment of videos": images.RandAugment(2, 9, modality="video"),
     "specaugment": audio.SpecAugment(bands=3, frames=6, frame_blocks=2, share=0.5),
     "specaugment of floats": audio.SpecAugment(bands=3, frames=6, modality="levels"),
@@ -66,28 +66,28 @@ STEPS = {
     "gain": audio.Gain((-6, 6)),
     "gain of levels": audio.Gain((-6, 6), levels_per_db=0.5, modality="audio"),
     "mask": text.Mask(0.4, mask_id=3, keep=(5,)),
-    "drop": text.Drop(0.4, along=("tags",)),
+    "drop": text.TokenDropout(0.4, along=("tags",)),
     "swap": text.Swap(2, along=("tags",)),
-    "clip": video.Crop(3, strides=(1, 2)),
-    "modality dropout": modalities.Drop(0.4, ("image", "audio")),
+    "clip": video.RandomCrop(3, strides=(1, 2)),
+    "modality dropout": modalities.ModalityDropout(0.4, ("image", "audio")),
     "mixup": mixing.Mixup(1.0, **MIXING),
     "mixup of floats": mixing.Mixup(0.3, modalities=("levels",), **MIXING),
     "paired mixup": mixing.Mixup(1.0, modalities=("image", "audio"), **MIXING),
     "cutmix": mixing.CutMix(1.0, **MIXING),
     "mixgen": mixing.MixGen(0.7, skip=(5,), **MIXING),
     "labels": MixLabels(CLASSES, modality="audio"),
-    "cropped, mixed": (images.Crop(2), images.Flip(), images.Colour(0.4), mixing.Mixup(**MIXING)),
+    "cropped, mixed": (images.RandomCrop(2), images.RandomFlip(), images.ColorJitter(0.4), mixing.Mixup(**MIXING)),
     "heard": (audio.Gain(), audio.Noise((5, 5)), audio.Shift(4, modality="waveform")),
 }
 
 
-def chain(name: str, seed: int = 0) -> Augmented:
+def chain(name: str, seed: int = 0) -> Compose:
     """A case as a chain."""
     steps = STEPS[name]
-    return Augmented(steps if isinstance(steps, tuple) else (steps,), seed)
+    return Compose(steps if isinstance(steps, tuple) else (steps,), seed)
 
 
-def compiled(augmented: Augmented):
+def compiled(augmented: Compose):
     """batch -> the changed columns, in NumPy."""
     program = jax.jit(lambda batch: augmented(batch, CONTEXT))
 

@@ -1,4 +1,4 @@
-"""What every augmentation owes: rows alone, keyed by seed, example and slot; the same bits in any program."""
+"""What every augmentation owes: rows alone, keyed by seed, example and view; the same bits in any program."""
 
 import json
 
@@ -20,6 +20,7 @@ def case(request):
         return request.param, run, batch, run(batch)
 
 
+@pytest.mark.full
 def test_any_order_and_a_batch_of_one(case, strict):
     _, run, batch, whole = case
     turned = np.random.default_rng(0).permutation(8)
@@ -30,22 +31,27 @@ def test_any_order_and_a_batch_of_one(case, strict):
 def test_other_columns_stay_and_something_changes(case):
     name, _, batch, whole = case
     changed = {k for k in whole if k not in batch or whole[k].tobytes() != batch[k].tobytes()}
-    assert changed and changed.isdisjoint({"example_id", "slot", "present.levels"}), name
+    assert changed and changed.isdisjoint({"example_id", "view_index", "present.levels"}), name
     if "partner.image" in changed:
-        assert name in ("crop", "flip", "cutout", "colour", "randaugment", "cropped, mixed")
+        assert name in ("crop", "flip", "cutout", "color", "randaugment", "cropped, mixed")
 
 
+@pytest.mark.full
 def test_slot_and_example_change_it(case):
     """And the seed, with which the chain makes the keys of all its steps: one chain stands for all."""
     name, run, batch, whole = case
-    others = {"slot": run(batch | {"slot": batch["slot"] + 1}), "example": run(batch | {"example_id": batch["slot"]})}
+    others = {
+        "view_index": run(batch | {"view_index": batch["view_index"] + 1}),
+        "example": run(batch | {"example_id": batch["view_index"]}),
+    }
     if name == "cropped, mixed":
         others["seed"] = compiled(chain(name, seed=1))(batch)
     for why, other in others.items():
-        moved = [k for k in whole if k not in ("slot", "example_id") and whole[k].tobytes() != other[k].tobytes()]
+        moved = [k for k in whole if k not in ("view_index", "example_id") and whole[k].tobytes() != other[k].tobytes()]
         assert moved, why
 
 
+@pytest.mark.full
 def test_the_same_bits_in_another_size_of_batch_and_a_program_that_uses_them(case):
     """Compilers fuse what they find: a model behind the augmentation must not change what it sees."""
     name, _, batch, whole = case

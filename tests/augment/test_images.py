@@ -18,22 +18,22 @@ def over(step, row, n=400):
 
 
 def test_crop_gives_every_shift_about_equally_often(strict):
-    seen = over(images.Crop(1), RAMP)
+    seen = over(images.RandomCrop(1), RAMP)
     padded = np.pad(RAMP, ((1, 1), (1, 1), (0, 0)))
     shifts = [padded[i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
     counts = [(seen == s).all((1, 2, 3)).sum() for s in shifts]
     assert sum(counts) == 400 and min(counts) > 20 and seen.dtype == np.uint8
-    filled = over(images.Crop(1, fill=9), RAMP)
+    filled = over(images.RandomCrop(1, fill=9), RAMP)
     np.testing.assert_array_equal(filled, np.where(seen == 0, 9, seen))
 
 
 @pytest.mark.parametrize("mode", ["reflect", "edge"])
 def test_crop_modes(mode, strict):
-    assert set(np.unique(over(images.Crop(2, mode=mode), RAMP))) == set(range(1, 17))
+    assert set(np.unique(over(images.RandomCrop(2, mode=mode), RAMP))) == set(range(1, 17))
 
 
 def test_flip_and_its_rate(strict):
-    seen = over(images.Flip(0.25), RAMP)
+    seen = over(images.RandomFlip(0.25), RAMP)
     turned = (seen == RAMP[:, ::-1]).all((1, 2, 3))
     assert ((seen == RAMP).all((1, 2, 3)) ^ turned).all()
     assert turned.mean() == pytest.approx(0.25, abs=0.08)
@@ -49,7 +49,7 @@ def test_cutout_blanks_one_square(strict):
 def test_colour_by_hand(strict):
     """Brightness at one strength only: the factor of each row from its white pixel, then all other pixels."""
     row = np.array([[[255, 100, 0]]], np.uint8)
-    seen = over(images.Colour(brightness=0.5), row)
+    seen = over(images.ColorJitter(brightness=0.5), row)
     factor = seen[:, 0, 0, 1] * 255 / 100
     assert factor.min() < 0.55 and factor.max() > 1.45
     np.testing.assert_allclose(seen[:, 0, 0, 0], np.minimum(factor, 1), atol=2e-3)
@@ -60,9 +60,13 @@ def test_contrast_keeps_the_mean_and_saturation_the_grey(strict):
     draw = np.random.default_rng(0)
     row = draw.integers(100, 156, (8, 8, 3)).astype(np.uint8)
     weights = np.array([0.299, 0.587, 0.114])
-    grey = (row / 255) @ weights
-    np.testing.assert_allclose((over(images.Colour(contrast=0.9), row) @ weights).mean((1, 2)), grey.mean(), atol=2e-3)
-    np.testing.assert_allclose(over(images.Colour(saturation=0.9), row) @ weights, np.stack([grey] * 400), atol=2e-3)
+    grayscale = (row / 255) @ weights
+    np.testing.assert_allclose(
+        (over(images.ColorJitter(contrast=0.9), row) @ weights).mean((1, 2)), grayscale.mean(), atol=2e-3
+    )
+    np.testing.assert_allclose(
+        over(images.ColorJitter(saturation=0.9), row) @ weights, np.stack([grayscale] * 400), atol=2e-3
+    )
 
 
 def test_hue_as_in_hsv(strict):
@@ -70,7 +74,7 @@ def test_hue_as_in_hsv(strict):
 
     row = np.random.default_rng(0).integers(0, 256, (1, 6, 3)).astype(np.uint8)
     hsv = [colorsys.rgb_to_hsv(*p) for p in row[0] / 255]
-    for picture in over(images.Colour(hue=0.2), row, 5):
+    for picture in over(images.ColorJitter(hue=0.2), row, 5):
         now = [colorsys.rgb_to_hsv(*map(float, p)) for p in picture[0]]
         turns = [(a[0] - b[0] + 0.5) % 1 - 0.5 for a, b in zip(now, hsv, strict=True)]
         assert np.ptp(turns) < 2e-3 and abs(turns[0]) <= 0.201
@@ -78,29 +82,29 @@ def test_hue_as_in_hsv(strict):
 
 
 def test_grey_pictures_have_no_hue(strict):
-    seen = over(images.Colour(saturation=0.5, hue=0.5), RAMP, 3)
+    seen = over(images.ColorJitter(saturation=0.5, hue=0.5), RAMP, 3)
     np.testing.assert_allclose(seen, np.stack([RAMP / 255] * 3), atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "step", [images.Crop(0), images.Flip(0.0), images.Cutout(0), images.RandAugment(0, 9)], ids=repr
+    "step", [images.RandomCrop(0), images.RandomFlip(0.0), images.Cutout(0), images.RandAugment(0, 9)], ids=repr
 )
 def test_no_strength_changes_nothing(step, strict):
     np.testing.assert_array_equal(over(step, RAMP, 5), np.stack([RAMP] * 5))
 
 
 def test_colour_without_strength_gives_floats(strict):
-    np.testing.assert_allclose(over(images.Colour(), RAMP, 2), np.stack([RAMP / 255] * 2), rtol=1e-6)
+    np.testing.assert_allclose(over(images.ColorJitter(), RAMP, 2), np.stack([RAMP / 255] * 2), rtol=1e-6)
 
 
 def test_one_draw_for_all_frames(strict):
     row = np.random.default_rng(0).integers(0, 256, (10, 10, 3)).astype(np.uint8)
     video = np.stack([row] * 4)
     for step in (
-        images.Crop(3),
-        images.Flip(),
+        images.RandomCrop(3),
+        images.RandomFlip(),
         images.Cutout(4),
-        images.Colour(0.5, 0.5, 0.5, 0.2),
+        images.ColorJitter(0.5, 0.5, 0.5, 0.2),
         images.RandAugment(),
     ):
         moving = type(step)(**{**vars(step), "modality": "video"})
@@ -143,7 +147,7 @@ def pillow(name, picture, sign, m, f):
 
 @pytest.mark.parametrize("name", operations(0, 0))
 def test_operations_are_pillows(name, strict):
-    """To one grey level: Pillow cuts decimals off where we round. Geometry is exact."""
+    """To one gray level: Pillow cuts decimals off where we round. Geometry is exact."""
     for magnitude in (3, 9):
         operation = jax.jit(operations(magnitude, 128)[name])
         for sign in (1, -1):
@@ -187,14 +191,14 @@ def test_a_loop_over_rows_and_all_rows_at_once_are_the_same(strict):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: images.Crop(-1), "padding must be a whole number of at least 0, not -1"),
-        (lambda: images.Flip(1.5), "rate must be between 0 and 1, not 1.5"),
+        (lambda: images.RandomCrop(-1), "padding must be an integer of at least 0, not -1"),
+        (lambda: images.RandomFlip(1.5), "rate must be between 0 and 1, not 1.5"),
         (lambda: images.Cutout(-2), "size"),
-        (lambda: images.Colour(hue=0.6), "hue must be between 0 and 0.5, not 0.6"),
-        (lambda: images.Colour(brightness=-1), "brightness"),
+        (lambda: images.ColorJitter(hue=0.6), "hue must be between 0 and 0.5, not 0.6"),
+        (lambda: images.ColorJitter(brightness=-1), "brightness"),
         (lambda: images.RandAugment(2, 30), "divide by 3"),
-        (lambda: over(images.Colour(0.1), np.zeros((2, 2, 4), np.uint8), 1), "4 channels"),
-        (lambda: images.Flip()({"audio": jnp.ones((1, 2))}, KEYS[:1]), "needs 'image'.*audio"),
+        (lambda: over(images.ColorJitter(0.1), np.zeros((2, 2, 4), np.uint8), 1), "4 channels"),
+        (lambda: images.RandomFlip()({"audio": jnp.ones((1, 2))}, KEYS[:1]), "needs 'image'.*audio"),
     ],
 )
 def test_errors(make, said):

@@ -8,30 +8,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import augment, data, explain, programs, train
-from mmkd_jax.checkpoint import Checkpoints
+from mmkd_jax import augment, data
+from mmkd_jax.core.model import plain, with_input
+from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import combine
-from mmkd_jax.views import plain, with_input
+from mmkd_jax.experiment import explain
+from mmkd_jax.training import compiled, loop
+from mmkd_jax.training.checkpoint import Checkpoints
 from tests import tiny_experiment
 from tests.augment.cases import CONTEXT
-from tests.small import advance, begin, distil, equal, gap, make_batches, net, soft, stepper, task
+from tests.small import advance, distil, equal, gap, initialize, make_batches, net, soft, stepper, task
 
-MIXED = augment.Augmented((augment.images.Crop(1), augment.mixing.Mixup(classes=3)), seed=5)
+MIXED = augment.Compose((augment.images.RandomCrop(1), augment.mixing.Mixup(classes=3)), seed=5)
 
 
 def with_slots(batch):
-    return batch | {"slot": np.arange(len(batch["example_id"]), dtype=np.int32) % 4}
+    return batch | {"view_index": np.arange(len(batch["example_id"]), dtype=np.int32) % 4}
 
 
+@pytest.mark.full
 def test_all_models_see_one_augmented_batch():
     """Applied by hand to each batch it gives the same steps; without it others."""
     models, objective = {"teacher": net(6), "student": net(4)}, combine(task=task(), soft=soft())
-    chain = augment.Augmented((augment.images.Flip(), augment.images.Cutout(1)), seed=2)
+    chain = augment.Compose((augment.images.RandomFlip(), augment.images.Cutout(1)), seed=2)
     days = [with_slots(b) for b in make_batches(4)]
     inside, outside = distil(models, objective, augment=chain), distil(models, objective)
-    state, frozen = begin(inside, days[0])
-    assert equal(state.params, begin(outside, days[0])[0].params)
+    state, frozen = initialize(inside, days[0])
+    assert equal(state.params, initialize(outside, days[0])[0].params)
     by_hand = jax.jit(lambda batch: chain(batch, CONTEXT))
     ends = [
         advance(stepper(inside), state, frozen, days)[0].params,
@@ -44,83 +47,83 @@ def test_all_models_see_one_augmented_batch():
 
 def test_one_models_own_view():
     seen = plain(lambda params, batch: {"image": batch["image"]})
-    own = with_input(seen, augment.Augmented((augment.images.Flip(1.0),)))
+    own = with_input(seen, augment.Compose((augment.images.RandomFlip(1.0),)))
     batch = with_slots(make_batches(1)[0])
     out, _ = own.apply({"params": {}}, batch, CONTEXT, {})
     np.testing.assert_array_equal(out["image"], batch["image"][:, :, ::-1])
     assert own.apply({"params": {}}, batch, CONTEXT._replace(train=False), {})[0]["image"] is batch["image"]
 
 
-def part(augmented=MIXED, stream=False, **more):
-    base = tiny_experiment.parts(tiny_experiment.Config(steps=10))["teacher"]
+def training(augmented=MIXED, stream=False, **more):
+    base = tiny_experiment.trainings(tiny_experiment.Config(steps=10))["teacher"]
     rows, partners = base.data.dataset, data.Partners(("image", "label"), seed=3)
-    reader = (data.Pipeline if stream else data.Memory)(rows, 16, slots=2, partners=partners)
+    reader = (data.GrainLoader if stream else data.InMemory)(rows, 16, num_views=2, partners=partners)
     return dataclasses.replace(base, **{"data": reader, "augment": augmented, "save_every": 5} | more)
 
 
-def fit(part, folder, **options):
+def fit(training, folder, **options):
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
-        return train.fit(part, programs.compile_part(part), 0, checkpoints, say=lambda line: None, **options)
+        return loop.fit(training, compiled.compile_training(training), 0, checkpoints, log=lambda line: None, **options)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return fit(part(), tmp_path_factory.mktemp("whole") / "c")
+    return fit(training(), tmp_path_factory.mktemp("whole") / "c")
 
 
 def interrupted(folder, of=None):
-    with pytest.raises(train.Interrupted, match=r"step \d"):
-        fit(of or part(), folder, stop=lambda: True)
+    with pytest.raises(loop.Interrupted, match=r"step \d"):
+        fit(of or training(), folder, should_stop=lambda: True)
 
 
 def test_ten_steps_resumed_are_the_same_bits(tmp_path, whole):
     interrupted(tmp_path / "c")
-    resumed = fit(part(), tmp_path / "c")
+    resumed = fit(training(), tmp_path / "c")
     assert resumed.history == whole.history
     jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
 
 
+@pytest.mark.full
 def test_both_readers_and_other_seeds(tmp_path, whole):
-    streamed = fit(part(stream=True), tmp_path / "s")
+    streamed = fit(training(stream=True), tmp_path / "s")
     assert gap(streamed.variables, whole.variables) < 1e-5
-    other = fit(part(dataclasses.replace(MIXED, seed=6)), tmp_path / "o")
+    other = fit(training(dataclasses.replace(MIXED, seed=6)), tmp_path / "o")
     assert gap(other.variables, whole.variables) > 1e-4
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["seed", "steps", "version"])
 def test_a_changed_augmentation_is_refused_by_name(what, tmp_path, monkeypatch):
     interrupted(tmp_path / "c")
     changed = {"seed": 6, "steps": MIXED.steps[1:]}
     if what == "version":
         monkeypatch.setattr(augment.chain, "VERSION", augment.VERSION + 1)
-    now = part(dataclasses.replace(MIXED, **{k: v for k, v in changed.items() if k == what}))
+    now = training(dataclasses.replace(MIXED, **{k: v for k, v in changed.items() if k == what}))
     with pytest.raises(UserError, match="augment was .*is "):
         fit(now, tmp_path / "c")
 
 
 def test_other_slots_and_partners_are_refused_by_name(tmp_path):
     interrupted(tmp_path / "c")
-    for field, value in (("slots", 3), ("partners", data.Partners(("image", "label"), seed=4))):
+    for field, value in (("num_views", 3), ("partners", data.Partners(("image", "label"), seed=4))):
         with pytest.raises(UserError, match=f"{field} was .*is "):
-            fit(part(data=dataclasses.replace(part().data, **{field: value})), tmp_path / "c")
+            fit(training(data=dataclasses.replace(training().data, **{field: value})), tmp_path / "c")
 
 
 def test_a_cache_needs_a_number_of_slots():
-    base = tiny_experiment.parts(tiny_experiment.Config())["student"]
-    with pytest.raises(UserError, match="cache holds outputs of teacher.*slots=16, or leave cache out"):
-        dataclasses.replace(base, cache={"teacher": ("logits",)}, augment=MIXED)
-    dataclasses.replace(
-        base, data=dataclasses.replace(base.data, slots=2), cache={"teacher": ("logits",)}, augment=MIXED
-    )
+    base = tiny_experiment.trainings(tiny_experiment.Config(cached=True))["student"]
+    with pytest.raises(UserError, match="cache stores outputs of teacher.*num_views=16, or remove cache"):
+        dataclasses.replace(base, augment=MIXED)
+    dataclasses.replace(base, data=dataclasses.replace(base.data, num_views=2), augment=MIXED)
 
 
 def test_part_is_checked_and_explained_on_what_models_see():
-    assert part().spec["label"].shape == (16,) and "logits" in part().outputs("teacher")
-    part().abstract()
-    assert "logits" in explain.describe(part()).models["teacher"][2]
-    assert part(None).identity == {} and part().identity["augment"]["version"] == augment.VERSION
-    odd = part(augment.Augmented((augment.images.Flip(modality="images"),)))
-    with pytest.raises(UserError, match="needs 'images', which the batch lacks; it has: .*image"):
+    assert training().spec["label"].shape == (16,) and "logits" in training().outputs("teacher")
+    training().abstract()
+    assert "logits" in explain.describe(training()).models["teacher"][2]
+    assert training(None).identity == {} and training().identity["augment"]["version"] == augment.VERSION
+    odd = training(augment.Compose((augment.images.RandomFlip(modality="images"),)))
+    with pytest.raises(UserError, match="needs 'images', missing from the batch; available: .*image"):
         odd.abstract()
 
 
@@ -133,15 +136,15 @@ class Melting:
 
 
 def test_what_is_no_step_or_no_batch_is_refused():
-    for step in (lambda batch, keys: batch, augment.images.Flip, Melting()):
+    for step in (lambda batch, keys: batch, augment.images.RandomFlip, Melting()):
         with pytest.raises(UserError, match="frozen dataclass"):
-            augment.Augmented((step,))
-    with pytest.raises(UserError, match="needs the column slot"):
+            augment.Compose((step,))
+    with pytest.raises(UserError, match="needs the batch column view"):
         MIXED(make_batches(1)[0], CONTEXT)
 
 
 def test_a_step_of_ones_own():
-    chain = augment.Augmented((Darker(0.5),))
+    chain = augment.Compose((Darker(0.5),))
     out = chain(with_slots(make_batches(1)[0]) | {"image": jnp.ones((16, 2, 3, 1))}, CONTEXT)
     np.testing.assert_array_equal(out["image"], 0.5)
     assert chain.fingerprint == {"seed": 0, "steps": ["Darker(factor=0.5)"], "version": augment.VERSION}

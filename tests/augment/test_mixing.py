@@ -5,12 +5,12 @@ import pytest
 from scipy import stats
 
 from mmkd_jax import losses
-from mmkd_jax.augment import Augmented, MixLabels, images, mix_embeddings, mixing
+from mmkd_jax.augment import Compose, MixLabels, images, mix_embeddings, mixing
 from mmkd_jax.augment.embeddings import shares
 from mmkd_jax.augment.rows import SHARES, draw_share
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Multimodal, TextTransformer
-from mmkd_jax.views import Context, linen
 from tests.augment.cases import CONTEXT, rows, take
 from tests.small import on_device
 
@@ -26,7 +26,7 @@ def pairs(n=N, **more):
         "label": np.zeros(n, np.int32),
         "partner.label": np.ones(n, np.int32),
         "example_id": np.arange(n, dtype=np.int32),
-        "slot": np.zeros(n, np.int32),
+        "view_index": np.zeros(n, np.int32),
     }
     return batch | more
 
@@ -138,7 +138,7 @@ def test_mixgen_joins_texts_and_averages_pictures(strict):
 def test_the_partner_goes_through_the_steps_before_with_draws_of_its_own(strict):
     """Rows of their number, cropped to one pixel's shift: the mixture of two shifts that are drawn apart."""
     ramp = np.tile(np.arange(1, 10, dtype=np.float32)[None, None, :, None], (N, 1, 1, 1))
-    chain = Augmented((images.Crop(2, mode="edge"), mixing.Mixup(1e6)))  # λ is about a half
+    chain = Compose((images.RandomCrop(2, mode="edge"), mixing.Mixup(1e6)))  # λ is about a half
     out = jax.jit(lambda batch: chain(batch, CONTEXT))(pairs() | {"image": ramp, "partner.image": ramp})
     shift = 2 * (np.asarray(out["image"])[:, 0, 4, 0] - 5)
     assert set(np.round(shift)) == set(range(-4, 5))  # the sum of two
@@ -156,7 +156,7 @@ def run(model, variables, batch, patch=None, train=True):
 
 def texts():
     batch = on_device(rows())
-    batch = {k: v for k, v in batch.items() if "text" in k or k.split(".")[-1] in ("example_id", "slot", "label")}
+    batch = {k: v for k, v in batch.items() if "text" in k or k.split(".")[-1] in ("example_id", "view_index", "label")}
     batch["partner.present.text"] = jnp.arange(8) != 2
     return batch, jax.jit(TEXTS.init)(jax.random.key(1), batch)
 
@@ -166,7 +166,7 @@ def test_embeddings_are_mixed_and_the_model_goes_on(strict):
     at, other = "hidden.text.0", {k.removeprefix("partner."): v for k, v in batch.items() if k.startswith("partner.")}
     mixed = run(mix_embeddings(TEXTS, at, seed=4), variables, batch)
     own = jax.device_get(run(TEXTS, variables, batch))
-    partner = jax.device_get(run(TEXTS, variables, other | {"slot": batch["slot"]}))
+    partner = jax.device_get(run(TEXTS, variables, other | {"view_index": batch["view_index"]}))
     batch, other = jax.device_get((batch, other))
     w = np.asarray(jax.jit(lambda batch: shares(batch, 1.0, 4, "text"))(batch))
     assert float(w[2]) == 1 and float(w[0]) < 1  # row 2's partner lacks a text
@@ -182,7 +182,7 @@ def test_embeddings_are_mixed_and_the_model_goes_on(strict):
     np.testing.assert_allclose(mixed["logits"], want["logits"], atol=1e-5)
     np.testing.assert_allclose(mixed["logits"][2], own["logits"][2], atol=1e-5)
     assert np.abs(mixed["logits"] - own["logits"]).max() > 1e-2
-    mixing_labels = Augmented((MixLabels(3, seed=4, modality="text"),), seed=8)
+    mixing_labels = Compose((MixLabels(3, seed=4, modality="text"),), seed=8)
     labels = jax.jit(lambda batch: mixing_labels(batch, CONTEXT)["label"])(batch)
     onehot = np.eye(3)[batch["label"]] * w[:, None] + np.eye(3)[other["label"]] * (1 - w[:, None])
     np.testing.assert_allclose(labels, onehot, atol=1e-6)
@@ -194,8 +194,8 @@ def test_teacher_and_student_mix_alike_and_evaluation_does_not(strict):
     train, frozen = (jax.device_get(run(student, variables, batch, train=t)) for t in (True, False))
     np.testing.assert_array_equal(train["logits"], frozen["logits"])
     plain = {k: v for k, v in batch.items() if not k.startswith("partner.")}
-    evaluated = run(student, variables, plain, train=False)
-    np.testing.assert_array_equal(evaluated["logits"], run(TEXTS, variables, plain)["logits"])
+    scores = run(student, variables, plain, train=False)
+    np.testing.assert_array_equal(scores["logits"], run(TEXTS, variables, plain)["logits"])
     turned = run(student, variables, take(jax.device_get(batch), [5, 2]))
     np.testing.assert_allclose(turned["logits"], train["logits"][[5, 2]], atol=1e-6)
     patched = run(student, variables, batch, {"features.text": train["features.text"]})
@@ -216,7 +216,7 @@ def test_teacher_and_student_mix_alike_and_evaluation_does_not(strict):
         (lambda: mixing.MixGen(2), "rate"),
         (lambda: mixing.Mixup(1.0, ("text",))(pairs(1) | text(1), KEYS[:1]), "mix_embeddings"),
         (lambda: mixing.Mixup(1.0, ("audio",))(pairs(1), KEYS[:1]), r"partners=data.Partners\(\('audio', …\)\)"),
-        (lambda: Augmented((mixing.Mixup(),))(rows(partners=False), Context(0, KEYS[0])), "needs partners"),
+        (lambda: Compose((mixing.Mixup(),))(rows(partners=False), StepContext(0, KEYS[0])), "needs partners"),
         (lambda: mixing.Mixup(classes=2)(pairs(1, label=jnp.ones(1)), KEYS[:1]), "label is float32"),
     ],
 )

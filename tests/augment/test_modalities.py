@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.augment.modalities import Drop, drop_modality, withhold
+from mmkd_jax.augment.modalities import ModalityDropout, drop_modality, withhold
+from mmkd_jax.core.model import StepContext
 from mmkd_jax.errors import UserError
-from mmkd_jax.views import Context
 
 IDS = jnp.arange(4000)
 BATCH = {"image": jnp.ones((4000, 1)), "audio": jnp.ones((4000, 1)), "example_id": IDS, "present.audio": IDS % 4 > 0}
@@ -13,7 +13,7 @@ DROP = drop_modality(0.3, ("image", "audio"))
 
 
 def seen(batch, step=0, train=True):
-    return DROP(batch, Context(step, jax.random.key(step), train))
+    return DROP(batch, StepContext(step, jax.random.key(step), train))
 
 
 def test_rate_and_the_last_modality_stays():
@@ -46,7 +46,7 @@ def test_wrong_rate():
 
 def test_what_is_withheld_is_never_there_in_use():
     transform = withhold(0.5, ("audio",))
-    ctx = Context(0, jax.random.key(0))
+    ctx = StepContext(0, jax.random.key(0))
     out = transform(BATCH, ctx)
     audio = out["present.audio"]
     assert not bool((audio & ~BATCH["present.audio"]).any()) and "present.image" not in out
@@ -60,11 +60,11 @@ def test_what_is_withheld_is_never_there_in_use():
 
 def test_the_step_of_a_chain_drops_by_the_rows_keys_alone(strict):
     keys = jax.random.split(jax.random.key(0), 4000)
-    out = Drop(0.3, ("image", "audio"))(BATCH, keys)
+    out = ModalityDropout(0.3, ("image", "audio"))(BATCH, keys)
     image, audio, both = out["present.image"], out["present.audio"], BATCH["present.audio"]
     assert bool((image | audio).all()) and bool(image[~both].all()) and not bool((audio & ~both).any())
     assert float(1 - image[both].mean()) == pytest.approx(0.255, abs=0.03)
-    none = Drop(0.0, ("image", "audio"))(BATCH, keys)
+    none = ModalityDropout(0.0, ("image", "audio"))(BATCH, keys)
     assert bool(none["present.image"].all()) and bool((none["present.audio"] == both).all())
-    with pytest.raises(UserError, match="Drop: rate must be between 0 and 1, not -1"):
-        Drop(-1, ("image",))
+    with pytest.raises(UserError, match="ModalityDropout: rate must be between 0 and 1, not -1"):
+        ModalityDropout(-1, ("image",))

@@ -26,7 +26,7 @@ def test_masking(strict):
 
 
 def test_dropping_moves_up_tags_and_mask(strict):
-    out = over(text.Drop(0.4, keep=(1, 2), along=("tags",)))
+    out = over(text.TokenDropout(0.4, keep=(1, 2), along=("tags",)))
     lengths = out["text.mask"].sum(1)
     assert (6 - lengths).mean() == pytest.approx(4 * 0.4, abs=0.15) and lengths.min() == 2
     for ids, mask, tags in zip(out["text.ids"], out["text.mask"], out["tags"], strict=True):
@@ -38,13 +38,14 @@ def test_dropping_moves_up_tags_and_mask(strict):
 
 
 def test_dropping_leaves_a_token_and_no_text_as_it_is(strict):
-    out = over(text.Drop(1.0))
+    out = over(text.TokenDropout(1.0))
     assert (out["text.mask"].sum(1) == 1).all() and set(out["text.ids"][:, 0]) == {1, 11, 12, 13, 14, 2}
-    empty = over(text.Drop(0.5), mask=np.zeros(8, bool), n=3)
+    empty = over(text.TokenDropout(0.5), mask=np.zeros(8, bool), n=3)
     np.testing.assert_array_equal(empty["text.ids"], np.stack([IDS] * 3))
     assert not empty["text.mask"].any()
 
 
+@pytest.mark.full
 def test_swaps(strict):
     out = over(text.Swap(1, keep=(1, 2), along=("tags",)))
     moved = out["text.ids"] != IDS
@@ -57,12 +58,13 @@ def test_swaps(strict):
     assert (np.sort(more[:, :6]) == np.sort(IDS[:6])).all() and (more[:, 6:] == 0).all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("length", [0, 1])
 def test_nothing_to_swap(length, strict):
     np.testing.assert_array_equal(over(text.Swap(2), mask=np.arange(8) < length, n=4)["text.ids"], np.stack([IDS] * 4))
 
 
-@pytest.mark.parametrize("step", [text.Mask(0.0, 5), text.Drop(0.0), text.Swap(0)], ids=repr)
+@pytest.mark.parametrize("step", [text.Mask(0.0, 5), text.TokenDropout(0.0), text.Swap(0)], ids=repr)
 def test_no_strength_changes_nothing(step, strict):
     out = over(step, n=4)
     np.testing.assert_array_equal(out["text.ids"], np.stack([IDS] * 4))
@@ -74,7 +76,7 @@ def test_masks_that_are_not_a_prefix(strict):
     mask = np.array([0, 0, 1, 1, 1, 0, 0, 0], bool)
     swapped = over(text.Swap(3), mask=mask)["text.ids"]
     np.testing.assert_array_equal(swapped[:, ~mask], np.stack([IDS[~mask]] * N))
-    dropped = over(text.Drop(0.5), mask=mask)
+    dropped = over(text.TokenDropout(0.5), mask=mask)
     assert set(np.unique(dropped["text.ids"][dropped["text.mask"]])) == {12, 13, 14}
 
 
@@ -82,9 +84,9 @@ def test_masks_that_are_not_a_prefix(strict):
     ("make", "said"),
     [
         (lambda: text.Mask(2, 5), "rate"),
-        (lambda: text.Drop(-0.1), "rate must be between 0 and 1, not -0.1"),
+        (lambda: text.TokenDropout(-0.1), "rate must be between 0 and 1, not -0.1"),
         (lambda: text.Swap(-1), "times"),
-        (lambda: over(text.Drop(0.1, along=("pos",))), "needs 'pos'"),
+        (lambda: over(text.TokenDropout(0.1, along=("pos",))), "needs 'pos'"),
         (lambda: text.Swap()({"image": jnp.ones(1)}, KEYS[:1]), "needs 'text.ids'"),
     ],
 )

@@ -20,39 +20,39 @@ def over(step, frames, there=None):
 
 
 def test_clips_start_anywhere_with_each_stride(strict):
-    seen, mask = over(video.Crop(3, strides=(1, 2)), 7)
+    seen, mask = over(video.RandomCrop(3, strides=(1, 2)), 7)
     assert mask is None
     clips = {tuple(c) for c in seen.tolist()}
     assert clips == {(s, s + 1, s + 2) for s in range(1, 6)} | {(s, s + 2, s + 4) for s in range(1, 4)}
 
 
 def test_only_frames_under_the_mask(strict):
-    seen, mask = over(video.Crop(3, strides=(2,)), 7, there=6)
+    seen, mask = over(video.RandomCrop(3, strides=(2,)), 7, there=6)
     assert {tuple(c) for c in seen.tolist()} == {(1, 3, 5), (2, 4, 6)} and bool(mask.all())
-    seen, mask = over(video.Crop(3, strides=(4,)), 7, there=5)  # the largest stride that fits is 2
+    seen, mask = over(video.RandomCrop(3, strides=(4,)), 7, there=5)  # the largest stride that fits is 2
     assert {tuple(c) for c in seen.tolist()} == {(1, 3, 5)} and bool(mask.all())
-    seen, mask = over(video.Crop(3, strides=(2,)), 7, there=2)
+    seen, mask = over(video.RandomCrop(3, strides=(2,)), 7, there=2)
     assert {tuple(c) for c in seen.tolist()} == {(1, 2, 0)} and mask[0].tolist() == [True, True, False]
-    seen, mask = over(video.Crop(3), 7, there=0)
+    seen, mask = over(video.RandomCrop(3), 7, there=0)
     assert (seen == 0).all() and not bool(mask.any())
 
 
 def test_the_whole_video_is_itself(strict):
-    seen, _ = over(video.Crop(5), 5)
+    seen, _ = over(video.RandomCrop(5), 5)
     assert (seen == np.arange(1, 6)).all()
 
 
 def test_one_frame(strict):
-    assert set(over(video.Crop(1, strides=(3,)), 4)[0].ravel().tolist()) == {1, 2, 3, 4}
+    assert set(over(video.RandomCrop(1, strides=(3,)), 4)[0].ravel().tolist()) == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: video.Crop(0), "frames must be a whole number of at least 1, not 0"),
-        (lambda: video.Crop(2, strides=(0,)), "strides"),
-        (lambda: video.Crop(2, strides=()), "empty"),
-        (lambda: over(video.Crop(9), 7), "has 7 frames.*video.mask"),
+        (lambda: video.RandomCrop(0), "frames must be an integer of at least 1, not 0"),
+        (lambda: video.RandomCrop(2, strides=(0,)), "strides"),
+        (lambda: video.RandomCrop(2, strides=()), "empty"),
+        (lambda: over(video.RandomCrop(9), 7), "has only 7 frames.*video.mask"),
     ],
 )
 def test_errors(make, said):

@@ -88,7 +88,7 @@ def test_unknown_names_list_those_that_exist(tmp_path):
         data.load("av_digits", "dev")
     with pytest.raises(UserError, match="not prepared in .*mmkd data prepare av_digits"):
         data.load("av_digits", "train", tmp_path)
-    with pytest.raises(UserError, match="there are: av_digits"):
+    with pytest.raises(UserError, match="available: av_digits"):
         commands.info("nothing")
 
 
@@ -100,7 +100,7 @@ def test_commands():
 
 def test_prepare_does_not_overwrite(copy, monkeypatch):
     monkeypatch.setattr(commands._module("av_digits"), "make", lambda: pytest.fail("it was made"))
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         commands.prepare("av_digits", copy)
 
 

@@ -56,9 +56,9 @@ def test_it_is_all_there(tmp_path):
     assert len(first) == 1_618
 
 
-def png(colour):
+def png(color):
     made = io.BytesIO()
-    Image.new("RGBA", (72, 72), colour).save(made, "png")
+    Image.new("RGBA", (72, 72), color).save(made, "png")
     return made.getvalue()
 
 

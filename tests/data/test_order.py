@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.data.order import order
+from mmkd_jax.data._order import order
 
 WORDS = np.array([0, 7], np.uint32)
 
@@ -17,6 +17,7 @@ def test_every_epoch_is_a_permutation(n):
         np.testing.assert_array_equal(epochs[here], epoch)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("n", [1, 3, 500, 6000])
 def test_numpy_and_jax_agree(n):
     position = np.arange(2 * n + 5)

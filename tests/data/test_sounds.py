@@ -32,13 +32,13 @@ def test_a_tone_keeps_its_pitch_when_resampled():
 @pytest.mark.parametrize(
     "recordings, rate, said",
     [
-        ([np.zeros(4)], 8_000, "audio 0: 8000 samples a second; the model takes 16000: resample=True resamples it"),
-        ([np.zeros(4)], None, "audio 0: say its samples a second, such as rate=16000"),
+        ([np.zeros(4)], 8_000, "audio 0: rate is 8000 Hz; the model expects 16000 Hz: pass resample=True"),
+        ([np.zeros(4)], None, "audio 0: sample rate missing: pass it, such as rate=16000"),
         ([np.zeros(4), np.zeros((4, 2))], RATE, r"audio 1: shape \[4, 2\]; expected one channel"),
         ([np.zeros(4, np.int32)], RATE, "audio 0: samples of type int32; expected floats"),
-        ([np.array([0.0, np.nan])], RATE, "audio 0: a sample is not finite"),
-        (np.zeros(4), RATE, "one recording in the place of several"),
-        ("speech.wav", RATE, "one recording in the place of several"),
+        ([np.array([0.0, np.nan])], RATE, "audio 0: contains non-finite samples"),
+        (np.zeros(4), RATE, "expected a sequence of recordings, got a single one"),
+        ("speech.wav", RATE, "expected a sequence of recordings, got a single one"),
         (["speech.wav"], RATE, "audio 0: cannot read speech.wav"),
         ([__file__], RATE, "audio 0: cannot read .*expected a .wav file"),
     ],

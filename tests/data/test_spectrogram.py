@@ -8,9 +8,9 @@ from mmkd_jax.data import spectrogram
 
 def test_a_tone_is_in_the_band_that_is_centred_on_it():
     filters = spectrogram.mel_filters(512, 20, 16_000)
-    centres = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8_000 / 700), 22)[1:-1] / 2595) - 1)
+    centers = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8_000 / 700), 22)[1:-1] / 2595) - 1)
     for band in (3, 10, 19):
-        tone = np.sin(2 * np.pi * centres[band] * np.arange(4_000) / 16_000)
+        tone = np.sin(2 * np.pi * centers[band] * np.arange(4_000) / 16_000)
         seen = spectrogram.power(spectrogram.frames(tone, 400, 160) * spectrogram.hann(400), 512) @ filters
         assert seen.shape == (23, 20)
         assert (seen.argmax(1) == band).all()
@@ -32,5 +32,5 @@ def test_slaneys_triangles_have_an_area_of_one():
 
 
 def test_the_periodic_window_has_one_neighbour_to_each_side():
-    """Its transform is 1/2 at 0 and −1/4 at the neighbours, nothing else."""
+    """Its transform is 1/2 at 0 and −1/4 at the neighbors, nothing else."""
     np.testing.assert_allclose(np.fft.fft(spectrogram.hann(16)) / 16, [0.5, -0.25, *[0] * 13, -0.25], atol=1e-15)

@@ -11,9 +11,9 @@ def test_joined_by_way_of_others():
     # as the parts of a graph that SciPy finds
     draw = np.random.default_rng(0)
     pairs = draw.integers(0, 400, (300, 2))
-    _, parts = csgraph.connected_components(coo_array((np.ones(300), pairs.T), (400, 400)), directed=False)
+    _, trainings = csgraph.connected_components(coo_array((np.ones(300), pairs.T), (400, 400)), directed=False)
     lots = np.array(joined(pairs.tolist()))
-    mine = parts[pairs[:, 0]]
+    mine = trainings[pairs[:, 0]]
     np.testing.assert_array_equal(lots[:, None] == lots, mine[:, None] == mine)
 
 

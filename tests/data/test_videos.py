@@ -20,7 +20,7 @@ def test_longer_videos_are_sampled_and_shorter_ones_repeated_when_asked():
     found = read([numbered(4), list(numbered(9))])
     assert found.keys() == {"video"} and found["video"].shape == (2, 4, 2, 3, 3)
     assert found["video"][..., 0, 0, 0].tolist() == [[0, 1, 2, 3], [0, 2, 4, 6]]
-    with pytest.raises(UserError, match="video 1: 3 frames; expected 4: repeat=True"):
+    with pytest.raises(UserError, match="video 1: 3 frames; expected 4: pass repeat=True"):
         read([numbered(4), numbered(3)])
     assert read([numbered(3)], repeat=True)["video"][0, :, 0, 0, 0].tolist() == [0, 0, 1, 2]
 
@@ -41,10 +41,10 @@ def test_frames_of_unlike_sizes_are_made_alike():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (numbered(4), "one video in the place of several"),
-        (["a.png", "b.png"], "one video in the place of several"),
+        (numbered(4), "expected a sequence of videos, got a single one"),
+        (["a.png", "b.png"], "expected a sequence of videos, got a single one"),
         ([numbered(0)], "video 0: 0 frames; expected at least 1"),
-        ([numbered(2), numbered(2, (4, 4))], r"videos of unlike sizes, \(2, 3, 3\) and \(4, 4, 3\)"),
+        ([numbered(2), numbered(2, (4, 4))], r"videos have different sizes, \(2, 3, 3\) and \(4, 4, 3\)"),
         ([numbered(2), list(numbered(2)) + [np.zeros((2, 3, 2), np.uint8)]], r"video 1, frame 2: uint8 of shape"),
         ([numbered(2).astype(np.float32)], r"video 0, frame 0: float32 of shape \[2, 3, 3\]; expected uint8"),
     ],

@@ -11,7 +11,7 @@ from scipy.linalg import subspace_angles
 from scipy.optimize import linprog
 
 from mmkd_jax import losses
-from mmkd_jax.losses.checked import BadInput
+from mmkd_jax.errors import UserError
 from tests.losses.formulas.alignment import squares
 
 DRAW = np.random.default_rng(5)
@@ -102,7 +102,7 @@ def test_cca_of_directions_without_variance_is_that_of_the_others():
 def test_grassmann_sees_the_span_alone(metric):
     """Whatever basis: rows that span k dimensions, mixed and scaled, are the same subspace."""
     s, t = rows(3, 6), rows(3, 6)
-    options = {"dimensions": 3, "metric": metric, "centre": False}
+    options = {"dimensions": 3, "metric": metric, "center": False}
     of = whole(losses.grassmann, **options)
     angles = subspace_angles(s.T, t.T)
     wanted = np.sum(np.sin(angles) ** 2 if metric == "projection" else angles**2)
@@ -114,7 +114,7 @@ def test_grassmann_sees_the_span_alone(metric):
 def test_grassmann_of_fewer_rows_than_dimensions():
     """Two rows span two dimensions: of four, two are missing."""
     s, x = rows(2, 6), rows(4, 6)
-    options = {"dimensions": 4, "centre": False}
+    options = {"dimensions": 4, "center": False}
     padded = np.concatenate([s, 0 * s])
     u, v = (np.linalg.svd(a, full_matrices=False)[2] for a in (s, x))
     value, slope = with_slope(losses.grassmann, **options)(padded, x)
@@ -128,7 +128,7 @@ def test_grassmann_of_fewer_rows_than_dimensions():
 def test_grassmann_of_equally_strong_directions_has_no_infinite_gradient():
     t = rows(6, 3)
     for metric in ("projection", "geodesic"):
-        _, slope = with_slope(losses.grassmann, dimensions=2, centre=False, metric=metric)(np.eye(6)[:, :3], t)
+        _, slope = with_slope(losses.grassmann, dimensions=2, center=False, metric=metric)(np.eye(6)[:, :3], t)
         assert np.isfinite(slope).all()
 
 
@@ -246,9 +246,9 @@ def test_classes_at_minus_infinity():
 
 def test_one_modality_and_masks_that_are_missing():
     x, mask = jnp.asarray(rows(2, 3)), jnp.ones(2, bool)
-    with pytest.raises(BadInput, match="agreement_jsd: logits has 1 array; expected one for each of several"):
+    with pytest.raises(UserError, match="agreement_jsd: logits has 1 array; expected two or more, one per"):
         losses.agreement_jsd((x,))
-    with pytest.raises(BadInput, match="agreement_kl: present has 1 masks; expected 2"):
+    with pytest.raises(UserError, match="agreement_kl: present has 1 masks; expected 2"):
         losses.agreement_kl((x, x), present=(mask,))
 
 

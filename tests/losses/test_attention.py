@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
-from mmkd_jax.losses.checked import BadInput
+from mmkd_jax.errors import UserError
 from tests.losses.cases.attention import CASES, TOKENS
 from tests.losses.harness import arrays, finite, zero
 
@@ -91,13 +91,13 @@ def test_a_score_at_minus_infinity(removed):
 
 def test_layers_that_do_not_fit_are_refused_by_name():
     x, tokens = jnp.ones((2, 3, 4)), jnp.ones((2, 3), bool)
-    with pytest.raises(BadInput, match="patient: student has 2 arrays, teacher 1; expected equally many"):
+    with pytest.raises(UserError, match="patient: student has 2 arrays, teacher 1; expected the same number"):
         losses.patient((x, x), (x,))
-    with pytest.raises(BadInput, match="heads is 3; expected a divisor of student's width 4"):
+    with pytest.raises(UserError, match="heads is 3; expected a divisor of the student's width 4"):
         losses.minilm_relations((x,), (x,), heads=3)
-    with pytest.raises(BadInput, match=r"teacher\[1\] is float32\[2, 3, 5\], but e is 4 in student\[1\]"):
+    with pytest.raises(UserError, match=r"teacher\[1\] is float32\[2, 3, 5\], but e is 4 in student\[1\]"):
         losses.token_fsp((x, x), (x, jnp.ones((2, 3, 5))))
     scores = jnp.ones((2, 1, 4, 3))
-    with pytest.raises(BadInput, match=r"attention_mse: mask is bool\[2, 3\], but there are 4 queries; expected"):
+    with pytest.raises(UserError, match=r"attention_mse: mask is bool\[2, 3\], but there are 4 queries; expected"):
         losses.attention_mse(scores, scores, mask=tokens)
     assert losses.attention_mse(scores, scores, mask=jnp.ones((2, 4, 3), bool)).shape == (2,)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from jax.experimental import checkify
 
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.objective import term
+from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.errors import UserError
-from mmkd_jax.losses.checked import BadInput
-from mmkd_jax.losses.number import Positive, Share
-from mmkd_jax.objective import term
-from mmkd_jax.views import Context, Views
+from mmkd_jax.typing import Positive, Share
 from tests.losses.harness import arrays, every, only
 
 OUTSIDE = {Positive: (0, -1.5, np.float32(0), float("nan")), Share: (-0.1, 1.5, float("nan"))}
@@ -62,7 +62,7 @@ def axes(kinds, x):
 
 def refusal(case, inputs, **options):
     """What is said when the loss is traced: first its name."""
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(UserError) as caught:
         jax.eval_shape(lambda x: case.loss(**x, **case.hyper | options), inputs)
     name, _, message = str(caught.value).partition(": ")
     assert name == case.loss.__name__
@@ -77,9 +77,9 @@ def bound(case, inputs, **options):
         batch |= leaves
         found = tuple(f"batch.{n}" for n in leaves)
         paths[name] = found if isinstance(value, tuple) else found[0]
-    views = Views(batch, {}, {}, Context(jnp.int32(0), jax.random.key(0)))
+    outputs = Outputs(batch, {}, {}, StepContext(jnp.int32(0), jax.random.key(0)))
     objective = term(case.loss, **paths, **case.hyper | options)
-    return objective.apply(*objective.init(views), views)
+    return objective.apply(*objective.init(outputs), outputs)
 
 
 @every
@@ -122,7 +122,7 @@ def test_no_array_at_all(case):
     inputs = arrays(case.inputs)
     for name, value in inputs.items():
         wrong = value[0] if isinstance(value, tuple) else [[1.0]]
-        with pytest.raises(BadInput, match=f"{case.loss.__name__}: {name} is .*; expected "):
+        with pytest.raises(UserError, match=f"{case.loss.__name__}: {name} is .*; expected "):
             case.loss(**inputs | {name: wrong}, **case.hyper)
 
 
@@ -183,8 +183,8 @@ def test_labels_out_of_range(case):
     assert safe(inputs)[0].get() is None
     for bad in (c, -1):
         wrong = inputs | {"labels": inputs["labels"].at[..., -1].set(bad)}
-        for call, error in ((lambda x: case.loss(**x, **case.hyper), BadInput), (lambda x: bound(case, x), UserError)):
-            with pytest.raises(error, match=f"{name}: labels hold {bad}; expected 0 … {c - 1}"):
+        for call, error in ((lambda x: case.loss(**x, **case.hyper), UserError), (lambda x: bound(case, x), UserError)):
+            with pytest.raises(error, match=f"{name}: labels contain {bad}; expected 0 … {c - 1}"):
                 call(wrong)
         said = safe(wrong)[0].get()
         assert f"{name}: labels go from" in said and f"expected 0 … {c - 1}" in said and str(bad) in said

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
+from mmkd_jax.core.model import Taps, linen, plain
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.step import make_step
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import combine, term
-from mmkd_jax.step import make_step
-from mmkd_jax.views import Taps, linen, plain
 from tests.losses.harness import close, finite, zero
-from tests.small import advance, begin, distil, gap, make_batch, make_batches, stepper
+from tests.small import advance, distil, gap, initialize, make_batch, make_batches, stepper
 
 MOVING = ("student", "head", "bias", "temperature")
 
@@ -40,6 +40,7 @@ def gradients(loss, x, moving=MOVING, **static):
     return jax.jit(jax.value_and_grad(function))({k: x[k] for k in moving})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("chunk", [1, 88, 100, 2**23])
 def test_it_is_kl_of_the_logits(chunk):
     """Whatever the chunks: rows that do not fill one, heads that are added to a row at a time or all at once."""
@@ -50,6 +51,7 @@ def test_it_is_kl_of_the_logits(chunk):
         close(gradients(losses.chunked_kl, x, chunk=chunk), gradients(of_logits, x), 1e-9, 1e-12)
 
 
+@pytest.mark.full
 def test_rows_that_do_not_count_may_hold_anything():
     x = inputs()
     away = ~x["where"][..., None]
@@ -62,6 +64,7 @@ def test_rows_that_do_not_count_may_hold_anything():
     close(losses.chunked_kl(**x | {"where": rows}), of_logits(**x | {"where": rows[:, None]}), 1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("sign", [1, -1])
 def test_huge_logits_and_removed_classes(sign):
     x = inputs()
@@ -82,6 +85,7 @@ def test_the_teacher_has_no_gradient():
     assert zero(gradients(losses.chunked_kl, inputs(), fixed)[1])
 
 
+@pytest.mark.full
 def test_half_precision_adds_up_in_float32():
     x = inputs((40,), 300)
     low = {k: v.astype(jnp.bfloat16) if v.dtype == jnp.float32 and v.ndim == 2 else v for k, v in x.items()}
@@ -175,6 +179,7 @@ def through_heads(**more):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("student", [linen(Tower()), plain(line, draw)], ids=["linen", "plain"])
 def test_a_term_of_it_trains_features_and_head_as_kl_does(student):
     models = {"teacher": plain(line, draw), "student": student}
@@ -182,7 +187,7 @@ def test_a_term_of_it_trains_features_and_head_as_kl_does(student):
     runs = []
     for objective in (through_heads(chunk=8 * CLASSES), soft):
         distillation = distil(models, combine(soft=objective))
-        state, frozen = begin(distillation)
+        state, frozen = initialize(distillation)
         runs.append((state, *advance(stepper(distillation), state, frozen, make_batches(4))))
     (first, ours, values, _), (_, theirs, expected, _) = runs
     np.testing.assert_allclose(values, expected, rtol=1e-5)
@@ -194,6 +199,6 @@ def test_a_term_of_it_trains_features_and_head_as_kl_does(student):
 def test_microbatches_are_refused():
     """They join outputs by rows, and a head has none."""
     distillation = distil({n: plain(line, draw) for n in ("teacher", "student")}, combine(soft=through_heads()))
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     with pytest.raises(UserError, match="chunked_kl: head is float32.*but d is 4 in student"):
         make_step(distillation, 2)(state, frozen, {k: jnp.asarray(v) for k, v in make_batch().items()})

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.test_util import check_vjp
 
 from mmkd_jax import losses
@@ -52,6 +53,7 @@ def test_without_compiling(case):
     close(case.loss(**arrays(inputs), **numbers), np.float32(values), 1e-5, 2e-6)
 
 
+@pytest.mark.full
 @every
 def test_formula(case):
     """Float64 stays float64 and is exact; every leading axis is kept."""
@@ -62,6 +64,7 @@ def test_formula(case):
         close(ours, expected, 1e-10, 1e-13)
 
 
+@pytest.mark.full
 @every
 def test_gradients_are_finite_differences(case):
     """Also under a mask, where the loss couples rows."""
@@ -81,6 +84,7 @@ def test_gradients_are_finite_differences(case):
         check_vjp(value, pullback, (moving,), rtol=1e-6, atol=1e-8, eps=1e-5)
 
 
+@pytest.mark.full
 @every
 def test_half_precision_is_computed_in_float32(case, strict):
     """A bfloat16 student, a float32 teacher, no silent promotion; gradients come back in the inputs' dtypes."""
@@ -98,6 +102,7 @@ def test_half_precision_is_computed_in_float32(case, strict):
     close(values, case.reference(**jax.tree.map(np.asarray, exact), **case.hyper), 1e-4, 1e-5)
 
 
+@pytest.mark.full
 @every
 def test_a_population_is_a_loop(case):
     """Over inputs and numbers at once: values and gradients; and every number that a row names matters."""
@@ -120,6 +125,7 @@ def test_a_population_is_a_loop(case):
         assert largest(after - before) > 1e-5 * largest(before), k
 
 
+@pytest.mark.full
 @coupled
 def test_where_is_removal(case):
     """Whatever stands in the rows that do not count, they are no partners, and get the gradient 0."""
@@ -155,9 +161,10 @@ def test_one_valid_row_and_none(case):
 
 
 # the way back round the ring must know the devices: its gradient is taken per device, as in tests/sharded/
-@only(lambda case: "axis" in case.parameters and not case.hyper.get("ring"))
+@pytest.mark.full
+@only(lambda case: "axis_name" in case.parameters and not case.hyper.get("ring"))
 def test_devices_see_each_others_rows(case):
-    """With `axis`, two devices with half the rows each give what one device with all rows gives."""
+    """With `axis_name`, two devices with half the rows each give what one device with all rows gives."""
     rows = case.rows // 2 * 2
     inputs = by_rows(case, lambda x: x[:rows], arrays(case.inputs))
     numbers = by_rows(case, lambda x: x[:rows], hyper(case))
@@ -166,7 +173,7 @@ def test_devices_see_each_others_rows(case):
     def halves(x):
         two = jax.tree.map(lambda v: v.reshape(2, rows // 2, *v.shape[1:]) if len(v) == rows else v, x)
         each = jax.vmap(
-            lambda v, w: case.loss(**v, **numbers, where=w, axis="data"),
+            lambda v, w: case.loss(**v, **numbers, where=w, axis_name="data"),
             (jax.tree.map(lambda v: 0 if v.shape[:2] == (2, rows // 2) else None, two), 0),
             axis_name="data",
         )

@@ -34,6 +34,7 @@ def test_every_case_has_a_place_on_the_pages():
     assert {c["loss"] for c in cases().values()} <= {name for names in pages.METHODS.values() for name in names}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("page", ["golden", "others"])
 def test_the_pages_of_the_docs_are_up_to_date(page):
     file = {"golden": "golden.md", "others": "what-others-compute.md"}[page]

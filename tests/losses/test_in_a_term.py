@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from mmkd_jax.objective import term, total
-from mmkd_jax.views import Context, forward, plain
+from mmkd_jax.core.model import StepContext, plain
+from mmkd_jax.core.objective import term, total
+from mmkd_jax.core.outputs import forward
 from tests.losses.harness import arrays, every
 
 
@@ -23,14 +24,14 @@ def test_a_term_of_it_is_one_number_with_a_gradient(case):
         found = tuple(f"{home}.{n}" for n in named)
         paths[name] = found if isinstance(value, tuple) else found[0]
     objective = term(case.loss, where="keep", **paths, **case.hyper)
-    views = {n: plain(lambda params, batch: params) for n in models}
+    outputs = {n: plain(lambda params, batch: params) for n in models}
 
     def value(student, step):
         variables = {"student": {"params": student}, "teacher": {"params": models["teacher"]}}
-        seen, _ = forward(views, variables, batch, Context(step, jax.random.key(0)))
-        params, memory = objective.init(seen)
-        terms, after = objective.apply(params, memory, seen)
-        assert jax.tree.structure(after) == jax.tree.structure(memory)
+        seen, _ = forward(outputs, variables, batch, StepContext(step, jax.random.key(0)))
+        params, state = objective.init(seen)
+        terms, after = objective.apply(params, state, seen)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
         return total({"term": terms})[0]
 
     result, gradient = jax.eval_shape(jax.value_and_grad(value), models["student"], jnp.int32(0))

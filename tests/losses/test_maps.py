@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
-from mmkd_jax.losses.checked import BadInput
-from mmkd_jax.objective import term
-from mmkd_jax.views import Context, Views
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.objective import term
+from mmkd_jax.core.outputs import Outputs
+from mmkd_jax.errors import UserError
 
 DRAW = np.random.default_rng(0)
 
@@ -20,7 +21,7 @@ def draw(*shape):
 @pytest.mark.parametrize(
     ("student", "teacher", "message"),
     [
-        ((draw(2, 4, 4, 3), draw(2, 2, 2, 5)), (draw(2, 4, 4, 3), draw(2, 2, 2, 4)), r"channels, teacher of \[3, 4\]"),
+        ((draw(2, 4, 4, 3), draw(2, 2, 2, 5)), (draw(2, 4, 4, 3), draw(2, 2, 2, 4)), r"teacher maps have \[3, 4\]"),
         ((draw(2, 4, 4, 3),), (draw(2, 4, 4, 3),), "two or more"),
         (draw(2, 4, 4, 3), draw(2, 4, 4, 3), "expected a tuple of arrays"),
         ((draw(2, 4, 4, 3), draw(2, 3)), (draw(2, 4, 4, 3), draw(2, 3)), r"student\[1\] is float32\[2, 3\]"),
@@ -28,20 +29,21 @@ def draw(*shape):
     ],
 )
 def test_layers_that_do_not_fit_are_refused_in_words(student, teacher, message):
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         losses.fsp(student, teacher)
 
 
+@pytest.mark.full
 def test_fsp_of_three_layers_is_the_sum_of_its_pairs():
     """As a term: a tuple of paths is a tuple of layers, and the teacher's get no gradient."""
     maps = {"low": draw(3, 4, 4, 2), "middle": draw(3, 2, 2, 3), "high": draw(3, 1, 1, 4)}
     theirs = {k: draw(*x.shape) for k, x in maps.items()}
 
     def value(maps, theirs, *names):
-        views = Views({}, {"student": maps, "teacher": theirs}, {}, Context(jnp.int32(0), jax.random.key(0)))
+        outputs = Outputs({}, {"student": maps, "teacher": theirs}, {}, StepContext(jnp.int32(0), jax.random.key(0)))
         paths = {side: tuple(f"{side}.{n}" for n in names) for side in ("student", "teacher")}
         objective = term(losses.fsp, **paths)
-        return jnp.mean(objective.apply(*objective.init(views), views)[0].values)
+        return jnp.mean(objective.apply(*objective.init(outputs), outputs)[0].values)
 
     whole = value(maps, theirs, "low", "middle", "high")
     np.testing.assert_allclose(
@@ -52,6 +54,7 @@ def test_fsp_of_three_layers_is_the_sum_of_its_pairs():
     assert all((g == 0).all() for g in jax.tree.leaves(gradients[1]))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kernel", ["poly", "linear", "gaussian"])
 def test_nst_of_dead_channels_and_of_patterns_that_are_one(kernel):
     """After a ReLU a channel may be zero everywhere."""
@@ -63,8 +66,9 @@ def test_nst_of_dead_channels_and_of_patterns_that_are_one(kernel):
     assert (jax.grad(lambda s: jnp.sum(losses.nst(s, one, kernel=kernel)))(some)[..., 1] == 0).all()
 
 
+@pytest.mark.full
 def test_dark_rank_of_a_batch_shorter_than_the_list():
-    """Three candidates of five places; a copy of the query is a neighbour, the query itself is none."""
+    """Three candidates of five places; a copy of the query is a neighbor, the query itself is none."""
     x, y = draw(4, 3), draw(4, 2)
     np.testing.assert_allclose(losses.dark_rank(x, y, length=5), losses.dark_rank(x, y, length=None))
     copies = jnp.concatenate([y, y])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
-from mmkd_jax.losses.checked import BadInput
+from mmkd_jax.errors import UserError
 
 
 @pytest.mark.parametrize("loss", [losses.mse, losses.l1, losses.huber])
 def test_a_column_beside_a_vector_is_refused(loss):
     """[b, 1] and [b] would broadcast to [b, b]."""
-    with pytest.raises(BadInput, match=r"targets is float32\[3\], but d is \[1\] in predictions"):
+    with pytest.raises(UserError, match=r"targets is float32\[3\], but d is \[1\] in predictions"):
         loss(jnp.ones((3, 1)), jnp.ones(3))
 
 

@@ -30,6 +30,7 @@ def slopes(loss, x, where=None, **options):
     return jax.jit(jax.value_and_grad(value))(x)
 
 
+@pytest.mark.full
 @each
 def test_several_tiles_and_one_that_is_not_full(loss):
     where = jnp.asarray(np.random.default_rng(1).random(300) < 0.3).at[128:].set(False)
@@ -44,6 +45,7 @@ def test_several_tiles_and_one_that_is_not_full(loss):
     close(*(jax.tree.map(lambda v: v.astype(jnp.float32), g) for g in (ours, wanted)), 1e-2, 1e-5)
 
 
+@pytest.mark.full
 @each
 @pytest.mark.parametrize("temperature", [1e-6, 1e-3, 1e6])
 def test_any_temperature(loss, temperature):

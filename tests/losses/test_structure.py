@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
-from mmkd_jax.losses.structure import crf
-from mmkd_jax.objective import term, total
-from mmkd_jax.views import Context, forward, plain
-from tests.losses.formulas.structure import labellings, marginals
+from mmkd_jax.core.model import StepContext, plain
+from mmkd_jax.core.objective import term, total
+from mmkd_jax.core.outputs import forward
+from mmkd_jax.losses.structure import _crf as crf
+from tests.losses.formulas.structure import labelings, marginals
 from tests.losses.harness import finite
 
 draw = np.random.default_rng(0)
@@ -37,14 +38,14 @@ def test_marginals_are_those_of_all_labellings_and_the_slope_of_log_z(wide):
     for i in (0, 1):
         there = MASK[i]
         np.testing.assert_allclose(ours[i][there], marginals(EMISSIONS[i][there], TRANSITIONS), rtol=1e-10)
-        scores = labellings(EMISSIONS[i][there], TRANSITIONS)[1]
+        scores = labelings(EMISSIONS[i][there], TRANSITIONS)[1]
         np.testing.assert_allclose(log_z[i], np.log(np.exp(scores).sum()), rtol=1e-10)
     np.testing.assert_allclose(slope, np.where(MASK[..., None], ours, 0), atol=1e-12)
 
 
 def test_likelihoods_add_up_to_one(wide):
     e, a = given(EMISSIONS[:1, :3], TRANSITIONS)
-    paths = jnp.asarray(labellings(EMISSIONS[0, :3], TRANSITIONS)[0])
+    paths = jnp.asarray(labelings(EMISSIONS[0, :3], TRANSITIONS)[0])
     values = losses.crf_nll(jnp.repeat(e, len(paths), 0), a, paths)
     np.testing.assert_allclose(jnp.sum(jnp.exp(-values)), 1, rtol=1e-10)
 
@@ -57,6 +58,7 @@ def test_without_transitions_each_token_stands_alone(wide):
     np.testing.assert_allclose(chain, tokens, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.full
 def test_a_forbidden_pair_has_no_probability_and_no_gradient():
     e, a, mask = (jnp.asarray(x, jnp.float32) for x in (EMISSIONS, TRANSITIONS, MASK))
     mask = mask.astype(bool)
@@ -86,7 +88,7 @@ def test_the_order_and_the_names_of_words_do_not_matter():
 
 @pytest.mark.parametrize("loss", [losses.kl, losses.cross_entropy])
 def test_losses_of_logits_are_losses_of_tokens_under_a_mask(loss):
-    """Sequence labelling: `where` names the mask of tokens, and masks of texts beside it."""
+    """Sequence labeling: `where` names the mask of tokens, and masks of texts beside it."""
     batch = {
         "logits": jnp.asarray(draw.normal(size=(3, 4, 5)), jnp.float32),
         "answers": jnp.asarray(draw.normal(size=(3, 4, 5)), jnp.float32),
@@ -98,9 +100,9 @@ def test_losses_of_logits_are_losses_of_tokens_under_a_mask(loss):
     names = ("student", "teacher") if loss is losses.kl else ("logits", "labels")
     second = "answers" if loss is losses.kl else "labels"
     paths = dict(zip(names, ("student.logits", "batch." + second), strict=True))
-    views, _ = forward({"student": plain(lambda params, batch: batch)}, {"student": {"params": {}}}, batch, START)
+    outputs, _ = forward({"student": plain(lambda params, batch: batch)}, {"student": {"params": {}}}, batch, START)
     part = term(loss, where=("text.mask", "labelled"), **paths)
-    made, _ = part.apply(*part.init(views), views)
+    made, _ = part.apply(*part.init(outputs), outputs)
     kept = MASK & np.array([[True], [False], [True]])
     value, metrics = total({"tokens": made})
     tokens = loss(batch["logits"][kept], batch[second][kept])
@@ -108,4 +110,4 @@ def test_losses_of_logits_are_losses_of_tokens_under_a_mask(loss):
     assert float(metrics["tokens"][1]) == kept.sum() == 4
 
 
-START = Context(jnp.int32(0), jax.random.key(0))
+START = StepContext(jnp.int32(0), jax.random.key(0))

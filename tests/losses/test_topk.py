@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
+from mmkd_jax.core.model import StepContext, plain
+from mmkd_jax.core.objective import term, total
+from mmkd_jax.core.outputs import forward
 from mmkd_jax.errors import UserError
-from mmkd_jax.losses.checked import BadInput
-from mmkd_jax.objective import term, total
-from mmkd_jax.views import Context, forward, plain
 from tests.losses.harness import close, finite
 
 CLASSES = 6
@@ -135,17 +135,17 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_is_no_record_or_cannot_be_one_is_refused(message):
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         REFUSED[message]()
 
 
-def views(params):
+def outputs(params):
     """A student's logits; of the teacher's the record, whole and field by field."""
     record = losses.topk(logits(1), 3, temperature=2.0)
     fields = {f"logits.{k}": v for k, v in record._asdict().items()}
     models = {"student": plain(lambda p, batch: p), "teacher": plain(lambda p, batch: {"logits": record} | fields)}
     return forward(
-        models, {"student": {"params": params}, "teacher": {"params": {}}}, {}, Context(0, jax.random.key(0))
+        models, {"student": {"params": params}, "teacher": {"params": {}}}, {}, StepContext(0, jax.random.key(0))
     )[0]
 
 
@@ -154,7 +154,7 @@ def test_a_record_travels_through_a_term(path):
     objective = term(losses.kl, student="student.logits", teacher=path, temperature=2.0)
 
     def value(params):
-        seen = views(params)
+        seen = outputs(params)
         return total(objective.apply(*objective.init(seen), seen)[0])[0]
 
     found, slope = jax.jit(jax.value_and_grad(value))({"logits": logits(0)})
@@ -164,6 +164,6 @@ def test_a_record_travels_through_a_term(path):
 
 def test_a_term_refuses_it_by_name():
     objective = term(losses.logit_mse, student="student.logits", teacher="teacher.logits")
-    seen = views({"logits": logits(0)})
+    seen = outputs({"logits": logits(0)})
     with pytest.raises(UserError, match="logit_mse: teacher is a TopK"):
         objective.apply(*objective.init(seen), seen)

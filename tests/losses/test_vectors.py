@@ -10,6 +10,7 @@ from mmkd_jax import losses
 DRAW = np.random.default_rng(3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("constant", [0.0, 0.1, -1e4])
 @pytest.mark.parametrize("loss", [losses.pearson, losses.cka])
 def test_a_channel_that_does_not_vary_gets_no_gradient(loss, constant):

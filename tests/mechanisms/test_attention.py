@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
-from mmkd_jax.connectors import Each, Linear
+from mmkd_jax.core.model import StepContext, linen
+from mmkd_jax.core.objective import combine, term, total
+from mmkd_jax.core.outputs import forward
 from mmkd_jax.models import Multimodal, TextTransformer
-from mmkd_jax.objective import combine, term, total
-from mmkd_jax.views import Context, forward, linen
+from mmkd_jax.nn.connectors import Each, Linear
 
 WIDE, LENGTH = 8, 7
 TOKENS = {"mask": "batch.text.mask"}
@@ -79,15 +80,16 @@ def variables():
     return {n: jax.jit(m.init)(jax.random.key(i), texts()) for i, (n, m) in enumerate(MODELS.items())}
 
 
-def look(variables, batch):
-    return forward(MODELS, variables, batch, Context(jnp.int32(0), jax.random.key(0)))[0]
+def first_outputs(variables, batch):
+    return forward(MODELS, variables, batch, StepContext(jnp.int32(0), jax.random.key(0)))[0]
 
 
+@pytest.mark.full
 def test_attention_losses_teach_through_terms_and_padding_changes_nothing(variables, strict):
-    trained, memory = jax.jit(lambda: OBJECTIVE.init(look(variables, texts())))()
+    trained, state = jax.jit(lambda: OBJECTIVE.init(first_outputs(variables, texts())))()
 
     def means(params, batch):
-        terms, _ = OBJECTIVE.apply(trained, memory, look(params, batch))
+        terms, _ = OBJECTIVE.apply(trained, state, first_outputs(params, batch))
         found = {n: s / count for n, (s, count) in total(terms)[1].items()}
         return found, found
 

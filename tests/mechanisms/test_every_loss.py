@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from mmkd_jax import catalogue
-from mmkd_jax.checkpoint import Checkpoints
-from mmkd_jax.objective import combine
+from mmkd_jax.cli import catalogue
+from mmkd_jax.core.objective import combine
+from mmkd_jax.training.checkpoint import Checkpoints
 from tests.mechanisms.stages import STAGES
-from tests.small import advance, begin, distil, equal, stepper
+from tests.small import advance, distil, equal, initialize, stepper
 
 # the other stages take seven minutes to compile: pytest -m slow
 QUICK = {"pictures, regression", "pictures, contrastive", "clip, methods", "clip, family"}
@@ -20,17 +20,18 @@ ELSEWHERE = {"attention"}  # by value and gradient on a pair of Transformers: te
 
 def test_the_stages_hold_every_loss_and_method():
     there = {name.partition(",")[0] for stage in STAGES.values() for name in stage.parts}
-    other = ("recipes.", "schemes.", "attacks.")
+    other = ("recipes.", "gradients.", "adversarial.")
     entries = {e.name: e.topic for e in catalogue.entries() if not e.name.startswith(other)}
     assert there <= set(entries)
     assert {n for n, topic in entries.items() if topic not in ELSEWHERE} <= there
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("stage", EACH)
 def test_ten_steps_and_a_resumption_in_their_middle(stage, tmp_path):
     days = list(stage.batches(10))
     distillation = distil(stage.models, combine(**stage.parts), rate=stage.rate, trained=stage.trained, ema=stage.ema)
-    state, frozen = begin(distillation, days[0])
+    state, frozen = initialize(distillation, days[0])
     step = stepper(distillation)
     half, *_ = advance(step, state, frozen, days[:5])
     last, values, terms = advance(step, half, frozen, days[5:])

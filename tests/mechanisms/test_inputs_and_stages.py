@@ -4,19 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from mmkd_jax import losses
 from mmkd_jax.augment.modalities import drop_modality
-from mmkd_jax.connectors import Linear
-from mmkd_jax.objective import combine, term
-from mmkd_jax.state import variables
-from mmkd_jax.views import Context, with_input
+from mmkd_jax.core.model import StepContext, with_input
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.state import variables
+from mmkd_jax.nn.connectors import Linear
 from tests.small import (
     advance,
-    begin,
     distil,
     equal,
     gap,
+    initialize,
     make_batch,
     make_batches,
     net,
@@ -29,13 +30,14 @@ from tests.small import (
 SOME_MISSING = drop_modality(0.5, ("image", "audio"))
 
 
+@pytest.mark.full
 def test_a_modality_dropped_at_random():
     whole = net(8, "image", "audio")
     models = {"teacher": with_input(net(6, "image", "audio"), SOME_MISSING), "student": with_input(whole, SOME_MISSING)}
     dropping = distil(models, combine(task=task(), soft=soft()))
-    state, frozen = begin(dropping)
+    state, frozen = initialize(dropping)
     seeing = dropping._replace(models={"teacher": net(6, "image", "audio"), "student": whole})
-    there, unchanged = begin(seeing)
+    there, unchanged = initialize(seeing)
     assert equal((there.params, unchanged), (state.params, frozen))  # the input has no variables
     last, values, _ = advance(stepper(dropping), state, frozen, make_batches())
     usual, others, _ = advance(stepper(seeing), state, frozen, make_batches())
@@ -44,7 +46,7 @@ def test_a_modality_dropped_at_random():
     batch = on_device(make_batch() | {"present.audio": np.ones(16, bool)})
 
     def logits(step, model, train=True, rows=slice(None)):
-        ctx = Context(step, jax.random.fold_in(state.key, step), train)
+        ctx = StepContext(step, jax.random.fold_in(state.key, step), train)
         held = variables(state, frozen)["student"]
         return np.asarray(model.apply(held, {k: x[rows] for k, x in batch.items()}, ctx, {})[0]["logits"])
 
@@ -67,21 +69,21 @@ def test_fitnets_in_two_stages():
         connect={"student": Linear(8, batch_norm=True)},
     )
     one = distil(models, combine(hint=hint), optimizer=optax.sgd(0.5))
-    state, frozen = begin(one)
+    state, frozen = initialize(one)
     first, values, _ = advance(stepper(one), state, frozen, [batches[0]] * 10)
     assert values[-1] < 0.9 * values[0]
     moved = {n: gap(first.params["student"][n], x) for n, x in state.params["student"].items()}
     assert moved["encoders_image"] > 1e-3  # the guided layers learn; what lies above stays, bit for bit
     assert moved["Dense_0"] == moved["Classifier_0"] == 0
     assert gap(first.params["objective"], state.params["objective"]) > 1e-3  # the connector is trained beside them
-    assert gap(first.memory["hint"]["state"], state.memory["hint"]["state"]) > 1e-3
+    assert gap(first.objective_state["hint"]["state"], state.objective_state["hint"]["state"]) > 1e-3
 
     two = distil(models, combine(task=task(), soft=soft()))
     given = variables(first, frozen)
-    second, again = begin(two, variables=given)
+    second, again = initialize(two, variables=given)
     assert equal(second.params["student"], first.params["student"]) and equal(again, frozen)
     assert not jax.tree.leaves(second.params["objective"])  # the connector is gone
-    scratch, _ = begin(two, variables={"teacher": frozen["teacher"]})
+    scratch, _ = initialize(two, variables={"teacher": frozen["teacher"]})
     step = stepper(two)
     guided, with_hint, _ = advance(step, second, again, batches)
     plain, without, _ = advance(step, scratch, again, batches)

@@ -7,18 +7,18 @@ import pytest
 from flax import nnx
 
 from mmkd_jax import losses, methods
-from mmkd_jax.connectors import Linear
+from mmkd_jax.core.model import StepContext, Taps, plain
+from mmkd_jax.core.model import nnx as from_nnx
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.state import variables
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import combine, term
-from mmkd_jax.state import variables
-from mmkd_jax.views import Context, Taps, plain
-from mmkd_jax.views import nnx as from_nnx
+from mmkd_jax.nn.connectors import Linear
 from tests.small import (
     advance,
-    begin,
     distil,
     equal,
     gap,
+    initialize,
     make_batch,
     make_batches,
     net,
@@ -48,17 +48,17 @@ SIGHT = from_nnx(Sight)
 
 
 def apply(model, held, batch, step=0, train=True, patch=None):
-    return model.apply(held, batch, Context(step, jax.random.fold_in(jax.random.key(0), step), train), patch or {})
+    return model.apply(held, batch, StepContext(step, jax.random.fold_in(jax.random.key(0), step), train), patch or {})
 
 
 def test_an_nnx_module_as_student():
     hint = term(losses.hint, student="student.embedding", teacher="teacher.embedding", connect={"student": Linear(6)})
     distillation = distil({"teacher": net(6), "student": SIGHT}, combine(task=task(), soft=soft(), hint=hint))
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     last, values, _ = advance(stepper(distillation), state, frozen, [make_batch()] * 10)
     assert values[-3:].mean() < values[:3].mean()
-    for part in ("params", "model_state"):  # every parameter learns, every running statistic moves
-        for x, y in zip(*(jax.tree.leaves(getattr(s, part)["student"]) for s in (state, last)), strict=True):
+    for training in ("params", "model_state"):  # every parameter learns, every running statistic moves
+        for x, y in zip(*(jax.tree.leaves(getattr(s, training)["student"]) for s in (state, last)), strict=True):
             assert not np.array_equal(x, y)
 
     held, batch = variables(last, frozen)["student"], on_device(make_batch())
@@ -82,7 +82,7 @@ def test_an_nnx_module_as_student():
 def test_an_nnx_module_as_teacher():
     swap = methods.interchange({"student": "embedding", "teacher": "features.image"})
     distillation = distil({"teacher": SIGHT, "student": net(8)}, combine(soft=soft(), causal=swap))
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     before = jax.tree.map(np.array, frozen)
     _, values, terms = advance(stepper(distillation), state, frozen, make_batches())
     assert equal(frozen, before) and terms["causal"].min() > 1e-4
@@ -109,7 +109,7 @@ def test_plain_functions_as_models():
 
     student = plain(line, init)
     distillation = distil({"teacher": plain(rule), "student": student}, combine(soft=soft()))
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     assert frozen == {"teacher": {"params": {}}}
     last, values, _ = advance(stepper(distillation), state, frozen, [make_batch()] * 10)
     assert np.all(np.diff(values) < 0) and gap(last.params["student"]["w"], state.params["student"]["w"]) > 1e-2
@@ -121,4 +121,4 @@ def test_plain_functions_as_models():
     with pytest.raises(UserError, match="without an argument named patch"):
         apply(plain(rule), {"params": {}}, on_device(make_batch()), patch={"logits": jnp.zeros((16, 3))})
     with pytest.raises(UserError, match="model teacher is to be trained but has no parameters"):
-        begin(distillation._replace(trained=("student", "teacher")))
+        initialize(distillation._replace(trained=("student", "teacher")))

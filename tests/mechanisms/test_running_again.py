@@ -7,29 +7,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses, methods
-from mmkd_jax.objective import combine, stateless
-from mmkd_jax.state import variables
-from mmkd_jax.views import Context, forward, plain
+from mmkd_jax.core.model import StepContext, plain
+from mmkd_jax.core.objective import combine, stateless
+from mmkd_jax.core.outputs import forward
+from mmkd_jax.core.state import variables
 from tests.small import (
     advance,
-    begin,
     distil,
     equal,
     gap,
+    initialize,
     make_batch,
     make_batches,
     net,
-    numbered,
     on_device,
+    set_hyperparams,
     soft,
     stepper,
     task,
 )
 
 
-def look(distillation, state, frozen, batch):
-    """The views of the first step."""
-    ctx = Context(state.step, jax.random.fold_in(state.key, state.step))
+def first_outputs(distillation, state, frozen, batch):
+    """The outputs of the first step."""
+    ctx = StepContext(state.step, jax.random.fold_in(state.key, state.step))
     return forward(distillation.models, variables(state, frozen), batch, ctx, distillation.trained)[0]
 
 
@@ -38,47 +39,49 @@ def test_an_attacked_student():
     attack = methods.rslad("image", eps=eps, step_size=0.05, steps=3, low=None, high=None)
     models = {"teacher": net(6, batch_norm=True), "student": net(8)}
     distillation = distil(models, combine(task=task(), robust=attack))
-    step, (state, frozen) = stepper(distillation), begin(distillation)
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
     before = jax.tree.map(np.array, frozen)
     last, values, terms = advance(step, state, frozen, make_batches())
     assert np.all(terms["robust.attacked"] > terms["robust.clean"] * 1.05)
     assert equal(frozen, before)
 
     # without a radius there is no attack, and another student comes out
-    tame = numbered(state, {"robust.eps": 0.0})
+    tame = set_hyperparams(state, {"robust.eps": 0.0})
     other, tamed, terms = advance(step, tame, frozen, make_batches())
     np.testing.assert_allclose(terms["robust.attacked"], terms["robust.clean"], rtol=1e-5)
     assert np.abs(tamed - values).max() > 1e-3 and gap(last.params, other.params) > 1e-3
 
     # what the student is shown lies within the radius and nearly at its edge
     batch, seen = on_device(make_batch()), []
-    views = look(distillation, state, frozen, batch)
-    run = views.run["student"]
+    outputs = first_outputs(distillation, state, frozen, batch)
+    run = outputs.run["student"]
 
     def spy(shown, **options):
         seen.append(shown["image"])
         return run(shown, **options)
 
-    part = attack.apply(
-        state.params["objective"]["robust"], state.memory["robust"], dataclasses.replace(views, run={"student": spy})
+    training = attack.apply(
+        state.params["objective"]["robust"],
+        state.objective_state["robust"],
+        dataclasses.replace(outputs, run={"student": spy}),
     )
     shift = np.abs(np.asarray(seen[-1]) - batch["image"])
     assert shift.max() <= eps + 1e-6 and shift.mean() > eps / 2
-    worse = losses.kl(run({**batch, "image": seen[-1]})["logits"], views["teacher.logits"])
-    np.testing.assert_allclose(part[0]["attacked"].values, worse, rtol=1e-5)
+    worse = losses.kl(run({**batch, "image": seen[-1]})["logits"], outputs["teacher.logits"])
+    np.testing.assert_allclose(training[0]["attacked"].values, worse, rtol=1e-5)
 
 
 def test_an_interchange():
     swap = methods.interchange("features.image")
     models = {"teacher": net(6, "image", "audio"), "student": net(8, "image", "audio", dropout=0.3)}
     distillation = distil(models, combine(causal=swap, plain=soft(weight=0.0)))
-    step, (state, frozen) = stepper(distillation), begin(distillation)
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
     last, values, terms = advance(step, state, frozen, make_batches())
     assert np.abs(terms["causal"] - terms["plain"]).mean() > 1e-2  # it is no plain KL
-    assert equal(step(state, frozen, make_batch())[0].memory, state.memory)
+    assert equal(step(state, frozen, make_batch())[0].objective_state, state.objective_state)
 
     # plain KL in its place gives another student
-    usual = numbered(state, {"causal.weight": 0.0, "plain.weight": 1.0})
+    usual = set_hyperparams(state, {"causal.weight": 0.0, "plain.weight": 1.0})
     assert gap(advance(step, usual, frozen, make_batches())[0].params, last.params) > 1e-3
 
     # the image's features are another row's: their encoder learns through that row
@@ -106,19 +109,19 @@ def speaker(width, seed_scale=1.0):
     return plain(run, init)
 
 
-def rollout(views):
+def rollout(outputs):
     """KL at every position of a text that the student itself has written (GKD, on-policy)."""
-    batch, ids = views.batch, views["batch.text.ids"]
-    keys = jax.vmap(lambda i: jax.random.fold_in(views.ctx.key, i))(batch["example_id"])
+    batch, ids = outputs.batch, outputs["batch.text.ids"]
+    keys = jax.vmap(lambda i: jax.random.fold_in(outputs.ctx.key, i))(batch["example_id"])
 
     def write(ids, place):
-        logits = views.run["student"]({**batch, "text.ids": ids})["logits"][:, place]
+        logits = outputs.run["student"]({**batch, "text.ids": ids})["logits"][:, place]
         word = jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, place), row))(keys, logits)
         return ids.at[:, place + 1].set(word), None
 
     ids, _ = jax.lax.scan(write, ids, jnp.arange(LENGTH - 1))
     written = {**batch, "text.ids": jax.lax.stop_gradient(ids)}
-    student, teacher = (views.run[n](written)["logits"] for n in ("student", "teacher"))
+    student, teacher = (outputs.run[n](written)["logits"] for n in ("student", "teacher"))
     return losses.kl(student, jax.lax.stop_gradient(teacher))
 
 
@@ -133,7 +136,7 @@ def test_a_rollout_of_an_autoregressive_student():
     objective = combine(own=stateless(rollout), given=soft(weight=0.0))
     distillation = distil(models, objective)
     batches = [texts(0)] * 10
-    step, (state, frozen) = stepper(distillation), begin(distillation, batches[0])
+    step, (state, frozen) = stepper(distillation), initialize(distillation, batches[0])
     before = jax.tree.map(np.array, frozen)
     last, values, terms = advance(step, state, frozen, batches)
     assert np.abs(terms["own"] - terms["given"]).min() > 1e-3  # on its own text, not on the given one

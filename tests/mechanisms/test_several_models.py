@@ -8,30 +8,44 @@ import optax
 import pytest
 
 from mmkd_jax import losses, methods
+from mmkd_jax.core.ensemble import ensemble
+from mmkd_jax.core.model import cached
+from mmkd_jax.core.objective import Objective, Term, combine, stateless, term
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import Objective, Term, combine, stateless, term
-from mmkd_jax.teacher import compute, ensemble
-from mmkd_jax.views import cached
-from tests.small import advance, begin, distil, equal, gap, make_batch, make_batches, net, numbered, soft, stepper, task
+from mmkd_jax.training.teacher_outputs import compute
+from tests.small import (
+    advance,
+    distil,
+    equal,
+    gap,
+    initialize,
+    make_batch,
+    make_batches,
+    net,
+    set_hyperparams,
+    soft,
+    stepper,
+    task,
+)
 
 
 def test_mutual_learning():
     models = {"one": net(8, batch_norm=True), "two": net(6, dropout=0.3)}
     objective = combine(first=task("one"), second=task("two"), to_one=soft("one", "two"), to_two=soft("two", "one"))
     distillation = distil(models, objective, trained=("one", "two"))
-    step, (state, frozen) = stepper(distillation), begin(distillation)
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
     assert not frozen
     together, _, terms = advance(step, state, frozen, make_batches())
     assert terms["to_one"].min() > 1e-4 and terms["to_two"].min() > 1e-4
 
     # without what they tell each other, both end elsewhere
-    alone = numbered(state, {"to_one.weight": 0.0, "to_two.weight": 0.0})
+    alone = set_hyperparams(state, {"to_one.weight": 0.0, "to_two.weight": 0.0})
     alone = advance(step, alone, frozen, make_batches())[0]
     assert all(gap(together.params[n], alone.params[n]) > 1e-3 for n in models)
 
     # who teaches gets no gradient: with one term only, one learns and the other stays as it was, bit for bit
     off = {f"{n}.weight": 0.0 for n in ("first", "second", "to_two")}
-    taught = advance(step, numbered(state, off), frozen, make_batches())[0]
+    taught = advance(step, set_hyperparams(state, off), frozen, make_batches())[0]
     assert equal(taught.params["two"], state.params["two"])
     assert gap(taught.params["one"], state.params["one"]) > 1e-3
 
@@ -48,15 +62,15 @@ def fool(turn=reverse):
     """A discriminator tells student embeddings from the teacher's; the student's gradient is turned round."""
     judge = nn.Dense(1)
 
-    def init(views):
-        return {"judge": judge.init(views.ctx.key, views["student.embedding"])["params"]}, {}
+    def init(outputs):
+        return {"judge": judge.init(outputs.ctx.key, outputs["student.embedding"])["params"]}, {}
 
-    def apply(params, memory, views):
+    def apply(params, state, outputs):
         def says(x):
             return judge.apply({"params": params["judge"]}, x)[:, 0]
 
-        real, fake = says(jax.lax.stop_gradient(views["teacher.embedding"])), says(turn(views["student.embedding"]))
-        return Term(jax.nn.softplus(-real) + jax.nn.softplus(fake), views["batch.valid"]), memory
+        real, fake = says(jax.lax.stop_gradient(outputs["teacher.embedding"])), says(turn(outputs["student.embedding"]))
+        return Term(jax.nn.softplus(-real) + jax.nn.softplus(fake), outputs["batch.valid"]), state
 
     return Objective(init, apply)
 
@@ -70,9 +84,9 @@ def test_a_discriminator_with_its_own_optimizer(rate):
     optimizer = optax.partition({"models": optax.sgd(0.1), "fool": optax.sgd(rate), "task": optax.sgd(0.0)}, labels)
     models = {"teacher": net(8), "student": net(8)}
 
-    def first(part):
-        distillation = distil(models, combine(task=task(weight=0.0), fool=part), optimizer=optimizer)
-        state, frozen = begin(distillation)
+    def first(training):
+        distillation = distil(models, combine(task=task(weight=0.0), fool=training), optimizer=optimizer)
+        state, frozen = initialize(distillation)
         step = stepper(distillation)
         return state, step(state, frozen, make_batch())[0], lambda: advance(step, state, frozen, make_batches())
 
@@ -94,31 +108,31 @@ def test_two_teachers():
     models = {**teachers, "student": net(8)}
     both = combine(image=soft(teacher="image_teacher"), audio=soft(teacher="audio_teacher"))
     distillation = distil(models, both)
-    step, (state, frozen) = stepper(distillation), begin(distillation)
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
     before = jax.tree.map(np.array, frozen)
     last, values, terms = advance(step, state, frozen, make_batches())
     np.testing.assert_allclose(values, terms["image"] + terms["audio"], rtol=1e-6)
     assert np.abs(terms["image"] - terms["audio"]).min() > 1e-4 and equal(frozen, before)
     for name in ("image", "audio"):  # taking either away gives another student
-        without = numbered(state, {f"{name}.weight": 0.0})
+        without = set_hyperparams(state, {f"{name}.weight": 0.0})
         assert gap(advance(step, without, frozen, make_batches())[0].params, last.params) > 1e-3
 
 
 def test_an_ensemble_of_teachers():
     teachers = {"one": net(6, batch_norm=True), "two": net(4)}
 
-    def by_hand(views):
-        mean = 0.75 * views["one.logits"] + 0.25 * views["two.logits"]
-        return losses.kl(views["student.logits"], jax.lax.stop_gradient(mean))
+    def by_hand(outputs):
+        mean = 0.75 * outputs["one.logits"] + 0.25 * outputs["two.logits"]
+        return losses.kl(outputs["student.logits"], jax.lax.stop_gradient(mean))
 
     apart = distil({**teachers, "student": net(8)}, combine(soft=stateless(by_hand)))
-    state, frozen = begin(apart)
+    state, frozen = initialize(apart)
     _, expected, _ = advance(stepper(apart), state, frozen, make_batches())
 
     together = distil(
         {"teacher": ensemble(teachers, {"one": 3.0, "two": 1.0}), "student": net(8)}, combine(soft=soft())
     )
-    state, ensembled = begin(together, variables={"teacher": dict(frozen)})
+    state, ensembled = initialize(together, variables={"teacher": dict(frozen)})
     before = jax.tree.map(np.array, ensembled)
     _, values, _ = advance(stepper(together), state, ensembled, make_batches())
     np.testing.assert_allclose(values, expected, rtol=1e-5)
@@ -132,7 +146,7 @@ def test_an_ensemble_of_teachers():
 def test_a_cached_teacher():
     teacher, batches = net(6, batch_norm=True), make_batches()
     online = distil({"teacher": teacher, "student": net(8, dropout=0.3)}, combine(task=task(), soft=soft()))
-    state, frozen = begin(online)
+    state, frozen = initialize(online)
     last, expected, _ = advance(stepper(online), state, frozen, batches)
 
     key = jax.random.key(3)
@@ -144,7 +158,7 @@ def test_a_cached_teacher():
     )
     told = [b | {"teacher.logits": kept[16 * i : 16 * i + 16]} for i, b in enumerate(batches)]
     stored = online._replace(models={"teacher": cached("teacher"), "student": net(8, dropout=0.3)})
-    fresh, nothing = begin(stored, told[0])
+    fresh, nothing = initialize(stored, told[0])
     assert nothing == {"teacher": {}} and equal(fresh.params, state.params)
     after, values, _ = advance(stepper(stored), fresh, nothing, told)
     np.testing.assert_allclose(values, expected, rtol=1e-6)
@@ -155,11 +169,11 @@ def test_a_cached_teacher():
     assert np.abs(advance(stepper(stored), fresh, nothing, lies)[1] - expected).mean() > 1e-2
 
     with pytest.raises(UserError, match="'causal'.*'teacher' is cached and cannot be run on another input"):
-        begin(stored._replace(objective=combine(causal=methods.interchange("features.image"))), told[0])
+        initialize(stored._replace(objective=combine(causal=methods.interchange("features.image"))), told[0])
     with pytest.raises(UserError, match="'teacher' is cached, but the batch has no teacher"):
-        begin(stored, batches[0])
+        initialize(stored, batches[0])
     with pytest.raises(UserError, match="no 'embedding'; it has: logits"):
-        begin(
+        initialize(
             stored._replace(objective=term(losses.hint, student="student.embedding", teacher="teacher.embedding")),
             told[0],
         )
@@ -169,7 +183,7 @@ def test_a_teacher_that_is_the_students_moving_average():
     student, decay = net(8, batch_norm=True), 0.8
     models = {"student": student, "teacher": student}
     distillation = distil(models, combine(task=task(), soft=soft()), ema={"teacher": ("student", decay)})
-    step, (state, frozen) = stepper(distillation), begin(distillation)
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
     assert not frozen and equal(state.ema["teacher"]["params"], state.params["student"])
 
     now, mean = state, state.ema["teacher"]
@@ -187,6 +201,6 @@ def test_a_teacher_that_is_the_students_moving_average():
     assert set(now.params) == {"student", "objective"}
 
     still = distil({"student": net(8), "teacher": net(8)}, combine(task=task(), soft=soft()), ema=distillation.ema)
-    state, _ = begin(still)
+    state, _ = initialize(still)
     _, _, terms = advance(stepper(still), state, {}, make_batches())
     assert abs(terms["soft"][0]) < 1e-6 < 1e-4 < terms["soft"][-1]  # without BatchNorm both start as one

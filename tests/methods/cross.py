@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from mmkd_jax import methods
-from mmkd_jax.views import Context, forward
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.outputs import forward
 from tests.small import make_batch, net, on_device
 
 MODELS = {
@@ -45,10 +46,10 @@ def variables():
     return made(batch)
 
 
-def look(batch=None, step=0, train=True):
-    """The views of a step; the models can be run again."""
+def first_outputs(batch=None, step=0, train=True):
+    """The outputs of a step; the models can be run again."""
     batch = on_device(make_batch() if batch is None else batch)
-    ctx = Context(jnp.int32(step), jax.random.fold_in(jax.random.key(3), step), train)
+    ctx = StepContext(jnp.int32(step), jax.random.fold_in(jax.random.key(3), step), train)
     return forward(MODELS, variables(), batch, ctx, TRAINED)[0]
 
 

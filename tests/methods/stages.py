@@ -4,11 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmkd_jax.core.model import StepContext, linen
+from mmkd_jax.core.objective import combine, total
+from mmkd_jax.core.outputs import forward
+from mmkd_jax.core.state import variables
 from mmkd_jax.models import ImageCNN, Multimodal
-from mmkd_jax.objective import combine, total
-from mmkd_jax.state import variables
-from mmkd_jax.views import Context, forward, linen
-from tests.small import CLASSES, advance, begin, distil, equal, gap, make_batch, numbered, on_device, stepper, task
+from tests.small import (
+    CLASSES,
+    advance,
+    distil,
+    equal,
+    gap,
+    initialize,
+    make_batch,
+    on_device,
+    set_hyperparams,
+    stepper,
+    task,
+)
 
 ROWS = 16
 
@@ -26,7 +39,7 @@ def pictures(seed=0, rows=ROWS):
 
 
 def views_of(state, frozen, batch, models=MODELS, train=True):
-    ctx = Context(state.step, jax.random.fold_in(state.key, 3), train)
+    ctx = StepContext(state.step, jax.random.fold_in(state.key, 3), train)
     return forward(models, variables(state, frozen), on_device(batch), ctx)[0]
 
 
@@ -40,12 +53,12 @@ def check_mechanism(method, moved, models=MODELS):
     """
     batches = [pictures(i) for i in range(10)]
     distillation = distil(models, combine(task=task(), method=method))
-    step, (both, frozen) = stepper(distillation), begin(distillation, batches[0])
+    step, (both, frozen) = stepper(distillation), initialize(distillation, batches[0])
     before = jax.tree.map(np.array, frozen)
-    alone, without = (numbered(both, {f"{name}.weight": 0.0}) for name in ("task", "method"))
+    alone, without = (set_hyperparams(both, {f"{name}.weight": 0.0}) for name in ("task", "method"))
     last, values, _ = advance(step, alone, frozen, batches)
     assert equal(frozen, before) and np.isfinite(values).all() and np.abs(values).min() > 1e-4
-    statistics = (x.memory["method"]["state"] for x in (last, alone))
+    statistics = (x.objective_state["method"]["state"] for x in (last, alone))
     reached = (last.params, alone.params), tuple(statistics)
     for now, then in reached:
         for (path, x), y in zip(jax.tree.leaves_with_path(now), jax.tree.leaves(then), strict=True):
@@ -63,13 +76,13 @@ def check_mechanism(method, moved, models=MODELS):
 def check_padding(method, models=MODELS):
     """Whatever stands in padding rows changes no value, beyond BatchNorm's statistics, which are not moved here."""
     batch = pictures()
-    state, frozen = begin(distil(models, method), batch)
+    state, frozen = initialize(distil(models, method), batch)
     there = batch["valid"].reshape(-1, 1, 1, 1)
     other = batch | {"image": np.where(there, batch["image"], 3.0).astype(np.float32)}
 
     def value(batch):
-        views = views_of(state, frozen, batch, models, train=False)
-        return total(method.apply(state.params["objective"], state.memory, views)[0])[0]
+        outputs = views_of(state, frozen, batch, models, train=False)
+        return total(method.apply(state.params["objective"], state.objective_state, outputs)[0])[0]
 
     a, b = (float(jax.jit(value)(on_device(x))) for x in (batch, other))
     assert abs(a - b) < 1e-5 * abs(a) and jnp.isfinite(a)

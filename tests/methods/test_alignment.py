@@ -6,13 +6,25 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
-from mmkd_jax.connectors import MLP
+from mmkd_jax.core.hyperparams import hyperparams_of
+from mmkd_jax.core.objective import combine, total
 from mmkd_jax.errors import UserError
-from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import feature_alignment, label_alignment, subspace_alignment
-from mmkd_jax.objective import combine, total
-from tests.methods.trained import everything_learns, gradients, look
-from tests.small import CLASSES, advance, begin, distil, equal, gap, make_batch, make_batches, net, numbered, stepper
+from mmkd_jax.nn.connectors import MLP
+from tests.methods.trained import everything_learns, first_outputs, gradients
+from tests.small import (
+    CLASSES,
+    advance,
+    distil,
+    equal,
+    gap,
+    initialize,
+    make_batch,
+    make_batches,
+    net,
+    set_hyperparams,
+    stepper,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 BOTH = {"student": "student.embedding", "teacher": "teacher.embedding"}
@@ -29,6 +41,7 @@ def dense(params, x):
     return np.asarray(x, np.float64) @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "method, loss, options",
     [
@@ -40,20 +53,20 @@ def dense(params, x):
 )
 @pytest.mark.parametrize("width", [0, 3])
 def test_values(method, loss, options, width):
-    views = look()
+    outputs = first_outputs()
     objective = method(loss, width=width, weight=0.5, where="present.audio", **options)
-    params, memory = objective.init(views)
+    params, state = objective.init(outputs)
     assert set(params) == ({"student", "teacher"} if width else {"student"})
-    assert numbers(memory)["weight"] == 0.5
-    found, after = objective.apply(params, memory, views)
-    s, t = (views[p] for p in BOTH.values())
-    mask = np.asarray(views["batch.present.audio"] & views["batch.valid"])
+    assert hyperparams_of(state)["weight"] == 0.5
+    found, after = objective.apply(params, state, outputs)
+    s, t = (outputs[p] for p in BOTH.values())
+    mask = np.asarray(outputs["batch.present.audio"] & outputs["batch.valid"])
     sides = [dense(params["student"], s), dense(params["teacher"], t) if width else t]
     assert sides[0].shape[1] == (width or 6)
     wanted = loss(*(jnp.asarray(x[mask], jnp.float32) for x in sides), **options)
     ours = found.values[mask] if found.values.ndim else found.values
     np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-6)
-    assert np.array_equal(found.where, mask) and jax.tree.structure(after) == jax.tree.structure(memory)
+    assert np.array_equal(found.where, mask) and jax.tree.structure(after) == jax.tree.structure(state)
 
 
 def test_a_teachers_projection_is_trained_and_the_teacher_is_not():
@@ -64,18 +77,18 @@ def test_a_teachers_projection_is_trained_and_the_teacher_is_not():
 
 
 def test_another_projection():
-    params, _ = feature_alignment(losses.hint, width=4, project=lambda n: MLP(n, hidden=7)).init(look())
+    params, _ = feature_alignment(losses.hint, width=4, project=lambda n: MLP(n, hidden=7)).init(first_outputs())
     assert [params[s]["Dense_0"]["kernel"].shape[1] for s in BOTH] == [7, 7]
 
 
 def test_what_is_refused():
-    with pytest.raises(UserError, match="hint compares row with row; take feature_alignment"):
+    with pytest.raises(UserError, match="hint is a row-wise loss; use feature_alignment"):
         subspace_alignment(losses.hint)
     with pytest.raises(UserError, match="info_nce has no argument 'temprature'"):
         feature_alignment(losses.info_nce, temprature=0.1)
     with pytest.raises(UserError, match="width is -1; expected a whole number, 0 or more"):
         feature_alignment(losses.hint, width=-1)
-    with pytest.raises(UserError, match="give a tuple of paths, one a modality"):
+    with pytest.raises(UserError, match="give a tuple of two or more paths, one per modality"):
         label_alignment(losses.agreement_kl, ("student.logits",))
     with pytest.raises(UserError, match=r"present is \('valid',\); give a mask for each of 2"):
         label_alignment(losses.agreement_kl, SIDES, present=("valid",))
@@ -92,13 +105,17 @@ def headed(**more):
 def test_heads_and_student_learn_to_agree():
     """Both terms move both; ten steps on one batch bring the predictions together; without labels, too."""
     distillation = distil(SEEING, combine(own=headed(weight=3.0)))
-    state, frozen = begin(distillation)
-    assert set(numbers(state.memory)) >= {"own.agreement.weight", "own.agreement.sharpness", "own.labels.weight"}
+    state, frozen = initialize(distillation)
+    assert set(hyperparams_of(state.objective_state)) >= {
+        "own.agreement.weight",
+        "own.agreement.sharpness",
+        "own.labels.weight",
+    }
     step = stepper(distillation)
     one, *_ = advance(step, state, frozen, make_batches(1))
     assert not equal(one.params["student"]["encoders_image"], state.params["student"]["encoders_image"])
     for name in ("own.agreement.weight", "own.labels.weight"):
-        without = numbered(state, {name: 0.0})
+        without = set_hyperparams(state, {name: 0.0})
         other, *_ = advance(step, without, frozen, make_batches(1))
         for side in ("student", "objective"):
             assert gap(other.params[side], one.params[side]) > 1e-5
@@ -107,15 +124,16 @@ def test_heads_and_student_learn_to_agree():
         assert terms[kept][-1] < 0.9 * terms[kept][0]
 
 
+@pytest.mark.full
 def test_values_of_heads():
     """From the formula; rows without audio say nothing, rows without a label teach no head."""
     batch = make_batch()
     distillation = distil(SEEING, headed(sharpness=2.0))
-    state, frozen = begin(distillation, batch)
-    views = look_at(state, batch)
-    found, _ = headed(sharpness=2.0).apply(state.params["objective"], state.memory, views)
+    state, frozen = initialize(distillation, batch)
+    outputs = look_at(state, batch)
+    found, _ = headed(sharpness=2.0).apply(state.params["objective"], state.objective_state, outputs)
     heads = state.params["objective"]
-    z = [dense(heads[f"connectors_{i}"], views[p]) for i, p in enumerate(SIDES)]
+    z = [dense(heads[f"connectors_{i}"], outputs[p]) for i, p in enumerate(SIDES)]
     masks = tuple(jnp.asarray(batch[m]) for m in PRESENT)
     z = tuple(jnp.asarray(x, jnp.float32) for x in z)
     wanted = losses.agreement_kl(z, present=masks, sharpness=2.0)
@@ -131,30 +149,30 @@ def test_values_of_heads():
 
 def look_at(state, batch):
     """A student's outputs on a batch."""
-    views = look(batch=batch)
-    outputs, _ = SEEING["student"].apply({"params": state.params["student"]}, views.batch, views.ctx, {})
-    return views.add(student=outputs)
+    outputs = first_outputs(batch=batch)
+    model_outputs, _ = SEEING["student"].apply({"params": state.params["student"]}, outputs.batch, outputs.ctx, {})
+    return outputs.add(student=model_outputs)
 
 
 def test_padding_changes_nothing():
     batch = make_batch()
-    state, _ = begin(distil(SEEING, headed()), batch)
+    state, _ = initialize(distil(SEEING, headed()), batch)
     there = batch["valid"].reshape(-1, 1, 1, 1)
     other = batch | {"image": np.where(there, batch["image"], 9.0).astype(np.float32)}
     values = [
-        float(total(headed().apply(state.params["objective"], state.memory, look_at(state, b))[0])[0])
+        float(total(headed().apply(state.params["objective"], state.objective_state, look_at(state, b))[0])[0])
         for b in (batch, other)
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
 def test_logits_need_no_heads():
-    views = look()
+    outputs = first_outputs()
     paths = ("student.logits", "teacher.logits")
     objective = label_alignment(losses.agreement_jsd, paths, weight=2.0)
-    params, memory = objective.init(views)
+    params, state = objective.init(outputs)
     assert jax.tree.leaves(params) == []
-    found, _ = objective.apply(params, memory, views)
+    found, _ = objective.apply(params, state, outputs)
     np.testing.assert_allclose(
-        found["agreement"].values, losses.agreement_jsd(tuple(views[p] for p in paths)), rtol=1e-6
+        found["agreement"].values, losses.agreement_jsd(tuple(outputs[p] for p in paths)), rtol=1e-6
     )

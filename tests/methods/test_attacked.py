@@ -8,15 +8,18 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, experiment, losses, methods
+from mmkd_jax import data, losses, methods
+from mmkd_jax.core.model import StepContext, cached, linen
+from mmkd_jax.core.objective import combine, total
+from mmkd_jax.core.outputs import forward
+from mmkd_jax.core.state import variables
+from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import definition
 from mmkd_jax.models import Multimodal, TextTransformer
-from mmkd_jax.objective import combine, total
-from mmkd_jax.part import Part
-from mmkd_jax.state import variables
-from mmkd_jax.tasks import classification
-from mmkd_jax.views import Context, cached, forward, linen
-from tests.small import begin, distil, gap, make_batch, net, on_device
+from mmkd_jax.training.roles import Frozen, Trained
+from mmkd_jax.training.training import Training
+from tests.small import distil, gap, initialize, make_batch, net, on_device
 
 BOX = {"eps": 0.2, "step_size": 0.1, "steps": 3, "low": None, "high": None}
 MODELS = {"teacher": net(6), "student": net(8)}
@@ -26,30 +29,30 @@ VALID = BATCH["valid"]
 
 @pytest.fixture(scope="module")
 def looked():
-    state, frozen = begin(distil(MODELS, methods.trades("image", **BOX)), BATCH)
+    state, frozen = initialize(distil(MODELS, methods.trades("image", **BOX)), BATCH)
     every = variables(state, frozen)
 
-    def look(student):
-        return forward(MODELS, {**every, "student": student}, on_device(BATCH), Context(0, jax.random.key(1)))[0]
+    def first_outputs(student):
+        return forward(MODELS, {**every, "student": student}, on_device(BATCH), StepContext(0, jax.random.key(1)))[0]
 
-    return look, every["student"]
+    return first_outputs, every["student"]
 
 
-def spied(views):
-    """The views, and what the student was shown last."""
-    seen, run = [], views.run["student"]
+def spied(outputs):
+    """The outputs, and what the student was shown last."""
+    seen, run = [], outputs.run["student"]
 
     def spy(batch, **options):
         seen.append(batch["image"])
         return run(batch, **options)
 
-    return dataclasses.replace(views, run={**views.run, "student": spy}), seen
+    return dataclasses.replace(outputs, run={**outputs.run, "student": spy}), seen
 
 
-def apart(method, views):
+def apart(method, outputs):
     """The means of its terms, and the attacked input."""
-    views, seen = spied(views)
-    terms, _ = method.apply(*method.init(views), views)
+    outputs, seen = spied(outputs)
+    terms, _ = method.apply(*method.init(outputs), outputs)
     _, metrics = total(terms)
     return {k: float(s / c) for k, (s, c) in metrics.items()}, seen[-1]
 
@@ -67,24 +70,25 @@ INNER = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", INNER)
 def test_the_attack_makes_large_what_the_paper_says(name, looked):
-    look, student = looked
-    views = look(student)
-    terms, found = apart(getattr(methods, name)("image", **BOX), views)
+    first_outputs, student = looked
+    outputs = first_outputs(student)
+    terms, found = apart(getattr(methods, name)("image", **BOX), outputs)
     shift = np.abs(np.asarray(found) - BATCH["image"])
     assert 0.1 < shift.mean() and shift.max() <= 0.2 + 1e-6
-    y = views["batch.label"]
-    clean = [views[f"{n}.logits"] for n in ("student", "teacher")]
+    y = outputs["batch.label"]
+    clean = [outputs[f"{n}.logits"] for n in ("student", "teacher")]
 
     def reached(x):  # student first
-        s, t = (views.run[n]({**views.batch, "image": x})["logits"] for n in ("student", "teacher"))
+        s, t = (outputs.run[n]({**outputs.batch, "image": x})["logits"] for n in ("student", "teacher"))
         return mean(INNER[name](s, t, *clean, y))
 
     noise = 0.2 * np.sign(np.random.default_rng(0).normal(size=BATCH["image"].shape)).astype(np.float32)
     assert reached(found) > max(reached(BATCH["image"]), reached(BATCH["image"] + noise))
 
-    s, t = (views.run[n]({**views.batch, "image": found})["logits"] for n in ("student", "teacher"))
+    s, t = (outputs.run[n]({**outputs.batch, "image": found})["logits"] for n in ("student", "teacher"))
     trust = np.take_along_axis(np.asarray(jax.nn.softmax(t, -1)), np.asarray(y)[:, None], 1)[:, 0] ** 0.1
     expected = {
         "ard": {"attacked": losses.kl(s, clean[1], temperature=30.0), "task": losses.cross_entropy(clean[0], y)},
@@ -102,16 +106,16 @@ def test_the_attack_makes_large_what_the_paper_says(name, looked):
 
 def test_trades_moves_both_sides(looked):
     """Its clean answer is no teacher: it gets a gradient, which the stopped form lacks."""
-    look, student = looked
+    first_outputs, student = looked
     method = methods.trades("image", **BOX)
 
     def stable(student, stop):
-        views = look(student)
-        params, memory = method.init(views)
+        outputs = first_outputs(student)
+        params, state = method.init(outputs)
         if stop:
-            outputs = dict(views.outputs, student=jax.lax.stop_gradient(views.outputs["student"]))
-            views = dataclasses.replace(views, outputs=outputs)
-        return mean_of(method.apply(params, memory, views)[0]["stable"])
+            model_outputs = dict(outputs.by_model, student=jax.lax.stop_gradient(outputs.by_model["student"]))
+            outputs = dataclasses.replace(outputs, by_model=model_outputs)
+        return mean_of(method.apply(params, state, outputs)[0]["stable"])
 
     def mean_of(term):
         return jnp.mean(term.values)
@@ -125,31 +129,30 @@ def test_a_teacher_that_is_cached_cannot_see_the_attack():
     models = {"teacher": cached("teacher"), "student": net(8)}
     for name in ("iad", "adaad"):
         with pytest.raises(UserError, match="'teacher' is cached and cannot be run on another input"):
-            begin(distil(models, getattr(methods, name)("image", **BOX)), batch)
+            initialize(distil(models, getattr(methods, name)("image", **BOX)), batch)
     for name in ("ard", "rslad"):  # these need its clean answers only
-        begin(distil(models, getattr(methods, name)("image", **BOX)), batch)
+        initialize(distil(models, getattr(methods, name)("image", **BOX)), batch)
 
 
 def test_an_experiment_refuses_it_before_the_first_step():
     """`cache=` of a part whose method shows the teacher the attack."""
     rows = data.from_columns({k: BATCH[k] for k in ("image", "label")}, "rows")
-    reader = data.Memory(rows, 8)
+    reader = data.InMemory(rows, 8)
     shared = {"optimizer": optax.sgd(0.1), "task": classification(3), "data": reader}
     shared |= {"validation": reader, "test": reader, "steps": 1}
-    teacher = Part(
-        {"teacher": MODELS["teacher"]}, classification(3).objective("teacher"), trained=("teacher",), **shared
-    )
+    teacher = Training({"teacher": Trained(MODELS["teacher"])}, classification(3).objective("teacher"), **shared)
 
     def check(name, **more):
         objective = combine(robust=getattr(methods, name)("image", **BOX))
-        student = Part(MODELS, objective, take={"teacher": "teacher.teacher"}, **more, **shared)
-        return experiment.check({"teacher": teacher, "student": student}, {})
+        frozen = Frozen(MODELS["teacher"], init_from="teacher.teacher", **more)
+        student = Training({"student": Trained(MODELS["student"]), "teacher": frozen}, objective, **shared)
+        return definition.check({"teacher": teacher, "student": student}, {})
 
-    cache = {"cache": {"teacher": ("logits",)}}
+    cache = {"cache": ("logits",)}
     for name in ("iad", "adaad"):
         check(name)
         with pytest.raises(
-            UserError, match="part 'student': term 'robust': model 'teacher' is cached and cannot be run"
+            UserError, match="training 'student': term 'robust': model 'teacher' is cached and cannot be run"
         ):
             check(name, **cache)
     check("rslad", **cache)
@@ -158,29 +161,30 @@ def test_an_experiment_refuses_it_before_the_first_step():
 @pytest.mark.parametrize("introspection", [0.5, lambda step: 0.5 + 0 * step])
 def test_shares_of_iad(introspection, looked):
     """α is the share of both attacked terms; a schedule of the last one is multiplied by it."""
-    look, student = looked
-    views = look(student)
+    first_outputs, student = looked
+    outputs = first_outputs(student)
     method = methods.iad("image", **BOX, alpha=0.6, introspection=introspection)
-    terms, _ = method.apply(*method.init(views), views)
+    terms, _ = method.apply(*method.init(outputs), outputs)
     weights = {k: float(t.weight) for k, t in terms.items()}
     assert weights == {k: pytest.approx(v) for k, v in {"task": 0.4, "follow": 0.6, "introspect": 0.3}.items()}
 
 
 def test_what_a_mask_leaves_out_is_not_even_clipped(looked):
-    look, student = looked
+    first_outputs, student = looked
     image = jnp.asarray(BATCH["image"]).at[:, 0].set(-7.0)
     inside = jnp.ones(image.shape[:2], bool).at[:, 0].set(False)
-    views = look(student)
-    views = dataclasses.replace(views, batch={**views.batch, "image": image, "inside": inside})
+    outputs = first_outputs(student)
+    outputs = dataclasses.replace(outputs, batch={**outputs.batch, "image": image, "inside": inside})
     box = BOX | {"low": -1.0, "high": 1.0}
     for mask in ("inside", None):
-        _, found = apart(methods.rslad("image", **box, mask=mask), views)
+        _, found = apart(methods.rslad("image", **box, mask=mask), outputs)
         assert bool((found[:, 0] == -7.0).all()) == (mask is not None)
         inner, moved = image[:, 1], found[:, 1] - image[:, 1]
         assert float(jnp.abs(moved).max()) <= BOX["eps"] + 1e-6  # also of what lies outside of the range
         assert bool((jnp.abs(found[:, 1]) <= jnp.maximum(jnp.abs(inner), 1) + 1e-6).all())
 
 
+@pytest.mark.full
 def test_embedded_tokens_are_attacked_but_not_the_padding():
     rng = np.random.default_rng(0)
     mask = np.arange(5)[None] < rng.integers(1, 6, 16)[:, None]
@@ -188,38 +192,40 @@ def test_embedded_tokens_are_attacked_but_not_the_padding():
     reader = linen(Multimodal({"text": TextTransformer(9, width=8, heads=2, layers=1)}, classes=3, width=4))
     models = {"teacher": net(6), "student": reader}
     method = methods.rslad("hidden.text.0", **BOX, mask="text.mask")
-    state, frozen = begin(distil(models, method), batch)
-    views, _ = forward(models, variables(state, frozen), on_device(batch), Context(0, jax.random.key(1)))
-    patches, run = [], views.run["student"]
+    state, frozen = initialize(distil(models, method), batch)
+    outputs, _ = forward(models, variables(state, frozen), on_device(batch), StepContext(0, jax.random.key(1)))
+    patches, run = [], outputs.run["student"]
 
     def spy(shown, patch, **options):
         patches.append(patch["hidden.text.0"])
         return run(shown, patch=patch, **options)
 
     terms, _ = method.apply(
-        state.params["objective"], state.memory, dataclasses.replace(views, run={**views.run, "student": spy})
+        state.params["objective"],
+        state.objective_state,
+        dataclasses.replace(outputs, run={**outputs.run, "student": spy}),
     )
-    shift = np.abs(np.asarray(patches[-1] - views["student.hidden.text.0"]))
+    shift = np.abs(np.asarray(patches[-1] - outputs["student.hidden.text.0"]))
     assert shift[~mask].max() == 0 and 0.1 < shift[mask].mean() <= 0.2
     assert mean(terms["attacked"].values) > mean(terms["clean"].values)
-    with pytest.raises(UserError, match="int32 cannot be moved a little"):
-        begin(distil(models, methods.rslad("text.ids", **BOX)), batch)
-    with pytest.raises(UserError, match="neither the batch nor 'student' has it"):
-        begin(distil(models, methods.rslad("video", **BOX)), batch)
-    with pytest.raises(UserError, match="'teacher' cannot see an output of 'student'"):
-        begin(distil(models, methods.adaad("hidden.text.0", **BOX)), batch)
+    with pytest.raises(UserError, match="int32 is not continuous"):
+        initialize(distil(models, methods.rslad("text.ids", **BOX)), batch)
+    with pytest.raises(UserError, match="not found in the batch or in the outputs of 'student'"):
+        initialize(distil(models, methods.rslad("video", **BOX)), batch)
+    with pytest.raises(UserError, match="'teacher' cannot run on an output of 'student'"):
+        initialize(distil(models, methods.adaad("hidden.text.0", **BOX)), batch)
 
 
 def test_a_discriminator_turns_the_students_gradient_round(looked):
-    look, student = looked
+    first_outputs, student = looked
     paths = {"student": "student.logits", "teacher": "teacher.logits"}
     slopes = {}
     for strength in (1.0, 0.0, 0.5):
         method = methods.discriminator(**paths, hidden=4, strength=strength)
-        params, memory = method.init(look(student))
+        params, state = method.init(first_outputs(student))
 
-        def lost(params, student, method=method, memory=memory):
-            return total(method.apply(params, memory, look(student))[0])[0]
+        def lost(params, student, method=method, state=state):
+            return total(method.apply(params, state, first_outputs(student))[0])[0]
 
         slopes[strength] = jax.jit(jax.grad(lost, (0, 1)))(params, student)
     (judge, whole), (same, none), (_, half) = slopes.values()
@@ -227,29 +233,29 @@ def test_a_discriminator_turns_the_students_gradient_round(looked):
     assert gap(jax.tree.map(lambda x: x / 2, whole), half) < 1e-7
 
     def fooled(student):  # the student's gradient goes up what its discriminator loses
-        views = look(student)
-        return total(methods.discriminator(**paths, hidden=4).apply(params, memory_of(views), views)[0])[0]
+        outputs = first_outputs(student)
+        return total(methods.discriminator(**paths, hidden=4).apply(params, memory_of(outputs), outputs)[0])[0]
 
-    def memory_of(views):
-        return methods.discriminator(**paths, hidden=4).init(views)[1]
+    def memory_of(outputs):
+        return methods.discriminator(**paths, hidden=4).init(outputs)[1]
 
     step = jax.tree.map(lambda x, g: x - 0.5 * g, student, whole)
     assert float(fooled(step)) > float(fooled(student))
-    with pytest.raises(UserError, match="both must have one width"):
-        methods.discriminator().init(look(student))
+    with pytest.raises(UserError, match="embedding widths differ"):
+        methods.discriminator().init(first_outputs(student))
 
 
 @pytest.mark.parametrize("name", ["ard", "rslad", "trades"])
 def test_what_lies_below_an_attacked_output_learns_too(looked, name):
     """An output is moved by what the attack found, not replaced: its own layers get the outer gradient."""
-    look, student = looked
+    first_outputs, student = looked
     method = getattr(methods, name)("embedding", **BOX, **({} if name == "trades" else {"alpha": 1.0}))
 
     @jax.jit
     @jax.grad
     def gradient(student):
-        views = look(student)
-        terms, _ = method.apply(*method.init(views), views)
+        outputs = first_outputs(student)
+        terms, _ = method.apply(*method.init(outputs), outputs)
         return total(terms)[0]
 
     found = gradient(student)["params"]
@@ -257,22 +263,23 @@ def test_what_lies_below_an_attacked_output_learns_too(looked, name):
     assert below > 1e-3
 
 
+@pytest.mark.full
 def test_trades_climbs_between_answers_as_in_use():
     """The target of its inner KL has no dropout, as the attacked side has none."""
     models = {"student": net(8, dropout=0.5)}
-    state, frozen = begin(distil(models, methods.trades("image", **BOX)), BATCH)
-    views = forward(models, variables(state, frozen), on_device(BATCH), Context(0, jax.random.key(1)))[0]
-    seen, run = [], views.run["student"]
+    state, frozen = initialize(distil(models, methods.trades("image", **BOX)), BATCH)
+    outputs = forward(models, variables(state, frozen), on_device(BATCH), StepContext(0, jax.random.key(1)))[0]
+    seen, run = [], outputs.run["student"]
 
     def spy(batch, **options):
         out = run(batch, **options)
         seen.append((options.get("train", True), batch["image"], out["logits"]))
         return out
 
-    spied_on = dataclasses.replace(views, run={"student": spy})
+    spied_on = dataclasses.replace(outputs, run={"student": spy})
     with jax.disable_jit():
         method = methods.trades("image", **{**BOX, "steps": 1})
         method.apply(*method.init(spied_on), spied_on)
-    calm = [logits for train, image, logits in seen if not train and np.array_equal(image, views.batch["image"])]
-    assert calm and np.array_equal(calm[0], run(views.batch, train=False)["logits"])
-    assert not np.array_equal(calm[0], views["student.logits"])
+    calm = [logits for train, image, logits in seen if not train and np.array_equal(image, outputs.batch["image"])]
+    assert calm and np.array_equal(calm[0], run(outputs.batch, train=False)["logits"])
+    assert not np.array_equal(calm[0], outputs["student.logits"])

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from mmkd_jax.hyperparameters import numbers, with_numbers
+from mmkd_jax.core.hyperparams import hyperparams_of, with_hyperparams
+from mmkd_jax.core.objective import total
 from mmkd_jax.methods import c2kd
-from mmkd_jax.objective import total
 from tests.losses.formulas.common import divergence, softmax
 from tests.losses.formulas.cross import non_target_kl
-from tests.methods.cross import look
+from tests.methods.cross import first_outputs
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIDES = {"student": "audio_net", "teacher": "image_net"}
@@ -27,13 +27,14 @@ def proxy(layers, x, valid):
     return np.where(x > 0, x, 0.1 * x) @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"]
 
 
+@pytest.mark.full
 def test_values():
-    views = look()
-    params, memory = METHOD.init(views)
-    terms, after = METHOD.apply(params, memory, views)
-    valid, y = (np.asarray(views.batch[k]) for k in ("valid", "label"))
-    own = {s: np.asarray(views[f"{m}.logits"]) for s, m in SIDES.items()}
-    proxies = {s: proxy(params[s], views[f"{m}.embedding"], valid) for s, m in SIDES.items()}
+    outputs = first_outputs()
+    params, state = METHOD.init(outputs)
+    terms, after = METHOD.apply(params, state, outputs)
+    valid, y = (np.asarray(outputs.batch[k]) for k in ("valid", "label"))
+    own = {s: np.asarray(outputs[f"{m}.logits"]) for s, m in SIDES.items()}
+    proxies = {s: proxy(params[s], outputs[f"{m}.embedding"], valid) for s, m in SIDES.items()}
     tau = np.array([kendalltau(a, b).statistic for a, b in zip(*proxies.values(), strict=True)])
     assert 0 < (tau > 0.3).sum() < 16
     for side, other in (("student", "teacher"), ("teacher", "student")):
@@ -43,34 +44,35 @@ def test_values():
             np.testing.assert_allclose(terms[side][name].values, values, rtol=1e-3, atol=1e-5, err_msg=name)
     _, metrics = total(terms)
     assert int(metrics["student.across"][1]) == valid.sum()  # a mean over all rows, as in the authors' code
-    for x, y in zip(jax.tree.leaves(memory["state"]), jax.tree.leaves(after["state"]), strict=True):
+    for x, y in zip(jax.tree.leaves(state["state"]), jax.tree.leaves(after["state"]), strict=True):
         assert not np.array_equal(x, y)
-    assert jax.tree.structure(after) == jax.tree.structure(memory)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
 def test_the_threshold_is_a_number():
-    views = look()
-    params, memory = METHOD.init(views)
-    assert {"threshold", "student.learn.weight", "teacher.across.weight"} <= numbers(memory).keys()
-    none = METHOD.apply(params, with_numbers(memory, {"threshold": 1.0}), views)[0]
+    outputs = first_outputs()
+    params, state = METHOD.init(outputs)
+    assert {"threshold", "student.learn.weight", "teacher.across.weight"} <= hyperparams_of(state).keys()
+    none = METHOD.apply(params, with_hyperparams(state, {"threshold": 1.0}), outputs)[0]
     assert not np.any(none["student"]["across"].values) and not np.any(none["teacher"]["across"].values)
-    every = METHOD.apply(params, with_numbers(memory, {"threshold": -1.5}), views)[0]
+    every = METHOD.apply(params, with_hyperparams(state, {"threshold": -1.5}), outputs)[0]
     assert np.all(every["student"]["across"].values > 0)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("part", ["learn", "follow", "across"])
 def test_gradients(part):
     """A proxy learns from its model and from the other's proxy, and the model from its proxy."""
-    views = look()
-    params, memory = METHOD.init(views)
-    memory = with_numbers(memory, {"threshold": -1.5})
+    outputs = first_outputs()
+    params, state = METHOD.init(outputs)
+    state = with_hyperparams(state, {"threshold": -1.5})
 
     @jax.jit
-    def value(params, outputs):
-        terms, _ = METHOD.apply(params, memory, dataclasses.replace(views, outputs=outputs))
+    def value(params, model_outputs):
+        terms, _ = METHOD.apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))
         return jnp.mean(terms["student"][part].values)
 
-    to_params, to_outputs = jax.grad(value, (0, 1))(params, views.outputs)
+    to_params, to_outputs = jax.grad(value, (0, 1))(params, outputs.by_model)
 
     def size(tree):
         return max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))

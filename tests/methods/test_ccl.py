@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from mmkd_jax.core.hyperparams import hyperparams_of
+from mmkd_jax.core.objective import total
 from mmkd_jax.errors import UserError
-from mmkd_jax.hyperparameters import numbers
 from mmkd_jax.methods import ccl
-from mmkd_jax.objective import total
 from tests.losses.formulas.common import divergence, softmax
 from tests.losses.formulas.cross import ccl as contrast
-from tests.methods.cross import look, without
+from tests.methods.cross import first_outputs, without
 from tests.methods.trained import gradients
 from tests.small import gap
 
@@ -21,21 +21,22 @@ TEACHERS = {m: f"{m}_teacher.embedding" for m in ("image", "audio")}
 METHOD = ccl(TEACHERS, temperature=0.4, agreement=0.3, weight=0.2, where="labelled")
 
 
+@pytest.mark.full
 def test_values():
-    views = look()
-    params, memory = METHOD.init(views)
-    assert numbers(memory).keys() == {"temperature", "agreement", "weight"}
-    terms, after = METHOD.apply(params, memory, views)
-    assert after is memory
-    y = np.asarray(views.batch["label"])
+    outputs = first_outputs()
+    params, state = METHOD.init(outputs)
+    assert hyperparams_of(state).keys() == {"temperature", "agreement", "weight"}
+    terms, after = METHOD.apply(params, state, outputs)
+    assert after is state
+    y = np.asarray(outputs.batch["label"])
     for m, path in TEACHERS.items():
         p = jax.tree.map(np.asarray, params[m])
-        s, t, z = (np.asarray(views[x]) for x in ("student.embedding", path, "student.logits"))
+        s, t, z = (np.asarray(outputs[x]) for x in ("student.embedding", path, "student.logits"))
         t = t @ p["adapt"]["Dense_0"]["kernel"] + p["adapt"]["Dense_0"]["bias"]
         both = np.concatenate([x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (t, s)], 1)
         c = t + both @ p["residual"]["kernel"] + p["residual"]["bias"]
         q = softmax(c @ p["classifier"]["kernel"] + p["classifier"]["bias"])
-        rows = np.asarray(views.batch["valid"] & views.batch["labelled"] & views.batch.get(f"present.{m}", True))
+        rows = np.asarray(outputs.batch["valid"] & outputs.batch["labelled"] & outputs.batch.get(f"present.{m}", True))
         s, t, c, q, z, label = (x[rows] for x in (s, t, c, q, softmax(z), y))
         agree = 0.3 * (divergence(z, q) + divergence(q, z))
         own = contrast(s, c, label, 0.4, True) + contrast(s, t, label, 0.4, True) + agree
@@ -46,9 +47,10 @@ def test_values():
         assert int(total(terms)[1][f"{m}.student"][1]) == rows.sum() > 2
 
 
+@pytest.mark.full
 def test_the_composition_teaches_the_student_and_not_the_other_way_round():
-    views, heard = look(), {"audio": TEACHERS["audio"]}
-    to_params, to_outputs = gradients(ccl(heard, where="labelled"), views)
+    outputs, heard = first_outputs(), {"audio": TEACHERS["audio"]}
+    to_params, to_outputs = gradients(ccl(heard, where="labelled"), outputs)
     zero = {m: jax.tree.map(np.zeros_like, g) for m, g in to_params.items()}
     assert all(gap(to_params[m][layer], zero[m][layer]) > 1e-5 for m in zero for layer in zero[m])
     assert np.abs(to_outputs["student"]["embedding"]).max() > 1e-4
@@ -56,29 +58,29 @@ def test_the_composition_teaches_the_student_and_not_the_other_way_round():
     assert not any(np.any(g) for m in TEACHERS for g in to_outputs[f"{m}_teacher"].values())
     # the composition's own terms leave the student alone
     silent = ccl(heard, weight=0.0, where="labelled")
-    to_params, to_outputs = gradients(silent, views)
+    to_params, to_outputs = gradients(silent, outputs)
     assert not any(np.any(g) for g in to_outputs["student"].values())
     assert all(gap(to_params[m][layer], zero[m][layer]) > 1e-5 for m in zero for layer in zero[m])
 
 
 def test_of_equal_widths_the_teacher_is_taken_as_it_is():
-    views = look()
-    params, _ = ccl({"image": "student.embedding"}).init(views)
+    outputs = first_outputs()
+    params, _ = ccl({"image": "student.embedding"}).init(outputs)
     assert params["image"].keys() == {"residual", "classifier"}
 
 
 def test_refusals():
-    views = look()
+    outputs = first_outputs()
     with pytest.raises(UserError, match="no modality 'audio'"):
-        METHOD.init(dataclasses.replace(views, batch=without(views.batch, "audio")))
-    with pytest.raises(UserError, match="no teacher"):
+        METHOD.init(dataclasses.replace(outputs, batch=without(outputs.batch, "audio")))
+    with pytest.raises(UserError, match="teachers is empty"):
         ccl({})
 
 
 def test_a_cached_teachers_modality_may_be_there_by_its_mask_alone():
-    views = look()
-    told = dataclasses.replace(views, batch={k: x for k, x in views.batch.items() if k != "audio"})
+    outputs = first_outputs()
+    told = dataclasses.replace(outputs, batch={k: x for k, x in outputs.batch.items() if k != "audio"})
     method = ccl({"audio": TEACHERS["audio"]}, where="labelled")
-    params, memory = method.init(told)
-    one, other = (total(method.apply(params, memory, v)[0])[0] for v in (told, views))
+    params, state = method.init(told)
+    one, other = (total(method.apply(params, state, v)[0])[0] for v in (told, outputs))
     assert float(one) == float(other)

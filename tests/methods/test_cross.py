@@ -4,18 +4,30 @@ import jax
 import numpy as np
 import pytest
 
-from mmkd_jax.hyperparameters import numbers
-from mmkd_jax.objective import combine, total
-from tests.methods.cross import METHODS, MODELS, TRAINED, look
-from tests.small import advance, begin, distil, equal, gap, make_batch, make_batches, numbered, stepper, task
+from mmkd_jax.core.hyperparams import hyperparams_of
+from mmkd_jax.core.objective import combine, total
+from tests.methods.cross import METHODS, MODELS, TRAINED, first_outputs
+from tests.small import (
+    advance,
+    distil,
+    equal,
+    gap,
+    initialize,
+    make_batch,
+    make_batches,
+    set_hyperparams,
+    stepper,
+    task,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 
+@pytest.mark.full
 def test_each_matters_and_the_teachers_stay_as_they_are():
     parts = combine(task=task(where="labelled"), **METHODS)
     distillation = distil(MODELS, parts, trained=TRAINED)
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     before = jax.tree.map(np.array, frozen)
     step = stepper(distillation)
     last, values, terms = advance(step, state, frozen, make_batches())
@@ -26,15 +38,18 @@ def test_each_matters_and_the_teachers_stay_as_they_are():
         jax.tree.leaves_with_path(last.params["objective"]), jax.tree.leaves(state.params["objective"]), strict=True
     ):
         assert not np.array_equal(x, y), path
-    assert not equal(last.memory["c2kd"]["state"], state.memory["c2kd"]["state"])
+    assert not equal(last.objective_state["c2kd"]["state"], state.objective_state["c2kd"]["state"])
 
     first = step(state, frozen, make_batch())[0].params
     for name in METHODS:
-        weights = [k for k in numbers(state.memory) if k.startswith(f"{name}.") and k.endswith("weight")]
-        silent = step(numbered(state, dict.fromkeys(weights, 0.0)), frozen, make_batch())[0].params
+        weights = [
+            k for k in hyperparams_of(state.objective_state) if k.startswith(f"{name}.") and k.endswith("weight")
+        ]
+        silent = step(set_hyperparams(state, dict.fromkeys(weights, 0.0)), frozen, make_batch())[0].params
         assert weights and max(gap(first[m], silent[m]) for m in TRAINED) > 1e-5, name
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", METHODS)
 def test_padding(name):
     """Whatever stands in padding rows changes no term."""
@@ -42,9 +57,9 @@ def test_padding(name):
     spoilt = {
         k: np.where(batch["valid"].reshape(-1, *[1] * (x.ndim - 1)), x, 7) for k, x in batch.items() if x.ndim > 1
     }
-    seen = [look(b) for b in (batch, batch | {k: x.astype(np.float32) for k, x in spoilt.items()})]
-    params, memory = METHODS[name].init(seen[0])
-    one, other = (total(METHODS[name].apply(params, memory, views)[0])[1] for views in seen)
+    seen = [first_outputs(b) for b in (batch, batch | {k: x.astype(np.float32) for k, x in spoilt.items()})]
+    params, state = METHODS[name].init(seen[0])
+    one, other = (total(METHODS[name].apply(params, state, outputs)[0])[1] for outputs in seen)
     for term in one:
         np.testing.assert_allclose(one[term][0], other[term][0], rtol=1e-4, atol=1e-5)
         assert one[term][1] == other[term][1]

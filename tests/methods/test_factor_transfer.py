@@ -6,11 +6,22 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax.hyperparameters import numbers
+from mmkd_jax.core.hyperparams import hyperparams_of
+from mmkd_jax.core.objective import combine, total
 from mmkd_jax.methods import factor_transfer
-from mmkd_jax.objective import combine, total
-from tests.methods.trained import MAPS, MODELS, gradients, look
-from tests.small import advance, begin, distil, equal, gap, make_batch, make_batches, numbered, stepper, task
+from tests.methods.trained import MAPS, MODELS, first_outputs, gradients
+from tests.small import (
+    advance,
+    distil,
+    equal,
+    gap,
+    initialize,
+    make_batch,
+    make_batches,
+    set_hyperparams,
+    stepper,
+    task,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 FIRST = 4
@@ -18,13 +29,13 @@ METHOD = factor_transfer(**MAPS, paraphrase_steps=FIRST, weight=0.5)
 
 
 def parts(state):
-    return state.params["objective"]["own"], state.memory["own"]["frozen"]
+    return state.params["objective"]["own"], state.objective_state["own"]["frozen"]
 
 
 def test_two_stages():
     optimizer = optax.adamw(1e-2, weight_decay=1e-2)  # it moves parameters without a gradient, too
     distillation = distil(MODELS, combine(task=task(weight=0.0), own=METHOD), optimizer=optimizer)
-    step, (state, frozen) = stepper(distillation), begin(distillation)
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
     before, batches = jax.tree.map(np.array, frozen), make_batches()
     half, _, first = advance(step, state, frozen, batches[:FIRST])
     assert first["own.reconstruction"][-1] < first["own.reconstruction"][0]
@@ -43,8 +54,8 @@ def test_two_stages():
 
 def test_the_student_hears_nothing_while_the_paraphraser_learns():
     distillation = distil(MODELS, combine(task=task(), own=METHOD))
-    step, (state, frozen) = stepper(distillation), begin(distillation)
-    silent = numbered(state, {"own.factor.weight": 0.0})
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
+    silent = set_hyperparams(state, {"own.factor.weight": 0.0})
 
     def student(state, at):
         return step(state.replace(step=jnp.int32(at)), frozen, make_batch())[0].params["student"]
@@ -61,9 +72,10 @@ def still(tree):
     return not any(np.any(g) for g in jax.tree.leaves(tree))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("at", [0, FIRST - 1, FIRST, 100])
 def test_gradients(at):
-    to_params, to_outputs = gradients(METHOD, look(at))
+    to_params, to_outputs = gradients(METHOD, first_outputs(at))
     early, late = at < FIRST, at >= FIRST
     for name, learns in {"paraphraser": early, "decoder": early, "translator": late}.items():
         assert learning(to_params[name]) if learns else still(to_params[name])
@@ -71,12 +83,16 @@ def test_gradients(at):
     assert still(to_outputs["student"]) == early
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("form", ["factor", "attention"])
 def test_values(form):
-    views = look(FIRST + 1)
+    outputs = first_outputs(FIRST + 1)
     method = factor_transfer(**MAPS, paraphrase_steps=FIRST, rate=0.6, power=2, form=form, weight=0.5)
-    params, memory = method.init(views)
-    assert {k: float(v) for k, v in numbers(memory).items()} == {"reconstruction.weight": 1.0, "factor.weight": 0.5}
+    params, state = method.init(outputs)
+    assert {k: float(v) for k, v in hyperparams_of(state).items()} == {
+        "reconstruction.weight": 1.0,
+        "factor.weight": 0.5,
+    }
     assert params["paraphraser"]["Conv_2"]["kernel"].shape == (3, 3, 3, 3)  # 0.6 of 5 channels
 
     def convs(name, x):
@@ -89,13 +105,13 @@ def test_values(form):
             x = jnp.where(x > 0, x, 0.1 * x)
         return x
 
-    t = views[MAPS["teacher"]]
-    s, code = np.asarray(convs("translator", views[MAPS["student"]])), np.asarray(convs("paraphraser", t))
+    t = outputs[MAPS["teacher"]]
+    s, code = np.asarray(convs("translator", outputs[MAPS["student"]])), np.asarray(convs("paraphraser", t))
     rebuilt = convs("decoder", jnp.asarray(code))
     if form == "attention":
         s, code = (np.mean(x**2, -1) for x in (s, code))
     s, code = (x.reshape(16, -1) / np.linalg.norm(x.reshape(16, -1), axis=1, keepdims=True) for x in (s, code))
-    terms, _ = method.apply(params, memory, views)
+    terms, _ = method.apply(params, state, outputs)
     np.testing.assert_allclose(terms["factor"].values, np.linalg.norm(s - code, axis=1), rtol=1e-4)
     np.testing.assert_allclose(terms["reconstruction"].values, np.mean((t - rebuilt) ** 2, (1, 2, 3)), rtol=1e-4)
     assert float(terms["reconstruction"].weight) == 0 and float(terms["factor"].weight) == 0.5

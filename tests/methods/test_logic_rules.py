@@ -7,18 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import logic, methods
+from mmkd_jax import methods
+from mmkd_jax.core import soft_logic
+from mmkd_jax.core.objective import total
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import total
-from tests.methods.test_several import LABELS, LOGITS, ROWS, views
+from tests.methods.test_several import LABELS, LOGITS, ROWS, outputs
 
 RNG = np.random.default_rng(1)
 FIRST, SECOND = (RNG.random((ROWS, 3)).astype(np.float32) for _ in range(2))
-RULES = {"first": (lambda views: jnp.asarray(FIRST), 0.5), "second": (lambda views: jnp.asarray(SECOND), 2.0)}
+RULES = {"first": (lambda outputs: jnp.asarray(FIRST), 0.5), "second": (lambda outputs: jnp.asarray(SECOND), 2.0)}
 
 
 def terms(method, logits=None):
-    seen = views(**({} if logits is None else {"student": logits}))
+    seen = outputs(**({} if logits is None else {"student": logits}))
     return method.apply(*method.init(seen), seen)[0]
 
 
@@ -38,9 +39,9 @@ def test_the_projection_by_hand_and_no_gradient_through_it():
 
 
 def test_rules_that_hold_everywhere_ask_for_nothing_and_hard_ones_for_all():
-    true = {"all": (lambda views: jnp.ones((1, 3)), 1.0)}
+    true = {"all": (lambda outputs: jnp.ones((1, 3)), 1.0)}
     assert np.abs(terms(methods.logic_rules(true))["rules"].values).max() < 1e-6
-    only = {"second": (lambda views: jnp.array([[0.0, 1.0, 0.0]]), 1.0)}
+    only = {"second": (lambda outputs: jnp.array([[0.0, 1.0, 0.0]]), 1.0)}
     hard = terms(methods.logic_rules(only, strength=1e3))["rules"].values
     s = LOGITS["student"]
     np.testing.assert_allclose(hard, np.log(np.exp(s).sum(-1)) - s[:, 1], rtol=1e-5)
@@ -48,17 +49,17 @@ def test_rules_that_hold_everywhere_ask_for_nothing_and_hard_ones_for_all():
 
 def test_connectives_are_the_tables_of_truth_and_lukasiewicz_between():
     for a, b in itertools.product((0.0, 1.0), repeat=2):
-        assert bool(logic.both(a, b)) == bool(a and b) and bool(logic.either(a, b)) == bool(a or b)
-        assert bool(logic.implies(a, b)) == (not a or bool(b))
+        assert bool(soft_logic.both(a, b)) == bool(a and b) and bool(soft_logic.either(a, b)) == bool(a or b)
+        assert bool(soft_logic.implies(a, b)) == (not a or bool(b))
     a, b = jnp.asarray(RNG.random((2, 50)), jnp.float32)
-    np.testing.assert_allclose(logic.implies(a, b), logic.either(logic.negation(a), b), atol=1e-6)
-    np.testing.assert_allclose(logic.negation(logic.both(a, b)), logic.either(1 - a, 1 - b), atol=1e-6)
+    np.testing.assert_allclose(soft_logic.implies(a, b), soft_logic.either(soft_logic.negation(a), b), atol=1e-6)
+    np.testing.assert_allclose(soft_logic.negation(soft_logic.both(a, b)), soft_logic.either(1 - a, 1 - b), atol=1e-6)
 
 
 def test_a_rule_of_another_shape_is_refused():
-    with pytest.raises(UserError, match=r"rule 'short' gives \[6\]; expected a truth value for each row and class"):
-        methods.logic_rules({"short": (lambda views: jnp.ones(ROWS), 1.0)}).init(views())
-    with pytest.raises(UserError, match="there is no rule"):
+    with pytest.raises(UserError, match=r"rule 'short' returns \[6\]; expected a truth value for each row and class"):
+        methods.logic_rules({"short": (lambda outputs: jnp.ones(ROWS), 1.0)}).init(outputs())
+    with pytest.raises(UserError, match="rules is empty"):
         methods.logic_rules({})
 
 

@@ -8,11 +8,12 @@ import jax
 import pytest
 
 from mmkd_jax import methods
+from mmkd_jax.core.model import StepContext, plain
+from mmkd_jax.core.objective import combine
+from mmkd_jax.core.outputs import Outputs, forward
+from mmkd_jax.core.state import variables
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import combine
-from mmkd_jax.state import variables
-from mmkd_jax.views import Context, Views, forward, plain
-from tests.small import begin, distil, make_batch, net, on_device, task
+from tests.small import distil, initialize, make_batch, net, on_device, task
 
 MODELS = {"teacher": net(6), "student": net(8)}
 WRITERS = {n: plain(lambda params, batch: {"logits": jax.nn.one_hot(batch["text.ids"], 9)}) for n in MODELS}
@@ -29,13 +30,13 @@ def seen(name):
 def writers():
     ids, mask = jax.numpy.zeros((16, 4), int), jax.numpy.ones((16, 4), bool)
     batch = on_device(make_batch()) | {"text.ids": ids, "text.mask": mask}
-    return forward(WRITERS, {n: {"params": {}} for n in WRITERS}, batch, Context(0, jax.random.key(1)))[0]
+    return forward(WRITERS, {n: {"params": {}} for n in WRITERS}, batch, StepContext(0, jax.random.key(1)))[0]
 
 
 @functools.cache
 def classifiers():
-    state, frozen = begin(distil(MODELS, combine(task=task())), make_batch())
-    return forward(MODELS, variables(state, frozen), on_device(make_batch()), Context(0, jax.random.key(1)))[0]
+    state, frozen = initialize(distil(MODELS, combine(task=task())), make_batch())
+    return forward(MODELS, variables(state, frozen), on_device(make_batch()), StepContext(0, jax.random.key(1)))[0]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,8 @@ def classifiers():
             "names student, techer; expected student and",
         ),
         (
-            lambda: untyped(methods.logic_rules)({"r": lambda views: 1}),
-            "rule 'r' is <function.*; give .function of views, conf",
+            lambda: untyped(methods.logic_rules)({"r": lambda outputs: 1}),
+            "rule 'r' is <function.*; give .function of outputs, conf",
         ),
     ],
 )
@@ -73,30 +74,31 @@ MISSPELT = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("side", ["student", "teacher"])
 @pytest.mark.parametrize("name", MISSPELT)
 def test_a_misspelt_model(name, side):
     if (name, side) == ("trades", "teacher"):
         return
-    views = seen(name)
+    outputs = seen(name)
     objective = combine(it=MISSPELT[name](**{side: "nobody"}))
-    with pytest.raises(UserError, match="term 'it': .*'nobody'.*there are: .*student") as refused:
-        objective.apply(*objective.init(views), views)
+    with pytest.raises(UserError, match="term 'it': .*'nobody'.*(there are|available models): .*student") as refused:
+        objective.apply(*objective.init(outputs), outputs)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", MISSPELT)
 def test_views_that_run_nothing(name):
-    views = seen(name)
+    outputs = seen(name)
     objective = combine(it=MISSPELT[name]())
-    still = Views(views.batch, views.outputs, {}, views.ctx)
-    with pytest.raises(UserError, match=re.escape("term 'it': ") + ".*is to be run again, but these views run no"):
+    still = Outputs(outputs.batch, outputs.by_model, {}, outputs.ctx)
+    with pytest.raises(UserError, match=re.escape("term 'it': ") + ".*is to be run again, but these outputs have no"):
         objective.apply(*objective.init(still), still)
 
 
 @pytest.mark.parametrize("name", ["rslad", "ard", "iad", "adaad", "trades"])
 def test_a_misspelt_output_of_a_model_under_attack(name):
-    views = seen(name)
+    outputs = seen(name)
     objective = combine(it=MISSPELT[name](output="logit"))
     with pytest.raises(UserError, match="term 'it': .*'logit'.*it has: "):
-        objective.apply(*objective.init(views), views)
+        objective.apply(*objective.init(outputs), outputs)

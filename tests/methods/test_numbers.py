@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import attacks, losses, methods, schemes
+from mmkd_jax import gradients, losses, methods
+from mmkd_jax.adversarial import attacks
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.state import init_state
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import combine, term
-from mmkd_jax.state import start
 from tests.methods.test_logic_rules import terms
 from tests.small import distil, make_batch, net, soft, task
 
@@ -40,8 +41,8 @@ WRONG = {
     "seed: size is 0; expected": (methods.seed, 0, {}),
     "logic_rules: imitation is -1; expected": (methods.logic_rules, {"r": (abs, 1.0)}, {"imitation": -1}),
     "reviewkd: width is -1; expected a whole number, 0 or": (methods.reviewkd, ("a",), ("b",), {"width": -1}),
-    "cagrad: c is -1; expected a number from 0 on": (schemes.cagrad, {"c": -1}),
-    "uncertainty: learning_rate is nan": (schemes.uncertainty, {"learning_rate": float("nan")}),
+    "cagrad: c is -1; expected a number from 0 on": (gradients.cagrad, {"c": -1}),
+    "uncertainty: learning_rate is nan": (gradients.uncertainty, {"learning_rate": float("nan")}),
     "mke: noise is 'loud'.*; expected a number": (methods.mke, ("image",), {"noise": "loud"}),
 }
 
@@ -60,25 +61,27 @@ def test_nonsense_is_refused_at_once(said):
         ("it.momentum", 1.5, "term 'it': crd: momentum is 1.5; expected a number from 0 to 1"),
         ("robust.eps", -1.0, "term 'robust': rslad: eps is -1.0; expected a number from 0 on"),
         ("task.weight", float("nan"), "task.weight is nan; expected a finite number"),
-        ("scheme.c", -1.0, "cagrad: c is -1.0; expected a number from 0 on"),
+        ("gradients.c", -1.0, "cagrad: c is -1.0; expected a number from 0 on"),
     ],
 )
 def test_nonsense_from_the_command_line_is_refused(name, value, said):
     objective = combine(task=task(), it=methods.crd(64, negatives=4, width=4), robust=methods.rslad("image", steps=1))
-    distillation = distil(MODELS, objective, scheme=schemes.cagrad())
+    distillation = distil(MODELS, objective, gradients=gradients.cagrad())
 
-    def begin(numbers):
-        return jax.eval_shape(lambda key: start(distillation, SPEC, key, numbers=numbers), jax.random.key(0))
+    def initialize(hyperparams):
+        return jax.eval_shape(
+            lambda key: init_state(distillation, SPEC, key, hyperparams=hyperparams), jax.random.key(0)
+        )
 
-    begin({name: 0.5})
+    initialize({name: 0.5})
     with pytest.raises(UserError, match=said):
-        begin({name: value})
+        initialize({name: value})
 
 
 def test_schedules_and_traced_values_pass():
     fade = optax.linear_schedule(0.0, 1.0, 10)
     methods.mke(("image",), consistency=fade)
-    methods.logic_rules({"r": (lambda views: jnp.ones((1, 3)), 1.0)}, imitation=fade)
+    methods.logic_rules({"r": (lambda outputs: jnp.ones((1, 3)), 1.0)}, imitation=fade)
     methods.iad("image", introspection=fade)
     assert term(losses.kl, student="a.b", teacher="c.d", weight=fade)
     found = jax.jit(lambda eps, step_size: pgd(eps=eps, step_size=step_size))(0.5, 0.25)
@@ -87,6 +90,6 @@ def test_schedules_and_traced_values_pass():
 
 def test_a_truth_outside_of_0_to_1_counts_as_the_nearest():
     def values(truth):
-        return terms(methods.logic_rules({"r": (lambda views: jnp.array([truth]), 1.0)}))["rules"].values
+        return terms(methods.logic_rules({"r": (lambda outputs: jnp.array([truth]), 1.0)}))["rules"].values
 
     np.testing.assert_array_equal(values([-3.0, 0.5, 7.0]), values([0.0, 0.5, 1.0]))

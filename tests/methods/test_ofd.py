@@ -7,46 +7,47 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.hyperparameters import numbers
+from mmkd_jax.core.hyperparams import hyperparams_of
+from mmkd_jax.core.objective import total
 from mmkd_jax.methods import ofd
-from mmkd_jax.methods.ofd import negative_mean
-from mmkd_jax.objective import total
-from tests.methods.trained import TEACHER, everything_learns, look
+from mmkd_jax.methods.features.ofd import negative_mean
+from tests.methods.trained import TEACHER, everything_learns, first_outputs
 from tests.small import make_batch
 
 pytestmark = pytest.mark.usefixtures("strict")
 PATHS = {side: f"{side}.preactivation.image.0" for side in ("student", "teacher")}
 
 
-def margins(memory):
-    return np.asarray(memory["margin"]["sum"] / memory["margin"]["share"])
+def margins(state):
+    return np.asarray(state["margin"]["sum"] / state["margin"]["share"])
 
 
-def by_hand(views, where):
-    t = np.asarray(views[PATHS["teacher"]])[where].reshape(-1, TEACHER)
+def by_hand(outputs, where):
+    t = np.asarray(outputs[PATHS["teacher"]])[where].reshape(-1, TEACHER)
     return np.array([t[:, c][t[:, c] < 0].mean() for c in range(TEACHER)])
 
 
+@pytest.mark.full
 def test_everything_learns():
     state, last, _ = everything_learns(ofd(**PATHS, weight=1e-2), PATHS)
-    memory = last.memory["own"]
-    assert np.all(margins(memory) < -1e-3)
-    before = jax.tree.leaves(state.memory["own"]["state"])
-    for x, y in zip(before, jax.tree.leaves(memory["state"]), strict=True):  # the connector's statistics
+    objective_state = last.objective_state["own"]
+    assert np.all(margins(objective_state) < -1e-3)
+    before = jax.tree.leaves(state.objective_state["own"]["state"])
+    for x, y in zip(before, jax.tree.leaves(objective_state["state"]), strict=True):  # the connector's statistics
         assert not np.array_equal(x, y)
 
 
 def test_the_running_margin_is_the_mean_of_what_is_negative():
     method = ofd(**PATHS, where="present.audio", momentum=0.75)
-    one, two = look(0), look(1, make_batch(1))
-    params, memory = method.init(one)
-    assert numbers(memory) == {"weight": 1.0, "momentum": 0.75}
+    one, two = first_outputs(0), first_outputs(1, make_batch(1))
+    params, state = method.init(one)
+    assert hyperparams_of(state) == {"weight": 1.0, "momentum": 0.75}
     here = [np.asarray(v.batch["present.audio"] & v.batch["valid"]) for v in (one, two)]
-    term, memory = method.apply(params, memory, one)
-    np.testing.assert_allclose(margins(memory), by_hand(one, here[0]), rtol=1e-5)  # without a bias to the start
+    term, state = method.apply(params, state, one)
+    np.testing.assert_allclose(margins(state), by_hand(one, here[0]), rtol=1e-5)  # without a bias to the start
     assert np.isfinite(np.asarray(term.values)).all()
-    _, after = method.apply(params, memory, two)
-    assert np.abs(margins(after) - margins(memory)).min() > 1e-4
+    _, after = method.apply(params, state, two)
+    assert np.abs(margins(after) - margins(state)).min() > 1e-4
     share = np.asarray(after["margin"]["share"])
     shares = [
         (np.asarray(v[PATHS["teacher"]])[h].reshape(-1, TEACHER) < 0).mean(0)
@@ -54,15 +55,15 @@ def test_the_running_margin_is_the_mean_of_what_is_negative():
     ]
     np.testing.assert_allclose(share, 0.75 * 0.25 * shares[0] + 0.25 * shares[1], rtol=1e-5)
     # evaluated, nothing moves
-    still = method.apply(params, memory, look(1, make_batch(1), train=False))[1]
-    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (still, memory)), strict=True))
+    still = method.apply(params, state, first_outputs(1, make_batch(1), train=False))[1]
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (still, state)), strict=True))
 
 
 def test_without_a_valid_row_the_margins_stay_finite():
     batch = make_batch() | {"valid": np.zeros(16, bool)}
-    method, views = ofd(**PATHS), look(batch=batch)
-    term, memory = method.apply(*method.init(views), views)
-    assert not np.any(memory["margin"]["share"]) and np.isfinite(np.asarray(term.values)).all()
+    method, outputs = ofd(**PATHS), first_outputs(batch=batch)
+    term, state = method.apply(*method.init(outputs), outputs)
+    assert not np.any(state["margin"]["share"]) and np.isfinite(np.asarray(term.values)).all()
 
 
 def test_margins_in_closed_form():
@@ -72,38 +73,40 @@ def test_margins_in_closed_form():
     expected = [draws[:, c][draws[:, c] < 0].mean() if c != 2 else -6.0 for c in range(4)]
     np.testing.assert_allclose(negative_mean(bias, scale), expected, rtol=3e-3)
 
-    views = look()
+    outputs = first_outputs()
     ones = np.ones(TEACHER, np.float32)
     given = ofd(**PATHS, batch_norm=(0 * ones, ones))
-    params, memory = given.init(views)
-    assert numbers(memory) == {"weight": 1.0}
-    _, after = given.apply(params, memory, views)
+    params, state = given.init(outputs)
+    assert hyperparams_of(state) == {"weight": 1.0}
+    _, after = given.apply(params, state, outputs)
     np.testing.assert_allclose(after["margin"]["mean"], -np.sqrt(2 / np.pi) * ones, rtol=1e-6)
 
     # further below 0 asks more of the student
     def value(scale):
         method = ofd(**PATHS, batch_norm=(0 * ones, scale * ones))
-        return float(total(method.apply(params, method.init(views)[1], views)[0])[0])
+        return float(total(method.apply(params, method.init(outputs)[1], outputs)[0])[0])
 
     assert abs(value(0.01) - value(3.0)) > 1e-2
 
 
 def test_two_devices_are_one():
     """Margins and BatchNorm see all devices' rows; so do values and gradients."""
-    method, views = ofd(**PATHS), look()
-    params, memory = method.init(views)
+    method, outputs = ofd(**PATHS), first_outputs()
+    params, state = method.init(outputs)
 
-    def loss(params, batch, outputs, axis):
-        here = dataclasses.replace(views, batch=batch, outputs=outputs, ctx=views.ctx._replace(axis=axis))
-        term, after = method.apply(params, memory, here)
-        return total(term, axis)[0], after
+    def loss(params, batch, model_outputs, axis_name):
+        here = dataclasses.replace(
+            outputs, batch=batch, by_model=model_outputs, ctx=outputs.ctx._replace(axis_name=axis_name)
+        )
+        term, after = method.apply(params, state, here)
+        return total(term, axis_name)[0], after
 
-    def each(batch, outputs):
-        found = jax.grad(loss, has_aux=True)(params, batch, outputs, "data")
+    def each(batch, model_outputs):
+        found = jax.grad(loss, has_aux=True)(params, batch, model_outputs, "data")
         return jax.lax.psum(found[0], "data"), found[1]
 
-    halves = jax.tree.map(lambda x: x.reshape(2, 8, *x.shape[1:]), (dict(views.batch), views.outputs))
+    halves = jax.tree.map(lambda x: x.reshape(2, 8, *x.shape[1:]), (dict(outputs.batch), outputs.by_model))
     spread = jax.jit(jax.vmap(each, axis_name="data"))(*halves)
-    alone = jax.jit(jax.grad(loss, has_aux=True), static_argnums=3)(params, views.batch, views.outputs, None)
+    alone = jax.jit(jax.grad(loss, has_aux=True), static_argnums=3)(params, outputs.batch, outputs.by_model, None)
     for x, y in zip(*map(jax.tree.leaves, (spread, alone)), strict=True):
         np.testing.assert_allclose(x, jnp.broadcast_to(y, x.shape), rtol=1e-4, atol=1e-5)

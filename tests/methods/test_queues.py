@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mmkd_jax import methods
+from mmkd_jax.core.objective import combine, total
 from mmkd_jax.errors import UserError
-from mmkd_jax.methods import queues
-from mmkd_jax.objective import combine, total
+from mmkd_jax.methods import _queue as queues
 from tests.losses.formulas import clip as formulas
-from tests.methods.towers import ALIKE, MODELS, captions, look
-from tests.small import advance, begin, distil, equal, gap, numbered, stepper
+from tests.methods.towers import ALIKE, MODELS, captions, first_outputs
+from tests.small import advance, distil, equal, gap, initialize, set_hyperparams, stepper
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIZE, ROWS = 20, 16
@@ -21,8 +21,8 @@ ONE = methods.compress(SIZE, anchors=None, temperature=0.3)
 SEED = methods.seed(SIZE, temperature=0.3, teacher_temperature=0.4)
 
 
-def counts(views):
-    return np.asarray(views.batch["valid"] & views.batch["present.text"])
+def counts(outputs):
+    return np.asarray(outputs.batch["valid"] & outputs.batch["present.text"])
 
 
 def pushed(rows, new, first):
@@ -34,50 +34,50 @@ def pushed(rows, new, first):
 
 
 def test_three_steps_of_two_queues_agree_with_the_reference():
-    params, memory = TWO.init(look())
+    params, state = TWO.init(first_outputs())
     first = 0
     for step in range(3):
-        views = look(batch=captions(step), step=step)
-        here, queue = counts(views), memory["queue"]
-        ours, theirs = (np.asarray(views[f"{m}.embedding"], np.float64) for m in ("student", "teacher"))
-        value = total({"it": TWO.apply(params, memory, views)[0]})[0]
+        outputs = first_outputs(batch=captions(step), step=step)
+        here, queue = counts(outputs), state["queue"]
+        ours, theirs = (np.asarray(outputs[f"{m}.embedding"], np.float64) for m in ("student", "teacher"))
+        value = total({"it": TWO.apply(params, state, outputs)[0]})[0]
         expected = formulas.compress(ours, theirs, queue["student"]["rows"], queue["teacher"]["rows"], 0.3)
         np.testing.assert_allclose(float(value), 0.5 * expected[here].mean(), rtol=1e-5)
-        memory = TWO.apply(params, memory, views)[1]
+        state = TWO.apply(params, state, outputs)[1]
         for name, x in (("student", ours), ("teacher", theirs)):
             wanted = pushed(np.asarray(queue[name]["rows"]), x[here], first)
-            np.testing.assert_allclose(memory["queue"][name]["rows"], wanted, atol=1e-6)
+            np.testing.assert_allclose(state["queue"][name]["rows"], wanted, atol=1e-6)
         first = (first + here.sum()) % SIZE
-        assert int(memory["queue"]["student"]["next"]) == int(memory["queue"]["teacher"]["next"]) == first
-    assert first < counts(look()).sum() * 3  # the oldest were replaced
+        assert int(state["queue"]["student"]["next"]) == int(state["queue"]["teacher"]["next"]) == first
+    assert first < counts(first_outputs()).sum() * 3  # the oldest were replaced
 
 
 @pytest.mark.parametrize("method, formula", [(ONE, "compress"), (SEED, "seed")])
 def test_one_queue_of_the_teacher(method, formula):
-    views = look(ALIKE)
-    params, memory = method.init(views)
-    keys = np.asarray(memory["queue"]["teacher"]["rows"])
-    assert set(memory["queue"]) == {"teacher"}
-    ours, theirs = (np.asarray(views[f"{m}.embedding"], np.float64) for m in ("student", "teacher"))
+    outputs = first_outputs(ALIKE)
+    params, state = method.init(outputs)
+    keys = np.asarray(state["queue"]["teacher"]["rows"])
+    assert set(state["queue"]) == {"teacher"}
+    ours, theirs = (np.asarray(outputs[f"{m}.embedding"], np.float64) for m in ("student", "teacher"))
     with_keys = (keys, keys, 0.3) if formula == "compress" else (keys, 0.3, 0.4)
     expected = getattr(formulas, formula)(ours, theirs, *with_keys)
-    values = method.apply(params, memory, views)[0].values
+    values = method.apply(params, state, outputs)[0].values
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 def test_rows_that_do_not_count_do_not_enter():
-    views = look()
-    params, memory = TWO.init(views)
+    outputs = first_outputs()
+    params, state = TWO.init(outputs)
     spoilt = captions()
-    gone = ~counts(views)
+    gone = ~counts(outputs)
     assert gone.any()
     spoilt["image"][gone] = 7.0
-    after, other = (TWO.apply(params, memory, look(batch=b)) for b in (captions(), spoilt))
+    after, other = (TWO.apply(params, state, first_outputs(batch=b)) for b in (captions(), spoilt))
     assert equal(after[1], other[1])
     assert float(total({"it": after[0]})[0]) == pytest.approx(float(total({"it": other[0]})[0]), rel=1e-6)
     nobody = captions() | {"valid": np.zeros(ROWS, bool)}
-    part, still = TWO.apply(params, memory, look(batch=nobody))
-    assert equal(still, memory) and float(total({"it": part})[0]) == 0
+    part, still = TWO.apply(params, state, first_outputs(batch=nobody))
+    assert equal(still, state) and float(total({"it": part})[0]) == 0
 
 
 def test_a_queue_is_first_in_first_out():
@@ -96,10 +96,10 @@ def test_a_queue_is_first_in_first_out():
 
 @pytest.mark.parametrize("method", [methods.compress, methods.seed])
 def test_a_queue_smaller_than_the_batch_is_refused(method):
-    with pytest.raises(UserError, match=f"term 'it': {method.__name__}: the queue holds 15 rows, but a batch has 16"):
-        begin(distil(ALIKE, combine(it=method(15))), captions())
+    with pytest.raises(UserError, match=f"term 'it': {method.__name__}: the queue has 15 rows, but the batch has 16"):
+        initialize(distil(ALIKE, combine(it=method(15))), captions())
     with pytest.raises(UserError, match="term 'it': seed: .*connect="):
-        begin(distil(MODELS, combine(it=methods.seed(SIZE))), captions())
+        initialize(distil(MODELS, combine(it=methods.seed(SIZE))), captions())
 
 
 def test_the_student_learns_from_it_and_a_moving_average_can_be_its_anchor():
@@ -110,13 +110,13 @@ def test_the_student_learns_from_it_and_a_moving_average_can_be_its_anchor():
     }
     distillation = distil(models, combine(**parts), ema={"average": ("student", 0.5)})
     step, days = stepper(distillation), [captions()] * 10
-    state, frozen = begin(distillation, days[0])
+    state, frozen = initialize(distillation, days[0])
     before = jax.tree.map(np.array, frozen)
     last, _, terms = advance(step, state, frozen, days)
     assert equal(frozen, before)
-    kept = {n: np.asarray(last.memory["two"]["queue"][n]["rows"]) for n in ("student", "teacher")}
-    assert all(gap(kept[n], state.memory["two"]["queue"][n]["rows"]) > 0.1 for n in kept)
+    kept = {n: np.asarray(last.objective_state["two"]["queue"][n]["rows"]) for n in ("student", "teacher")}
+    assert all(gap(kept[n], state.objective_state["two"]["queue"][n]["rows"]) > 0.1 for n in kept)
     assert np.isfinite(terms["two"]).all() and terms["seed"][-1] < terms["seed"][0]
-    others = [step(numbered(state, {f"{n}.weight": 0.0}), frozen, days[0])[0].params for n in parts]
+    others = [step(set_hyperparams(state, {f"{n}.weight": 0.0}), frozen, days[0])[0].params for n in parts]
     whole = step(state, frozen, days[0])[0].params
     assert all(gap(p["student"], whole["student"]) > 1e-4 for p in others)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses, methods
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.objective import total
+from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.errors import UserError
-from mmkd_jax.methods.multi_teacher import weights
-from mmkd_jax.objective import total
-from mmkd_jax.views import Context, Views
+from mmkd_jax.methods.structure.multi_teacher import weights
 from tests.small import CLASSES
 
 ROWS = 6
@@ -22,10 +23,10 @@ LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
 NAMES = ("one", "two", "three")
 
 
-def views(**changes):
+def outputs(**changes):
     batch = {"label": LABELS, "example_id": np.arange(ROWS)} | {f"m{i}": THERE[i] for i in range(3)}
     outputs = {n: {"logits": jnp.asarray(x)} for n, x in (LOGITS | changes).items()}
-    return Views(jax.tree.map(jnp.asarray, batch), outputs, {}, Context(jnp.int32(0), jax.random.key(0)))
+    return Outputs(jax.tree.map(jnp.asarray, batch), outputs, {}, StepContext(jnp.int32(0), jax.random.key(0)))
 
 
 def softmax(x):
@@ -55,6 +56,7 @@ def by_hand(by):
     return found
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("by", ["mean", "confidence", "entropy", "agreement"])
 def test_weights_and_value(by):
     expected = by_hand(by)
@@ -62,10 +64,10 @@ def test_weights_and_value(by):
     np.testing.assert_allclose(ours, expected, atol=1e-6)
     np.testing.assert_allclose(expected.sum(0), THERE.any(0))
     method = methods.multi_teacher({n: f"m{i}" for i, n in enumerate(NAMES)}, by=by, temperature=2.0)
-    params, memory = method.init(views())
+    params, state = method.init(outputs())
 
     def value(logits):
-        return total(method.apply(params, memory, views(**logits))[0])[0]
+        return total(method.apply(params, state, outputs(**logits))[0])[0]
 
     each = np.stack([losses.kl(jnp.asarray(LOGITS["student"]), jnp.asarray(LOGITS[n]), temperature=2.0) for n in NAMES])
     heard = THERE.any(0)
@@ -77,17 +79,17 @@ def test_weights_and_value(by):
 
 def test_equal_weights_have_the_gradient_of_the_mean_teacher():
     method = methods.multi_teacher(NAMES)
-    params, memory = method.init(views())
+    params, state = method.init(outputs())
     mean = jnp.log(sum(jax.nn.softmax(jnp.asarray(LOGITS[n])) for n in NAMES) / 3)
-    ours = jax.grad(lambda s: total(method.apply(params, memory, views(student=s))[0])[0])
+    ours = jax.grad(lambda s: total(method.apply(params, state, outputs(student=s))[0])[0])
     one = jax.grad(lambda s: jnp.mean(losses.kl(s, mean)))
     np.testing.assert_allclose(ours(jnp.asarray(LOGITS["student"])), one(jnp.asarray(LOGITS["student"])), atol=1e-6)
 
 
 def test_students_teach_one_another_with_equal_shares():
     method = methods.dml(*NAMES, weight=0.6)
-    params, memory = method.init(views())
-    value, metrics = total(method.apply(params, memory, views())[0])
+    params, state = method.init(outputs())
+    value, metrics = total(method.apply(params, state, outputs())[0])
     at = {n: jnp.asarray(LOGITS[n]) for n in NAMES}
     expected = sum(float(jnp.mean(losses.cross_entropy(x, jnp.asarray(LABELS)))) for x in at.values())
     pairs = [float(jnp.mean(losses.kl(at[a], at[b]))) for a in NAMES for b in NAMES if a != b]
@@ -97,18 +99,18 @@ def test_students_teach_one_another_with_equal_shares():
 
 
 def test_a_mask_that_the_batch_lacks_is_named():
-    with pytest.raises(UserError, match="'one' speaks under 'present.touch', which the batch lacks"):
-        methods.multi_teacher({"one": "present.touch"}).init(views())
+    with pytest.raises(UserError, match="'one' uses the mask 'present.touch', which is not in the batch"):
+        methods.multi_teacher({"one": "present.touch"}).init(outputs())
 
 
 def test_the_consistency_of_a_mean_teacher_goes_up_as_in_the_paper():
     at = {"student": "one.logits", "teacher": "two.logits"}
     ramped, flat = methods.mean_teacher(**at, weight=2.0, ramp=10), methods.mean_teacher(**at)
-    full = float(total(flat.apply(*flat.init(views()), views())[0])[0])
+    full = float(total(flat.apply(*flat.init(outputs()), outputs())[0])[0])
     p, q = (softmax(LOGITS[n].astype(float)) for n in ("one", "two"))
     assert full == pytest.approx(float(((p - q) ** 2).mean()), rel=1e-5)
     for step in (0, 3, 10, 25):
-        now = dataclasses.replace(views(), ctx=Context(jnp.int32(step), jax.random.key(0)))
+        now = dataclasses.replace(outputs(), ctx=StepContext(jnp.int32(step), jax.random.key(0)))
         value = float(total(ramped.apply(*ramped.init(now), now)[0])[0])
         assert value == pytest.approx(2 * full * np.exp(-5 * (1 - min(step / 10, 1)) ** 2), rel=1e-5)
     for wrong in ({"ramp": -1}, {"ramp": 5, "weight": lambda step: 1.0}):
@@ -117,7 +119,7 @@ def test_the_consistency_of_a_mean_teacher_goes_up_as_in_the_paper():
 
 
 def test_a_teacher_that_rules_the_label_out_is_not_trusted():
-    from mmkd_jax.methods.multi_teacher import weights
+    from mmkd_jax.methods.structure.multi_teacher import weights
 
     sure, other = jnp.array([[-jnp.inf, 0.0, 1.0]]), jnp.array([[1.0, 0.0, 0.0]])
     there, label = jnp.ones((2, 1), bool), jnp.array([0])

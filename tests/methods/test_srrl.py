@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
+from mmkd_jax.core.hyperparams import hyperparams_of, with_hyperparams
+from mmkd_jax.core.model import cached
 from mmkd_jax.errors import UserError
-from mmkd_jax.hyperparameters import numbers, with_numbers
 from mmkd_jax.methods import srrl
-from mmkd_jax.views import cached
 from tests.methods.stages import MODELS, check_mechanism, check_padding, pictures, views_of
-from tests.small import begin, distil, gap
+from tests.small import distil, gap, initialize
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -21,41 +21,43 @@ pytestmark = pytest.mark.usefixtures("strict")
 METHOD = srrl(alpha=0.5, beta=2.0)
 
 
+@pytest.mark.full
 def test_it_teaches():
     check_mechanism(METHOD, ("encoders_image", "Dense_0"))
 
 
+@pytest.mark.full
 def test_padding():
     check_padding(METHOD)
 
 
 def test_the_head_is_the_teachers():
-    state, frozen = begin(distil(MODELS, METHOD), pictures())
-    views = views_of(state, frozen, pictures(), train=False)
-    assert numbers(state.memory) == {"alpha": 0.5, "beta": 2.0, "weight": 1.0}
-    found, _ = METHOD.apply(state.params["objective"], state.memory, views)
+    state, frozen = initialize(distil(MODELS, METHOD), pictures())
+    outputs = views_of(state, frozen, pictures(), train=False)
+    assert hyperparams_of(state.objective_state) == {"alpha": 0.5, "beta": 2.0, "weight": 1.0}
+    found, _ = METHOD.apply(state.params["objective"], state.objective_state, outputs)
     kernel = state.params["objective"]["Dense_0"]["kernel"]
-    z = jnp.maximum(views["student.embedding"] @ kernel / np.float32(np.sqrt(1 + 1e-5)), 0)
+    z = jnp.maximum(outputs["student.embedding"] @ kernel / np.float32(np.sqrt(1 + 1e-5)), 0)
     head = frozen["teacher"]["params"]["Classifier_0"]["Dense_0"]
-    sides = ((z, z @ head["kernel"] + head["bias"][None]), (views["teacher.embedding"], views["teacher.logits"]))
+    sides = ((z, z @ head["kernel"] + head["bias"][None]), (outputs["teacher.embedding"], outputs["teacher.logits"]))
     np.testing.assert_allclose(found.values, losses.srrl(*sides, alpha=0.5, beta=2.0), rtol=1e-4)
 
 
 def test_the_logits_teach_through_the_head():
     """Without the logits' term the student's features get another gradient; the teacher gets none."""
-    state, frozen = begin(distil(MODELS, METHOD), pictures())
-    views = views_of(state, frozen, pictures())
+    state, frozen = initialize(distil(MODELS, METHOD), pictures())
+    outputs = views_of(state, frozen, pictures())
 
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
-    def gradient(x, y, memory):
-        outputs = {n: {**views.outputs[n], "embedding": v} for n, v in (("student", x), ("teacher", y))}
-        return jnp.sum(METHOD.apply(state.params["objective"], memory, views.add(**outputs))[0].values)
+    def gradient(x, y, objective_state):
+        model_outputs = {n: {**outputs.by_model[n], "embedding": v} for n, v in (("student", x), ("teacher", y))}
+        return jnp.sum(METHOD.apply(state.params["objective"], objective_state, outputs.add(**model_outputs))[0].values)
 
     gradients = []
     for beta in (0.0, 2.0):
-        memory = with_numbers(state.memory, {"beta": beta})
-        mine, teachers = gradient(views["student.embedding"], views["teacher.embedding"], memory)
+        objective_state = with_hyperparams(state.objective_state, {"beta": beta})
+        mine, teachers = gradient(outputs["student.embedding"], outputs["teacher.embedding"], objective_state)
         assert not np.any(teachers)
         gradients.append(mine)
     assert gap(*gradients) > 1e-3
@@ -65,4 +67,4 @@ def test_a_cached_teacher_is_refused():
     batch = pictures()
     batch |= {f"teacher.{k}": np.zeros((16, n), np.float32) for k, n in (("embedding", 6), ("logits", 3))}
     with pytest.raises(UserError, match="'teacher' is cached and cannot be run on another input"):
-        begin(distil(MODELS | {"teacher": cached("teacher")}, srrl()), batch)
+        initialize(distil(MODELS | {"teacher": cached("teacher")}, srrl()), batch)

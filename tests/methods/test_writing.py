@@ -7,27 +7,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import losses, methods, rollout
+from mmkd_jax import losses, methods
+from mmkd_jax.core import generation
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.objective import total
+from mmkd_jax.core.outputs import forward
+from mmkd_jax.core.state import variables
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import total
-from mmkd_jax.state import variables
-from mmkd_jax.views import Context, forward
 from tests.mechanisms.stages.structure import LENGTH, MODELS, batches
-from tests.small import begin, distil, on_device
+from tests.small import distil, initialize, on_device
 
 BATCH = next(batches(1))
 PAIR = {n: MODELS[n] for n in ("student", "teacher")}
 
 
 @pytest.fixture(scope="module")
-def views():
-    state, frozen = begin(distil(PAIR, methods.word_kd()), BATCH)
-    return forward(PAIR, variables(state, frozen), on_device(BATCH), Context(jnp.int32(0), jax.random.key(1)))[0]
+def outputs():
+    state, frozen = initialize(distil(PAIR, methods.word_kd()), BATCH)
+    return forward(PAIR, variables(state, frozen), on_device(BATCH), StepContext(jnp.int32(0), jax.random.key(1)))[0]
 
 
-def value(method, views):
-    params, memory = method.init(views)
-    return total(method.apply(params, memory, views)[0])[0]
+def value(method, outputs):
+    params, state = method.init(outputs)
+    return total(method.apply(params, state, outputs)[0])[0]
 
 
 def by_hand(student, teacher, ids, mask, alpha):
@@ -42,24 +44,24 @@ def by_hand(student, teacher, ids, mask, alpha):
     return (1 - alpha) * np.mean(data) + alpha * np.mean(soft)
 
 
-def test_word_kd_is_token_kd_one_place_on(views):
-    student, teacher = (np.asarray(views[f"{n}.logits"], float) for n in ("student", "teacher"))
+def test_word_kd_is_token_kd_one_place_on(outputs):
+    student, teacher = (np.asarray(outputs[f"{n}.logits"], float) for n in ("student", "teacher"))
     expected = by_hand(student, teacher, BATCH["text.ids"], BATCH["text.mask"], 0.3)
-    assert float(value(methods.word_kd(alpha=0.3), views)) == pytest.approx(expected, rel=1e-5)
+    assert float(value(methods.word_kd(alpha=0.3), outputs)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_stands_in_padding_is_not_foretold(views):
+def test_what_stands_in_padding_is_not_foretold(outputs):
     other = np.where(BATCH["text.mask"], BATCH["text.ids"], 3).astype(np.int32)
-    moved = dataclasses.replace(views, batch={**views.batch, "text.ids": jnp.asarray(other)})
+    moved = dataclasses.replace(outputs, batch={**outputs.batch, "text.ids": jnp.asarray(other)})
     for method in (methods.word_kd(), methods.token_kd(labels="batch.text.ids"), methods.gkd(share=1.0)):
-        assert float(value(method, moved)) == pytest.approx(float(value(method, views)), rel=1e-6)
+        assert float(value(method, moved)) == pytest.approx(float(value(method, outputs)), rel=1e-6)
 
 
-def test_the_teachers_text_is_its_likeliest_word_after_word(views):
-    written = rollout.write(views.run["teacher"], views.batch, end=1)
+def test_the_teachers_text_is_its_likeliest_word_after_word(outputs):
+    written = generation.generate(outputs.run["teacher"], outputs.batch, end=1)
     ids, mask = np.asarray(written["text.ids"]), np.asarray(written["text.mask"])
     assert (ids[:, 0] == BATCH["text.ids"][:, 0]).all()
-    logits = np.asarray(views.run["teacher"](written)["logits"])
+    logits = np.asarray(outputs.run["teacher"](written)["logits"])
     for i in range(len(ids)):
         ended = False
         for j in range(1, LENGTH):
@@ -68,32 +70,32 @@ def test_the_teachers_text_is_its_likeliest_word_after_word(views):
                 assert ids[i, j] == logits[i, j - 1].argmax()
                 ended = ids[i, j] == 1
     # the term is the student's cross-entropy there
-    rows = np.asarray(views.run["student"](written)["logits"], float)
+    rows = np.asarray(outputs.run["student"](written)["logits"], float)
     q = rows - np.logaddexp.reduce(rows, -1, keepdims=True)
     own = -np.take_along_axis(q[:, :-1], ids[:, 1:, None], -1)[..., 0]
     there = mask[:, 1:] & BATCH["valid"][:, None]
-    assert float(value(methods.sequence_kd(end=1), views)) == pytest.approx(own[there].mean(), rel=1e-5)
+    assert float(value(methods.sequence_kd(end=1), outputs)) == pytest.approx(own[there].mean(), rel=1e-5)
 
 
-def test_on_policy_words_are_the_students_and_off_policy_the_datas(views):
+def test_on_policy_words_are_the_students_and_off_policy_the_datas(outputs):
     """Without own texts it is the JSD on the data; with them the data after the first word is not read."""
-    off = value(methods.gkd(share=0.0), views)
-    words = losses.jsd(views["student.logits"][:, :-1], views["teacher.logits"][:, :-1])
+    off = value(methods.gkd(share=0.0), outputs)
+    words = losses.jsd(outputs["student.logits"][:, :-1], outputs["teacher.logits"][:, :-1])
     there = BATCH["text.mask"][:, 1:] & BATCH["valid"][:, None]
     texts = [np.asarray(words)[i][there[i]].mean() for i in range(len(there)) if there[i].any()]
     assert float(off) == pytest.approx(np.mean(texts), rel=1e-5)
     other = BATCH["text.ids"].copy()
     other[:, 1:] = (other[:, 1:] + 1) % 5
-    moved = dataclasses.replace(views, batch={**views.batch, "text.ids": jnp.asarray(other)})
+    moved = dataclasses.replace(outputs, batch={**outputs.batch, "text.ids": jnp.asarray(other)})
     on = methods.gkd(share=1.0)
-    assert value(on, moved) == value(on, views) != off
+    assert value(on, moved) == value(on, outputs) != off
     assert value(methods.gkd(share=0.0), moved) != off
-    again = dataclasses.replace(views, ctx=views.ctx._replace(key=jax.random.key(2)))
-    assert value(on, again) != value(on, views)
+    again = dataclasses.replace(outputs, ctx=outputs.ctx._replace(key=jax.random.key(2)))
+    assert value(on, again) != value(on, outputs)
 
 
-def test_a_vocabulary_of_another_size_and_a_missing_text_are_refused(views):
+def test_a_vocabulary_of_another_size_and_a_missing_text_are_refused(outputs):
     with pytest.raises(UserError, match="expected one vocabulary"):
-        state, frozen = begin(distil({**PAIR, "teacher": MODELS["stranger"]}, methods.sequence_kd()), BATCH)
+        state, frozen = initialize(distil({**PAIR, "teacher": MODELS["stranger"]}, methods.sequence_kd()), BATCH)
     with pytest.raises(UserError, match="'speech.ids'"):
-        methods.gkd(text="speech").init(views)
+        methods.gkd(text="speech").init(outputs)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax.views import Context, forward, plain
+from mmkd_jax.core.model import StepContext, plain
+from mmkd_jax.core.outputs import forward
 from tests.small import on_device
 
 SIDES = ("image", "text")
@@ -42,8 +43,8 @@ def captions(seed=0, rows=16):
     }
 
 
-def look(models=MODELS, batch=None, step=0):
-    """The views of a step."""
+def first_outputs(models=MODELS, batch=None, step=0):
+    """The outputs of a step."""
     key, batch = jax.random.key(5), on_device(batch or captions())
     variables = {n: m.init(jax.random.fold_in(key, i), batch) for i, (n, m) in enumerate(models.items())}
-    return forward(models, variables, batch, Context(jnp.int32(step), jax.random.fold_in(key, step)))[0]
+    return forward(models, variables, batch, StepContext(jnp.int32(step), jax.random.fold_in(key, step)))[0]

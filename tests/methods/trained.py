@@ -6,20 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmkd_jax.core.model import StepContext, linen
+from mmkd_jax.core.objective import combine, total
+from mmkd_jax.core.outputs import forward
 from mmkd_jax.models import ImageCNN, Multimodal
-from mmkd_jax.objective import combine, total
-from mmkd_jax.views import Context, forward, linen
 from tests.small import (
     CLASSES,
     advance,
-    begin,
     distil,
     equal,
     gap,
+    initialize,
     make_batch,
     make_batches,
-    numbered,
     on_device,
+    set_hyperparams,
     stepper,
     task,
 )
@@ -36,30 +37,30 @@ def seeing(channels):
 MODELS = {"teacher": seeing(TEACHER), "student": seeing(STUDENT)}
 
 
-def look(step=0, batch=None, train=True):
-    """The views of a step, not compiled with what looks at them."""
+def first_outputs(step=0, batch=None, train=True):
+    """The outputs of a step, not compiled with what looks at them."""
     key, batch = jax.random.key(3), on_device(batch or make_batch())
 
     @jax.jit
-    def outputs(batch):
+    def model_outputs(batch):
         variables = {n: m.init(jax.random.fold_in(key, i), batch) for i, (n, m) in enumerate(MODELS.items())}
-        return forward(MODELS, variables, batch, Context(0, key))[0].outputs
+        return forward(MODELS, variables, batch, StepContext(0, key))[0].by_model
 
-    views, _ = forward({}, {}, batch, Context(jnp.int32(step), jax.random.fold_in(key, step), train))
-    return dataclasses.replace(views, outputs=outputs(batch))
+    outputs, _ = forward({}, {}, batch, StepContext(jnp.int32(step), jax.random.fold_in(key, step), train))
+    return dataclasses.replace(outputs, by_model=model_outputs(batch))
 
 
-def gradients(method, views=None, memory=None):
+def gradients(method, outputs=None, state=None):
     """By the method's parameters and by all that the models gave."""
-    views = look() if views is None else views
-    params, fresh = method.init(views)
+    outputs = first_outputs() if outputs is None else outputs
+    params, fresh = method.init(outputs)
 
     @jax.jit
-    def loss(params, outputs):
-        here = dataclasses.replace(views, outputs=outputs)
-        return total(method.apply(params, fresh if memory is None else memory, here)[0])[0]
+    def loss(params, model_outputs):
+        here = dataclasses.replace(outputs, by_model=model_outputs)
+        return total(method.apply(params, fresh if state is None else state, here)[0])[0]
 
-    return jax.grad(loss, (0, 1))(params, views.outputs)
+    return jax.grad(loss, (0, 1))(params, outputs.by_model)
 
 
 def everything_learns(method, paths=MAPS, weight="own.weight"):
@@ -74,13 +75,13 @@ def everything_learns(method, paths=MAPS, weight="own.weight"):
     assert all(float(jnp.abs(g).max()) > 1e-9 for g in jax.tree.leaves(to_params))
 
     distillation = distil(MODELS, combine(task=task(), own=method))
-    step, (state, frozen) = stepper(distillation), begin(distillation)
+    step, (state, frozen) = stepper(distillation), initialize(distillation)
     before = jax.tree.map(np.array, frozen)
     assert "batch_stats" in before["teacher"]
     last, _, terms = advance(step, state, frozen, make_batches())
     assert equal(frozen, before)
     for x, y in zip(*(jax.tree.leaves(s.params["objective"]["own"]) for s in (state, last)), strict=True):
         assert not np.array_equal(x, y)
-    without = step(numbered(state, {weight: 0.0}), frozen, make_batch())[0]
+    without = step(set_hyperparams(state, {weight: 0.0}), frozen, make_batch())[0]
     assert gap(without.params["student"], step(state, frozen, make_batch())[0].params["student"]) > 1e-5
     return state, last, terms

@@ -4,15 +4,15 @@ import jax
 import numpy as np
 import pytest
 
+from mmkd_jax.core.model import StepContext
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import branches
-from mmkd_jax.views import Context
 from tests.small import equal, make_batch, net, on_device
 
 BATCH = on_device(make_batch())
 MODEL = branches({"one": net(4, "audio", batch_norm=True), "two": net(3)})
 VARIABLES = MODEL.init(jax.random.key(0), BATCH)
-CTX = Context(0, jax.random.key(0))
+CTX = StepContext(0, jax.random.key(0))
 
 
 def test_the_logits_are_the_mean_and_branches_differ():
@@ -42,5 +42,5 @@ def test_every_output_can_be_patched_with_itself_and_another():
 
 
 def test_nothing_to_branch_is_refused():
-    with pytest.raises(UserError, match="there is none"):
+    with pytest.raises(UserError, match="no models were given"):
         branches({})

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.convolution import Depthwise
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import ConvNext, Encoders, ResNet
-from mmkd_jax.views import Context, linen
+from mmkd_jax.nn.conv import Depthwise
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 BATCH = {"image": jnp.asarray(PIXELS), "example_id": jnp.arange(3)}
@@ -48,8 +48,8 @@ def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding
 def test_statistics_move_in_training_alone():
     model = linen(Encoders({"image": ResNet(stem=4, widths=(8,), depths=(1,))}))
     variables = jax.jit(model.init)(jax.random.key(0), BATCH)
-    _, moved = model.apply(variables, BATCH, Context(0, jax.random.key(0)), {})
-    _, still = model.apply(variables, BATCH, Context(0, jax.random.key(0), train=False), {})
+    _, moved = model.apply(variables, BATCH, StepContext(0, jax.random.key(0)), {})
+    _, still = model.apply(variables, BATCH, StepContext(0, jax.random.key(0), train=False), {})
     assert not still
     before, after = (jax.tree.leaves(v["batch_stats"]) for v in (variables, moved))
     assert all((a != b).any() for a, b in zip(before, after, strict=True))

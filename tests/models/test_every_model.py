@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import (
     Ast,
@@ -14,12 +15,12 @@ from mmkd_jax.models import (
     Bert,
     Concat,
     ConvNext,
-    Frames,
     Gated,
     ImageCNN,
     ImageMLP,
     ImageTransformer,
     Multimodal,
+    PerFrame,
     ResNet,
     TextBag,
     TextLSTM,
@@ -30,7 +31,6 @@ from mmkd_jax.models import (
     Wav2Vec2,
     Whisper,
 )
-from mmkd_jax.views import Context, linen
 
 ROWS, LENGTH = 6, 5
 
@@ -55,7 +55,7 @@ def encoder(kind):
         "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
         "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), None, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
         "timesformer": {"video": Timesformer((6, 6), (3, 3), 2, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
-        "frames": {"video": Frames(ImageCNN((3, 4)), pool="attention")},
+        "frames": {"video": PerFrame(ImageCNN((3, 4)), pool="attention")},
     }[kind]
 
 
@@ -117,10 +117,11 @@ def ready(name):
 
 
 def run(model, variables, given, train=False, patch=None, step=0):
-    ctx = Context(jnp.int32(step), jax.random.key(step + 1), train)
+    ctx = StepContext(jnp.int32(step), jax.random.key(step + 1), train)
     return model.apply(variables, given, ctx, patch or {})[0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_every_intermediate_is_patched_with_itself_and_with_something_else(name):
     model, variables = ready(name)
@@ -145,6 +146,7 @@ def test_every_intermediate_is_patched_with_itself_and_with_something_else(name)
         assert np.abs(other[patched] - plain["logits"]).max() > 1e-6, f"{patched} reaches no logits"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_absent_modalities_and_padding_change_nothing(name):
     model, variables = ready(name)
@@ -180,7 +182,7 @@ def test_strict_promotion(name, strict):
     model, variables = ready(name)
 
     def loss(params):
-        ctx = Context(jnp.int32(0), jax.random.key(0))
+        ctx = StepContext(jnp.int32(0), jax.random.key(0))
         outputs, _ = model.apply({**variables, "params": params}, batch(), ctx, {})
         return jnp.sum(outputs["logits"] ** 2)
 
@@ -220,10 +222,10 @@ def test_dropout_belongs_to_the_example():
 
 
 def test_dropout_keeps_the_mean():
-    from mmkd_jax.models.dropout import Dropout
+    from mmkd_jax.nn.dropout import Dropout
 
     x = jnp.ones((64, 100))
-    out = Dropout(0.25).apply({}, x, Context(0, jax.random.key(0)), jnp.arange(64))
+    out = Dropout(0.25).apply({}, x, StepContext(0, jax.random.key(0)), jnp.arange(64))
     np.testing.assert_allclose(np.unique(out), [0, 4 / 3], rtol=1e-6)
     assert abs(float(out.mean()) - 1) < 0.03
 
@@ -249,7 +251,7 @@ def test_modules_are_linen_and_pure():
     assert all(isinstance(m, nn.Module) for m in MODELS.values())
     model, variables = ready("gated")
     before = jax.tree.map(np.array, variables)
-    ctx = Context(jnp.int32(0), jax.random.key(0))
+    ctx = StepContext(jnp.int32(0), jax.random.key(0))
     _, state = model.apply(variables, batch(), ctx, {})
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, variables))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state["batch_stats"], dict(variables["batch_stats"]))

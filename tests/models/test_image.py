@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.special import erf, softmax
 
+from mmkd_jax.core.model import StepContext, Taps
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import ImageTransformer
-from mmkd_jax.views import Context, Taps
 
-CTX = Context(0, jax.random.key(0), train=False)
+CTX = StepContext(0, jax.random.key(0), train=False)
 PICTURES = {
     "image": np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), dtype=np.uint8),
     "example_id": np.arange(2),

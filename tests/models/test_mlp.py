@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.population import answer
 from mmkd_jax.models import mlp
-from mmkd_jax.population import answer
-from mmkd_jax.views import Context
 
 ROWS = {"a": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([[2.0], [-1.0]]), "example_id": jnp.arange(2)}
 
@@ -46,7 +46,7 @@ def test_dropout_is_drawn_in_training_only_and_keeps_the_mean():
     variables["params"]["layers"][0] = {"weight": jnp.eye(200, 64), "bias": jnp.zeros(64)}
 
     def seen(key, train=True):
-        return model.apply(variables, rows, Context(0, jax.random.key(key), train=train), {})[0]["hidden.0"]
+        return model.apply(variables, rows, StepContext(0, jax.random.key(key), train=train), {})[0]["hidden.0"]
 
     np.testing.assert_array_equal(seen(0, train=False), 1)
     assert np.unique(seen(0)).tolist() == pytest.approx([0, 4 / 3])
@@ -57,5 +57,5 @@ def test_dropout_is_drawn_in_training_only_and_keeps_the_mean():
 
 @pytest.mark.parametrize("dropout", [(0.5, 0.5, 0.5), (1.0,), (-0.1,)])
 def test_shares_that_are_none_are_refused(dropout):
-    with pytest.raises(ValueError, match="dropout is .* up to 2 shares"):
+    with pytest.raises(ValueError, match="dropout is .* up to 2 rates"):
         mlp("x", (4, 2), dropout=dropout)

@@ -8,15 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from mmkd_jax import data, experiment, explain, losses, runner
+from mmkd_jax import data, losses
+from mmkd_jax.core.model import StepContext, linen
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import definition, explain, runner
 from mmkd_jax.models import Classifier, ImageCNN, Multimodal, simkd
-from mmkd_jax.objective import combine, term
-from mmkd_jax.part import Part
-from mmkd_jax.tasks import classification
-from mmkd_jax.views import Context, linen
+from mmkd_jax.training.roles import Frozen, Trained
+from mmkd_jax.training.training import Training
 from tests.methods.stages import cnn, pictures
-from tests.small import CLASSES, advance, begin, distil, equal, gap, on_device, stepper
+from tests.small import CLASSES, advance, distil, equal, gap, initialize, on_device, stepper
 
 TEACHER, OWN = cnn(6, 7, width=8), cnn(4, 5, width=5)
 STUDENTS = {
@@ -33,9 +35,10 @@ def ready(student):
 
 
 def run(student, variables, train=False, patch=None):
-    return student.apply(variables, BATCH, Context(0, jax.random.key(2), train), patch or {})
+    return student.apply(variables, BATCH, StepContext(0, jax.random.key(2), train), patch or {})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_the_teachers_classifier_reads_the_projection(kind, strict):
     student, variables = STUDENTS[kind], ready(STUDENTS[kind])
@@ -58,6 +61,7 @@ def test_statistics_move_in_training_and_the_classifier_does_not():
     assert equal(state["head"], variables["head"])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_every_output_is_patched_and_reaches_what_follows(kind):
     student, variables = STUDENTS[kind], ready(STUDENTS[kind])
@@ -83,12 +87,13 @@ def distillation(student=STUDENTS["rows"], target="teacher.embedding"):
     return distil({"student": student, "teacher": TEACHER}, combine(features=loss))
 
 
+@pytest.mark.full
 def test_ten_steps():
     """Features alone are learned; the classifier stays the teacher's, bit for bit."""
     teacher = jax.jit(TEACHER.init)(jax.random.key(1), BATCH)
     head = teacher["params"]["Classifier_0"]
     what, batch = distillation(), pictures()
-    state, frozen = begin(what, batch, variables={"teacher": teacher, "student.head": head})
+    state, frozen = initialize(what, batch, variables={"teacher": teacher, "student.head": head})
     last, values, _ = advance(stepper(what), state, frozen, [batch] * 10)
     assert values[-1] < 0.9 * values[0] and equal(frozen["teacher"], teacher)
     assert set(state.params["student"]) == {"student", "projector"}
@@ -98,20 +103,21 @@ def test_ten_steps():
     assert moved["encoders_image"] > 1e-3 and moved["Classifier_0"] == 0
 
 
+@pytest.mark.full
 def test_maps_are_learned_in_the_teachers_size():
     student = simkd(OWN, Classifier(CLASSES), reads="hidden.image.0", size=(4, 4), width=7)
     what, batch = distillation(student, "teacher.hidden.image.1"), pictures()
-    state, frozen = begin(what, batch)
+    state, frozen = initialize(what, batch)
     _, values, _ = advance(stepper(what), state, frozen, [batch] * 10)
     assert values[-1] < 0.9 * values[0]
 
 
 def test_a_head_of_another_size_and_a_wrong_path_are_refused():
     teacher = jax.jit(TEACHER.init)(jax.random.key(1), BATCH)
-    with pytest.raises(UserError, match="'student.head' is given has shapes .*its own are"):
-        begin(distillation(), pictures(), variables={"student.head": teacher["params"]["Dense_0"]})
+    with pytest.raises(UserError, match="'student.head' have shapes .*expected"):
+        initialize(distillation(), pictures(), variables={"student.head": teacher["params"]["Dense_0"]})
     with pytest.raises(UserError, match="no 'tail' in 'student.tail'; there are: head, params, state"):
-        begin(distillation(), pictures(), variables={"student.tail": teacher["params"]["Dense_0"]})
+        initialize(distillation(), pictures(), variables={"student.tail": teacher["params"]["Dense_0"]})
     with pytest.raises(UserError, match="simkd: the student has no output 'hidden'; it has: embedding"):
         simkd(OWN, Classifier(CLASSES), reads="hidden", width=8).init(jax.random.key(0), BATCH)
 
@@ -123,58 +129,53 @@ class Config:
     seeds: int = 1
 
 
-def parts(config, **change):
+def trainings(config, init_from={"head": "teacher.teacher.params.Classifier_0"}):  # noqa: B006
     draw = np.random.default_rng(0)
     label = (np.arange(48) % 3).astype(np.int32)
     image = draw.normal(size=(48, 4, 4, 1)) + 2 * label[:, None, None, None]
     rows = data.from_columns({"image": image.astype(np.float32), "label": label}, "made-up")
-    task, every = classification(CLASSES), data.Memory(rows, 16)
+    task, every = classification(CLASSES), data.InMemory(rows, 16)
     teacher, small = (linen(Multimodal({"image": ImageCNN(w)}, CLASSES, w[-1])) for w in ((6, 8), (4,)))
-    shared = {"task": task, "data": every, "validation": data.Memory(rows, 20), "test": data.Memory(rows, 20)}
+    shared = {"task": task, "data": every, "validation": data.InMemory(rows, 20), "test": data.InMemory(rows, 20)}
     shared |= {"optimizer": optax.adam(1e-2), "steps": 300, "evaluate_every": 100}
-    reused = {
-        "models": {"student": simkd(small, Classifier(CLASSES), width=8), "teacher": teacher},
-        "objective": term(losses.simkd, student="student.projected", teacher="teacher.embedding"),
-        "take": {"teacher": "teacher.teacher", "student.head": "teacher.teacher.params.Classifier_0"},
-        "cache": {"teacher": ("embedding",)},
+    student = Trained(simkd(small, Classifier(CLASSES), width=8), init_from=init_from)
+    answers = Frozen(teacher, init_from="teacher.teacher", cache=("embedding",))
+    reused = term(losses.simkd, student="student.projected", teacher="teacher.embedding")
+    return {
+        "teacher": Training({"teacher": Trained(teacher)}, combine(task=task.objective("teacher")), **shared),
+        "student": Training({"student": student, "teacher": answers}, reused, **shared),
     }
-    taught = {
-        "models": {"teacher": teacher},
-        "trained": ("teacher",),
-        "objective": combine(task=task.objective("teacher")),
-    }
-    return {"teacher": Part(**taught, **shared), "student": Part(**reused | change, **shared)}
 
 
 def test_in_an_experiment(tmp_path):
     """The classifier comes from the part that trained the teacher; the student never sees a label, and answers."""
-    tiny = experiment.Experiment("tiny", Config(), parts, None, None, "")
-    results = runner.run(tiny, Config(), out=tmp_path / "run", observer=runner.Observer(say=lambda line: None))
+    tiny = definition.Experiment("tiny", Config(), trainings, None, None, "")
+    results = runner.run(tiny, Config(), out=tmp_path / "run", observer=runner.Callbacks(log=lambda line: None))
     ends = {
-        name: runner.finished(tmp_path / "run", part, name, 0, results[name][0]["variables"])[name]
-        for name, part in parts(Config()).items()
+        name: runner.finished(tmp_path / "run", training, name, 0, results[name][0]["variables"])[name]
+        for name, training in trainings(Config()).items()
     }
     assert equal(ends["student"]["head"], ends["teacher"]["params"]["Classifier_0"])
     assert results["student"][0]["accuracy"] > 0.6
 
 
 def test_explain_says_whose_classifier_it_is():
-    text = explain.text(parts(Config()))
+    text = explain.text(trainings(Config()))
     assert "trained, head from teacher.teacher.params.Classifier_0" in text
     assert "frozen, cached (embedding): run once, 0.0 MiB on disk, from teacher.teacher" in text
 
 
 @pytest.mark.parametrize(
-    "take, message",
+    "init_from, message",
     [
-        ({}, r"model 'student' has no head of its own: say whose it takes"),
-        ({"student.head": "teacher.teacher.params.Head"}, "no 'Head' in 'params.Head'; there are: Classifier_0"),
-        ({"student.head": "teacher.teacher.params.Dense_0"}, "'student.head' is given has shapes"),
-        ({"student.head": "teacher.student.params.Dense_0"}, "no model of an earlier part: teacher.teacher"),
+        ({}, r"model 'student' does not define head: give it the variables"),
+        ({"head": "teacher.teacher.params.Head"}, "no 'Head' in 'params.Head'; there are: Classifier_0"),
+        ({"head": "teacher.teacher.params.Dense_0"}, "'student.head' have shapes"),
+        ({"head": "teacher.student.params.Dense_0"}, "not a model of an earlier training: teacher.teacher"),
     ],
     ids=["none", "no such part", "another shape", "no such model"],
 )
-def test_what_is_missing_is_said_before_anything_is_trained(take, message):
-    wrong = parts(Config(), take={"teacher": "teacher.teacher"} | take)
+def test_what_is_missing_is_said_before_anything_is_trained(init_from, message):
+    wrong = trainings(Config(), init_from)
     with pytest.raises(UserError, match=message):
-        experiment.check(wrong, {})
+        definition.check(wrong, {})

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from mmkd_jax.core.model import StepContext, Taps, linen
 from mmkd_jax.models import Multimodal, TextBag, TextLSTM, TextTransformer
-from mmkd_jax.models.recurrent import lstm
-from mmkd_jax.views import Context, Taps, linen
+from mmkd_jax.nn.recurrent import lstm
 
-CTX = Context(0, jax.random.key(0), train=False)
+CTX = StepContext(0, jax.random.key(0), train=False)
 
 
 def texts(rows=3, length=5):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mmkd_jax import pretrained
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Encoders, Frames, ImageCNN, ResNet, Timesformer, Vit
+from mmkd_jax.models import Encoders, ImageCNN, PerFrame, ResNet, Timesformer, Vit
 from mmkd_jax.models.vit import interpolated
-from mmkd_jax.views import Context, linen
 from tests.small import equal
 
 ROWS, TIMES = 3, 4
@@ -19,7 +19,7 @@ VIT = Vit((4, 6), (2, 3), channels=1, **SMALL, dropout=0.3, attention_dropout=0.
 VIVIT = Vit((4, 4, 6), (2, 2, 3), channels=1, **SMALL, **HALF)
 TIMESFORMER = Timesformer((4, 6), (2, 3), 4, 1, 8, 1, 2, 6, **HALF)
 MASK = np.array([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
-STILL = Context(0, jax.random.key(0), train=False)
+STILL = StepContext(0, jax.random.key(0), train=False)
 
 
 def batch(**more):
@@ -41,9 +41,10 @@ def on_frames(image, **fields):
     """The encoder on each frame, with what it has as an encoder of images."""
     variables = started(Encoders({"image": image}))
     inside = {c: {"encoders_video": {"encoder": tree["encoders_image"]}} for c, tree in variables.items()}
-    return linen(Encoders({"video": Frames(image, **fields)})), inside, linen(Encoders({"image": image})), variables
+    return linen(Encoders({"video": PerFrame(image, **fields)})), inside, linen(Encoders({"image": image})), variables
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("pool", ["mean", "max"])
 @pytest.mark.parametrize("image", [VIT, ResNet(1, 4, (6,), (1,), **HALF)], ids=["vit", "resnet"])
 def test_it_is_the_encoder_on_each_frame_and_a_pooling(image, pool):
@@ -64,7 +65,7 @@ def test_it_is_the_encoder_on_each_frame_and_a_pooling(image, pool):
 
 @pytest.mark.parametrize("pool", ["mean", "max", "attention"])
 def test_frames_that_are_none_change_nothing(pool):
-    model = linen(Encoders({"video": Frames(ImageCNN((3, 4)), pool)}))
+    model = linen(Encoders({"video": PerFrame(ImageCNN((3, 4)), pool)}))
     given = batch(**{"video.mask": MASK, "present.video": np.array([1, 1, 0], bool)})
     variables = jax.jit(model.init)(jax.random.key(0), given)
 
@@ -76,7 +77,7 @@ def test_frames_that_are_none_change_nothing(pool):
 
         def loss(params):
             seen = given | {"video": shown, "video.mask": mask}
-            out, state = model.apply({**variables, "params": params}, seen, Context(0, jax.random.key(0)), {})
+            out, state = model.apply({**variables, "params": params}, seen, StepContext(0, jax.random.key(0)), {})
             return jnp.sum(out["features.video"] ** 2), (out["features.video"], state)
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"])
@@ -98,6 +99,7 @@ SHORTER += [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("encoder", "kept"), SHORTER)
 def test_frames_that_are_none_are_those_of_a_shorter_video(encoder, kept):
     """The same as a model whose table of positions has those frames alone."""
@@ -139,14 +141,15 @@ def test_a_patch_over_two_frames_is_there_with_one_of_them():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.full
 def test_statistics_are_those_of_the_frames_that_count():
     image = ResNet(1, 4, (6,), (1,), **HALF)
     model, variables, alone, its = on_frames(image)
     valid = np.array([1, 0, 1], bool)
-    _, moved = model.apply(variables, batch(**{"video.mask": MASK}), Context(0, jax.random.key(0), where=valid), {})
+    _, moved = model.apply(variables, batch(**{"video.mask": MASK}), StepContext(0, jax.random.key(0), where=valid), {})
     count = MASK & valid[:, None]
     pixels = {"image": batch()["video"][count], "example_id": jnp.arange(count.sum())}
-    _, expected = alone.apply(its, pixels, Context(0, jax.random.key(0)), {})
+    _, expected = alone.apply(its, pixels, StepContext(0, jax.random.key(0)), {})
     ours, theirs = moved["batch_stats"]["encoders_video"]["encoder"], expected["batch_stats"]["encoders_image"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), ours, theirs)
 
@@ -170,7 +173,7 @@ def test_dropout_differs_by_frame_and_belongs_to_the_example():
     still = batch(video=np.full((ROWS, TIMES, 4, 6, 1), 90, np.uint8))
 
     def run(given):
-        return model.apply(variables, given, Context(0, jax.random.key(1)), {})[0]["frames.video"]
+        return model.apply(variables, given, StepContext(0, jax.random.key(1)), {})[0]["frames.video"]
 
     frames = run(still).reshape(ROWS * TIMES, -1)
     apart = np.abs(frames[:, None] - frames[None]).max(-1) + 1 * np.eye(ROWS * TIMES)
@@ -181,7 +184,7 @@ def test_dropout_differs_by_frame_and_belongs_to_the_example():
 
 
 def test_the_learned_pooling_begins_as_the_mean():
-    mean, attention = (linen(Encoders({"video": Frames(ImageCNN((4,)), pool)})) for pool in ("mean", "attention"))
+    mean, attention = (linen(Encoders({"video": PerFrame(ImageCNN((4,)), pool)})) for pool in ("mean", "attention"))
     given = batch(**{"video.mask": MASK})
     variables = attention.init(jax.random.key(0), given)
     found, expected = (m.apply(variables, given, STILL, {})[0]["features.video"] for m in (attention, mean))
@@ -192,11 +195,12 @@ def test_the_learned_pooling_begins_as_the_mean():
     assert out["weights.video"][0, most] > 0.5 and not out["weights.video"][0, 2]
 
 
+@pytest.mark.full
 def test_pretrained_image_weights_go_in_as_they_are(tmp_path):
     small = Encoders({"image": Vit((4, 6), (2, 3), **SMALL, eps=1e-6)})
     pretrained.save(tmp_path, "vit", small, pretrained.initial(small, jax.random.key(3)))
     image = pretrained.load(tmp_path)
-    module = Encoders({"video": Frames(image.module.encoders["image"])})
+    module = Encoders({"video": PerFrame(image.module.encoders["image"])})
     variables = {c: {"encoders_video": {"encoder": tree["encoders_image"]}} for c, tree in image.variables.items()}
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, pretrained.initial(module))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 6, 3), dtype=np.uint8)
@@ -215,11 +219,11 @@ def test_pretrained_image_weights_go_in_as_they_are(tmp_path):
         (VIVIT, (1, 4, 4, 7, 1), "video: videos of 4 frames of 4 × 7 px do not divide into patches of 2 × 2 × 3"),
         (TIMESFORMER, (1, 4, 4, 6, 3), r"expected \[b, t, h, w, 1\]"),
         (TIMESFORMER, (1, 4, 5, 6, 1), "images of 5 × 6 px do not divide into patches of 2 × 3"),
-        (TIMESFORMER.clone(attention="time"), (1, 4, 4, 6, 1), "attention is 'time'; there are: divided_space_time, "),
-        (TIMESFORMER.clone(pool="last"), (1, 4, 4, 6, 1), "pool is 'last'; there are: first, mean"),
-        (Frames(VIT), (1, 4, 6, 1), r"video: videos of shape \[1, 4, 6, 1\]; expected \[b, t, h, w, c\]"),
-        (Frames(VIT), (1, 2, 4, 6, 3), r"video: images of shape \[2, 4, 6, 3\]; expected \[b, h, w, 1\]"),
-        (Frames(VIT, "last"), (1, 2, 4, 6, 1), "pool is 'last'; there are: attention, max, mean"),
+        (TIMESFORMER.clone(attention="time"), (1, 4, 4, 6, 1), "attention is 'time'; expected one of: divided_space"),
+        (TIMESFORMER.clone(pool="last"), (1, 4, 4, 6, 1), "pool is 'last'; expected one of: first, mean"),
+        (PerFrame(VIT), (1, 4, 6, 1), r"video: videos of shape \[1, 4, 6, 1\]; expected \[b, t, h, w, c\]"),
+        (PerFrame(VIT), (1, 2, 4, 6, 3), r"video: images of shape \[2, 4, 6, 3\]; expected \[b, h, w, 1\]"),
+        (PerFrame(VIT, "last"), (1, 2, 4, 6, 1), "pool is 'last'; expected one of: attention, max, mean"),
     ],
 )
 def test_videos_that_do_not_fit_are_named(encoder, shape, said):
@@ -228,7 +232,7 @@ def test_videos_that_do_not_fit_are_named(encoder, shape, said):
         linen(Encoders({"video": encoder})).init(jax.random.key(0), given)
 
 
-@pytest.mark.parametrize("encoder", [Frames(VIT), VIVIT, TIMESFORMER])
+@pytest.mark.parametrize("encoder", [PerFrame(VIT), VIVIT, TIMESFORMER])
 def test_a_mask_of_another_shape_is_named(encoder):
     with pytest.raises(UserError, match=r"video.mask has shape \[3, 2\]; expected \[3, 4\]"):
         linen(Encoders({"video": encoder})).init(jax.random.key(0), batch(**{"video.mask": MASK[:, :2]}))
@@ -241,12 +245,15 @@ def test_positions_of_larger_videos_are_interpolated_within_each_time():
     np.testing.assert_allclose(both, np.concatenate(each), atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("attention", ["divided_space_time", "space_only", "joint_space_time"])
 def test_patches_dropout_and_mean_pooling_of_timesformer(attention):
     own = TIMESFORMER.clone(attention=attention, pool="mean", layers=2, dropout=0.3, attention_dropout=0.2)
     model, scanned = (linen(Encoders({"video": own.clone(scan=s, remat=s)})) for s in (False, True))
     variables = started(Encoders({"video": own}))
-    run = jax.jit(lambda m, given: m.apply(variables, given, Context(0, jax.random.key(1)), {})[0], static_argnums=0)
+    run = jax.jit(
+        lambda m, given: m.apply(variables, given, StepContext(0, jax.random.key(1)), {})[0], static_argnums=0
+    )
     plain = run(model, batch())
     other = run(scanned, {k: x[::-1] for k, x in batch().items()})
     assert plain.keys() == other.keys() and ("time_attentions.video.1" in plain) == (attention == "divided_space_time")

@@ -1,4 +1,4 @@
-"""A part with all that is hard to move between devices, trained up to a step: `one_run.py FOLDER STEP`.
+"""A training with all that is hard to move between devices, trained up to a step: `one_run.py FOLDER STEP`.
 
 It has a bank spread over the devices, statistics of BatchNorm, dropout, a connector, a moving average, momentum.
 Prints a JSON line: the losses of all steps so far, and the rows of the next batch.
@@ -13,24 +13,30 @@ import jax
 import numpy as np
 import optax
 
-from mmkd_jax import data, losses, methods, programs, train
-from mmkd_jax.checkpoint import Checkpoints
+from mmkd_jax import data, losses, methods
+from mmkd_jax.core.model import linen
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.tasks import classification
 from mmkd_jax.models import Multimodal
 from mmkd_jax.models.image import ImageMLP
-from mmkd_jax.objective import combine, term
-from mmkd_jax.part import Part
-from mmkd_jax.tasks import classification
-from mmkd_jax.views import linen
+from mmkd_jax.training import compiled, loop
+from mmkd_jax.training.checkpoint import Checkpoints
+from mmkd_jax.training.roles import Frozen, MovingAverage, Trained
+from mmkd_jax.training.training import Training
 
 
-def part() -> Part:
+def training() -> Training:
     draw = np.random.default_rng(0)
     columns = {"image": draw.random((96, 3, 3, 1), np.float32), "label": (np.arange(96) % 3).astype(np.int32)}
     rows, task = data.from_columns(columns, "made-up"), classification(3)
     teacher = linen(Multimodal({"image": ImageMLP((8,))}, 3, 8))
     student = linen(Multimodal({"image": ImageMLP((4,))}, 3, 4, batch_norm=True, dropout=0.2))
-    return Part(
-        models={"teacher": teacher, "student": student, "slow": student},
+    return Training(
+        models={
+            "teacher": Frozen(teacher),
+            "student": Trained(student),
+            "slow": MovingAverage(of="student", decay=0.9),
+        },
         objective=combine(
             task=task.objective(),
             soft=term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2),
@@ -44,11 +50,10 @@ def part() -> Part:
             ),
         ),
         optimizer=optax.sgd(1e-2, momentum=0.9),  # Adam would blow rounding up where gradients are zero
-        ema={"slow": ("student", 0.9)},
         task=task,
-        data=data.Memory(rows, 24),
-        validation=data.Memory(rows, 96),
-        test=data.Memory(rows, 96),
+        data=data.InMemory(rows, 24),
+        validation=data.InMemory(rows, 96),
+        test=data.InMemory(rows, 96),
         steps=20,
         evaluate_every=1,
         save_every=3,
@@ -57,16 +62,16 @@ def part() -> Part:
 
 if __name__ == "__main__":
     folder, until = sys.argv[1], int(sys.argv[2])
-    mine, seen = part(), []
-    with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.suppress(train.Interrupted):
-        train.fit(
+    mine, seen = training(), []
+    with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.suppress(loop.Interrupted):
+        loop.fit(
             mine,
-            programs.compile_part(mine),
+            compiled.compile_training(mine),
             0,
             checkpoints,
-            note=lambda step, row, speed: seen.append((step, row["loss"])),
-            say=lambda line: print(line, file=sys.stderr),
-            stop=lambda: bool(seen) and seen[-1][0] >= until,
+            on_metrics=lambda step, row, speed: seen.append((step, row["loss"])),
+            log=lambda line: print(line, file=sys.stderr),
+            should_stop=lambda: bool(seen) and seen[-1][0] >= until,
         )
     batch = next(mine.data.batches(0, until))
     print(json.dumps({"devices": jax.device_count(), "losses": seen, "rows": np.asarray(batch["example_id"]).tolist()}))

@@ -23,12 +23,13 @@ def run(folder, devices, until):
     return found, done.stderr
 
 
+@pytest.mark.full
 def test_from_eight_to_one_and_back(tmp_path):
     whole, _ = run(tmp_path / "whole", 1, 20)
     losses = []
     for devices, until in ((8, 4), (4, 8), (2, 12), (1, 16), (8, 20)):
         now, said = run(tmp_path / "moved", devices, until)
-        assert until == 4 or "going on from step" in said
+        assert until == 4 or "resuming from step" in said
         losses += now["losses"]
         assert now["rows"] == run_rows(whole, until)
     assert [step for step, _ in losses] == list(range(1, 21))
@@ -39,7 +40,7 @@ def run_rows(whole, until):
     """What one device would read next."""
     import numpy as np
 
-    from mmkd_jax.data.order import order
+    from mmkd_jax.data._order import order
 
     assert until <= len(whole["losses"])
     return order(np.array([0, 0], np.uint32), np.arange(24, dtype=np.uint32) + np.uint32(24 * until), 96)[0].tolist()

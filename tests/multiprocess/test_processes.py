@@ -47,12 +47,12 @@ def finish(folder, *words, **how):
 
 
 def curves(folder):
-    paths = sorted(folder.glob("parts/*/*/result.json"))
+    paths = sorted(folder.glob("trainings/*/*/result.json"))
     return {str(p.relative_to(folder)): [h["loss"] for h in json.loads(p.read_text())["history"]] for p in paths}
 
 
 def variables(folder):
-    return {p.parent.parent.name: p.read_bytes() for p in sorted(folder.glob("parts/*/*/variables.safetensors"))}
+    return {p.parent.parent.name: p.read_bytes() for p in sorted(folder.glob("trainings/*/*/variables.safetensors"))}
 
 
 SIZE = ("--steps", "60", "--seeds", "1")
@@ -65,36 +65,40 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.full
 def test_two_processes_train_like_one(tmp_path, undisturbed):
     finish(tmp_path / "one", *SIZE, processes=1, devices=1)
     one, two = curves(tmp_path / "one"), curves(undisturbed)
-    assert set(one) == set(two) == {"parts/teacher/0/result.json", "parts/student/0/result.json"}
+    assert set(one) == set(two) == {"trainings/teacher/0/result.json", "trainings/student/0/result.json"}
     for name, losses in one.items():
         assert two[name] == pytest.approx(losses, rel=1e-5), name
 
 
+@pytest.mark.full
 def test_streamed_rows_come_to_the_process_that_trains_on_them(tmp_path, undisturbed):
     finish(tmp_path / "streamed", *SIZE, "--stream")
     for name, losses in curves(undisturbed).items():
         assert curves(tmp_path / "streamed")[name] == pytest.approx(losses, rel=1e-5), name
 
 
+@pytest.mark.full
 def test_both_compute_the_teacher_s_answers_and_read_all_of_them(tmp_path, undisturbed):
     finish(tmp_path / "cached", *SIZE, "--cached")
     (folder,) = (tmp_path / "cached/cache").iterdir()
     assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "teacher.logits.bin"]
-    name = "parts/student/0/result.json"
+    name = "trainings/student/0/result.json"
     assert curves(tmp_path / "cached")[name] == pytest.approx(curves(undisturbed)[name], rel=1e-5)
 
 
+@pytest.mark.full
 def test_a_signal_to_one_process_stops_both_at_one_step_and_they_go_on_bit_for_bit(tmp_path, undisturbed):
     folder = tmp_path / "run"
     for deaf in range(2):  # the signal comes to the one, then to the other
         running = launch(folder, *SIZE)
-        seen = len(list(folder.glob("parts/*/0/checkpoints/[0-9]*")))
+        seen = len(list(folder.glob("trainings/*/0/checkpoints/[0-9]*")))
         deadline = time.monotonic() + 120
         while all(p.poll() is None for p in running) and time.monotonic() < deadline:
-            if len(list(folder.glob("parts/*/0/checkpoints/[0-9]*"))) > seen:
+            if len(list(folder.glob("trainings/*/0/checkpoints/[0-9]*"))) > seen:
                 break
             time.sleep(0.01)
         running[deaf].send_signal(signal.SIGTERM)
@@ -106,23 +110,25 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_they_go_on_bit_for_b
     assert variables(folder) == variables(undisturbed)
 
 
+@pytest.mark.full
 def test_saved_by_two_processes_goes_on_with_one(tmp_path, undisturbed):
     folder = tmp_path / "run"
     running = launch(folder, *SIZE)
-    while all(p.poll() is None for p in running) and not list(folder.glob("parts/*/0/checkpoints/[0-9]*")):
+    while all(p.poll() is None for p in running) and not list(folder.glob("trainings/*/0/checkpoints/[0-9]*")):
         time.sleep(0.01)
     running[0].send_signal(signal.SIGTERM)
     assert [code for code, _ in ended(running)] == [128 + signal.SIGTERM] * 2
     ((code, said),) = ended(launch(folder, *SIZE, processes=1, devices=1))
-    assert code == 0 and "going on from step" in said, said
+    assert code == 0 and "resuming from step" in said, said
     for name, losses in curves(undisturbed).items():
         assert curves(folder)[name] == pytest.approx(losses, rel=1e-5), name
 
 
+@pytest.mark.full
 def test_what_one_process_refuses_ends_all(tmp_path):
     began = time.monotonic()
     (first, said), (second, _) = ended(launch(tmp_path / "run", "--objective.soft.heat", "3"))
-    assert first == 2 and "no number --objective.soft.heat" in said
+    assert first == 2 and "no hyperparameter --objective.soft.heat" in said
     assert second != 0  # by its own refusal, or as the first, which coordinates, has left before it
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.json").write_text("{}")
@@ -130,6 +136,7 @@ def test_what_one_process_refuses_ends_all(tmp_path):
     assert codes[0] == 2 and codes[1] != 0 and time.monotonic() - began < 120
 
 
+@pytest.mark.full
 def test_incomplete_words_about_processes_are_refused(tmp_path):
     ((code, said),) = ended(launch(tmp_path / "run", "--coordinator", "localhost:1", processes=1))
     assert code == 2 and "--processes, --process is not given" in said

@@ -15,8 +15,8 @@ import torch
 import transformers
 
 from mmkd_jax import pretrained
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.models import Wav2Vec2
-from mmkd_jax.views import Context, linen
 
 ROWS = 3
 TOWERS = ("text", "image")
@@ -89,7 +89,7 @@ def answer(loaded: pretrained.Pretrained, batch: dict[str, np.ndarray]) -> dict[
     """What we say."""
     model = linen(loaded.module)
     seen = batch | {"example_id": np.arange(len(next(iter(batch.values()))), dtype=np.int32)}
-    run = jax.jit(lambda v, b: model.apply(v, b, Context(0, jax.random.key(0), False), {})[0])
+    run = jax.jit(lambda v, b: model.apply(v, b, StepContext(0, jax.random.key(0), False), {})[0])
     found = {k: np.asarray(x) for k, x in run(loaded.variables, seen).items()}
     for modality, encoder in loaded.module.encoders.items():
         if isinstance(encoder, Wav2Vec2) and f"{modality}.mask" in batch:

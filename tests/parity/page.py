@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import transformers
 
-from mmkd_jax import pretrained, run_folder
+from mmkd_jax import pretrained
+from mmkd_jax.experiment import run_folder
 from mmkd_jax.pretrained import packages
 from tests.parity import real, voices
 from tests.parity.cases import Case, answer, gaps, quiet, reference, saved

@@ -63,8 +63,8 @@ def test_what_is_no_picture_is_named(tmp_path):
         read([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3))])
     with pytest.raises(UserError, match=r"image 0: uint8 of shape \[4, 4, 2\]"):
         read([np.zeros((4, 4, 2), np.uint8)])
-    with pytest.raises(UserError, match="pictures of unlike sizes"):
+    with pytest.raises(UserError, match="images have different sizes"):
         read([np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)])
     (tmp_path / FILE).write_text(json.dumps({"do_rescale": False}))
-    with pytest.raises(UserError, match="does not rescale, which is not supported"):
+    with pytest.raises(UserError, match="do_rescale=false is not supported"):
         images.read(tmp_path, {})

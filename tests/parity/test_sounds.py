@@ -18,9 +18,9 @@ def recordings():
     return [tone.astype(np.float32), draw.normal(0, 0.02, 1_700).astype(np.float32), np.eye(1, 900, 400)[0]]
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_waveforms_are_those_of_transformers(normalise, tmp_path):
-    theirs = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=True)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_waveforms_are_those_of_transformers(normalize, tmp_path):
+    theirs = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=True)
     with quiet():
         saved(CASES["wav2vec 2.0"], tmp_path)
     theirs.save_pretrained(tmp_path)

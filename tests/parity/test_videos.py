@@ -25,7 +25,7 @@ SETTINGS = {
     ),
     "VivitImageProcessor": ("vivit", {}),
     "VivitImageProcessor, no offset": ("vivit", {"offset": False, "rescale_factor": 1 / 255, "image_std": [0.2] * 3}),
-    "VivitImageProcessor, not normalised": (
+    "VivitImageProcessor, not normalized": (
         "vivit",
         {"size": {"shortest_edge": 37}, "crop_size": {"height": 33, "width": 40}, "do_normalize": False},
     ),
@@ -54,9 +54,9 @@ def test_sampling_is_that_of_transformers():
         for t in range(1, n + 1):
             meta = transformers.video_utils.VideoMetadata(total_num_frames=n, fps=25)
             expected = transformers.video_utils.default_sample_indices_fn(meta, num_frames=t)
-            numbers = np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1)
+            hyperparams = np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1)
             read = video.Videos(Pictures(size=None), t)
-            np.testing.assert_array_equal(read([numbers])["video"][0, :, 0, 0, 0], expected)
+            np.testing.assert_array_equal(read([hyperparams])["video"][0, :, 0, 0, 0], expected)
 
 
 def test_without_a_file_the_processor_is_the_family_s(tmp_path):

@@ -18,7 +18,7 @@ def vivit_case(frames, size, tubelet, pooler=True, given=None, **fields):
         num_frames=frames, image_size=list(size), tubelet_size=list(tubelet), num_hidden_layers=3, **IMAGE | fields
     )
     batch, inputs = pixels(frames, given or size)
-    inputs["pixel_values"] = 2 * inputs["pixel_values"] - 1  # its processor rescales to −1 … 1, and then normalises
+    inputs["pixel_values"] = 2 * inputs["pixel_values"] - 1  # its processor rescales to −1 … 1, and then normalizes
     inputs |= {} if given is None else {"interpolate_pos_encoding": np.array(True)}
 
     def outputs(out):

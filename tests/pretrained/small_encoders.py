@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.models import Bert, Clip, ClipText, Encoders, Vit
 from mmkd_jax.pretrained import initial
-from mmkd_jax.views import Context, linen
 
 WORDS, LENGTH, SIDE = 11, 5, (4, 6)
 SMALL = {"width": 8, "layers": 2, "heads": 2, "inner": 6}
@@ -64,5 +64,5 @@ def run(module, variables, patch=None):
     batch["text.ids"] = draw.integers(2, WORDS, (2, LENGTH)).astype(np.int32)
     batch["text.mask"] = np.arange(LENGTH)[None] < np.array([[LENGTH], [3]])
     batch["image"] = draw.integers(0, 256, (2, *SIDE, 3), dtype=np.uint8)
-    apply = jax.jit(lambda v, p: linen(module).apply(v, batch, Context(0, jax.random.key(0), train=False), p)[0])
+    apply = jax.jit(lambda v, p: linen(module).apply(v, batch, StepContext(0, jax.random.key(0), train=False), p)[0])
     return apply(variables, patch or {})

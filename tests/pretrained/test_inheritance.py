@@ -9,7 +9,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models import Bert, ConvNext, EfficientNetLite, Encoders, ResNet, Vit
 from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
-from mmkd_jax.pretrained.origins import Keep
+from mmkd_jax.pretrained.origins import SubNetwork
 from mmkd_jax.pretrained.selection import head_norms, inner_norms
 from tests.pretrained.small_encoders import BIG, FAMILIES, LENGTH, SMALL, WORDS, bert, clip, drawn, run
 from tests.small import equal
@@ -23,20 +23,21 @@ def test_all_of_a_teacher_is_the_teacher_bit_for_bit(family):
     variables = drawn(module)
     assert equal(Inheritance(module, module)(drawn(module, 1), variables), variables)
     layers, heads, inner = (range(SMALL[k]) for k in ("layers", "heads", "inner"))
-    for told in (Keep(layers, heads, inner, range(8)), Keep(heads=head_norms, inner=inner_norms)):
+    for told in (SubNetwork(layers, heads, inner, range(8)), SubNetwork(heads=head_norms, inner=inner_norms)):
         same = Inheritance(module, module, dict.fromkeys(module.encoders, told))
         assert equal(same(drawn(module, 1), variables), variables)
     for line in Inheritance(module, module).describe():
         assert line.endswith("whole")
 
 
+@pytest.mark.full
 @each_family
 def test_chosen_layers_are_a_teacher_whose_other_layers_are_removed(family):
     big, small = family(**SMALL | {"layers": 3}), family(**SMALL)
     variables = drawn(big)
     whole = run(big, variables)  # layer 1 is removed: what it gives is what it was given
     removed = run(big, variables, {f"hidden.{m}.2": whole[f"hidden.{m}.1"] for m in big.encoders})
-    inheritance = Inheritance(small, big, dict.fromkeys(big.encoders, Keep(layers=(0, 2))))
+    inheritance = Inheritance(small, big, dict.fromkeys(big.encoders, SubNetwork(layers=(0, 2))))
     for name, x in run(small, inheritance(drawn(small, 1), variables)).items():
         kind, _, number = name.rpartition(".")
         if number.isdigit():
@@ -99,6 +100,7 @@ def grown(family, variables, big):
     return jax.tree_util.tree_map_with_path(one, jax.eval_shape(lambda: initial(big)))
 
 
+@pytest.mark.full
 @each_family
 def test_a_student_equals_its_teacher_where_nothing_that_is_left_out_is_read(family):
     big, small = family(**BIG), family(**SMALL)
@@ -109,7 +111,9 @@ def test_a_student_equals_its_teacher_where_nothing_that_is_left_out_is_read(fam
     def keep(modality, heads, inner):
         more = modality == "image" and probe
         own = [x if callable(x) else x + x[:1] * more for x in (heads, inner)]
-        return Keep(heads=own[0], inner=own[1], width=WIDTH, space=WIDTH if modality == "text" and probe else None)
+        return SubNetwork(
+            heads=own[0], inner=own[1], width=WIDTH, space=WIDTH if modality == "text" and probe else None
+        )
 
     for heads, inner in ((HEADS, INNER), (head_norms, inner_norms)):
         told = Inheritance(small, big, {m: keep(m, heads, inner) for m in small.encoders})
@@ -131,7 +135,7 @@ def test_a_vocabulary_and_further_positions_of_its_own():
     big = Encoders({"text": Bert(WORDS, 8, 2, 2, 6, LENGTH, types=0, pooler=True)})
     small = Encoders({"text": Bert(4, 8, 1, 2, 6, LENGTH + 2, types=0)})
     own, given = drawn(small, 1), drawn(big)
-    keep = Keep(layers=(1,), vocabulary=(0, 7, -1, 3), positions=(*range(LENGTH), -1, -1))
+    keep = SubNetwork(layers=(1,), vocabulary=(0, 7, -1, 3), positions=(*range(LENGTH), -1, -1))
     told = Inheritance(small, big, {"text": keep})
     found = told(own, given)["params"]["encoders_text"]
     mine, its = own["params"]["encoders_text"], given["params"]["encoders_text"]
@@ -143,19 +147,21 @@ def test_a_vocabulary_and_further_positions_of_its_own():
     assert told.describe() == [
         "text layer_0 <- layer_1, whole",
         "text norm <- the same, whole",
-        "text positions <- the same, positions 0…4 of 5, 2 begin as its own",
-        "text tokens <- the same, vocabulary 0 7 3 of 11, 1 begin as its own",
+        "text positions <- the same, positions 0…4 of 5, 2 freshly initialized",
+        "text tokens <- the same, vocabulary 0 7 3 of 11, 1 freshly initialized",
         "text left to the teacher: pooler, layer_0",
     ]
-    fresh = Inheritance(small, big, {"text": Keep(layers=(1,))}, ("encoders_text/tokens", "encoders_text/positions"))
+    fresh = Inheritance(
+        small, big, {"text": SubNetwork(layers=(1,))}, ("encoders_text/tokens", "encoders_text/positions")
+    )
     assert equal(fresh(own, given)["params"]["encoders_text"]["tokens"], mine["tokens"])
-    assert "text begins as its own: positions, tokens" in fresh.describe()
+    assert "text freshly initialized: positions, tokens" in fresh.describe()
 
 
 def test_what_is_taken_from_where_is_said():
     small = Encoders({"text": bert(**SMALL).encoders["text"].clone(types=0, eps=0.1)})
     big = bert(**BIG | {"layers": 3})
-    keep = Keep((1, 2), [(0, 2), (1, 3)], inner_norms, (*range(4), 9, 10, 12, 15))
+    keep = SubNetwork((1, 2), [(0, 2), (1, 3)], inner_norms, (*range(4), 9, 10, 12, 15))
     width = "width 0…3 9 10 12 15 of 16"
     assert Inheritance(small, big, {"text": keep}).describe() == [
         f"text layer_0 <- layer_1, heads 0 2 of 4, inner 6 of 15 by inner_norms, {width}",
@@ -178,31 +184,31 @@ def test_one_tower_of_two_and_what_stands_above_it():
 def test_blocks_of_each_stage(kind):
     big, small = (Encoders({"image": kind(1, 2, (8, 12), d, mean=(0.5,), std=(0.5,))}) for d in ((3, 2), (2, 1)))
     own, given = drawn(small, 1), drawn(big)
-    found = Inheritance(small, big, {"image": Keep(layers=((0, 2), (0,)))})(own, given)
+    found = Inheritance(small, big, {"image": SubNetwork(layers=((0, 2), (0,)))})(own, given)
     assert found.keys() == own.keys()
     for collection, tree in found.items():
         its = given[collection]["encoders_image"]
         for name, x in tree["encoders_image"].items():
             assert equal(x, its[name.replace("block_0_1", "block_0_2")]), name
     with pytest.raises(UserError, match=r"image: ConvNext has no heads|ResNet has no heads"):
-        Inheritance(small, big, {"image": Keep(layers=((0, 2), (0,)), heads=(0,))})
-    with pytest.raises(UserError, match=r"image: layers=\(0, 2\); expected the blocks of each of 2 stages"):
-        Inheritance(small, big, {"image": Keep(layers=(0, 2))})
-    with pytest.raises(UserError, match="image: layers of stage 0 3 of the teacher's 3"):
-        Inheritance(small, big, {"image": Keep(layers=((0, 3), (0,)))})
+        Inheritance(small, big, {"image": SubNetwork(layers=((0, 2), (0,)), heads=(0,))})
+    with pytest.raises(UserError, match=r"image: layers=\(0, 2\); expected a sequence of blocks for each of 2 stages"):
+        Inheritance(small, big, {"image": SubNetwork(layers=(0, 2))})
+    with pytest.raises(UserError, match="image: layers of stage 0 selects 3; the teacher has 3"):
+        Inheritance(small, big, {"image": SubNetwork(layers=((0, 3), (0,)))})
 
 
 def test_an_encoder_that_the_table_does_not_know_is_taken_whole():
     module = Encoders({"image": EfficientNetLite()})
     shapes = jax.eval_shape(lambda: initial(module))
     assert jax.eval_shape(Inheritance(module, module), shapes, shapes) == shapes
-    with pytest.raises(UserError, match="image: EfficientNetLite has no width to choose from"):
-        Inheritance(module, module, {"image": Keep(width=(0,))})
+    with pytest.raises(UserError, match="image: EfficientNetLite has no width to select"):
+        Inheritance(module, module, {"image": SubNetwork(width=(0,))})
 
 
 def test_a_student_learns_from_there():
     big, small = bert(**BIG), bert(**SMALL)
-    told = Inheritance(small, big, {"text": Keep(heads=head_norms, inner=inner_norms, width=range(8))})
+    told = Inheritance(small, big, {"text": SubNetwork(heads=head_norms, inner=inner_norms, width=range(8))})
     variables, target = jax.jit(told)(drawn(small, 1), drawn(big)), run(big, drawn(big))["pooled.text"][:, ::2]
     step = jax.jit(jax.value_and_grad(lambda v: jnp.mean((run(small, v)["pooled.text"] - target) ** 2)))
     losses = []
@@ -221,9 +227,11 @@ def test_the_patches_of_a_video_have_an_axis_that_the_table_does_not_know():
 
     big, small = vivit(3, 8, 2), vivit(1, 8, 2)
     given = drawn(big)
-    found = Inheritance(small, big, {"video": Keep(layers=(2,))})(drawn(small, 1), given)["params"]["encoders_video"]
+    found = Inheritance(small, big, {"video": SubNetwork(layers=(2,))})(drawn(small, 1), given)["params"][
+        "encoders_video"
+    ]
     given = given["params"]["encoders_video"]
     assert equal(found["kernel"], given["kernel"])
     assert equal(found["transformer"], {"layer_0": given["transformer"]["layer_2"]})
-    with pytest.raises(UserError, match="encoders_video/kernel: which of its axes are channels or heads is not known"):
-        Inheritance(vivit(3, 4, 1), big, {"video": Keep(heads=(0,), width=range(4))})
+    with pytest.raises(UserError, match="encoders_video/kernel: its channel and head axes are unknown"):
+        Inheritance(vivit(3, 4, 1), big, {"video": SubNetwork(heads=(0,), width=range(4))})

@@ -5,7 +5,7 @@ import pytest
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Bert, ClipText, Encoders, Vit
 from mmkd_jax.pretrained.inheritance import Inheritance
-from mmkd_jax.pretrained.origins import Keep
+from mmkd_jax.pretrained.origins import SubNetwork
 from mmkd_jax.pretrained.selection import inner_norms
 from tests.pretrained.small_encoders import BIG, LENGTH, PICTURES, SMALL, WORDS, bert, clip, deit, drawn
 
@@ -25,34 +25,34 @@ def vit(**more):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: of(Keep(layers=(0, 9))), "text: layers 9 of the teacher's 2, which are 0 … 1"),
-        (lambda: of(Keep(layers=(0,))), "text: layers names 1, the student has 2"),
-        (lambda: of(Keep(), layers=1), "text: the student has 1 layers, the teacher 2: name them"),
-        (lambda: of(Keep(), heads=4), "4 heads on a width of 8, but the teacher's heads are taken whole: its wi"),
-        (lambda: of(Keep(), width=12), "2 heads on a width of 12, but the teacher's heads"),
-        (lambda: of(Keep(heads=(0, 4))), "text: heads 4 of the teacher's 4"),
-        (lambda: of(Keep(heads=(1, 1))), "text: heads names one of the teacher's twice"),
-        (lambda: of(Keep(heads=((0, 1),))), "text: heads of 1 layers are named, the student has 2"),
-        (lambda: of(Keep(width=range(7))), "text: width names 7, the student has 8"),
-        (lambda: of(Keep(width=(-1, *range(7)))), "text: width -1 of the teacher's 16"),
-        (lambda: of(Keep(inner=inner_norms), inner=20), "text: inner 15 of the teacher's 15"),
-        (lambda: of(Keep(heads=(0, 1), inner=range(6))), r"has 8 along width, what it takes 16: name .*width=…"),
-        (lambda: of(Keep(width=range(8))), r"encoders_text/transformer/layer_0/grow/bias has 6 along inner, what it t"),
-        (lambda: of(Keep(heads=(), inner=range(6))), "text: heads names 0, the student has 2"),
-        (lambda: of(Keep(space=range(8)), **BIG), "keep names text space, which nothing that is taken has"),
-        (lambda: of(Keep(vocabulary=range(3))), "text: vocabulary names 3, the student has 11"),
-        (lambda: of(Keep(), fresh=("encoders_text/head",), **BIG), "fresh names encoders_text/head, which the student"),
-        (lambda: Inheritance(bert(**SMALL), deit(**SMALL)), "no encoder of text in student and teacher"),
-        (lambda: Inheritance(clip(**SMALL), bert(**SMALL)), "no encoder of image in student and teacher"),
+        (lambda: of(SubNetwork(layers=(0, 9))), "text: layers selects 9; the teacher has 2, 0 … 1"),
+        (lambda: of(SubNetwork(layers=(0,))), "text: layers selects 1, the student has 2"),
+        (lambda: of(SubNetwork(), layers=1), "text: the student has 1 layers, the teacher 2: select"),
+        (lambda: of(SubNetwork(), heads=4), "4 heads on a width of 8, but heads are inherited whole: its wi"),
+        (lambda: of(SubNetwork(), width=12), "2 heads on a width of 12, but heads are"),
+        (lambda: of(SubNetwork(heads=(0, 4))), "text: heads selects 4; the teacher has 4"),
+        (lambda: of(SubNetwork(heads=(1, 1))), "text: heads selects the same index twice"),
+        (lambda: of(SubNetwork(heads=((0, 1),))), "text: heads has 1 layers, the student 2"),
+        (lambda: of(SubNetwork(width=range(7))), "text: width selects 7, the student has 8"),
+        (lambda: of(SubNetwork(width=(-1, *range(7)))), "text: width selects -1; the teacher has 16"),
+        (lambda: of(SubNetwork(inner=inner_norms), inner=20), "text: inner selects 15; the teacher has 15"),
+        (lambda: of(SubNetwork(heads=(0, 1), inner=range(6))), r"8 along width, the inherited tensor 16: s.*width=…"),
+        (lambda: of(SubNetwork(width=range(8))), r"encoders_text/transformer/layer_0/grow/bias has 6 along inner, the"),
+        (lambda: of(SubNetwork(heads=(), inner=range(6))), "text: heads selects 0, the student has 2"),
+        (lambda: of(SubNetwork(space=range(8)), **BIG), "keep selects text space, an axis that the inherited"),
+        (lambda: of(SubNetwork(vocabulary=range(3))), "text: vocabulary selects 3, the student has 11"),
+        (lambda: of(SubNetwork(), fresh=("encoders_text/head",), **BIG), "fresh names encoders_text/head, which"),
+        (lambda: Inheritance(bert(**SMALL), deit(**SMALL)), "do not both have an encoder for text; both have"),
+        (lambda: Inheritance(clip(**SMALL), bert(**SMALL)), "do not both have an encoder for image; both have"),
         (lambda: Inheritance(bert(**SMALL), without_pooler()), "no encoders_text/pooler/bias, .* fresh=.'encoders_"),
         (lambda: Inheritance(vit(scaled=True, extra=2), vit(extra=2)), "layer_0/scale_attention, .*layer_1/scale_out"),
-        (lambda: Inheritance(vit(extra=2), vit()), "positions has 8 along places, what it takes 7: let it begin"),
-        (lambda: Inheritance(bert(**SMALL), Encoders({"text": ClipText(WORDS, **SMALL)})), "a Bert cannot begin as"),
-        (lambda: Inheritance(vit(), vit(gated=True)), "layer_0/grow/bias has 6 along inner, what it takes 12"),
-        (lambda: of(Keep(), **BIG)(drawn(bert(**SMALL)), drawn(bert(**BIG))), r"own variables have \[8\] at"),
-        (lambda: of(Keep(), **BIG)(drawn(bert(**BIG)), drawn(bert(**SMALL))), r"given variables have \[8\] at"),
-        (lambda: of(Keep(), **BIG)({"params": {}}, drawn(bert(**BIG))), "own variables have no params/"),
-        (lambda: of(Keep(), **BIG)(drawn(bert(**BIG)), {}), "given variables have nothing at params/encoders_text/"),
+        (lambda: Inheritance(vit(extra=2), vit()), "positions has 8 along places, the inherited tensor 7: k"),
+        (lambda: Inheritance(bert(**SMALL), Encoders({"text": ClipText(WORDS, **SMALL)})), "a Bert cannot inherit"),
+        (lambda: Inheritance(vit(), vit(gated=True)), "grow/bias has 6 along inner, the inherited tensor 12"),
+        (lambda: of(SubNetwork(), **BIG)(drawn(bert(**SMALL)), drawn(bert(**BIG))), r"own variables have \[8\] at"),
+        (lambda: of(SubNetwork(), **BIG)(drawn(bert(**BIG)), drawn(bert(**SMALL))), r"given variables have \[8\] at"),
+        (lambda: of(SubNetwork(), **BIG)({"params": {}}, drawn(bert(**BIG))), "own variables have no params/"),
+        (lambda: of(SubNetwork(), **BIG)(drawn(bert(**BIG)), {}), "given variables have nothing at params/encoders_te"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(make, said):

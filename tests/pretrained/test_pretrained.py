@@ -16,10 +16,10 @@ import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from mmkd_jax import pretrained
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Bert, Encoders, Multimodal, Timesformer, Vit
-from mmkd_jax.views import Context, linen
 from tests.small import equal
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "film", "good", "bad", "##ly", "!"]
@@ -46,6 +46,7 @@ def with_tensors(folder, change):
     save_file(tensors, folder / "model.safetensors")
 
 
+@pytest.mark.full
 def test_what_is_saved_is_loaded(folder, tmp_path):
     loaded = pretrained.load(folder)
     assert equal(loaded.variables, pretrained.initial(SMALL, jax.random.key(3)))
@@ -63,19 +64,20 @@ def test_the_variables_fit_a_multimodal_model(folder):
     fresh = model.init(jax.random.key(0), batch)
     given = {"params": {**fresh["params"], **loaded.variables["params"]}}
     assert jax.tree.structure(given) == jax.tree.structure(fresh)
-    ctx = Context(0, jax.random.key(0), train=False)
+    ctx = StepContext(0, jax.random.key(0), train=False)
     features = model.apply(given, batch, ctx, {})[0]["features.text"]
     alone = linen(loaded.module).apply(loaded.variables, batch, ctx, {})[0]["features.text"]
     np.testing.assert_array_equal(features, alone)
 
 
+@pytest.mark.full
 def test_dropout_belongs_to_the_example_in_every_form(folder):
     def run(rows, **switches):
         loaded = pretrained.load(folder, dropout=0.3, attention_dropout=0.2, **switches)
         batch = loaded.processor(["a good film", "bad !"], length=6, pad=True)
         batch = {k: x[rows] for k, x in batch.items()} | {"example_id": np.array([7, 9], np.int32)[rows]}
         model = linen(loaded.module)
-        return jax.jit(lambda v: model.apply(v, batch, Context(0, jax.random.key(1)), {})[0])(loaded.variables)
+        return jax.jit(lambda v: model.apply(v, batch, StepContext(0, jax.random.key(1)), {})[0])(loaded.variables)
 
     both, turned, scanned = run([0, 1]), run([1, 0]), run([0, 1], scan=True, remat=True)
     for name, x in both.items():
@@ -84,14 +86,14 @@ def test_dropout_belongs_to_the_example_in_every_form(folder):
     still = run([0, 1], scan=True)["hidden.text.2"]
     loaded = pretrained.load(folder)
     batch = loaded.processor(["a good film", "bad !"], length=6, pad=True) | {"example_id": np.array([7, 9], np.int32)}
-    plain = linen(loaded.module).apply(loaded.variables, batch, Context(0, jax.random.key(1), train=False), {})[0]
+    plain = linen(loaded.module).apply(loaded.variables, batch, StepContext(0, jax.random.key(1), train=False), {})[0]
     assert np.abs(still - plain["hidden.text.2"]).max() > 0.1
 
 
 def test_a_patched_intermediate_reaches_the_layers_above_under_scan(folder):
     loaded = pretrained.load(folder, scan=True)
     batch = loaded.processor(["a good film"]) | {"example_id": np.zeros(1, np.int32)}
-    model, ctx = linen(loaded.module), Context(0, jax.random.key(0), train=False)
+    model, ctx = linen(loaded.module), StepContext(0, jax.random.key(0), train=False)
     plain = model.apply(loaded.variables, batch, ctx, {})[0]
     patch = {"hidden.text.1": plain["hidden.text.1"] + jnp.arange(8.0)}
     patched = model.apply(loaded.variables, batch, ctx, patch)[0]
@@ -103,7 +105,7 @@ def test_compute_in_bfloat16_keeps_parameters_in_float32(folder):
     loaded = pretrained.load(folder, dtype=jnp.bfloat16)
     assert {x.dtype for x in jax.tree.leaves(loaded.variables)} == {np.dtype("float32")}
     batch = loaded.processor(["a good film"]) | {"example_id": np.zeros(1, np.int32)}
-    out = linen(loaded.module).apply(loaded.variables, batch, Context(0, jax.random.key(0), train=False), {})[0]
+    out = linen(loaded.module).apply(loaded.variables, batch, StepContext(0, jax.random.key(0), train=False), {})[0]
     assert {np.dtype(x.dtype) for x in out.values()} == {np.dtype(jnp.bfloat16)}
 
 
@@ -111,10 +113,10 @@ def test_compute_in_bfloat16_keeps_parameters_in_float32(folder):
     ("spoil", "said"),
     [
         (lambda f: (f / "config.json").unlink(), "no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "is no JSON"),
-        (lambda f: changed(f, model_type="gpt2"), "model_type 'gpt2'; supported are: .*bert, .*roberta"),
+        (lambda f: (f / "config.json").write_text("{"), "is not valid JSON"),
+        (lambda f: changed(f, model_type="gpt2"), "model_type 'gpt2'; expected one of: .*bert, .*roberta"),
         (lambda f: changed(f, position_embedding_type="relative_key"), "position_embedding_type='relative_key'"),
-        (lambda f: changed(f, hidden_act="mish"), "activation 'mish' is not known"),
+        (lambda f: changed(f, hidden_act="mish"), "unknown activation 'mish'"),
         (lambda f: changed(f, num_attention_heads=3), "3 heads do not divide a width of 8"),
         (lambda f: changed(f, intermediate_size=16), r"dense.weight has shape \[12, 8\], expected \[16, 8\]"),
         (lambda f: changed(f, num_hidden_layers=3), "missing: encoder.layer.2.attention.output.LayerNorm.bias"),
@@ -151,10 +153,10 @@ def test_the_first_names_of_a_layer_norm_are_known(folder):
 
 def test_one_text_or_picture_in_the_place_of_several_is_refused(folder):
     read = pretrained.load(folder).processor
-    with pytest.raises(UserError, match="text: one text, 'a film', in the place of several"):
+    with pytest.raises(UserError, match="text: expected a sequence of texts, got 'a film'"):
         read("a film")
     np.testing.assert_array_equal(read([b"a film"])["text.ids"], read(["a film"])["text.ids"])
-    with pytest.raises(UserError, match="image: one picture in the place of several"):
+    with pytest.raises(UserError, match="image: expected a sequence of images"):
         Pictures()(np.zeros((8, 8, 3), np.uint8))
 
 
@@ -162,7 +164,7 @@ def test_a_shard_that_is_missing_is_named(folder):
     os.rename(folder / "model.safetensors", folder / "model-1.safetensors")
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="names model-2.safetensors, which is not there"):
+    with pytest.raises(UserError, match="names model-2.safetensors, which is missing"):
         pretrained.load(folder)
 
 
@@ -184,7 +186,7 @@ def test_a_pickle_with_anything_but_tensors_is_refused_and_not_run(folder, zippe
         for part in (MAGIC, PROTOCOL, {"little_endian": True}, {"w": Runs()}, []):
             pickle.dump(part, made, 2)
     (folder / "pytorch_model.bin").write_bytes(made.getvalue())
-    with pytest.raises(UserError, match=r"asks for (posix|nt)\.system: a weights file may hold tensors"):
+    with pytest.raises(UserError, match=r"requests (posix|nt)\.system: a weights file may contain tensors"):
         pretrained.load(folder)
 
 
@@ -192,13 +194,13 @@ def test_a_pickle_with_anything_but_tensors_is_refused_and_not_run(folder, zippe
 def test_a_file_that_is_no_weights_file_is_refused(folder, content):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(content)
-    with pytest.raises(UserError, match="is damaged, or no weights file"):
+    with pytest.raises(UserError, match="is damaged or not a PyTorch weights file"):
         pretrained.load(folder)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "vit", "resnet", "clip", "vivit", "gpt2"])
 def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written(kind, tmp_path):
-    with pytest.raises(UserError, match=f"kind '{kind}'(: supported are| does not describe)"):
+    with pytest.raises(UserError, match=f"kind (is '{kind}'; expected one of|'{kind}' does not describe)"):
         pretrained.save(tmp_path, kind, SMALL, pretrained.initial(SMALL))
     with pytest.raises(UserError, match="kind 'deit' does not describe an encoder with extra=1, scaled=False"):
         small = Encoders({"image": Vit((4, 4), (2, 2), width=4, layers=1, heads=2, inner=6)})
@@ -230,16 +232,16 @@ def test_without_a_tokenizer_the_weights_load_and_the_processor_says_what_is_mis
 def test_longer_texts_are_cut_with_a_warning_or_refused(folder):
     read = pretrained.load(folder).processor
     long = ["a film", "good good good good good good good"]
-    with pytest.warns(UserWarning, match="1 of 2 texts have more than 7 tokens, the first is row 1: they are cut"):
+    with pytest.warns(UserWarning, match="1 of 2 texts have more than 7 tokens, first in row 1: they are truncated"):
         found = read(long)
     assert found["text.ids"].tolist() == [[2, 4, 5, 3, 0, 0, 0], [2, 6, 6, 6, 6, 6, 3]]
     assert found["text.mask"].sum(1).tolist() == [4, 7]
     with pytest.raises(UserError, match="1 of 2 texts have more than 7 tokens"):
         read(long, cut=False)
-    with pytest.raises(UserError, match="length=8: this model takes at most 7 tokens"):
+    with pytest.raises(UserError, match="length=8: this model supports at most 7 tokens"):
         read(long, length=8)
     model = pretrained.load(folder)
-    with pytest.raises(UserError, match="texts of 8 tokens, but the table of positions ends at 7"):
+    with pytest.raises(UserError, match="texts have 8 tokens, but this model has 7 position embeddings"):
         batch = {"text.ids": np.ones((1, 8), np.int32), "text.mask": np.ones((1, 8), bool)}
         linen(model.module).init(jax.random.key(0), batch | {"example_id": np.zeros(1, np.int32)})
 
@@ -272,5 +274,5 @@ def test_a_hub_id_is_read_from_the_cache_and_an_unknown_one_refused(folder, tmp_
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     first, other, *rest = done.stdout.splitlines()
     assert first == "abc"
-    assert other.startswith("'owner/other' is no folder and not in the hub's cache, and cannot be fetched (")
-    assert [line.partition(" is no folder: ")[0] for line in rest] == ["'a/b/c'", "'/nowhere'"]
+    assert other.startswith("'owner/other' is not a folder, is not in the hub's cache, and cannot be downloaded (")
+    assert [line.partition(" is not a folder: ")[0] for line in rest] == ["'a/b/c'", "'/nowhere'"]

@@ -6,7 +6,7 @@ import pytest
 
 from mmkd_jax.errors import UserError
 from mmkd_jax.pretrained.inheritance import Inheritance
-from mmkd_jax.pretrained.origins import Keep
+from mmkd_jax.pretrained.origins import SubNetwork
 from mmkd_jax.pretrained.selection import every, head_norms, inner_norms, spread, strided
 from tests.pretrained.small_encoders import BIG, bert, drawn
 from tests.small import equal
@@ -17,7 +17,7 @@ def test_layers_by_rule():
     assert every(12, 4) == (2, 5, 8, 11) and every(6, 3) == (1, 3, 5) and every(5, 3) == (0, 2, 4)
     assert strided(12, 3) == (0, 4, 8) and strided(7, 3) == (0, 2, 4)
     for rule in (spread, every, strided):
-        with pytest.raises(UserError, match="7 layers of 6: expected from 1 to 6"):
+        with pytest.raises(UserError, match="cannot select 7 layers of 6: expected 1 to 6"):
             rule(6, 7)
 
 
@@ -39,8 +39,8 @@ def test_the_heads_and_units_that_matter_are_found():
             own["shrink"]["kernel"][u] *= 1e-3 if u % 2 else 30.0
             own["grow"]["kernel"][:, u] *= 30.0 if u % 2 else 1e-3
             own["grow"]["bias"][u] *= 30.0 if u % 2 else 1e-3
-    scored = Keep((0, 2), head_norms, inner_norms, range(8))
-    named = Keep((0, 2), [h for h, _ in best.values()], [u for _, u in best.values()], range(8))
+    scored = SubNetwork((0, 2), head_norms, inner_norms, range(8))
+    named = SubNetwork((0, 2), [h for h, _ in best.values()], [u for _, u in best.values()], range(8))
     found, expected = (Inheritance(small, big, {"text": k})(drawn(small, 1), variables) for k in (scored, named))
     assert equal(found, expected)
     encoder, params = big.encoders["text"], variables["params"]["encoders_text"]

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mmkd_jax import pretrained
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Ast, Encoders, Whisper
-from mmkd_jax.views import Context, linen
 from tests.small import equal
 
 RATE = 16_000
@@ -35,10 +35,11 @@ def tones(*seconds):
 
 def run(loaded, batch):
     batch = batch | {"example_id": np.arange(len(batch["audio"]), dtype=np.int32)}
-    model, ctx = linen(loaded.module), Context(0, jax.random.key(0), train=False)
+    model, ctx = linen(loaded.module), StepContext(0, jax.random.key(0), train=False)
     return jax.jit(lambda v: model.apply(v, batch, ctx, {})[0])(loaded.variables)
 
 
+@pytest.mark.full
 def test_what_is_saved_is_loaded_with_its_processor(folder, tmp_path):
     loaded = pretrained.load(folder)
     module = loaded.module.encoders["audio"]
@@ -59,7 +60,7 @@ def test_int16_and_another_rate_are_the_same_recording(folder):
     plain = read([tone], RATE)["audio"]
     whole = (tone * 32_767).astype(np.int16)
     np.testing.assert_array_equal(read([whole], RATE)["audio"], read([whole / np.float32(32_768)], RATE)["audio"])
-    with pytest.raises(UserError, match="audio 0: 8000 samples a second; the model takes 16000"):
+    with pytest.raises(UserError, match="audio 0: rate is 8000 Hz; the model expects 16000"):
         read([tone[::2]], 8_000)
     again = read([tone[::2]], 8_000, resample=True)["audio"]
     assert again.shape == plain.shape and np.corrcoef(again.ravel(), plain.ravel())[0, 1] > 0.95
@@ -68,7 +69,7 @@ def test_int16_and_another_rate_are_the_same_recording(folder):
 def test_longer_recordings_are_cut_with_a_warning_or_refused(folder):
     read = pretrained.load(folder).processor
     with pytest.warns(
-        UserWarning, match="audio: 1 of 2 recordings are longer than 1.* s, the first is 1: they are cut"
+        UserWarning, match="audio: 1 of 2 recordings are longer than 1.* s, the first is 1: they are truncated"
     ):
         made = read(tones(0.5, 1.5), RATE)
     assert len(made["audio"]) == 2

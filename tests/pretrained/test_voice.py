@@ -6,10 +6,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mmkd_jax import pretrained
+from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Encoders, VoiceLSTM
 from mmkd_jax.pretrained import voice
-from mmkd_jax.views import Context, linen
 from tests.small import equal
 
 RATE = 16_000
@@ -37,7 +37,7 @@ def noise(seconds):
 
 def run(loaded, batch):
     batch = batch | {"example_id": np.arange(len(batch["audio"]), dtype=np.int32)}
-    model, ctx = linen(loaded.module), Context(0, jax.random.key(0), train=False)
+    model, ctx = linen(loaded.module), StepContext(0, jax.random.key(0), train=False)
     return jax.jit(lambda v: model.apply(v, batch, ctx, {})[0])(loaded.variables)
 
 
@@ -70,6 +70,7 @@ def test_quiet_recordings_are_made_louder_and_silence_stays():
     assert not silence.any()
 
 
+@pytest.mark.full
 def test_an_utterance_is_the_mean_of_its_windows_whatever_stands_beside_it(loaded):
     both = run(loaded, loaded.processor([noise(3.4), noise(1)], RATE))
     assert both["hidden.audio.0"].shape == (2, 480, 40) and both["hidden.audio.2"].shape == (2, 480, 8)
@@ -105,7 +106,7 @@ def test_what_is_saved_is_loaded_and_what_it_was_trained_with_is_left_out(loaded
     [
         ((1, 160, 39), r"audio: shape \[1, 160, 39\]; expected \[b, frames, 40 mel bands\]"),
         ((1, 160), r"audio: shape \[1, 160\]; expected"),
-        ((1, 200, 40), "audio: 200 frames are no whole windows of 160"),
+        ((1, 200, 40), "audio: 200 frames are not a multiple of the window of 160"),
     ],
 )
 def test_spectra_that_do_not_fit_are_refused(loaded, shape, said):
@@ -114,7 +115,7 @@ def test_spectra_that_do_not_fit_are_refused(loaded, shape, said):
 
 
 def test_recordings_of_another_rate_and_empty_ones_are_refused(loaded):
-    with pytest.raises(UserError, match="audio 0: 8000 samples a second; the model takes 16000"):
+    with pytest.raises(UserError, match="audio 0: rate is 8000 Hz; the model expects 16000"):
         loaded.processor([noise(1)], 8_000)
     with pytest.raises(UserError, match="audio 1: 0 samples are too few"):
         loaded.processor([noise(1), noise(0)], RATE)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mmkd_jax import pretrained
+from mmkd_jax.core.model import linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Encoders, Wav2Vec2
-from mmkd_jax.views import linen
 from tests.small import equal
 
 SMALL = {"convolutions": (6, 4), "kernels": (5, 3), "strides": (3, 2), "reach": 4, "groups": 2}
@@ -27,6 +27,7 @@ def changed(folder, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
 @pytest.mark.parametrize("norm", ["channel", "layer"])
 def test_what_is_saved_is_loaded(kind, norm, tmp_path):
@@ -58,17 +59,19 @@ def test_recordings_are_cut_with_a_warning_refused_or_padded(tmp_path):
     given = [np.sin(np.arange(40.0)), np.sin(np.arange(25.0))]
     found = read(given, 16_000, length=50)
     assert found["audio"].shape == (2, 50) and found["audio.mask"].sum(1).tolist() == [40, 25]
-    with pytest.warns(UserWarning, match="1 of 2 recordings are longer than 0.001875 s, the first is 0: they are cut"):
+    with pytest.warns(
+        UserWarning, match="1 of 2 recordings are longer than 0.001875 s, the first is 0: they are truncated"
+    ):
         assert read(given, 16_000, length=30)["audio.mask"].sum(1).tolist() == [30, 25]
     with pytest.raises(UserError, match="1 of 2 recordings are longer than 0.001875 s"):
         read(given, 16_000, length=30, cut=False)
-    with pytest.raises(UserError, match="audio 0: 8000 samples a second; the model takes 16000"):
+    with pytest.raises(UserError, match="audio 0: rate is 8000 Hz; the model expects 16000"):
         read(given, 8_000)
     assert read(given, 8_000, resample=True)["audio"].shape == (2, 80)
     nested = {"feature_extractor": {"do_normalize": False, "sampling_rate": 8_000}, "tokenizer": {}}
     (tmp_path / "processor_config.json").write_text(json.dumps(nested))  # as transformers saves several parts
     kept = pretrained.load(tmp_path).processor
-    assert (kept.rate, kept.normalise, list(kept.files)) == (8_000, False, ["preprocessor_config.json"])
+    assert (kept.rate, kept.normalize, list(kept.files)) == (8_000, False, ["preprocessor_config.json"])
     (tmp_path / "preprocessor_config.json").write_text('{"padding_value": 1.0}')
     with pytest.raises(UserError, match="has padding_value=1.0, expected 0.0"):
         pretrained.load(tmp_path)
@@ -86,5 +89,5 @@ def test_waveforms_that_the_model_cannot_take_are_named():
     with pytest.raises(UserError, match="waveforms of type int16"):
         model.init(jax.random.key(0), rows | {"audio": np.zeros((1, 20), np.int16)})
     uneven = linen(Encoders({"audio": Wav2Vec2(**SMALL | {"groups": 3})}))
-    with pytest.raises(UserError, match="3 groups of the convolution of positions do not divide a width of 8"):
+    with pytest.raises(UserError, match="3 groups of the positional convolution do not divide a width of 8"):
         uneven.init(jax.random.key(0), rows | {"audio": np.zeros((1, 20), np.float32)})

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmkd_jax.objective import combine
-from mmkd_jax.parallel import compile_step
-from mmkd_jax.step import make_step
-from tests.small import advance, begin, distil, gap, make_batches
+from mmkd_jax.core.objective import combine
+from mmkd_jax.core.sharding import compile_step
+from mmkd_jax.core.step import make_step
+from tests.small import advance, distil, gap, initialize, make_batches
 
 ROWS = 32
 
@@ -26,7 +26,7 @@ class OneDevice(NamedTuple):
     """
 
     distillation: Any
-    begin: Any
+    initialize: Any
     frozen: Any
     days: list
     end: Any
@@ -38,7 +38,7 @@ def on_one_device(models, terms, days, **more):
     """The run; `days` is a batch a step, or the number of steps on the usual ones."""
     days = make_batches(days, ROWS) if isinstance(days, int) else days
     distillation = distil(models, combine(**terms), **more)
-    state, frozen = begin(distillation, days[0])
+    state, frozen = initialize(distillation, days[0])
     step = compile_step(make_step(distillation), donate=False)
     return OneDevice(distillation, state, frozen, days, *advance(step, state, frozen, days))
 
@@ -46,7 +46,7 @@ def on_one_device(models, terms, days, **more):
 def agrees(reference, form, mesh, rtol=2e-5, atol=1e-6, apart=1e-5):
     """The steps in a form over the mesh give losses, terms and parameters of one device; the state they end with."""
     step = compile_step(make_step(reference.distillation), form, mesh, donate=False)
-    here, spread, each = advance(step, reference.begin, reference.frozen, reference.days)
+    here, spread, each = advance(step, reference.initialize, reference.frozen, reference.days)
     np.testing.assert_allclose(spread, reference.values, rtol=1e-5)
     for name, value in reference.terms.items():
         np.testing.assert_allclose(each[name], value, rtol=rtol, atol=atol, err_msg=name)

@@ -12,7 +12,7 @@ jax.config.update(
 @pytest.fixture(scope="session")
 def mesh():
     """All eight, on one data axis."""
-    from mmkd_jax.parallel import make_mesh
+    from mmkd_jax.core.sharding import make_mesh
 
     assert jax.device_count() == 8
     return make_mesh()

@@ -31,7 +31,7 @@ def reference():
 def test_steps_agree_with_one_device(form, mesh, reference):
     agrees(reference, form, mesh, rtol=1e-4)
     assert {"labels.agreement", "labels.labels"} < set(reference.terms)
-    assert all(not np.array_equal(x, y) for x, y in zip(*moved(reference.begin, reference.end), strict=True))
+    assert all(not np.array_equal(x, y) for x, y in zip(*moved(reference.initialize, reference.end), strict=True))
 
 
 def moved(*states):

@@ -36,10 +36,10 @@ def test_per_device(case, mesh):
 @pytest.fixture(scope="module")
 def reference():
     """Four steps that crop and mix, labels too."""
-    days = [b | {"slot": np.full(ROWS, i, np.int32)} for i, b in enumerate(make_batches(4, ROWS))]
+    days = [b | {"view_index": np.full(ROWS, i, np.int32)} for i, b in enumerate(make_batches(4, ROWS))]
     for i, b in enumerate(make_batches(4, ROWS)[::-1]):
         days[i] |= {f"partner.{k}": b[k] for k in ("image", "label", "labelled", "example_id")}
-    augmented = augment.Augmented((augment.images.Crop(1), augment.mixing.Mixup(classes=CLASSES)), seed=3)
+    augmented = augment.Compose((augment.images.RandomCrop(1), augment.mixing.Mixup(classes=CLASSES)), seed=3)
     models, terms = {"teacher": net(6), "student": net(4)}, {"task": task(where="labelled"), "soft": soft()}
     return on_one_device(models, terms, days, augment=augmented), on_one_device(models, terms, days)
 

@@ -3,15 +3,15 @@
 import jax
 import numpy as np
 
-from mmkd_jax import experiment, runner
+from mmkd_jax.experiment import definition, runner
 from tests import tiny_experiment
 
 CONFIG = tiny_experiment.Config(seeds=1, steps=20, cached=True)
 
 
 def run(folder):
-    loaded = experiment.load(tiny_experiment.__file__)
-    results = runner.run(loaded, CONFIG, out=folder, observer=runner.Observer(say=lambda line: None))
+    loaded = definition.load(tiny_experiment.__file__)
+    results = runner.run(loaded, CONFIG, out=folder, observer=runner.Callbacks(log=lambda line: None))
     (records,) = (folder / "cache").iterdir()
     return [h["loss"] for h in results["student"][0]["history"]], np.fromfile(records / "teacher.logits.bin", "<f4")
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
-from mmkd_jax.objective import combine, term
-from mmkd_jax.parallel import compile_step
-from mmkd_jax.step import make_step
-from mmkd_jax.views import Taps, plain
-from tests.small import advance, begin, distil, gap, make_batches, task
+from mmkd_jax.core.model import Taps, plain
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.sharding import compile_step
+from mmkd_jax.core.step import make_step
+from tests.small import advance, distil, gap, initialize, make_batches, task
 
 ROWS, STEPS, CLASSES = 32, 4, 40
 
@@ -38,7 +38,7 @@ def batches():
 def run(soft, form="jit", mesh=None):
     models = {name: plain(line, draw) for name in ("teacher", "student")}
     distillation = distil(models, combine(task=task(), soft=soft))
-    state, frozen = begin(distillation, batches()[0])
+    state, frozen = initialize(distillation, batches()[0])
     step = compile_step(make_step(distillation), form, mesh, donate=False)
     return advance(step, state, frozen, batches())
 
@@ -70,10 +70,10 @@ def test_each_form_trains_as_the_logits_do(form, mesh, reference):
 def test_on_a_mesh_rows_stay_on_their_devices(mesh):
     """No device sees the features of all, nor logits of another's rows."""
     rows, classes, width = 512, 1000, 16
-    spread, everywhere = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*a)) for a in (("data",), ()))
+    spread, replicate = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*a)) for a in (("data",), ()))
     shapes = [
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=s)
-        for shape, s in (((rows, width), spread), ((rows, width), spread), ((width, classes), everywhere))
+        for shape, s in (((rows, width), spread), ((rows, width), spread), ((width, classes), replicate))
     ]
 
     def value(student, teacher, head):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mmkd_jax import methods
-from mmkd_jax.checkpoint import Checkpoints
-from mmkd_jax.objective import combine
-from mmkd_jax.parallel import compile_step, shardings
-from mmkd_jax.step import make_step
+from mmkd_jax.core.objective import combine
+from mmkd_jax.core.sharding import compile_step, shardings
+from mmkd_jax.core.step import make_step
+from mmkd_jax.training.checkpoint import Checkpoints
 from tests.methods.towers import MODELS, PATHS, captions
-from tests.small import advance, begin, distil, equal, gap
+from tests.small import advance, distil, equal, gap, initialize
 
 ROWS, STEPS = 32, 4
 TERMS = {
@@ -32,7 +32,7 @@ def days():
 @pytest.fixture(scope="module")
 def reference():
     distillation = distil(MODELS, combine(**TERMS), rate=1e-4)
-    state, frozen = begin(distillation, days()[0])
+    state, frozen = initialize(distillation, days()[0])
     step = compile_step(make_step(distillation), donate=False)
     return distillation, state, frozen, advance(step, state, frozen, days())
 
@@ -46,14 +46,16 @@ def test_steps_agree_with_one_device(form, mesh, reference, tmp_path):
     for name in terms:
         np.testing.assert_allclose(each[name], terms[name], rtol=2e-5, atol=1e-7, err_msg=name)
     assert gap(here.params, last.params) < 1e-5
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), here.memory, last.memory)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), here.objective_state, last.objective_state
+    )
     for name in ("two", "one"):
         for queue, before in zip(
-            last.memory[name]["queue"].values(), state.memory[name]["queue"].values(), strict=True
+            last.objective_state[name]["queue"].values(), state.objective_state[name]["queue"].values(), strict=True
         ):
             assert gap(queue["rows"], before["rows"]) > 0.1
             assert int(queue["next"]) > 0
-        assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(here.memory[name]["queue"]))
+        assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(here.objective_state[name]["queue"]))
     if form == "jit":
         comes_back(here, mesh, tmp_path)
 
@@ -66,8 +68,8 @@ def comes_back(state, mesh, folder):
         checkpoints.save(STEPS, state, {})
         checkpoints.wait()
         _, restored, _, damaged = checkpoints.restore(like)
-    assert not damaged and equal(restored.memory, state.memory)
-    memory = restored.memory["contrast"]
-    assert all(float(z) > 0 for z in memory["z"].values())
-    for bank in memory["bank"].values():
+    assert not damaged and equal(restored.objective_state, state.objective_state)
+    objective_state = restored.objective_state["contrast"]
+    assert all(float(z) > 0 for z in objective_state["z"].values())
+    for bank in objective_state["bank"].values():
         assert {s.data.shape for s in bank.addressable_shards} == {(8, 4)}

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses, methods
-from mmkd_jax.connectors import Linear
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.objective import combine, stateless, term
+from mmkd_jax.core.outputs import forward
+from mmkd_jax.core.sharding import compile_step
+from mmkd_jax.core.step import make_step
 from mmkd_jax.errors import UserError
-from mmkd_jax.objective import combine, stateless, term
-from mmkd_jax.parallel import compile_step
-from mmkd_jax.step import make_step
-from mmkd_jax.views import Context, forward
-from tests.small import advance, begin, distil, equal, gap, make_batch, make_batches, net, task
+from mmkd_jax.nn.connectors import Linear
+from tests.small import advance, distil, equal, gap, initialize, make_batch, make_batches, net, task
 
 FORMS = ["jit", "shard_map", "pmap"]
 ROWS, STEPS = 32, 10
@@ -49,7 +50,7 @@ def whole(batch_norm=True, terms=COUPLED | AGAIN):
 
 
 def single(distillation, microbatches=1):
-    state, frozen = begin(distillation, make_batch(rows=ROWS))
+    state, frozen = initialize(distillation, make_batch(rows=ROWS))
     step = compile_step(make_step(distillation, microbatches), donate=False)
     return state, frozen, advance(step, state, frozen, make_batches(STEPS, ROWS))
 
@@ -83,13 +84,13 @@ def test_ten_steps_agree_with_one_device(form, on_mesh, reference):
     np.testing.assert_allclose(spread, values, rtol=1e-5)
     for name in terms:
         np.testing.assert_allclose(each[name], terms[name], rtol=2e-5, atol=1e-7, err_msg=name)
-    assert gap(here.memory["bank"]["bank"], last.memory["bank"]["bank"]) < 1e-5
-    for side, z in last.memory["bank"]["z"].items():
-        np.testing.assert_allclose(here.memory["bank"]["z"][side], z, rtol=1e-5)
+    assert gap(here.objective_state["bank"]["bank"], last.objective_state["bank"]["bank"]) < 1e-5
+    for side, z in last.objective_state["bank"]["z"].items():
+        np.testing.assert_allclose(here.objective_state["bank"]["z"][side], z, rtol=1e-5)
     for there, one in [
         (here.params, last.params),
         (here.model_state, last.model_state),
-        (here.memory["match"], last.memory["match"]),
+        (here.objective_state["match"], last.objective_state["match"]),
     ]:
         assert gap(there, one) < 1e-5
     assert int(here.step) == STEPS and equal(jax.random.key_data(here.key), jax.random.key_data(state.key))
@@ -112,14 +113,14 @@ def test_the_hard_parts_are_active(reference):
     assert np.mean(terms["robust.attacked"] - terms["robust.clean"]) > 1e-3  # the attack finds something
     for before, after in [
         (state.model_state, last.model_state),  # statistics of the student's BatchNorm
-        (state.memory["match"]["state"], last.memory["match"]["state"]),  # of the connector's
-        (state.memory["bank"]["bank"], last.memory["bank"]["bank"]),
+        (state.objective_state["match"]["state"], last.objective_state["match"]["state"]),  # of the connector's
+        (state.objective_state["bank"]["bank"], last.objective_state["bank"]["bank"]),
         (state.params["objective"], last.params["objective"]),
         (state.params["student"], last.params["student"]),
     ]:
         for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
             assert not np.array_equal(x, y)
-    assert all(float(z) > 0 for z in last.memory["bank"]["z"].values())
+    assert all(float(z) > 0 for z in last.objective_state["bank"]["z"].values())
     masks = [b["valid"].reshape(8, -1).sum(1) for b in make_batches(STEPS, ROWS)]
     assert any(len(set(m.tolist())) > 1 for m in masks) and not np.array_equal(masks[0], masks[1])
 
@@ -132,14 +133,14 @@ def test_a_device_on_its_own_would_say_something_else(reference):
 
     @jax.jit
     def evaluate(batch):
-        ctx = Context(state.step, jax.random.key(1))
-        views, _ = forward(models, now, batch, ctx)
+        ctx = StepContext(state.step, jax.random.key(1))
+        outputs, _ = forward(models, now, batch, ctx)
         still, _ = forward(models, now, batch, ctx._replace(train=False))
         causal = AGAIN["causal"]
-        values = {"dropout and BatchNorm": views["student.logits"] - still["student.logits"]}
-        values["causal"] = causal.apply(*causal.init(views), views)[0].values
+        values = {"dropout and BatchNorm": outputs["student.logits"] - still["student.logits"]}
+        values["causal"] = causal.apply(*causal.init(outputs), outputs)[0].values
         for name in ("match", "distance", "angle"):
-            values[name] = COUPLED[name].apply(*COUPLED[name].init(views), views)[0].values
+            values[name] = COUPLED[name].apply(*COUPLED[name].init(outputs), outputs)[0].values
         return values
 
     together = evaluate(batch)
@@ -152,7 +153,7 @@ def test_a_device_on_its_own_would_say_something_else(reference):
 
 def test_the_bank_is_spread_over_the_mesh(on_mesh):
     after = on_mesh("jit")[0]
-    for bank in after.memory["bank"]["bank"].values():
+    for bank in after.objective_state["bank"]["bank"].values():
         assert bank.shape == (64, 4)
         assert {s.data.shape for s in bank.addressable_shards} == {(8, 4)} and len(bank.sharding.device_set) == 8
     assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(after.params))
@@ -167,23 +168,27 @@ def means(student, teacher):
     "part, named",
     [
         (term(means, student="student.logits", teacher="teacher.logits"), "means"),
-        (stateless(lambda views: jnp.std(views["student.logits"])), "lambda"),
+        (stateless(lambda outputs: jnp.std(outputs["student.logits"])), "lambda"),
     ],
 )
 def test_a_term_that_couples_rows_without_gathering_is_refused(form, part, named, mesh):
     distillation = distil({"teacher": net(4), "student": net(4)}, combine(task=task(), crowd=part))
-    state, frozen = begin(distillation)
-    with pytest.raises(UserError, match=f"'crowd'.*{named}.*names no axis"):
+    state, frozen = initialize(distillation)
+    with pytest.raises(UserError, match=f"'crowd'.*{named}.*has no argument axis_name"):
         compile_step(make_step(distillation), form, mesh)(state, frozen, make_batch())
 
 
 def test_a_function_that_names_the_axis_is_taken(mesh):
-    def spread(views, axis):
-        x = views["student.logits"] if axis is None else jax.lax.all_gather(views["student.logits"], axis, tiled=True)
+    def spread(outputs, axis_name):
+        x = (
+            outputs["student.logits"]
+            if axis_name is None
+            else jax.lax.all_gather(outputs["student.logits"], axis_name, tiled=True)
+        )
         return jnp.std(x)
 
     distillation = distil({"student": net(4)}, combine(task=task(), crowd=stateless(spread)))
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     runs = [
         advance(compile_step(make_step(distillation), form, on, donate=False), state, frozen, make_batches(3))
         for form, on in (("jit", None), ("shard_map", mesh))
@@ -194,7 +199,7 @@ def test_a_function_that_names_the_axis_is_taken(mesh):
 
 def test_a_donated_state_is_refused_not_a_crash(mesh):
     distillation = distil({"teacher": net(4), "student": net(4)}, methods.crd(64, **BANK))
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     step, batch = compile_step(make_step(distillation), "jit", mesh), make_batch()
     first, _ = step(state, frozen, batch)
     second, _ = step(first, frozen, batch)
@@ -206,11 +211,11 @@ def test_a_donated_state_is_refused_not_a_crash(mesh):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_that_does_not_divide_is_refused(form, mesh):
     distillation = distil({"student": net(4)}, task())
-    state, frozen = begin(distillation)
+    state, frozen = initialize(distillation)
     with pytest.raises(UserError, match="15 rows does not divide over 8 devices"):
         compile_step(make_step(distillation), form, mesh)(state, frozen, make_batch(rows=15))
 
 
 def test_a_form_without_a_mesh_is_refused():
-    with pytest.raises(UserError, match="give it a mesh"):
+    with pytest.raises(UserError, match="needs a mesh: pass mesh="):
         compile_step(make_step(distil({"student": net(4)}, task())), "pmap")

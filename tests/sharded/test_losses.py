@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mmkd_jax.objective import Term, total
-from mmkd_jax.parallel import AXIS
+from mmkd_jax.core.objective import Term, total
+from mmkd_jax.core.sharding import AXIS
 from tests.losses.harness import close, coupled, largest, split_numbers
 
 ROWS = 16
@@ -26,13 +26,13 @@ def like_rows(x, rng):
 def extended(case):
     """Floating inputs; the other arguments of the loss that are arrays; the static ones."""
     rng = np.random.default_rng(1)
-    numbers, static = split_numbers(case, jnp.float64)
+    hyperparams, static = split_numbers(case, jnp.float64)
 
     def longer(x):
         x = np.asarray(x)
         return jnp.asarray(like_rows(x, rng) if x.ndim and len(x) == case.rows else x)
 
-    arrays = jax.tree.map(longer, case.inputs | numbers)
+    arrays = jax.tree.map(longer, case.inputs | hyperparams)
     moving = {k: arrays.pop(k) for k in case.floating}
     return moving, arrays, static
 
@@ -48,17 +48,17 @@ def test_eight_devices_give_what_one_gives(case, mesh):
         arguments = (moving, arrays, jnp.asarray(WHERE))
         specs = jax.tree.map(lambda x: P(AXIS) if x.ndim and len(x) == ROWS else P(), arguments)
 
-        def share(moving, arrays, where, axis=None):
-            options = {"axis": axis} if axis else {}
+        def share(moving, arrays, where, axis_name=None):
+            options = {"axis_name": axis_name} if axis_name else {}
             values = case.loss(**moving, **arrays, **static, where=where, **options)
-            return total({"loss": Term(values, where)}, axis)[0]
+            return total({"loss": Term(values, where)}, axis_name)[0]
 
         whole = jax.jit(jax.value_and_grad(share))
         value, gradients = whole(*arguments)
         assert np.isfinite(value) and largest(gradients) > 0
 
         def each(*mine):
-            part, slopes = jax.value_and_grad(partial(share, axis=AXIS))(*mine)
+            part, slopes = jax.value_and_grad(partial(share, axis_name=AXIS))(*mine)
             summed = jax.tree.map(lambda g, spec: g if spec == P(AXIS) else jax.lax.psum(g, AXIS), slopes, specs[0])
             return jax.lax.psum(part, AXIS), summed
 

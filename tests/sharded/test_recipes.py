@@ -6,12 +6,13 @@ import jax
 import optax
 import pytest
 
-from mmkd_jax import experiment, recipes, runner
+from mmkd_jax import recipes
+from mmkd_jax.experiment import definition, runner
 from tests.setting import setting
 
 SETTING = setting(3, optax.sgd(0.1))
 RECIPES = {
-    "mtsd": recipes.mtsd(SETTING, missing=0.5),
+    "missing": recipes.missing_modalities(SETTING, missing=0.5),
     "hallucination": recipes.hallucination(SETTING),
     "teacher_assistant": recipes.teacher_assistant(dataclasses.replace(SETTING, sizes=("large", "middle", "small"))),
     "staged_hints": recipes.staged_hints(SETTING, share=0.5),
@@ -25,12 +26,12 @@ class Config:
     seeds: int = 1
 
 
-def curves(parts, folder):
+def curves(trainings, folder):
     ran = runner.run(
-        experiment.Experiment("recipes", Config(), lambda config: parts, None, None, ""),
+        definition.Experiment("recipes", Config(), lambda config: trainings, None, None, ""),
         Config(),
         out=folder,
-        observer=runner.Observer(say=lambda line: None),
+        observer=runner.Callbacks(log=lambda line: None),
     )
     return {n: [h["loss"] for h in r[0]["history"]] for n, r in ran.items()}
 
@@ -41,5 +42,5 @@ def test_eight_devices_teach_like_one(tmp_path, monkeypatch, name):
     many = curves(RECIPES[name], tmp_path / "many")
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     one = curves(RECIPES[name], tmp_path / "one")
-    for part, losses in one.items():
-        assert many[part] == pytest.approx(losses, rel=1e-5), part
+    for training, losses in one.items():
+        assert many[training] == pytest.approx(losses, rel=1e-5), training

@@ -10,12 +10,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mmkd_jax import losses
-from mmkd_jax.objective import Term, combine, term, total
-from mmkd_jax.parallel import AXIS, compile_step
-from mmkd_jax.step import make_step
-from mmkd_jax.views import Taps, plain
+from mmkd_jax.core.model import Taps, plain
+from mmkd_jax.core.objective import Term, combine, term, total
+from mmkd_jax.core.sharding import AXIS, compile_step
+from mmkd_jax.core.step import make_step
 from tests.losses.harness import close, largest
-from tests.small import advance, begin, distil, gap, make_batches, task
+from tests.small import advance, distil, gap, initialize, make_batches, task
 
 ROWS, WIDTH = 32, 5
 LOSSES = {
@@ -35,8 +35,8 @@ def numbers(name):
     return ("temperature", "bias") if name == "sigmoid" else ("temperature",)
 
 
-def share(loss, moving, where, *, axis, **options):
-    return total({"loss": Term(loss(**moving, where=where, axis=axis, **options), where)}, axis)[0]
+def share(loss, moving, where, *, axis_name, **options):
+    return total({"loss": Term(loss(**moving, where=where, axis_name=axis_name, **options), where)}, axis_name)[0]
 
 
 def value_and_gradient(loss, mesh, **options):
@@ -45,7 +45,7 @@ def value_and_gradient(loss, mesh, **options):
         specs |= {"bias": P()}
 
     def each(moving, where):
-        part, slopes = jax.value_and_grad(partial(share, loss, axis=AXIS, **options))(moving, where)
+        part, slopes = jax.value_and_grad(partial(share, loss, axis_name=AXIS, **options))(moving, where)
         slopes = {k: g if specs[k] == P(AXIS) else jax.lax.psum(g, AXIS) for k, g in slopes.items()}
         return jax.lax.psum(part, AXIS), slopes
 
@@ -92,7 +92,7 @@ def trained():
         }
         distillation = distil({n: plain(towers, draw) for n in ("teacher", "student")}, combine(task=task(), **both))
         batches = make_batches(4, ROWS)
-        state, frozen = begin(distillation, batches[0])
+        state, frozen = initialize(distillation, batches[0])
         step = compile_step(make_step(distillation), form, mesh, donate=False)
         return state, advance(step, state, frozen, batches)
 
@@ -120,7 +120,7 @@ def test_no_device_holds_the_similarities_of_all(form, name, mesh):
     used = []
     for ring in (False, True):
         if form == "jit":
-            call = jax.jit(jax.value_and_grad(partial(share, LOSSES[name], axis=None, ring=ring)))
+            call = jax.jit(jax.value_and_grad(partial(share, LOSSES[name], axis_name=None, ring=ring)))
         else:
             call = value_and_gradient(LOSSES[name], mesh, ring=ring)
         program = call.lower(moving, mask).compile()

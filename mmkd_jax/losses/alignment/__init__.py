@@ -1,1 +1,1 @@
-"""Losses that align modalities: their distributions, their subspaces, their predictions."""
+"""Alignment losses between modalities: distributions, subspaces and predictions."""

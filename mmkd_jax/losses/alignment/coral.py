@@ -1,35 +1,35 @@
-"""Correlation alignment."""
+"""Deep CORAL: correlation alignment."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.alignment.covariance import covariances
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, rows_that_count
+from mmkd_jax.losses.alignment._covariance import covariances
+from mmkd_jax.numeric import at_least_float32, rows_that_count
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def coral(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b d"],
     *,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """Correlation alignment (Deep CORAL): the covariances of both sides are to be one.
+    """Deep CORAL (correlation alignment): squared distance between feature covariances.
 
-    Formula: ‖C_s − C_t‖²_F / 4d², C the covariance over the batch, of n − 1
+    Formula: ‖C_s − C_t‖²_F / 4d², C the covariance over the batch, divided by n − 1
 
-    The means of the two sides, and which rows belong together, do not matter.
+    Invariant to the means of both sides and to the pairing of their rows.
 
     Args:
         student: features s, [b, d].
         teacher: features t, [b, d].
-        where: rows that count, [b].
-        axis: the device axis in the per-device forms.
+        where: mask of valid rows, [b].
+        axis_name: mapped device axis, as in `jax.lax.psum`, inside `shard_map` or `pmap`; otherwise None.
 
     Returns:
-        One value for the batch. A channel that does not vary has the gradient 0, and so has a batch of one row.
+        Scalar loss of the batch. Constant channels, and batches of one row, get zero gradient.
 
     Compares: features of one width, by their covariance
     Extra: usually a connector
@@ -42,6 +42,6 @@ def coral(
         (Array(0., dtype=float32), True)
     """
     student, teacher = at_least_float32(student, teacher)
-    c_s, c_t, _ = covariances(student, teacher, rows_that_count(student, where), axis)
+    c_s, c_t, _ = covariances(student, teacher, rows_that_count(student, where), axis_name)
     gap = (c_s - c_t) / (2 * student.shape[1])
     return jnp.sum(gap * gap)

@@ -1,4 +1,4 @@
-"""The distance between subspaces."""
+"""Grassmann distance between feature subspaces."""
 
 from functools import partial
 from typing import Literal
@@ -7,44 +7,45 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.alignment.covariance import there
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.gather import centred, summed
-from mmkd_jax.losses.numeric import at_least_float32, inner, rows_that_count, zero_rows
+from mmkd_jax.collectives import centered, summed
+from mmkd_jax.losses.alignment._covariance import above_rounding
+from mmkd_jax.numeric import at_least_float32, inner, rows_that_count, zero_rows
+from mmkd_jax.typing import Count
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def grassmann(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b d"],
     *,
-    dimensions: int = 4,
+    dimensions: Count = 4,
     metric: Literal["projection", "geodesic"] = "projection",
-    centre: bool = True,
+    center: bool = True,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """Distance on the Grassmannian: the subspaces in which the features of both sides mostly lie are to be one.
+    """Grassmann distance between the leading subspaces of student and teacher features.
 
     Formula: projection: ‖P_s − P_t‖²_F / 2 = k − ‖UᵀV‖²_F = Σ_i sin² θ_i; geodesic: Σ_i θ_i²; U and V the k leading
         directions of each side, P_s = U Uᵀ, P_t = V Vᵀ, cos θ_i the singular values of UᵀV
 
-    Which rows belong together, and how the features lie within their subspace, do not matter.
+    Invariant to the pairing of rows, and to how the features are distributed within their subspace.
 
     Args:
         student: features s, [b, d].
         teacher: features t, [b, d].
-        dimensions: k, below d.
-        metric: of the principal angles θ.
-        centre: directions of the features minus their mean (principal components), or of the features themselves.
-        where: rows that count, [b].
-        axis: the device axis in the per-device forms.
+        dimensions: k < d, the dimension of the subspaces.
+        metric: function of the principal angles θ.
+        center: use directions of the centered features (principal components), or of the raw features.
+        where: mask of valid rows, [b].
+        axis_name: mapped device axis, as in `jax.lax.psum`, inside `shard_map` or `pmap`; otherwise None.
 
     Returns:
-        One value for the batch, from 0 to k, geodesic to k (π / 2)². Features of a rank r below k, such as those of a
-        batch with no more than k rows, have a subspace of r dimensions: of k dimensions and r, the projection metric
-        adds (k − r) / 2, the geodesic one right angles. Where the k-th direction and the next are equally strong, or
-        an angle of the geodesic metric is right, there is no gradient, and 0 in its place.
+        Scalar loss of the batch, from 0 to k, or to k (π / 2)² for the geodesic metric. Features of rank r < k, as in a
+        batch of at most k rows, span a subspace of r dimensions: between subspaces of dimensions k and r, the
+        projection metric adds (k − r) / 2, the geodesic metric adds right angles. If the k-th and the next direction
+        are equally strong, or a geodesic angle is a right angle, the gradient is undefined and set to 0.
 
     Compares: features of one width, by the subspace they span
     Extra: usually a connector
@@ -53,15 +54,15 @@ def grassmann(
 
     Example:
         >>> x = jnp.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
-        >>> f"{grassmann(x, x[:, ::-1], dimensions=2, centre=False):.2f}"
+        >>> f"{grassmann(x, x[:, ::-1], dimensions=2, center=False):.2f}"
         '1.00'
     """
     student, teacher = at_least_float32(student, teacher)
     mask = rows_that_count(student, where)
 
     def projector(x):
-        x = centred(x[:, None], mask, axis)[0][:, 0] if centre else zero_rows(x, mask)
-        return _projector(summed(inner(x.T, x.T), axis), min(dimensions, x.shape[1]))
+        x = centered(x[:, None], mask, axis_name)[0][:, 0] if center else zero_rows(x, mask)
+        return _projector(summed(inner(x.T, x.T), axis_name), min(dimensions, x.shape[1]))
 
     p_s, p_t = projector(student), projector(teacher)
     if metric == "projection":
@@ -72,14 +73,14 @@ def grassmann(
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _projector(c, k):
-    """Onto the eigenvectors of the k largest eigenvalues; those that are 0 have none."""
+    """Projector onto the eigenvectors of the k largest eigenvalues, excluding zero eigenvalues."""
     values, vectors = jnp.linalg.eigh(c)
     return inner(vectors * _chosen(values, k)[None], vectors)
 
 
 @_projector.defjvp
 def _turned(k, primals, tangents):
-    """A projector turns by what couples directions inside to those outside, divided by the gap of their strengths."""
+    """JVP: coupling between directions inside and outside the subspace, divided by their eigenvalue gap."""
     values, vectors = jnp.linalg.eigh(primals[0])
     chosen = _chosen(values, k)
     gap, scale = values[:, None] - values[None], jnp.max(values)
@@ -90,12 +91,12 @@ def _turned(k, primals, tangents):
 
 
 def _chosen(values, k):
-    return (there(values) & (jnp.arange(len(values)) >= len(values) - k)).astype(values.dtype)
+    return (above_rounding(values) & (jnp.arange(len(values)) >= len(values) - k)).astype(values.dtype)
 
 
 @jax.custom_jvp
 def _angles(product, count):
-    """Σ θ² over as many of the largest eigenvalues cos² θ."""
+    """Σ θ² over the `count` largest eigenvalues cos² θ."""
     return jnp.sum(_angle(jnp.linalg.eigh(product)[0], count) ** 2)
 
 
@@ -113,6 +114,6 @@ def _opened(primals, tangents):
 
 
 def _angle(values, count):
-    """θ; 0 in the place of what is no angle."""
+    """Principal angles θ; 0 beyond the `count` largest eigenvalues."""
     counted = jnp.arange(len(values), dtype=values.dtype) >= len(values) - jnp.round(count)
     return jnp.where(counted, jnp.arccos(jnp.sqrt(jnp.clip(values, 0, 1))), 0)

@@ -1,1 +1,1 @@
-"""Losses between the layers of transformers."""
+"""Losses between transformer layers: attention maps and hidden states."""

@@ -1,26 +1,26 @@
-"""Hidden states of transformers."""
+"""Hidden-state transfer of TinyBERT."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32
+from mmkd_jax.numeric import at_least_float32
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def hidden_mse(student: Float[Array, "*n d"], teacher: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """Hidden states of TinyBERT: mean squared difference of each token's vector, also of embeddings.
+    """Hidden-state loss of TinyBERT: mean squared error of each token's hidden state or embedding.
 
     Formula: (1 / d) Σ_i (s_i − t_i)²
 
-    A mask of the tokens is the term's: `where="text.mask"`.
+    Mask padding tokens in the term: `where="text.mask"`.
 
     Args:
-        student: hidden states s, [b, l, d]; a connector brings them to the teacher's width.
+        student: hidden states s, [b, l, d]; use a connector to match the teacher's width.
         teacher: hidden states t, [b, l, d].
 
     Returns:
-        Values [b, l], one per token.
+        Loss per token, [b, l].
 
     Compares: hidden states
     Extra: usually a connector

@@ -1,34 +1,34 @@
-"""Gram matrices between two layers of a transformer."""
+"""Gram matrices between two transformer layers."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.attention.pairs import mean_that_counts, pairs_of
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, inner, mean_square
+from mmkd_jax.losses.attention._pairs import masked_mean, token_pairs
+from mmkd_jax.numeric import at_least_float32, inner, mean_square
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def token_fsp(
     student: tuple[Float[Array, "b l d"], Float[Array, "b l e"]],
     teacher: tuple[Float[Array, "b l d"], Float[Array, "b l e"]],
     *,
     mask: Bool[Array, "b l"] | None = None,
 ) -> Float[Array, " b"]:
-    """Flow of the solution procedure (FSP) over tokens: the products of two layers' dimensions.
+    """Flow of the solution procedure (FSP) over tokens: MSE of Gram matrices between two layers' dimensions.
 
-    Formula: mean_ij (G_s − G_t)²_ij, G = Xᵀ Y / L, X and Y the tokens' vectors in two layers
+    Formula: mean_ij (G_s − G_t)²_ij, G = Xᵀ Y / L, X and Y the hidden states of two layers
 
     Args:
         student: hidden states (X, Y) of two layers, [b, l, d] and [b, l, e].
-        teacher: the same of the teacher, in the same widths.
-        mask: tokens that count, [b, l]; L is their number in each example.
+        teacher: hidden states of the teacher, in the same widths.
+        mask: mask of valid tokens, [b, l]; L is the number of valid tokens in each example.
 
     Returns:
-        Values [b].
+        Per-example loss, [b].
 
     Compares: hidden states of two layers
-    Extra: a connector, where widths differ
+    Extra: a connector if the widths differ
     Source: Yang et al., TextBrewer, 2020, https://arxiv.org/abs/2002.12620
 
     Example:
@@ -47,29 +47,29 @@ def token_fsp(
     return mean_square(gram(*arrays[:2]) - gram(*arrays[2:]))
 
 
-@checked
+@validated
 def token_nst(
     student: tuple[Float[Array, "b l d"], Float[Array, "b l d"]],
     teacher: tuple[Float[Array, "b l e"], Float[Array, "b l e"]],
     *,
     mask: Bool[Array, "b l"] | None = None,
 ) -> Float[Array, " b"]:
-    """Neuron selectivity transfer (NST) over tokens: the products of the tokens in two layers.
+    """Neuron selectivity transfer (NST) over tokens: MSE of Gram matrices between the tokens of two layers.
 
-    Formula: mean_ij (G_s − G_t)²_ij, G = X Yᵀ / D, over the pairs of tokens that count
+    Formula: mean_ij (G_s − G_t)²_ij, G = X Yᵀ / D, over valid token pairs
 
     Args:
-        student: hidden states (X, Y) of two layers, or of one twice, each [b, l, d].
-        teacher: the same of the teacher, each [b, l, e].
-        mask: tokens that count, [b, l].
+        student: hidden states (X, Y) of two layers, or of one layer twice, each [b, l, d].
+        teacher: hidden states of the teacher, each [b, l, e].
+        mask: mask of valid tokens, [b, l].
 
     Returns:
-        Values [b]; 0 without a token that counts.
+        Per-example loss, [b]; 0 if no token is valid.
 
     Compares: hidden states of two layers
     Extra: none
     Source: Yang et al., TextBrewer, 2020, https://arxiv.org/abs/2002.12620
-    Differs: TextBrewer weighs an example by its length squared; ours counts each alike
+    Differs: TextBrewer weights an example by its length squared; here, examples have equal weight
 
     Example:
         >>> x = jnp.array([[[1.0], [3.0]]])
@@ -84,4 +84,4 @@ def token_nst(
         return inner(x, y) / x.shape[-1]
 
     gap = gram(*arrays[:2]) - gram(*arrays[2:])
-    return mean_that_counts((gap * gap)[:, None], pairs_of(tokens))
+    return masked_mean((gap * gap)[:, None], token_pairs(tokens))

@@ -1,1 +1,1 @@
-"""A row's partner against everyone else's; with `axis` against the rows of all devices."""
+"""Contrastive losses over the rows of a batch; with `axis_name`, over the rows of all devices."""

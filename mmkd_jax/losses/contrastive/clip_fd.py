@@ -1,31 +1,31 @@
-"""Feature distillation of CLIP models."""
+"""Feature distillation (FD) of CLIP-KD."""
 
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, mean_square, unit
+from mmkd_jax.numeric import at_least_float32, mean_square, unit
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def clip_fd(
     student: tuple[Float[Array, "b d"], Float[Array, "b d"]], teacher: tuple[Float[Array, "b d"], Float[Array, "b d"]]
 ) -> Float[Array, " b"]:
-    """Feature distillation (FD of CLIP-KD; MFD where the student's image was masked): MSE of both embeddings.
+    """Feature distillation (FD of CLIP-KD; MFD if the student's image is masked): MSE of image and text embeddings.
 
     Formula: (1 / d) ‖s / ‖s‖ − t / ‖t‖‖², summed over image and text
 
     Args:
         student: image and text embeddings s, both [b, d].
-        teacher: image and text embeddings t, both [b, d]; for another width connect the student.
+        teacher: image and text embeddings t, both [b, d]; if the widths differ, add a connector to the student.
 
     Returns:
-        Values [b]; the gradient is 0 where a row is zero.
+        Per-example loss, [b]; zero rows get zero gradient.
 
     Compares: embeddings of images and texts
-    Extra: a connector for unlike widths
+    Extra: a connector if the widths differ
     Source: Yang et al., CLIP-KD: An Empirical Study of CLIP Model Distillation, 2024,
         https://arxiv.org/abs/2307.12732
-    Differs: a mean over d, as in the authors' code, whose weight 2000 belongs to it
+    Differs: averaged over d, as in the authors' code, whose weight 2000 refers to this mean
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,42 +1,42 @@
-"""Interactive contrastive learning."""
+"""Interactive contrastive learning (ICL) of CLIP-KD."""
 
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.contrastive.distributions import directions, log_affinities, of_own, partners
-from mmkd_jax.losses.number import Positive
+from mmkd_jax.losses.contrastive._distributions import candidates, log_affinities, normalized_rows, positive_nll
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def clip_icl(
     student: tuple[Float[Array, "b d"], Float[Array, "b d"]],
     teacher: tuple[Float[Array, "b d"], Float[Array, "b d"]],
     *,
     temperature: Positive = 0.07,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " b"]:
-    """Interactive contrastive learning (ICL of CLIP-KD): the student's images find the teacher's texts, and so on.
+    """Interactive contrastive learning (ICL of CLIP-KD): InfoNCE between student and teacher across modalities.
 
-    Formula: ½ (−log softmax_j(cos(s_i, v_j) / τ)_i) + ½ (the same of the student's text and the teacher's images),
+    Formula: ½ (−log softmax_j(cos(s_i, v_j) / τ)_i) + ½ (the same for the student's text and the teacher's images),
         s the student's image, v the teacher's text
 
     Args:
         student: image and text embeddings, both [b, d].
-        teacher: image and text embeddings, both [b, d]; for another width connect the student.
+        teacher: image and text embeddings, both [b, d]; if the widths differ, add a connector to the student.
         temperature: τ > 0.
-        where: rows that count, [b]; the others are no partners either.
-        axis: the device axis in the per-device forms.
+        where: mask of valid rows, [b]; invalid rows are not candidates either.
+        axis_name: mapped device axis, as in `jax.lax.psum`, inside `shard_map` or `pmap`; otherwise None.
 
     Returns:
-        Values [b].
+        Per-example loss, [b].
 
     Compares: the student's embeddings of one modality with the teacher's of the other
-    Extra: a connector for unlike widths
+    Extra: a connector if the widths differ
     Source: Yang et al., CLIP-KD: An Empirical Study of CLIP Model Distillation, 2024,
         https://arxiv.org/abs/2307.12732
-    Differs: in the authors' code the similarities are multiplied by a learned number that begins at log(1 / 0.07), as
-        if τ were 0.376 at first
+    Differs: the authors' code multiplies the similarities by a learned scalar initialized to log(1 / 0.07), as if
+        τ were initially 0.376
 
     Example:
         >>> import jax.numpy as jnp
@@ -44,10 +44,10 @@ def clip_icl(
         >>> [f"{v:.4f}" for v in clip_icl((x, x), (x, x), temperature=1.0)]
         ['0.3133', '0.3133']
     """
-    mask, (image, text, to_image, to_text) = directions((*student, *teacher), where)
-    allowed, own = partners(mask, axis)
+    mask, (image, text, to_image, to_text) = normalized_rows((*student, *teacher), where)
+    allowed, positive = candidates(mask, axis_name)
 
-    def towards(anchor, others):
-        return of_own(log_affinities(anchor, others, temperature, allowed, axis), own)
+    def one_way(anchor, others):
+        return positive_nll(log_affinities(anchor, others, temperature, allowed, axis_name), positive)
 
-    return (towards(image, to_text) + towards(text, to_image)) / 2
+    return (one_way(image, to_text) + one_way(text, to_image)) / 2

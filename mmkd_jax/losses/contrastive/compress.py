@@ -1,13 +1,13 @@
-"""Compressing representations."""
+"""CompRess: compression of self-supervised representations."""
 
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, inner, like, log_softmax, unit
+from mmkd_jax.numeric import at_least_float32, divergence, inner, like, log_softmax, unit
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def compress(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b e"],
@@ -16,23 +16,23 @@ def compress(
     *,
     temperature: Positive = 0.04,
 ) -> Float[Array, " b"]:
-    """CompRess: the teacher's similarities to the embeddings of other examples as a distribution.
+    """CompRess: KL between distributions of similarities to anchor embeddings of other examples.
 
-    Formula: KL(softmax_k(⟨t / ‖t‖, a_k⟩ / τ) ‖ softmax_k(⟨s / ‖s‖, b_k⟩ / τ)), a_k and b_k the anchors of teacher and
-        student
+    Formula: KL(softmax_k(⟨t / ‖t‖, a_k⟩ / τ) ‖ softmax_k(⟨s / ‖s‖, b_k⟩ / τ)), a_k and b_k the teacher and student
+        anchors
 
     Args:
         student: embeddings s, [b, d].
         teacher: embeddings t, [b, e].
-        keys: anchors of the student, [k, d]: its own embeddings of k examples, or the teacher's.
-        teacher_keys: anchors of the teacher, [k, e]: its embeddings of the same examples.
-        temperature: τ > 0 of both.
+        keys: student anchors, [k, d]: the student's embeddings of k examples, or the teacher's.
+        teacher_keys: teacher anchors, [k, e]: the teacher's embeddings of the same examples.
+        temperature: τ > 0, for student and teacher.
 
     Returns:
-        Values [b].
+        Per-example loss, [b].
 
     Compares: embeddings, by their similarities to anchors
-    Extra: anchors; methods.compress keeps queues of them
+    Extra: anchors; `methods.compress` keeps queues of them
     Source: Koohpayegani et al., CompRess: Self-Supervised Learning by Compressing Representations, 2020,
         https://arxiv.org/abs/2010.14713
 

@@ -1,17 +1,17 @@
-"""InfoNCE."""
+"""InfoNCE contrastive loss."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.contrastive.distributions import directions, log_affinities, of_own, partners
-from mmkd_jax.losses.contrastive.ring import LOG_SUM_EXP, totals
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import like
+from mmkd_jax.losses.contrastive._distributions import candidates, log_affinities, normalized_rows, positive_nll
+from mmkd_jax.losses.contrastive._ring import LOG_SUM_EXP, totals
+from mmkd_jax.numeric import like
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def info_nce(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b d"],
@@ -20,25 +20,25 @@ def info_nce(
     symmetric: bool = False,
     ring: bool = False,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " b"]:
-    """Tell a row's teacher embedding from those of the other rows.
+    """InfoNCE: cross-entropy of picking a row's teacher embedding among those of the batch.
 
-    Formula: −log softmax_j(cos(s_i, t_j) / τ)_i; symmetric: its mean with the same, s and t exchanged
+    Formula: −log softmax_j(cos(s_i, t_j) / τ)_i; symmetric: averaged with the same, s and t swapped
 
     Args:
         student: embeddings s, [b, d].
         teacher: embeddings t, [b, d].
         temperature: τ > 0.
-        symmetric: both directions, as in CLIP.
-        ring: never hold the similarities of all, but compare a few rows at a time, and on the way back again. In the
-            per-device forms the teacher's rows travel from device to device. The same value and gradient, reverse mode
-            only, and once.
-        where: rows that count, [b]; the others are no negatives either.
-        axis: the device axis in the per-device forms.
+        symmetric: average both directions, as in CLIP.
+        ring: compute similarities blockwise, and recompute them in the backward pass, so that they are never all in
+            memory. With `axis_name`, the teacher's rows travel around a ring of devices. Same value and gradient;
+            first-order reverse mode only.
+        where: mask of valid rows, [b]; invalid rows are not negatives either.
+        axis_name: mapped device axis, as in `jax.lax.psum`, inside `shard_map` or `pmap`; otherwise None.
 
     Returns:
-        Values [b].
+        Per-example loss, [b].
 
     Compares: embeddings
     Extra: usually a connector
@@ -50,17 +50,17 @@ def info_nce(
         >>> [f"{v:.4f}" for v in info_nce(x, x, temperature=1.0)]
         ['0.3133', '0.3133']
     """
-    mask, (student, teacher) = directions((student, teacher), where)
+    mask, (student, teacher) = normalized_rows((student, teacher), where)
     if ring:
-        student, nothing = student / like(temperature, student), jnp.zeros((), student.dtype)
-        rows, columns = totals(LOG_SUM_EXP, symmetric, axis, student, teacher, mask, nothing)
+        student, zero_bias = student / like(temperature, student), jnp.zeros((), student.dtype)
+        rows, columns = totals(LOG_SUM_EXP, symmetric, axis_name, student, teacher, mask, zero_bias)
         matched = jnp.sum(student * teacher, -1)
-        values = jax.nn.softplus(rows - matched)  # of the others, so that a near perfect match keeps its digits
+        values = jax.nn.softplus(rows - matched)  # `rows` excludes the positive: a near-perfect match keeps precision
         return values if columns is None else (values + jax.nn.softplus(columns - matched)) / 2
-    allowed, own = partners(mask, axis)
+    allowed, positive = candidates(mask, axis_name)
 
-    def towards(anchor, others):
-        return of_own(log_affinities(anchor, others, temperature, allowed, axis), own)
+    def one_way(anchor, others):
+        return positive_nll(log_affinities(anchor, others, temperature, allowed, axis_name), positive)
 
-    values = towards(student, teacher)
-    return (values + towards(teacher, student)) / 2 if symmetric else values
+    values = one_way(student, teacher)
+    return (values + one_way(teacher, student)) / 2 if symmetric else values

@@ -1,15 +1,15 @@
-"""Affinity mimicking."""
+"""Affinity mimicking of TinyCLIP."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.contrastive.distributions import directions, log_affinities, partners
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import cross
+from mmkd_jax.losses.contrastive._distributions import candidates, log_affinities, normalized_rows
+from mmkd_jax.numeric import cross
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def tinyclip(
     student: tuple[Float[Array, "b d"], Float[Array, "b d"]],
     teacher: tuple[Float[Array, "b e"], Float[Array, "b e"]],
@@ -17,7 +17,7 @@ def tinyclip(
     temperature: Positive = 0.02,
     teacher_temperature: Positive = 0.02,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " b"]:
     """Affinity mimicking (TinyCLIP): cross-entropy with the teacher's image–text affinities.
 
@@ -27,15 +27,15 @@ def tinyclip(
     Args:
         student: image and text embeddings, both [b, d].
         teacher: image and text embeddings, both [b, e].
-        temperature: τ_s > 0; the authors' 1 / 50 is the lower end of the logit scales that they allow.
+        temperature: τ_s > 0; the authors' 1 / 50 is at the lower end of the logit scales they allow.
         teacher_temperature: τ_t > 0.
-        where: rows that count, [b]; the others are no partners either.
-        axis: the device axis in the per-device forms.
+        where: mask of valid rows, [b]; invalid rows are not candidates either.
+        axis_name: mapped device axis, as in `jax.lax.psum`, inside `shard_map` or `pmap`; otherwise None.
 
     Returns:
-        Values [b]; not 0 for a student equal to its teacher: the teacher's entropy.
+        Per-example loss, [b]; equals the teacher's entropy, not 0, if the student equals the teacher.
 
-    Compares: similarities of images and texts
+    Compares: image–text similarities
     Extra: none
     Source: Wu et al., TinyCLIP: CLIP Distillation via Affinity Mimicking and Weight Inheritance, 2023,
         https://arxiv.org/abs/2309.12314
@@ -45,11 +45,11 @@ def tinyclip(
         >>> [f"{v:.4f}" for v in tinyclip((x, x), (x, x), temperature=1.0, teacher_temperature=1.0)]
         ['0.5822', '0.5822']
     """
-    mask, (image, text, to_image, to_text) = directions((*student, *teacher), where)
-    allowed, _ = partners(mask, axis)
+    mask, (image, text, to_image, to_text) = normalized_rows((*student, *teacher), where)
+    allowed, _ = candidates(mask, axis_name)
 
-    def towards(ours, theirs):
-        p = jnp.exp(log_affinities(theirs[0], theirs[1], teacher_temperature, allowed, axis))
-        return cross(p, log_affinities(ours[0], ours[1], temperature, allowed, axis))
+    def one_way(ours, theirs):
+        p = jnp.exp(log_affinities(theirs[0], theirs[1], teacher_temperature, allowed, axis_name))
+        return cross(p, log_affinities(ours[0], ours[1], temperature, allowed, axis_name))
 
-    return (towards((image, text), (to_image, to_text)) + towards((text, image), (to_text, to_image))) / 2
+    return (one_way((image, text), (to_image, to_text)) + one_way((text, image), (to_text, to_image))) / 2

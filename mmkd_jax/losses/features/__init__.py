@@ -1,1 +1,1 @@
-"""Losses between features; the first axis is the batch."""
+"""Feature distillation losses; the first axis is the batch."""

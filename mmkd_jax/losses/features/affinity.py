@@ -1,15 +1,15 @@
-"""Affinities between the positions of a feature map."""
+"""Affinities between positions of a feature map."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, distance, inner, unit
+from mmkd_jax.numeric import at_least_float32, distance, inner, unit
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def affinity(student: Float[Array, "b h w c"], teacher: Float[Array, "b h w k"]) -> Float[Array, " b"]:
-    """Affinity distillation: each position's cosines with all others, as one vector.
+    """Affinity distillation: L2 distance between the rows of the positions' cosine-similarity matrices.
 
     Formula: (1 / hw) Σ_i ‖A_s[i, :] − A_t[i, :]‖, A_ij = cos(x_i, x_j) between positions i and j
 
@@ -18,13 +18,13 @@ def affinity(student: Float[Array, "b h w c"], teacher: Float[Array, "b h w k"])
         teacher: feature map [b, h, w, k].
 
     Returns:
-        Values [b].
+        Per-example loss, [b].
 
-    Compares: relations of positions in feature maps of one size
+    Compares: relations between positions of feature maps of equal size
     Extra: usually a connector
     Source: He et al., Knowledge Adaptation for Efficient Semantic Segmentation, 2019, https://arxiv.org/abs/1903.04688
-    Differs: torchdistill multiplies the positions within each channel, normalised over the map, and sums one norm a
-        channel; that relates no feature vectors
+    Differs: torchdistill multiplies positions within each channel, normalized over the map, and sums one norm per
+        channel, which does not relate feature vectors
 
     Example:
         >>> affinity(jnp.array([[[[1.0, 0.0], [1.0, 1.0]]]]), jnp.array([[[[2.0, 0.0], [3.0, 3.0]]]])) < 1e-6
@@ -34,9 +34,9 @@ def affinity(student: Float[Array, "b h w c"], teacher: Float[Array, "b h w k"])
     return jnp.mean(distance(jnp.sum(gap * gap, 2)), 1)
 
 
-@checked
+@validated
 def pairwise_affinity(student: Float[Array, "b h w c"], teacher: Float[Array, "b h w k"]) -> Float[Array, " b"]:
-    """Pair-wise distillation of structured knowledge (SKD): the cosines between all positions.
+    """Pairwise distillation of structured knowledge (SKD): MSE of the cosine similarities between all positions.
 
     Formula: (1 / (hw)²) Σ_ij (A_s[i, j] − A_t[i, j])², A_ij = cos(x_i, x_j) between positions i and j
 
@@ -45,9 +45,9 @@ def pairwise_affinity(student: Float[Array, "b h w c"], teacher: Float[Array, "b
         teacher: feature map [b, h, w, k].
 
     Returns:
-        Values [b].
+        Per-example loss, [b].
 
-    Compares: relations of positions in feature maps of one size
+    Compares: relations between positions of feature maps of equal size
     Extra: none
     Source: Liu et al., Structured Knowledge Distillation for Semantic Segmentation, 2019,
         https://arxiv.org/abs/1903.04197

@@ -1,15 +1,15 @@
-"""The angle between features."""
+"""Cosine distance between features."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, unit
+from mmkd_jax.numeric import at_least_float32, unit
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def cosine(student: Float[Array, "*n d"], teacher: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """One minus the cosine of the angle between features.
+    """Cosine distance: one minus the cosine similarity of features.
 
     Formula: 1 − ⟨s, t⟩ / (‖s‖ ‖t‖)
 
@@ -18,7 +18,7 @@ def cosine(student: Float[Array, "*n d"], teacher: Float[Array, "*n d"]) -> Floa
         teacher: features t, [..., d].
 
     Returns:
-        Values [...]; 1 with gradient 0 where a row is zero.
+        Loss per vector, [...]; 1, with zero gradient, if either vector is zero.
 
     Compares: features
     Extra: usually a connector

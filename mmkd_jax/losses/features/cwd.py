@@ -3,28 +3,28 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def cwd(
     student: Float[Array, "b h w c"], teacher: Float[Array, "b h w c"], *, temperature: Positive = 1.0
 ) -> Float[Array, " b"]:
-    """Channel-wise distillation (CWD): each channel's map as a distribution over the positions.
+    """Channel-wise distillation (CWD): KL between each channel's distributions over positions.
 
     Formula: (T² / C) Σ_c Σ_i p_ci log(p_ci / q_ci), p_c = softmax_i(t_ic / T), q_c = softmax_i(s_ic / T)
 
     Args:
-        student: feature map or map of logits s, [b, h, w, c]; a connector brings it to the teacher's channels.
-        teacher: feature map or map of logits t, [b, h, w, c].
-        temperature: T > 0, a number or one per example.
+        student: feature or logit map s, [b, h, w, c]; use a connector to match the teacher's channels.
+        teacher: feature or logit map t, [b, h, w, c].
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [b], with the factor T².
+        Per-example loss, [b], scaled by T².
 
-    Compares: feature maps or maps of logits, of one size
+    Compares: feature or logit maps of equal size
     Extra: usually a connector
     Source: Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, 2021, https://arxiv.org/abs/2011.13256
 

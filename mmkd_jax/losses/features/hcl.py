@@ -1,19 +1,19 @@
-"""The hierarchical context loss of ReviewKD."""
+"""Hierarchical context loss of ReviewKD."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.layers import beside
-from mmkd_jax.losses.numeric import mean_square
-from mmkd_jax.losses.pool import average_pool
+from mmkd_jax.losses._layers import beside
+from mmkd_jax.losses._pool import average_pool
+from mmkd_jax.numeric import mean_square
+from mmkd_jax.validation import validated
 
 Maps = tuple[Float[Array, "b _ _ _"], ...]
 
 
-@checked
+@validated
 def hcl(student: Maps, teacher: Maps) -> Float[Array, " b"]:
-    """Hierarchical context loss of ReviewKD: how far maps are apart, and their averages in 4², 2² and 1 windows.
+    """Hierarchical context loss (HCL) of ReviewKD: MSE of feature maps, and of their 4×4, 2×2 and 1×1 poolings.
 
     Formula: Σ_stages Σ_l w_l mean(P_l s − P_l t)² / Σ_l w_l; P_l pools to l × l for l = 4, 2, 1 below the map's size,
     w = 1 for the map itself, then 1/2, 1/4, 1/8
@@ -23,7 +23,7 @@ def hcl(student: Maps, teacher: Maps) -> Float[Array, " b"]:
         teacher: feature maps t of the same shapes.
 
     Returns:
-        Values [b], summed over the stages. An axis shorter than l keeps its size at that level.
+        Per-example loss, [b], summed over the stages. At level l, an axis shorter than l keeps its size.
 
     Compares: feature maps of several stages
     Extra: usually a connector
@@ -38,7 +38,7 @@ def hcl(student: Maps, teacher: Maps) -> Float[Array, " b"]:
 
 
 def _context(gap: Float[Array, "b h w c"]) -> Float[Array, " b"]:
-    """Of one stage. Pooling is linear: the gap of the averages is the average of the gap."""
+    """Loss of one stage. Pooling is linear, so pooling the difference equals differencing the pooled maps."""
     height, width = gap.shape[1:3]
     levels = [(height, width)] + [(min(n, height), min(n, width)) for n in (4, 2, 1) if n < max(height, width)]
     weights = [0.5**i for i in range(len(levels))]

@@ -1,31 +1,31 @@
-"""The distance of normalised features."""
+"""Squared L2 distance between normalized features."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, unit
+from mmkd_jax.numeric import at_least_float32, unit
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def normalized_l2(student: Float[Array, "*n d"], teacher: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """Patient knowledge distillation (PKD): squared distance of normalised features.
+    """Patient knowledge distillation (PKD): squared distance between L2-normalized features.
 
     Formula: ‖s / ‖s‖ − t / ‖t‖‖² = 2 − 2 cos(s, t)
 
     Args:
-        student: features s, [..., d]; in the paper, those of the first token, layer by layer.
+        student: features s, [..., d]; in the paper, the first token's hidden states, layer by layer.
         teacher: features t, [..., d].
 
     Returns:
-        Values [...]; the gradient is 0 where a row is zero.
+        Loss per vector, [...]; zero vectors get zero gradient.
 
     Compares: features
     Extra: usually a connector
     Source: Sun et al., Patient Knowledge Distillation for BERT Model Compression, 2019,
         https://arxiv.org/abs/1908.09355
-    Differs: the authors' code takes the mean over d, the paper the sum, as here; for the layers of a transformer at
-        once, see patient
+    Differs: the authors' code averages over d, the paper sums, as here; for several transformer layers at once, see
+        patient
 
     Example:
         >>> normalized_l2(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]]))

@@ -1,14 +1,14 @@
-"""Prime-aware adaptive distillation."""
+"""Prime-aware adaptive distillation (PAD)."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, like
+from mmkd_jax.numeric import at_least_float32, like
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def pad_l2(
     student: Float[Array, "*n d"],
     teacher: Float[Array, "*n d"],
@@ -16,23 +16,23 @@ def pad_l2(
     *,
     eps: Positive = 1e-6,
 ) -> Float[Array, "*n"]:
-    """Prime-aware adaptive distillation (PAD): squared differences, less of them where the student is not sure.
+    """Prime-aware adaptive distillation (PAD): squared error, weighted by the student's predicted uncertainty.
 
     Formula: (1 / D) Σ_d (s_d − t_d)² / (σ_d² + ε) + log σ_d²
 
     Args:
         student: features s, [..., d].
         teacher: features t, [..., d].
-        log_variance: log σ², [..., d]; a branch of the student predicts it.
-        eps: ε > 0, the least variance.
+        log_variance: log σ², [..., d], predicted by a branch of the student.
+        eps: ε > 0, added to the variance.
 
     Returns:
-        Values [...]; they may be negative.
+        Loss per vector, [...]; may be negative.
 
     Compares: features
-    Extra: a branch that predicts the variance; usually a connector
+    Extra: a variance-prediction branch; usually a connector
     Source: Zhang et al., Prime-Aware Adaptive Distillation, 2020, https://arxiv.org/abs/2008.01458
-    Differs: ε is torchdistill's; the paper has none
+    Differs: ε is from torchdistill; the paper has none
 
     Example:
         >>> pad_l2(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]), jnp.zeros((1, 2)), eps=1.0)

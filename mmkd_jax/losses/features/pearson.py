@@ -1,41 +1,41 @@
-"""The correlation of feature maps, channel by channel."""
+"""Channel-wise Pearson correlation of feature maps."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.gather import centred
-from mmkd_jax.losses.numeric import at_least_float32, distance, mean_square, rows_that_count
+from mmkd_jax.collectives import centered
+from mmkd_jax.numeric import at_least_float32, distance, mean_square, rows_that_count
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def pearson(
     student: Float[Array, "b *n c"],
     teacher: Float[Array, "b *n c"],
     *,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " b"]:
-    """PKD for detectors: squared difference of channels that are standardised over batch and positions.
+    """PKD for object detectors: Pearson correlation, as MSE of channels standardized over batch and positions.
 
-    Formula: (1 / 2) mean_ic (ŝ − t̂)²_ic, x̂ = (x − μ_c) / (σ_c + 1e-6); over the batch, 1 − ρ up to (n − 1) / n
+    Formula: (1 / 2) mean_ic (ŝ − t̂)²_ic, x̂ = (x − μ_c) / (σ_c + 1e-6); batch mean: 1 − ρ up to a factor (n − 1) / n
 
     Args:
         student: feature map s, [b, ..., c].
         teacher: feature map t, [b, ..., c].
-        where: rows that count, [b]; the others take no part in μ and σ.
-        axis: the device axis in the per-device forms.
+        where: mask of valid rows, [b]; invalid rows are excluded from μ and σ.
+        axis_name: mapped device axis, as in `jax.lax.psum`, inside `shard_map` or `pmap`; otherwise None.
 
     Returns:
-        Values [b]; their mean is one minus the correlation, averaged over the channels. A channel that does not vary
-        is 0 everywhere, and has the gradient 0.
+        Per-example loss, [b]; the mean is one minus the correlation, averaged over channels. A constant channel is 0
+        everywhere and gets zero gradient.
 
-    Compares: feature maps of one size, relations of rows
+    Compares: feature maps of equal size, relations between examples
     Extra: usually a connector
     Source: Cao et al., PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient,
         2022, https://arxiv.org/abs/2207.02039
-    Differs: the authors' code takes σ without bias, which this follows; a channel that does not vary, such as one
-        after a dead ReLU, gets a gradient of ~1e6 there
+    Differs: the unbiased σ follows the authors' code, in which a constant channel, such as after a dead ReLU, gets a
+        gradient of ~1e6
 
     Example:
         >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [2.0, 1.0]])
@@ -46,7 +46,7 @@ def pearson(
     mask = rows_that_count(student, where)
 
     def standardized(x):
-        gap, square, n = centred(x.reshape(len(x), -1, x.shape[-1]), mask, axis)
+        gap, square, n = centered(x.reshape(len(x), -1, x.shape[-1]), mask, axis_name)
         return gap / (distance(square / jnp.maximum(n - 1, 1)) + 1e-6)[None, None]
 
     return mean_square(standardized(student) - standardized(teacher)) / 2

@@ -1,26 +1,27 @@
-"""The features that a reused classifier reads."""
+"""SimKD: feature matching for a reused teacher classifier."""
 
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import BadInput, checked
-from mmkd_jax.losses.numeric import at_least_float32, mean_square
-from mmkd_jax.losses.pool import average_pool
+from mmkd_jax.errors import UserError
+from mmkd_jax.losses._pool import average_pool
+from mmkd_jax.numeric import at_least_float32, mean_square
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def simkd(student: Float[Array, "b *s c"], teacher: Float[Array, "b *t c"]) -> Float[Array, " b"]:
-    """SimKD: mean squared difference of the features that the teacher's classifier, reused by the student, reads.
+    """SimKD: mean squared error between the input features of the reused teacher classifier.
 
-    Formula: (1 / D) Σ_i (z_i − P t_i)², P the average pool to the size of the student's map
+    Formula: (1 / D) Σ_i (z_i − P t_i)², P average pooling to the size of the student's map
 
-    `models.simkd` makes the student: its projector gives z, and it answers through the teacher's classifier.
+    `models.simkd` builds the student: its projector outputs z, and the teacher's classifier makes the prediction.
 
     Args:
         student: projected features z, [b, h, w, c] or [b, c].
-        teacher: features t before the teacher's pooling, [b, i, j, c], no smaller than z; or [b, c].
+        teacher: features t before the teacher's pooling, [b, i, j, c], spatially no smaller than z; or [b, c].
 
     Returns:
-        Values [b].
+        Per-example loss, [b].
 
     Compares: features
     Extra: a projector in the student
@@ -32,10 +33,10 @@ def simkd(student: Float[Array, "b *s c"], teacher: Float[Array, "b *t c"]) -> F
         Array([4.], dtype=float32)
     """
     student, teacher = at_least_float32(student, teacher)
-    places, whole = student.shape[1:-1], teacher.shape[1:-1]
-    if len(places) != len(whole) or any(s > t for s, t in zip(places, whole, strict=True)):
-        raise BadInput(
-            f"simkd: student has places {list(places)}, teacher {list(whole)}; expected a student's map no larger than "
-            "the teacher's: models.simkd(size=…) pools it before it is projected"
+    size, teacher_size = student.shape[1:-1], teacher.shape[1:-1]
+    if len(size) != len(teacher_size) or any(s > t for s, t in zip(size, teacher_size, strict=True)):
+        raise UserError(
+            f"simkd: student map has size {list(size)}, teacher map {list(teacher_size)}; expected a student map no "
+            "larger than the teacher's: models.simkd(size=…) pools it before the projection"
         )
-    return mean_square(student - average_pool(teacher, places))
+    return mean_square(student - average_pool(teacher, size))

@@ -1,1 +1,1 @@
-"""Losses between logits: classes are the last axis, every leading axis is kept."""
+"""Losses between logits: the last axis is the class axis, and all leading axes are kept."""

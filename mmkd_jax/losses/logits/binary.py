@@ -1,28 +1,28 @@
-"""Losses of independent yes-or-no classes (multi-label)."""
+"""Multi-label losses: each class is an independent binary decision."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, softened, squared
+from mmkd_jax.numeric import at_least_float32, divergence, softened, squared
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def binary_cross_entropy(
     logits: Float[Array, "*n c"], labels: Bool[Array, "*n c"] | Float[Array, "*n c"]
 ) -> Float[Array, "*n"]:
-    """Cross-entropy of each class by itself, with hard or soft labels.
+    """Binary cross-entropy for multi-label classification, averaged over classes, with hard or soft labels.
 
     Formula: −(1 / C) Σ_c (y_c log σ(z_c) + (1 − y_c) log σ(−z_c))
 
     Args:
         logits: z, [..., c].
-        labels: y, bool or probabilities [..., c].
+        labels: y, booleans or probabilities, [..., c].
 
     Returns:
-        Values [...]. Classes at −inf count as removed where their label is 0; elsewhere the value is +inf.
+        Values [...]. Classes at −inf with label 0 are ignored; with a positive label the value is +inf.
 
     Compares: logits, labels
     Extra: none
@@ -41,27 +41,27 @@ def binary_cross_entropy(
     return jnp.where(impossible, jnp.inf, jnp.sum(jnp.where(gone, 0, values), -1) / classes)
 
 
-@checked
+@validated
 def binary_kl(
     student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, temperature: Positive = 1.0
 ) -> Float[Array, "*n"]:
-    """Multi-label logit distillation: KL of each class by itself, summed over the classes.
+    """Multi-label logit distillation: binary KL divergence of each class, summed over classes.
 
     Formula: T² Σ_c KL([p_c, 1 − p_c] ‖ [q_c, 1 − q_c]), p = σ(t / T), q = σ(s / T)
 
     Args:
         student: logits s, [..., c].
         teacher: logits t, [..., c].
-        temperature: T > 0, a number or one per example.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the student only, where
-        the teacher has probability, the value is +inf.
+        Values [...], with the factor T². A class at −inf in both is ignored; at −inf in the student only, the value is
+        +inf if the teacher gives it probability.
 
     Compares: logits
     Extra: none
     Source: Yang et al., Multi-Label Knowledge Distillation, 2023, https://arxiv.org/abs/2308.06453
-    Differs: the authors have no T and clip probabilities at 1e-8
+    Differs: the authors use no temperature and clip probabilities at 1e-8
 
     Example:
         >>> binary_kl(jnp.array([[0.0, 0.0]]), jnp.array([[0.0, 0.0]]))
@@ -69,13 +69,13 @@ def binary_kl(
     """
     student, teacher = at_least_float32(student, teacher)
 
-    def yes_and_no(x):
+    def bernoulli(x):
         x = softened(x, temperature)
         gone = x == -jnp.inf
         z = jnp.where(gone, 0, x)
         pair = jnp.stack([jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)], -1)
-        never = jnp.array([-jnp.inf, 0], x.dtype).reshape((1,) * x.ndim + (2,))
-        return jnp.where(gone[..., None], never, pair)
+        log_zero = jnp.array([-jnp.inf, 0], x.dtype).reshape((1,) * x.ndim + (2,))
+        return jnp.where(gone[..., None], log_zero, pair)
 
-    values = divergence(yes_and_no(teacher), yes_and_no(student))
+    values = divergence(bernoulli(teacher), bernoulli(student))
     return squared(temperature, student) * jnp.sum(values, -1)

@@ -1,17 +1,17 @@
-"""Cross-entropy with labels: hard or soft, smoothed, weighted by class."""
+"""Cross-entropy with hard or soft labels, label smoothing, or class weights."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.gather import summed
+from mmkd_jax.collectives import summed
 from mmkd_jax.losses.logits.topk import TopK, log_probabilities
-from mmkd_jax.losses.number import Share
-from mmkd_jax.losses.numeric import at_least_float32, cross, like, log_softmax, weighed
+from mmkd_jax.numeric import at_least_float32, cross, like, log_softmax, weighed
+from mmkd_jax.typing import Share
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def cross_entropy(
     logits: Float[Array, "*n c"],
     labels: Integer[Array, "*n"] | Float[Array, "*n c"] | TopK,
@@ -24,12 +24,12 @@ def cross_entropy(
 
     Args:
         logits: z, [..., c].
-        labels: y, integers [...] in 0 … c − 1, or probabilities [..., c], or a record of a teacher's k largest logits,
-            made for T = 1 (`TopK`).
+        labels: y, integers [...] in 0 … c − 1, probabilities [..., c], or a `TopK` record made at T = 1.
         label_smoothing: ε, 0 … 1.
 
     Returns:
-        Values [...]. Classes at −inf take no part in the smoothing; where they have a label's mass the value is +inf.
+        Values [...]. Classes at −inf are excluded from smoothing; the value is +inf if the label gives one of them
+        mass.
 
     Compares: logits, labels
     Extra: none
@@ -41,14 +41,14 @@ def cross_entropy(
     """
     (logits,) = at_least_float32(logits)
     logp = log_softmax(logits)
-    there = logits > -jnp.inf
-    classes = jnp.maximum(jnp.sum(there, -1).astype(logp.dtype), 1)
-    uniform = jnp.sum(jnp.where(there, jnp.where(there, logp, 0), 0), -1) / classes
+    present = logits > -jnp.inf
+    classes = jnp.maximum(jnp.sum(present, -1).astype(logp.dtype), 1)
+    uniform = jnp.sum(jnp.where(present, jnp.where(present, logp, 0), 0), -1) / classes
     eps = like(label_smoothing, uniform)
     return weighed(1 - eps, _from_labels(logits, logp, labels)) - eps * uniform
 
 
-@checked
+@validated
 def weighted_cross_entropy(
     logits: Float[Array, "*n c"],
     labels: Integer[Array, "*n"] | Float[Array, "*n c"],
@@ -56,28 +56,28 @@ def weighted_cross_entropy(
     *,
     normalize: bool = False,
     where: Bool[Array, "..."] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, "*n"]:
-    """Cross-entropy weighted by class, for imbalanced labels, hard or soft.
+    """Class-weighted cross-entropy for imbalanced data, with hard or soft labels.
 
-    Formula: −Σ_c w_c y_c log softmax(z)_c; normalize: times n / Σ_i Σ_c w_c y_ic, the sum over the rows that count
+    Formula: −Σ_c w_c y_c log softmax(z)_c; normalize: times n / Σ_i Σ_c w_c y_ic, summed over the n valid rows
 
     Args:
         logits: z, [..., c].
         labels: y, integers [...] in 0 … c − 1, or probabilities [..., c].
         class_weights: w, [c].
-        normalize: divide by the mean weight of the batch's labels, so that the mean of the values is Σ w·ce / Σ w.
-        where: rows that count, of the values' leading axes; only `normalize` looks at them.
-        axis: the device axis in the per-device forms.
+        normalize: divide by the mean label weight of the batch, so that the values average to Σ w·ce / Σ w.
+        where: mask of valid rows, along the leading axes of the values; it affects valid rows only through `normalize`.
+        axis_name: device axis inside `shard_map` or `pmap`; None otherwise.
 
     Returns:
-        Values [...]; +inf where a class at −inf has a label's weighted mass.
+        Values [...]; +inf if the label gives weighted mass to a class at −inf.
 
     Compares: logits, labels
     Extra: none
     Source: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, 2019,
         https://arxiv.org/abs/1901.05555
-    Differs: PyTorch normalises for hard labels and does not for soft ones
+    Differs: PyTorch normalizes for hard labels and does not for soft ones
 
     Example:
         >>> weighted_cross_entropy(jnp.zeros((1, 2)), jnp.array([1]), jnp.array([1.0, 3.0]))
@@ -97,7 +97,7 @@ def weighted_cross_entropy(
     values = cross(mass, log_softmax(logits))
     if not normalize:
         return values
-    total, n = summed(jnp.sum(mass), axis), summed(jnp.sum(counts), axis).astype(mass.dtype)
+    total, n = summed(jnp.sum(mass), axis_name), summed(jnp.sum(counts), axis_name).astype(mass.dtype)
     return values * n / jnp.where(total > 0, total, 1)
 
 

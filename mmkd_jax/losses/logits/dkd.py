@@ -2,37 +2,37 @@
 
 from jaxtyping import Array, Float, Integer
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.logits.target import target_apart
-from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, like, softened, squared, weighed
+from mmkd_jax.losses.logits._target import target_apart
+from mmkd_jax.numeric import at_least_float32, divergence, like, softened, squared, weighed
+from mmkd_jax.typing import Positive, Scalar
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def dkd(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
     labels: Integer[Array, "*n"],
     *,
-    alpha: Number = 1.0,
-    beta: Number = 8.0,
+    alpha: Scalar = 1.0,
+    beta: Scalar = 8.0,
     temperature: Positive = 4.0,
 ) -> Float[Array, "*n"]:
-    """Decoupled knowledge distillation: the target's share and the rest's distribution, weighted apart.
+    """Decoupled knowledge distillation (DKD): separately weighted KL on the target class and on the other classes.
 
-    Formula: T² (α KL([p_y, 1 − p_y] ‖ [q_y, 1 − q_y]) + β KL(p̂ ‖ q̂)), p̂, q̂ renormalised without class y
+    Formula: T² (α KL([p_y, 1 − p_y] ‖ [q_y, 1 − q_y]) + β KL(p̂ ‖ q̂)), p̂, q̂ renormalized without class y
 
     Args:
         student: logits s, [..., c].
         teacher: logits t, [..., c].
         labels: y, [...].
-        alpha: weight of the target part.
-        beta: weight of the rest.
-        temperature: T > 0, a number or one per example.
+        alpha: α, weight of the target-class term.
+        beta: β, weight of the non-target term.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], with the factor T². With two classes the second part is 0. A class at −inf in both counts as
-        removed; at −inf in the student only, where the teacher has probability, the value is +inf.
+        Values [...], with the factor T². With two classes the non-target term is 0. A class at −inf in both is ignored;
+        at −inf in the student only, the value is +inf if the teacher gives it probability.
 
     Compares: logits, labels
     Extra: none

@@ -1,15 +1,15 @@
-"""The generalised Jensen–Shannon divergence."""
+"""Generalized Jensen–Shannon divergence."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.topk import TopK, log_probabilities
-from mmkd_jax.losses.number import Positive, Share
-from mmkd_jax.losses.numeric import expected, finite, like, log_mixture
+from mmkd_jax.numeric import expected, finite, like, log_mixture
+from mmkd_jax.typing import Positive, Share
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def jsd(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"] | TopK,
@@ -17,19 +17,19 @@ def jsd(
     beta: Share = 0.5,
     temperature: Positive = 1.0,
 ) -> Float[Array, "*n"]:
-    """Generalised Jensen–Shannon divergence.
+    """Generalized Jensen–Shannon divergence.
 
     Formula: β KL(p ‖ m) + (1 − β) KL(q ‖ m), m = β p + (1 − β) q, p = softmax(t / T), q = softmax(s / T)
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c], or a record of the k largest, made for this T (`TopK`).
-        beta: β, 0 … 1. At the ends the value is 0 (divide by β or 1 − β for the limits, which are KL and reverse KL).
-        temperature: T > 0, a number or one per example.
+        teacher: logits t, [..., c], or a `TopK` record made at this T.
+        beta: β, 0 … 1. The value is 0 at both ends; divided by β or 1 − β, it tends to KL or reverse KL.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], without the factor T², as in the paper. A class at −inf in both counts as removed; at −inf in one
-        only, the value is finite.
+        Values [...], without the factor T², as in the paper. A class at −inf in both is ignored; at −inf in one only,
+        the value is finite.
 
     Compares: logits
     Extra: none

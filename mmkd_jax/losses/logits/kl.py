@@ -1,29 +1,29 @@
-"""Divergences between the softened distributions of teacher and student."""
+"""KL and reverse KL between the softened distributions of teacher and student."""
 
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.topk import TopK, log_probabilities
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import divergence, squared
+from mmkd_jax.numeric import divergence, squared
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def kl(
     student: Float[Array, "*n c"], teacher: Float[Array, "*n c"] | TopK, *, temperature: Positive = 1.0
 ) -> Float[Array, "*n"]:
-    """Knowledge distillation (KD): KL from the teacher's softened distribution to the student's.
+    """Knowledge distillation (KD): KL divergence from the teacher's softened distribution to the student's.
 
     Formula: T² Σ_c p_c (log p_c − log q_c), p = softmax(t / T), q = softmax(s / T)
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c], or a record of the k largest, made for this T (`TopK`).
-        temperature: T > 0, a number or one per example.
+        teacher: logits t, [..., c], or a `TopK` record made at this T.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the student only, where
-        the teacher has probability, the value is +inf.
+        Values [...], with the factor T². A class at −inf in both is ignored; at −inf in the student only, the value is
+        +inf if the teacher gives it probability.
 
     Compares: logits
     Extra: none
@@ -38,18 +38,18 @@ def kl(
     return squared(temperature, logq) * divergence(logp, logq)
 
 
-@checked
+@validated
 def reverse_kl(
     student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, temperature: Positive = 1.0
 ) -> Float[Array, "*n"]:
-    """KL from the student's softened distribution to the teacher's: it seeks one mode instead of covering all.
+    """Reverse KL, from the student's softened distribution to the teacher's: mode-seeking instead of mode-covering.
 
     Formula: T² Σ_c q_c (log q_c − log p_c), p = softmax(t / T), q = softmax(s / T)
 
     Args:
         student: logits s, [..., c].
         teacher: logits t, [..., c].
-        temperature: T > 0, a number or one per example.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
         Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the teacher only, where

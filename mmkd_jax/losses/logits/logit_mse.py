@@ -1,15 +1,15 @@
-"""Squared differences of logits."""
+"""Mean squared error between logits."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32
+from mmkd_jax.numeric import at_least_float32
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def logit_mse(student: Float[Array, "*n c"], teacher: Float[Array, "*n c"]) -> Float[Array, "*n"]:
-    """Mean squared difference of logits.
+    """Mean squared error between logits.
 
     Formula: (1 / C) Σ_c (s_c − t_c)²
 
@@ -18,7 +18,7 @@ def logit_mse(student: Float[Array, "*n c"], teacher: Float[Array, "*n c"]) -> F
         teacher: logits t, [..., c].
 
     Returns:
-        Values [...]. Classes at −inf in both count as removed; at −inf in one only, the value is +inf.
+        Values [...]. Classes at −inf in both are ignored; at −inf in one only, the value is +inf.
 
     Compares: logits
     Extra: none

@@ -1,24 +1,24 @@
-"""Multi-level logit distillation: how rows, and how classes, go together."""
+"""Multi-level logit distillation: Gram matrices of probabilities, over rows and over classes."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.gather import gather, summed
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, inner, log_softmax, rows_that_count, softened, zero_rows
+from mmkd_jax.collectives import gather, summed
+from mmkd_jax.numeric import at_least_float32, inner, log_softmax, rows_that_count, softened, zero_rows
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def mlkd_batch(
     student: Float[Array, "b c"],
     teacher: Float[Array, "b c"],
     *,
     temperature: Positive = 4.0,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " b"]:
-    """MLKD between rows: squared difference of the Gram matrices of softened probabilities.
+    """Batch-level MLKD: squared difference of the row-by-row Gram matrices of softened probabilities.
 
     Formula: Σ_j (⟨q_i, q_j⟩ − ⟨p_i, p_j⟩)², p = softmax(t / T), q = softmax(s / T)
 
@@ -26,11 +26,11 @@ def mlkd_batch(
         student: logits s, [b, c].
         teacher: logits t, [b, c].
         temperature: T > 0; the authors sum over several.
-        where: rows that count, [b].
-        axis: the device axis in the per-device forms.
+        where: mask of valid rows, [b].
+        axis_name: device axis inside `shard_map` or `pmap`; None otherwise.
 
     Returns:
-        Values [b]; their mean is ‖Q Qᵀ − P Pᵀ‖² / n. A class at −inf has the probability 0.
+        Values [b]; their mean is ‖Q Qᵀ − P Pᵀ‖² / n. A class at −inf has probability 0.
 
     Compares: logits, relations of rows
     Extra: none
@@ -43,39 +43,39 @@ def mlkd_batch(
     """
     student, teacher = at_least_float32(student, teacher)
     mask = rows_that_count(student, where)
-    everyone, _ = gather(mask, axis)
+    valid, _ = gather(mask, axis_name)
 
     def gram(x):
         p = _probabilities(x, temperature, mask)
-        return inner(p, gather(p, axis)[0])
+        return inner(p, gather(p, axis_name)[0])
 
     gap = gram(student) - gram(teacher)
-    return jnp.sum(jnp.where(everyone[None], gap * gap, 0), 1)
+    return jnp.sum(jnp.where(valid[None], gap * gap, 0), 1)
 
 
-@checked
+@validated
 def mlkd_class(
     student: Float[Array, "b c"],
     teacher: Float[Array, "b c"],
     *,
     temperature: Positive = 4.0,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """MLKD between classes: squared difference of how often classes are likely together.
+    """Class-level MLKD: squared difference of the class-by-class Gram matrices of softened probabilities.
 
-    Formula: ‖Qᵀ Q − Pᵀ P‖² / C, P = softmax(t / T), Q = softmax(s / T) with a row for each example
+    Formula: ‖Qᵀ Q − Pᵀ P‖² / C, P = softmax(t / T), Q = softmax(s / T) with one row per example
 
     Args:
         student: logits s, [b, c].
         teacher: logits t, [b, c].
         temperature: T > 0; the authors sum over several.
-        where: rows that count, [b].
-        axis: the device axis in the per-device forms.
+        where: mask of valid rows, [b].
+        axis_name: device axis inside `shard_map` or `pmap`; None otherwise.
 
     Returns:
-        One value for the batch; it grows with the number of rows, as in the authors' code. Classes at −inf in both
-        count as removed.
+        One value for the batch; as in the authors' code, it grows with the number of rows. Classes at −inf in both are
+        ignored.
 
     Compares: logits, relations of classes
     Extra: none
@@ -89,16 +89,16 @@ def mlkd_class(
     student, teacher = at_least_float32(student, teacher)
     mask = rows_that_count(student, where)
     gone = (student == -jnp.inf) & (teacher == -jnp.inf)
-    classes = jnp.any(gather(~gone & mask[:, None], axis)[0], 0)
+    classes = jnp.any(gather(~gone & mask[:, None], axis_name)[0], 0)
 
     def gram(x):
         p = _probabilities(x, temperature, mask)
-        return summed(inner(p.T, p.T), axis)
+        return summed(inner(p.T, p.T), axis_name)
 
     gap = gram(student) - gram(teacher)
     return jnp.sum(gap * gap) / jnp.maximum(jnp.sum(classes).astype(gap.dtype), 1)
 
 
 def _probabilities(x, temperature, mask):
-    """Softened; 0 in rows that do not count."""
+    """Softened probabilities; 0 in invalid rows."""
     return zero_rows(jnp.exp(log_softmax(softened(zero_rows(x, mask), temperature))), mask)

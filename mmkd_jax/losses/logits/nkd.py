@@ -1,37 +1,37 @@
-"""Normalised knowledge distillation."""
+"""Normalized knowledge distillation."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.logits.target import target_apart
-from mmkd_jax.losses.number import Number, Positive
-from mmkd_jax.losses.numeric import at_least_float32, cross, like, softened, squared, weighed
+from mmkd_jax.losses.logits._target import target_apart
+from mmkd_jax.numeric import at_least_float32, cross, like, softened, squared, weighed
+from mmkd_jax.typing import Positive, Scalar
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def nkd(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
     labels: Integer[Array, "*n"],
     *,
-    gamma: Number = 1.5,
+    gamma: Scalar = 1.5,
     temperature: Positive = 1.0,
 ) -> Float[Array, "*n"]:
-    """NKD: the target's cross-entropy weighted by the teacher, and that of the others among themselves.
+    """Normalized KD (NKD): teacher-weighted cross-entropy on the target, plus cross-entropy over the other classes.
 
-    Formula: −p_y log q_y − γ T² Σ_{c≠y} p̂_c log q̂_c, p, q at T = 1; p̂, q̂ at T, renormalised without class y
+    Formula: −p_y log q_y − γ T² Σ_{c≠y} p̂_c log q̂_c, p, q at T = 1; p̂, q̂ at T, renormalized without class y
 
     Args:
         student: logits s, [..., c].
         teacher: logits t, [..., c].
         labels: y, [...].
-        gamma: γ, weight of the others.
-        temperature: T > 0, of the others only; a number or one per example.
+        gamma: γ, weight of the non-target term.
+        temperature: T > 0, used in the non-target term only; a scalar or one value per example.
 
     Returns:
-        Values [...], cross-entropies: not 0 at the teacher. A class at −inf in both counts as removed; at −inf in the
-        student only, where the teacher has probability, the value is +inf.
+        Values [...], cross-entropies: not 0 when the student equals the teacher. A class at −inf in both is ignored; at
+        −inf in the student only, the value is +inf if the teacher gives it probability.
 
     Compares: logits, labels
     Extra: none

@@ -1,29 +1,28 @@
-"""Squared differences of probabilities."""
+"""Mean squared error between softened probabilities."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, log_softmax, softened, squared
+from mmkd_jax.numeric import at_least_float32, log_softmax, softened, squared
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def probability_mse(
     student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], *, temperature: Positive = 1.0
 ) -> Float[Array, "*n"]:
-    """Mean squared difference of softened probabilities.
+    """Mean squared error between softened probabilities.
 
     Formula: (T² / C) Σ_c (q_c − p_c)², p = softmax(t / T), q = softmax(s / T)
 
     Args:
         student: logits s, [..., c].
         teacher: logits t, [..., c].
-        temperature: T > 0, a number or one per example.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], with the factor T². Classes at −inf in both count as removed; at −inf in one only, the value is
-        finite.
+        Values [...], with the factor T². Classes at −inf in both are ignored; at −inf in one only, the value is finite.
 
     Compares: logits
     Extra: none

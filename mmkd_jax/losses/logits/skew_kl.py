@@ -1,15 +1,15 @@
-"""The skewed divergence of DistiLLM."""
+"""Skew KL divergence (DistiLLM)."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
 from mmkd_jax.losses.logits.topk import TopK, log_probabilities
-from mmkd_jax.losses.number import Positive, Share
-from mmkd_jax.losses.numeric import expected, finite, log_mixture
+from mmkd_jax.numeric import expected, finite, log_mixture
+from mmkd_jax.typing import Positive, Share
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def skew_kl(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"] | TopK,
@@ -17,19 +17,19 @@ def skew_kl(
     alpha: Share = 0.1,
     temperature: Positive = 1.0,
 ) -> Float[Array, "*n"]:
-    """Skew KL (DistiLLM): KL from the teacher to a mixture of both, whose gradient stays bounded where q is small.
+    """Skew KL (DistiLLM): KL from the teacher to a teacher–student mixture, with bounded gradients where q is small.
 
     Formula: Σ_c p_c (log p_c − log m_c), m = α p + (1 − α) q, p = softmax(t / T), q = softmax(s / T)
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c], or a record of the k largest, made for this T (`TopK`).
-        alpha: α, 0 … 1; towards 0 this is `kl` without T². With the arguments exchanged it is the skew reverse KL.
-        temperature: T > 0, a number or one per example.
+        teacher: logits t, [..., c], or a `TopK` record made at this T.
+        alpha: α, 0 … 1; α → 0 gives `kl` without T². With the arguments swapped it is the skew reverse KL.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], without the factor T², as in the paper. A class at −inf in both counts as removed; at −inf in one
-        only, the value is finite.
+        Values [...], without the factor T², as in the paper. A class at −inf in both is ignored; at −inf in one only,
+        the value is finite.
 
     Compares: logits
     Extra: none

@@ -1,27 +1,27 @@
-"""Logit standardisation: a transform that goes before any loss of logits."""
+"""Logit standardization, a transform to apply before a logit loss."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, distance, varying
+from mmkd_jax.numeric import at_least_float32, distance, varying
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def standardize(logits: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
-    """Logit standardisation: only the shape of the logits counts, not their mean and spread; goes before any loss.
+    """Logit standardization: zero mean and unit variance in each row, applied before any logit loss.
 
-    Formula: (z − mean_c z) / (std_c z + 1e-7), std with C − 1
+    Formula: (z − mean_c z) / (std_c z + 1e-7), std with C − 1 in the denominator
 
     Args:
         logits: z, [..., c].
 
     Returns:
-        Logits [..., c]. Classes at −inf stay there and take no part in mean and spread; rows without a spread become 0
-        with gradient 0.
+        Logits [..., c]. Classes at −inf stay at −inf and are excluded from mean and std; constant rows become 0, with
+        gradient 0.
 
     Compares: logits
-    Extra: none; `connect={"student": losses.standardize, "teacher": losses.standardize}` in a term
+    Extra: none; in a term, `connect={"student": losses.standardize, "teacher": losses.standardize}`
     Source: Sun et al., Logit Standardization in Knowledge Distillation, 2024, https://arxiv.org/abs/2403.01427
 
     Example:
@@ -29,10 +29,10 @@ def standardize(logits: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
         Array([[-1.,  0.,  1.]], dtype=float32)
     """
     (logits,) = at_least_float32(logits)
-    there = logits > -jnp.inf
-    count = jnp.sum(there, -1, keepdims=True).astype(logits.dtype)
-    z = jnp.where(there, logits, 0)
-    gap = varying(jnp.where(there, z - jnp.sum(z, -1, keepdims=True) / jnp.maximum(count, 1), 0), z, -1)
+    present = logits > -jnp.inf
+    count = jnp.sum(present, -1, keepdims=True).astype(logits.dtype)
+    z = jnp.where(present, logits, 0)
+    gap = varying(jnp.where(present, z - jnp.sum(z, -1, keepdims=True) / jnp.maximum(count, 1), 0), z, -1)
     std = distance(jnp.sum(gap * gap, -1, keepdims=True) / jnp.maximum(count - 1, 1))
     spread = std > 0
-    return jnp.where(there, jnp.where(spread, gap / (jnp.where(spread, std, 1) + 1e-7), 0), -jnp.inf)
+    return jnp.where(present, jnp.where(spread, gap / (jnp.where(spread, std, 1) + 1e-7), 0), -jnp.inf)

@@ -1,4 +1,4 @@
-"""A teacher's largest logits in the place of all of them: records that are small enough to keep, and their KL."""
+"""Top-k teacher logits: records small enough to cache, and the KL divergence computed from them."""
 
 from typing import NamedTuple
 
@@ -6,23 +6,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from mmkd_jax.losses.checked import BadInput, checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.errors import UserError
+from mmkd_jax.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.typing import Count, Positive
+from mmkd_jax.validation import validated
 
 
 class TopK(NamedTuple):
-    """What is kept of logits t at the temperature T for which it was made; any other T makes it wrong, unnoticed.
+    """Record of the k largest teacher logits, for one temperature.
 
-    `kl`, `jsd` and `cross_entropy` take it in the teacher's or the labels' place, also as a plain tuple: in a term
-    `teacher=("teacher.values", "teacher.indices", "teacher.lse", "teacher.tail")`. They then compare the k classes and
-    one bucket with the rest's mass: the full loss if k = c, else a lower bound of it.
+    It is valid only at the temperature T that it was made for; a loss at another T is wrong, without raising an error.
+
+    `kl`, `jsd`, `skew_kl` and `cross_entropy` accept it in place of the teacher's logits or the labels, also as a plain
+    tuple. In a term: `teacher=("teacher.values", "teacher.indices", "teacher.lse", "teacher.tail")`. They then compare
+    the k classes and one bucket with the remaining mass. This is the full loss if k = c, and a lower bound otherwise.
 
     Attributes:
-        values: the k largest logits, [..., k].
+        values: k largest logits, [..., k].
         indices: their classes, [..., k].
         lse: log Σ_c exp(t_c / T), [...].
-        tail: log of the probability of all other classes, [...]; −inf if there are none.
+        tail: log of the total probability of all other classes, [...]; −inf without other classes.
     """
 
     values: Float[Array, "*n k"]
@@ -31,14 +34,14 @@ class TopK(NamedTuple):
     tail: Float[Array, "*n"]
 
 
-@checked
+@validated
 def topk(logits: Float[Array, "*n c"], k: int, *, temperature: Positive = 1.0) -> TopK:
-    """The record of the k largest logits, for the temperature at which it will be compared.
+    """Make a `TopK` record of the k largest logits, for the temperature of the loss.
 
     Args:
         logits: t, [..., c].
-        k: 1 … c.
-        temperature: T > 0, a number or one per example.
+        k: number of logits to store, 1 … c.
+        temperature: T > 0, a scalar or one value per example.
 
     Example:
         >>> record = topk(jnp.array([[0.0, 3.0, 1.0]]), 2)
@@ -48,7 +51,7 @@ def topk(logits: Float[Array, "*n c"], k: int, *, temperature: Positive = 1.0) -
         '0.0420'
     """
     if not 0 < k <= logits.shape[-1]:
-        raise BadInput(f"topk: k is {k}; expected 1 … {logits.shape[-1]}, the number of classes")
+        raise UserError(f"topk: k is {k}; expected 1 … {logits.shape[-1]}, the number of classes")
     (logits,) = at_least_float32(logits)
     values, indices = jax.lax.top_k(logits, k)
     z = softened(logits, temperature)
@@ -56,37 +59,37 @@ def topk(logits: Float[Array, "*n c"], k: int, *, temperature: Positive = 1.0) -
     return TopK(values, indices, lse, _split(z, indices)[1] - lse)
 
 
-@checked
+@validated
 def topk_kl(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
     *,
-    k: int,
+    k: Count,
     temperature: Positive = 1.0,
     tail: bool = False,
 ) -> Float[Array, "*n"]:
-    """KD on the teacher's k most likely classes, both sides renormalised on them, or with a bucket for the rest.
+    """KD on the teacher's k most likely classes, renormalized over them or with a bucket for the other classes.
 
     Formula: T² Σ_{c ∈ K} p_c (log p_c − log q_c), p = softmax_K(t / T), q = softmax_K(s / T), K = the k largest t
 
     Args:
         student: logits s, [..., c].
         teacher: logits t, [..., c].
-        k: 1 … c; k = c is `kl`.
-        temperature: T > 0, a number or one per example.
-        tail: keep the probabilities as they are, and compare what is left of both as one more class: a lower bound of
-            `kl`. It is what `kl` gives for a record (`topk`).
+        k: number of classes, 1 … c; k = c gives `kl`.
+        temperature: T > 0, a scalar or one value per example.
+        tail: do not renormalize, and compare the remaining mass of both as one more class: a lower bound of `kl`, the
+            same as `kl` with a `topk` record.
 
     Returns:
-        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the student only, where
-        it is one of the k and the teacher has probability, the value is +inf.
+        Values [...], with the factor T². A class at −inf in both is ignored; at −inf in the student only, the value is
+        +inf if it is one of the k and the teacher gives it probability.
 
     Compares: logits
     Extra: none
     Source: Shen and Xing, A Fast Knowledge Distillation Framework for Visual Recognition, 2022,
         https://arxiv.org/abs/2112.01528
-    Differs: the paper's other form spreads the teacher's rest evenly over all other classes; renormalised, nothing
-        holds the student's probability of those classes down
+    Differs: the paper's other variant spreads the teacher's remaining mass evenly over all other classes; with
+        renormalization, the student's probability of those classes is not penalized
 
     Example:
         >>> topk_kl(jnp.array([[0.0, 1.0, 9.0]]), jnp.array([[3.0, 4.0, 0.0]]), k=2)
@@ -95,7 +98,7 @@ def topk_kl(
     record = topk(teacher, k, temperature=temperature)
     (known, rest), (picked, others) = _buckets(student, record, temperature)
     if tail:
-        logp, logq = _normalised(known, rest), _normalised(picked, others)
+        logp, logq = _normalized(known, rest), _normalized(picked, others)
     else:
         logp, logq = log_softmax(known), log_softmax(picked)
     return squared(temperature, logq) * divergence(logp, logq)
@@ -104,28 +107,28 @@ def topk_kl(
 def log_probabilities(
     student: Float[Array, "*n c"], teacher: Float[Array, "*n c"] | TopK, temperature: Positive
 ) -> tuple[Float[Array, "*n j"], Float[Array, "*n j"]]:
-    """log p of the teacher, log q of the student: over all classes, or over a record's k and a bucket for the rest."""
+    """Return log p (teacher) and log q (student), over all classes or over a record's k classes and a bucket."""
     if isinstance(teacher, TopK):
         (known, rest), (picked, others) = _buckets(student, teacher, temperature)
-        return _normalised(known, rest), _normalised(picked, others)
+        return _normalized(known, rest), _normalized(picked, others)
     student, teacher = at_least_float32(student, teacher)
     return log_softmax(softened(teacher, temperature)), log_softmax(softened(student, temperature))
 
 
 def _buckets(student, record, temperature):
-    """Of teacher and student: the k classes' logits ÷ T, and the log-sum-exp of the rest's."""
+    """For teacher and student, return the logits ÷ T of the k classes and the log-sum-exp of the others."""
     student, values, lse, tail = at_least_float32(student, record.values, record.lse, record.tail)
     return (softened(values, temperature), lse + tail), _split(softened(student, temperature), record.indices)
 
 
 def _split(z, indices):
-    """The logits of some classes; and the log-sum-exp of all others, never from 1 − Σ."""
+    """Return the logits at `indices` and the log-sum-exp of all others, not computed from 1 − Σ."""
     indices = indices.astype(jnp.int32)
     rest = jnp.put_along_axis(z, indices, -jnp.inf, -1, inplace=False)
-    some = jnp.any(rest > -jnp.inf, -1)
-    lse = jax.nn.logsumexp(jnp.where(some[..., None], rest, 0), -1)  # over nothing its gradient would be NaN
-    return jnp.take_along_axis(z, indices, -1), jnp.where(some, lse, -jnp.inf)
+    has_rest = jnp.any(rest > -jnp.inf, -1)
+    lse = jax.nn.logsumexp(jnp.where(has_rest[..., None], rest, 0), -1)  # over an empty set, the gradient would be NaN
+    return jnp.take_along_axis(z, indices, -1), jnp.where(has_rest, lse, -jnp.inf)
 
 
-def _normalised(known, rest):
+def _normalized(known, rest):
     return log_softmax(jnp.concatenate([known, rest[..., None]], -1))

@@ -1,14 +1,14 @@
-"""Balanced knowledge distillation."""
+"""Balanced knowledge distillation (BKD)."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def weighted_kl(
     student: Float[Array, "*n c"],
     teacher: Float[Array, "*n c"],
@@ -16,19 +16,20 @@ def weighted_kl(
     *,
     temperature: Positive = 2.0,
 ) -> Float[Array, "*n"]:
-    """BKD: KL from the teacher's softened distribution, reweighted by class, for imbalanced labels.
+    """Balanced KD (BKD): KL from the teacher's class-reweighted softened distribution, for imbalanced data.
 
     Formula: T² Σ_c p̃_c (log p̃_c − log q_c), p̃ ∝ w · softmax(t / T), q = softmax(s / T)
 
     Args:
         student: logits s, [..., c].
         teacher: logits t, [..., c].
-        class_weights: w ≥ 0, [c], such as the inverse effective numbers of examples; their scale does not matter.
-        temperature: T > 0, a number or one per example.
+        class_weights: w ≥ 0, [c], such as the inverse effective number of examples per class; their scale does not
+            matter.
+        temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], with the factor T². A class at −inf in both counts as removed, one of weight 0 as removed from the
-        teacher; at −inf in the student only, where the teacher has probability, the value is +inf.
+        Values [...], with the factor T². A class at −inf in both is ignored, and weight 0 removes a class from the
+        teacher; at −inf in the student only, the value is +inf if the reweighted teacher gives it probability.
 
     Compares: logits
     Extra: none

@@ -1,1 +1,1 @@
-"""Losses of regression; the first axis is the batch, and of two or more axes the last is the targets' own."""
+"""Regression losses; the first axis is the batch, and the last of two or more axes runs over targets."""

@@ -1,33 +1,33 @@
-"""Regression bounded by the teacher."""
+"""Teacher-bounded regression loss."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Number
-from mmkd_jax.losses.numeric import at_least_float32, like
+from mmkd_jax.numeric import at_least_float32, like
+from mmkd_jax.typing import Scalar
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def bounded_regression(
     student: Float[Array, " b *d"],
     teacher: Float[Array, " b *d"],
     targets: Float[Array, " b *d"],
     *,
-    margin: Number = 0.0,
+    margin: Scalar = 0.0,
 ) -> Float[Array, "b ..."]:
-    """Teacher-bounded regression: the student's squared error, until it is better than the teacher by a margin.
+    """Teacher-bounded regression: the student's squared error, or 0 once it beats the teacher's by a margin.
 
     Formula: ‖s − y‖² where ‖s − y‖² + m > ‖t − y‖², else 0
 
     Args:
         student: predictions s, [b] or [b, ..., d].
-        teacher: predictions t, of the same shape.
-        targets: y, of the same shape.
-        margin: m, in units of the squared error, a number or one per example.
+        teacher: predictions t, same shape.
+        targets: y, same shape.
+        margin: m, in units of the squared error; a scalar or one value per example.
 
     Returns:
-        Values [b] or [b, ...]; they jump where the teacher's bound is reached.
+        Values [b] or [b, ...], discontinuous where the student reaches the bound.
 
     Compares: predictions, targets
     Extra: none
@@ -44,5 +44,5 @@ def bounded_regression(
         square = (x - targets) ** 2
         return jnp.sum(square, -1) if square.ndim > 1 else square
 
-    reached = error(student)
-    return jnp.where(reached + like(margin, reached) > error(teacher), reached, 0)
+    student_error = error(student)
+    return jnp.where(student_error + like(margin, student_error) > error(teacher), student_error, 0)

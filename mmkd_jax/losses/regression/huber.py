@@ -1,25 +1,25 @@
-"""Huber's error."""
+"""Huber loss."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, like, mean_of_last
+from mmkd_jax.numeric import at_least_float32, like, mean_of_last
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def huber(
     predictions: Float[Array, " b *d"], targets: Float[Array, " b *d"], *, delta: Positive = 1.0
 ) -> Float[Array, "b ..."]:
-    """Huber's error of regression: a square near 0, a line beyond δ.
+    """Huber loss: quadratic up to δ, linear beyond.
 
     Formula: (1 / D) Σ_d h(|ŷ_d − y_d|), h(e) = e² / 2 up to δ, δ (e − δ / 2) beyond
 
     Args:
         predictions: ŷ, [b] or [b, ..., d].
-        targets: y, of the same shape.
-        delta: δ > 0, a number or one per example.
+        targets: y, same shape.
+        delta: δ > 0, a scalar or one value per example.
 
     Returns:
         Values [b] or [b, ...].

@@ -1,21 +1,21 @@
-"""The absolute error."""
+"""Mean absolute error."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, mean_of_last
+from mmkd_jax.numeric import at_least_float32, mean_of_last
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def l1(predictions: Float[Array, " b *d"], targets: Float[Array, " b *d"]) -> Float[Array, "b ..."]:
-    """Absolute error of regression.
+    """Mean absolute error (L1 loss).
 
     Formula: (1 / D) Σ_d |ŷ_d − y_d|
 
     Args:
         predictions: ŷ, [b] or [b, ..., d].
-        targets: y, of the same shape.
+        targets: y, same shape.
 
     Returns:
         Values [b] or [b, ...].

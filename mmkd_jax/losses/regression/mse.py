@@ -1,20 +1,20 @@
-"""The squared error."""
+"""Mean squared error."""
 
 from jaxtyping import Array, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32, mean_of_last
+from mmkd_jax.numeric import at_least_float32, mean_of_last
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def mse(predictions: Float[Array, " b *d"], targets: Float[Array, " b *d"]) -> Float[Array, "b ..."]:
-    """Squared error of regression.
+    """Mean squared error (MSE).
 
     Formula: (1 / D) Σ_d (ŷ_d − y_d)²
 
     Args:
         predictions: ŷ, [b] or [b, ..., d].
-        targets: y, of the same shape.
+        targets: y, same shape.
 
     Returns:
         Values [b] or [b, ...].

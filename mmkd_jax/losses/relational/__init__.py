@@ -1,1 +1,1 @@
-"""Losses between the relations of a batch's rows; with `axis` the rows of all devices are related."""
+"""Relational losses: match relations between examples of a batch; with `axis_name`, of all devices' batches."""

@@ -1,49 +1,49 @@
-"""Transfer of rankings."""
+"""DarkRank: transfer of similarity rankings."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.gather import gather
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, like, rows_that_count, zero_rows
-from mmkd_jax.losses.relational.gaps import gaps
+from mmkd_jax.collectives import gather
+from mmkd_jax.losses.relational._gaps import gaps
+from mmkd_jax.numeric import at_least_float32, like, rows_that_count, zero_rows
+from mmkd_jax.typing import Count, Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def dark_rank(
     student: Float[Array, "b d"],
     teacher: Float[Array, "b e"],
     *,
     alpha: Positive = 3.0,
     beta: Positive = 3.0,
-    length: int | None = 4,
+    length: Count | None = 4,
     where: Bool[Array, " b"] | None = None,
-    axis: str | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, " b"]:
-    """Hard DarkRank: the likelihood, under the student, of the teacher's ranking of each row's neighbours.
+    """Hard DarkRank: negative log-likelihood, under the student, of the teacher's ranking of each row's neighbors.
 
     Formula: −Σ_k log(exp S_π(k) / Σ_l≥k exp S_π(l)), S_j = −α ‖s_i − s_j‖^β, π the teacher's order, nearest first
 
     Args:
         student: embeddings s, [b, d].
-        teacher: embeddings t, [b, e]; they give the order, and get no gradient.
-        alpha: α > 0.
-        beta: β > 0.
-        length: how many of the nearest are ranked; None is all of the batch.
-        where: rows that count, [b].
-        axis: the device axis in the per-device forms.
+        teacher: embeddings t, [b, e]; they define the ranking and get no gradient.
+        alpha: α > 0, scale of the similarity scores.
+        beta: β > 0, exponent of the distances.
+        length: number of nearest neighbors to rank; None ranks the whole batch.
+        where: mask of valid rows, [b].
+        axis_name: mapped device axis, as in `jax.lax.psum`, inside `shard_map` or `pmap`; otherwise None.
 
     Returns:
-        Values [b], each row in turn being the query.
+        Per-example loss, [b], with each row in turn as the query.
 
-    Compares: relations of rows
+    Compares: relations between examples
     Extra: none
     Source: Chen et al., DarkRank: Accelerating Deep Metric Learning via Cross Sample Similarities Transfer, 2018,
         https://arxiv.org/abs/1707.01220
-    Differs: the paper ranks the whole batch, its authors' code from the first half of the rows; the code of RKD, whose
-        tables others quote, ranks the nearest four from every row, the default here
+    Differs: the paper ranks the whole batch; the authors' code uses only the first half of the rows as queries; the
+        code of RKD, whose tables are often cited, ranks the nearest four for every row, which is the default here
 
     Example:
         >>> x = jnp.array([[0.0], [1.0], [3.0]])
@@ -52,22 +52,22 @@ def dark_rank(
     """
     student, teacher = at_least_float32(student, teacher)
     mask = rows_that_count(student, where)
-    everyone, first = gather(mask, axis)
-    itself = first + jnp.arange(len(mask))[:, None] == jnp.arange(len(everyone))[None, :]
-    candidates = everyone[None, :] & ~itself
+    all_valid, first = gather(mask, axis_name)
+    is_self = first + jnp.arange(len(mask))[:, None] == jnp.arange(len(all_valid))[None, :]
+    candidates = all_valid[None, :] & ~is_self
 
     def squares(x):
         x = zero_rows(x, mask)
-        others, _ = gather(x, axis)
+        others, _ = gather(x, axis_name)
         gap = gaps(x, others)
         return jnp.sum(gap * gap, -1)
 
     far = jnp.where(candidates, squares(teacher), jnp.inf)
-    top = len(everyone) if length is None else min(length, len(everyone))
+    top = len(all_valid) if length is None else min(length, len(all_valid))
     _, order = jax.lax.top_k(-far, top)
     ranked, square = (jnp.take_along_axis(x, order, 1) for x in (candidates, squares(student)))
-    near = square == 0
-    power = jnp.where(near, 0, jnp.exp(like(beta, square) / 2 * jnp.log(jnp.where(near, 1, square))))
+    zero = square == 0
+    power = jnp.where(zero, 0, jnp.exp(like(beta, square) / 2 * jnp.log(jnp.where(zero, 1, square))))
     score = jnp.where(ranked, -like(alpha, power) * power, jnp.finfo(power.dtype).min)
-    short = jnp.where(ranked, score - jax.lax.cumlogsumexp(score, 1, reverse=True), 0)
-    return jnp.where(mask, -jnp.sum(short, 1), 0)
+    log_likelihood = jnp.where(ranked, score - jax.lax.cumlogsumexp(score, 1, reverse=True), 0)
+    return jnp.where(mask, -jnp.sum(log_likelihood, 1), 0)

@@ -1,1 +1,1 @@
-"""Sequences: chains of labels, and texts in unlike vocabularies."""
+"""Sequence losses: linear-chain CRFs, and language models with different vocabularies."""

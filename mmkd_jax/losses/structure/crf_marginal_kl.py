@@ -1,15 +1,15 @@
-"""What two chains say of each token."""
+"""KL between the per-token marginals of two CRFs."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.number import Positive
-from mmkd_jax.losses.numeric import at_least_float32, divergence, log_softmax, softened, squared
-from mmkd_jax.losses.structure import crf
+from mmkd_jax.losses.structure import _crf as crf
+from mmkd_jax.numeric import at_least_float32, divergence, log_softmax, softened, squared
+from mmkd_jax.typing import Positive
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def crf_marginal_kl(
     student: tuple[Float[Array, "b l c"], Float[Array, "c c"]],
     teacher: tuple[Float[Array, "b l c"], Float[Array, "c c"]],
@@ -17,21 +17,21 @@ def crf_marginal_kl(
     mask: Bool[Array, "b l"] | None = None,
     temperature: Positive = 1.0,
 ) -> Float[Array, " b"]:
-    """Posterior distillation of conditional random fields: KL from the teacher's marginals to the student's.
+    """Posterior distillation of linear-chain CRFs: KL from the teacher's per-token marginals to the student's.
 
     Formula: T² Σ_i Σ_c p_ic (log p_ic − log q_ic), p_i ∝ P_t(y_i | x)^(1 / T), q_i ∝ P_s(y_i | x)^(1 / T), over the
-        tokens that count
+        valid tokens
 
-    `student=("student.emissions", "student.transitions")` in a term.
+    In a term: `student=("student.emissions", "student.transitions")`.
 
     Args:
-        student: emissions [b, l, c], and transitions from a label to the next [c, c]; −inf forbids a label or a pair.
-        teacher: the same of the teacher.
-        mask: tokens that count, of the chain and of the sum; None is all.
-        temperature: T > 0, a number or one per example, of the marginals.
+        student: emissions [b, l, c] and transitions from a label to the next, [c, c]; −inf forbids a label or a pair.
+        teacher: emissions and transitions, same shapes.
+        mask: mask of valid tokens, for the chain and for the sum; None means all.
+        temperature: T > 0, applied to the marginals; a scalar or one value per example.
 
     Returns:
-        Values [b], the sum over a text's tokens, with the factor T². +inf where only the student forbids a label.
+        Values [b], summed over the tokens of a text, with the factor T²; +inf where only the student forbids a label.
 
     Compares: emissions and transitions
     Extra: transitions of both models

@@ -1,14 +1,14 @@
-"""The likelihood of a labelling under a chain."""
+"""Negative log-likelihood of a linear-chain CRF."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from mmkd_jax.losses.checked import checked
-from mmkd_jax.losses.numeric import at_least_float32
-from mmkd_jax.losses.structure import crf
+from mmkd_jax.losses.structure import _crf as crf
+from mmkd_jax.numeric import at_least_float32
+from mmkd_jax.validation import validated
 
 
-@checked
+@validated
 def crf_nll(
     logits: Float[Array, "b l c"],
     transitions: Float[Array, "c c"],
@@ -16,20 +16,21 @@ def crf_nll(
     *,
     mask: Bool[Array, "b l"] | None = None,
 ) -> Float[Array, " b"]:
-    """Negative log-likelihood of a labelling under a linear-chain conditional random field.
+    """Negative log-likelihood of a labeling under a linear-chain conditional random field (CRF).
 
-    Formula: log Z(e, A) − Σ_i (e_i(y_i) + A(y_i−1, y_i)), over the tokens that count
+    Formula: log Z(e, A) − Σ_i (e_i(y_i) + A(y_i−1, y_i)), over the valid tokens
 
-    Trained on the labellings that a teacher finds best, it is structure-level distillation.
+    With a teacher's best labelings as labels, this is structure-level distillation.
 
     Args:
         logits: emissions e, [b, l, c].
-        transitions: A, from a label to the next, [c, c]; −inf forbids a pair.
+        transitions: scores A from a label to the next, [c, c]; −inf forbids a pair.
         labels: y, integers [b, l] in 0 … c − 1.
-        mask: tokens that count; None is all.
+        mask: mask of valid tokens; None means all.
 
     Returns:
-        Values [b], the sum over a text's tokens; 0 for a text without one. Where labels are forbidden it is huge.
+        Values [b], summed over the tokens of a text; 0 for a text without valid tokens, and very large for forbidden
+        labels.
 
     Compares: emissions and transitions, labels
     Extra: transitions

@@ -94,15 +94,15 @@ CASES = {
         formulas.grassmann,
         draw.pair(8, 4),
         # angles 0 and π / 2
-        (both(*TURNED), {"dimensions": 2, "centre": False}, 1.0),
+        (both(*TURNED), {"dimensions": 2, "center": False}, 1.0),
         {"dimensions": 2},
     ),
     "grassmann, geodesic": Case(
         losses.grassmann,
         formulas.grassmann,
         draw.pair(8, 4),
-        (both(*TURNED), {"dimensions": 2, "centre": False, "metric": "geodesic"}, pi**2 / 4),
-        {"dimensions": 2, "centre": False, "metric": "geodesic"},
+        (both(*TURNED), {"dimensions": 2, "center": False, "metric": "geodesic"}, pi**2 / 4),
+        {"dimensions": 2, "center": False, "metric": "geodesic"},
     ),
     "sinkhorn": Case(
         losses.sinkhorn,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmkd_jax.losses.number import KINDS
+from mmkd_jax.typing import KINDS
 
 
 @dataclass(frozen=True, eq=False)

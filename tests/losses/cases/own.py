@@ -19,7 +19,7 @@ def block(c, d):
     return (draw(3, 3, c, d), draw(d), draw(3, 3, d, c), draw(c))
 
 
-def centre(c, d, value):
+def center(c, d, value):
     """A kernel that sees one place only."""
     kernel = np.zeros((3, 3, c, d))
     kernel[1, 1] = value
@@ -85,7 +85,7 @@ CASES = {
             both([[[[1], [2]]]], [[[[6], [3]]]])
             | {
                 "mask": np.array([[[True, False]]]),
-                "block": (centre(1, 1, 2), np.ones(1), centre(1, 1, 2), -np.ones(1)),
+                "block": (center(1, 1, 2), np.ones(1), center(1, 1, 2), -np.ones(1)),
             },
             {},
             [(6 - 5) ** 2 + (3 - 1) ** 2],
@@ -101,7 +101,7 @@ CASES = {
             both([[[[3, 4]]]], [[[[1, 2]]]])
             | {
                 "mask": np.array([[False, True]]),
-                "block": (centre(2, 1, 1), np.zeros(1), centre(1, 2, 0.5), np.zeros(2)),
+                "block": (center(2, 1, 1), np.zeros(1), center(1, 2, 0.5), np.zeros(2)),
             },
             {},
             [1.0],

@@ -29,7 +29,7 @@ CASES = {
             [0.25 / 9] + 2 * [(sqrt(0.5) - 0.5) ** 2 / 9],
         ),
     ),
-    "rkd_distance of normalised rows": Case(
+    "rkd_distance of normalized rows": Case(
         losses.rkd_distance,
         formulas.rkd_distance,
         draw.pair(5, 3, teacher=(5, 4)),
@@ -42,7 +42,7 @@ CASES = {
         {"normalize": True},
         still_at_zero=True,
     ),
-    "rkd_angle of normalised rows": Case(
+    "rkd_angle of normalized rows": Case(
         losses.rkd_angle,
         formulas.rkd_angle,
         draw.pair(4, 3, teacher=(4, 5)),

@@ -23,7 +23,7 @@ CASES = {
         losses.pearson,
         formulas.pearson,
         draw.pair(4, 2, 3, 2),
-        # standardised: (−1, 0, 1) and (−1, 1, 0)
+        # standardized: (−1, 0, 1) and (−1, 1, 0)
         (both([[0], [1], [2]], [[0], [2], [1]]), {}, [0, 1 / 2, 1 / 2]),
     ),
     "pad_l2": Case(
@@ -43,7 +43,7 @@ CASES = {
         losses.cka,
         formulas.cka,
         draw.pair(5, 3, teacher=(5, 2, 2)),
-        # centred: (−1, 0, 1) and (−1, 1, 0), whose Gram matrices have the norms 2 and 2 and the product 1
+        # centered: (−1, 0, 1) and (−1, 1, 0), whose Gram matrices have the norms 2 and 2 and the product 1
         (both([[0], [1], [2]], [[0], [2], [1]]), {}, 3 / 4),
     ),
 }

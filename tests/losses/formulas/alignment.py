@@ -47,8 +47,8 @@ def cca(student, teacher, components=None, r1=1e-4, r2=1e-4):
     return -np.linalg.svd(left @ c[:d, d:] @ right)[1][:components].sum()
 
 
-def grassmann(student, teacher, dimensions=4, metric="projection", centre=True):
-    u, v = (np.linalg.svd(x - centre * x.mean(0))[2][:dimensions].T for x in (student, teacher))
+def grassmann(student, teacher, dimensions=4, metric="projection", center=True):
+    u, v = (np.linalg.svd(x - center * x.mean(0))[2][:dimensions].T for x in (student, teacher))
     angles = subspace_angles(u, v)
     return np.sum(np.sin(angles) ** 2 if metric == "projection" else angles**2)
 

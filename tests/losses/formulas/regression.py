@@ -26,6 +26,6 @@ def bounded_regression(student, teacher, targets, margin=0.0):
 
 
 def gaussian_kl(student, teacher):
-    (mean, log_variance), (centre, log_spread) = student, teacher
+    (mean, log_variance), (center, log_spread) = student, teacher
     variance, spread = np.exp(log_variance), np.exp(log_spread)
-    return last(np.mean, np.log(variance / spread) / 2 + (spread + (mean - centre) ** 2) / (2 * variance) - 1 / 2)
+    return last(np.mean, np.log(variance / spread) / 2 + (spread + (mean - center) ** 2) / (2 * variance) - 1 / 2)

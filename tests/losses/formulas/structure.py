@@ -1,4 +1,4 @@
-"""Losses of sequences in NumPy: text by text, and chains by enumerating all labellings."""
+"""Losses of sequences in NumPy: text by text, and chains by enumerating all labelings."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def uld(student, teacher, mask=None, teacher_mask=None, temperature=1.0):
     return np.array([one(*x) for x in zip(tokens(student, mask), tokens(teacher, teacher_mask), strict=True)])
 
 
-def labellings(emissions, transitions):
+def labelings(emissions, transitions):
     """All of one text, and the score of each."""
     length, classes = emissions.shape
     paths = np.array(list(itertools.product(range(classes), repeat=length)))
@@ -29,7 +29,7 @@ def labellings(emissions, transitions):
 
 
 def marginals(emissions, transitions):
-    paths, scores = labellings(emissions, transitions)
+    paths, scores = labelings(emissions, transitions)
     p = softmax(scores)
     classes = range(emissions.shape[1])
     return np.array([[p[paths[:, i] == c].sum() for c in classes] for i in range(len(emissions))])
@@ -37,7 +37,7 @@ def marginals(emissions, transitions):
 
 def crf_nll(logits, transitions, labels, mask=None):
     def one(e, y):
-        paths, scores = labellings(e, transitions)
+        paths, scores = labelings(e, transitions)
         return -np.log(softmax(scores)[(paths == y).all(1)][0])
 
     keep = np.ones(labels.shape, bool) if mask is None else mask

@@ -73,7 +73,7 @@ ROWS = (
     Golden("att_ce_mean.TB.mask", "differs", PADDING, att_kl_mean),
     Golden("att_ce_mean.TB.nomask", "differs", ZEROED, att_kl_mean),
     Golden("hid_mse.TB.*", "equal", "The mean square over the tokens that count.", hidden),
-    Golden("pkd.TB", "equal", "The squared distance of the normalised first tokens.", patient),
+    Golden("pkd.TB", "equal", "The squared distance of the normalized first tokens.", patient),
     Golden("fsp.TB.*", "equal", "The products of dimensions over the length of each text.", fsp),
     Golden("mmd.TB.nomask", "equal", "The products of tokens over the width.", nst),
     Golden("mmd.TB.mask", "composed", "The mean over texts, weighted by length squared.", nst, plain_nst),

@@ -226,7 +226,7 @@ ROWS = (
     ),
     Golden("lskd.*", "composed", "standardize before kl.", standardized(kl)),
     Golden(
-        "lskd.torchdistill.*", "composed", "α cross-entropy and β KL of standardised logits.", standardized_and_task
+        "lskd.torchdistill.*", "composed", "α cross-entropy and β KL of standardized logits.", standardized_and_task
     ),
     Golden("lsdkd.*", "composed", "standardize before dkd.", standardized(dkd)),
     Golden("wsld.*", "equal", "Their weight goes through float32.", wsld, single=True),

@@ -87,9 +87,9 @@ def affinity(h, s, t):
 
 
 ROWS = (
-    Golden("at.*", "equal", "The mean of squares between normalised maps, the larger one pooled first.", at),
+    Golden("at.*", "equal", "The mean of squares between normalized maps, the larger one pooled first.", at),
     Golden("at.torchdistill_paper", "equal", "The paper's norm: form='paper'.", at_paper),
-    Golden("at.KD_Lib", "differs", "It normalises the whole map without reducing channels: no attention map.", at),
+    Golden("at.KD_Lib", "differs", "It normalizes the whole map without reducing channels: no attention map.", at),
     Golden("nst.*", "equal", "The polynomial kernel, the larger map pooled first.", nst),
     Golden(
         "fsp.RepDistiller",

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses, methods
-from mmkd_jax.views import Context, Views
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.outputs import Outputs
 from tests.losses.golden.recorded import Golden, channels_last
 
 # mdistiller's margins are not among the recorded inputs; its recorded gradient tells them
@@ -37,9 +38,9 @@ def vid(h, s, t, log_scale, **weights):
     kernels = [weights[k][:, :, 0, 0].T for k in sorted(weights)]
     params = {"regressor": {f"Dense_{i}": {"kernel": k} for i, k in enumerate(kernels)}, "scale": log_scale}
     method = methods.vid(student="student.map", teacher="teacher.map")
-    ctx = Context(jnp.int32(0), jax.random.key(0))
-    views = Views({}, {"student": {"map": s}, "teacher": {"map": t}}, {}, ctx)
-    term, _ = method.apply(params, method.init(views)[1], views)
+    ctx = StepContext(jnp.int32(0), jax.random.key(0))
+    outputs = Outputs({}, {"student": {"map": s}, "teacher": {"map": t}}, {}, ctx)
+    term, _ = method.apply(params, method.init(outputs)[1], outputs)
     return jnp.mean(term.values)
 
 

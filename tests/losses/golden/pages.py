@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from mmkd_jax.catalogue import entries
+from mmkd_jax.cli.catalogue import entries
 from tests.losses.golden import ROWS
 from tests.losses.golden.recorded import cases, chosen, compare, departure
 
@@ -25,11 +25,11 @@ METHODS = {
         "kd_masked_feature",
         "skd_instance",
     ),
-    "Generalised JSD (GKD)": ("gkd_jsd",),
+    "Generalized JSD (GKD)": ("gkd_jsd",),
     "Cross-entropy": ("ce", "soft_ce", "bce"),
     "DKD, NKD": ("dkd", "nkd"),
     "DIST": ("dist", "dist_plus"),
-    "Logit standardisation": ("logit_std_kd", "logit_std_dkd"),
+    "Logit standardization": ("logit_std_kd", "logit_std_dkd"),
     "WSLD, MLKD, MFT": ("wsld", "mlkd_cc", "mlkd_bc", "mft"),
     "RKD": ("rkd", "rkd_distance", "rkd_angle"),
     "SP, CC, PKT, DarkRank": ("sp", "sp_l1", "cc", "pkt", "hard_dark_rank"),

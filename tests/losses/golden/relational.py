@@ -62,10 +62,10 @@ ROWS = (
     Golden("rkd_a.*", "equal", "The angle term.", rkd_angle),
     Golden("rkd_d.mmrazor.*", "equal", "Rows divided by their norm: normalize.", rkd_distance, as_given(rkd_distance)),
     Golden("rkd_a.mmrazor.*", "equal", "Rows divided by their norm: normalize.", rkd_angle, as_given(rkd_angle)),
-    Golden("sp.*", "equal", "The squared distance of the normalised Gram matrices over n².", sp),
+    Golden("sp.*", "equal", "The squared distance of the normalized Gram matrices over n².", sp),
     Golden("sp.torchdistill.*", "equal", "The rows divided by their L1 norm, the paper's by L2: norm='l1'.", sp_l1, sp),
     Golden("pkt.*", "equal", "The mean over all n² pairs, the authors' 1e-7 included.", pkt),
-    Golden("cc.RepDistiller.*", "differs", "It multiplies the gaps of neighbouring rows; there is no kernel.", cc),
+    Golden("cc.RepDistiller.*", "differs", "It multiplies the gaps of neighboring rows; there is no kernel.", cc),
     Golden(
         "cc.torchdistill_bilinear.*",
         "composed",

@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 
 from mmkd_jax import losses
-from mmkd_jax.connectors import ABF, Bottleneck, Conv, Linear
-from mmkd_jax.losses.pool import average_pool
-from mmkd_jax.views import Context
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.losses._pool import average_pool
+from mmkd_jax.nn.connectors import ABF, Bottleneck, Conv, Linear
 from tests.losses.golden.recorded import Golden, channels_last
 
-TRAIN = Context(0, jax.random.key(0), train=True)
+TRAIN = StepContext(0, jax.random.key(0), train=True)
 
 
 def kernel(weight):
@@ -19,7 +19,7 @@ def kernel(weight):
 
 
 def trained(module, params, *x):
-    """What a module gives in training, with BatchNorms that normalise over the batch."""
+    """What a module gives in training, with BatchNorms that normalize over the batch."""
     return module.apply({"params": params}, *x, TRAIN, mutable=["batch_stats"])[0]
 
 

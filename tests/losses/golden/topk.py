@@ -15,7 +15,7 @@ ROWS = (
     Golden(
         "tunix_logit.*_k[1-9]*",
         "composed",
-        "α KL, both sides renormalised on the teacher's k classes, and 1 − α cross-entropy.",
+        "α KL, both sides renormalized on the teacher's k classes, and 1 − α cross-entropy.",
         topk_and_task,
     ),
 )

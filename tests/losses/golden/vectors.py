@@ -26,6 +26,6 @@ def pad_l2(h, s, t, logvar):
 ROWS = (
     Golden("l2.mmrazor_True_False", "composed", "normalized_l2 of whole examples.", normalized),
     Golden("l2.mmrazor_False_True", "equal", "The mean square over all elements: hint.", hint),
-    Golden("pkd_pearson.mmrazor", "equal", "Channels standardised over batch and positions.", pearson),
+    Golden("pkd_pearson.mmrazor", "equal", "Channels standardized over batch and positions.", pearson),
     Golden("pad_l2.*", "equal", "The mean over features and batch, with its ε.", pad_l2),
 )

@@ -1,8 +1,8 @@
 """Models of image and audio: the alignment of their features, subspaces and predictions."""
 
 from mmkd_jax import losses, methods
-from mmkd_jax.connectors import Each, Linear
-from mmkd_jax.objective import term
+from mmkd_jax.core.objective import term
+from mmkd_jax.nn.connectors import Each, Linear
 from tests.mechanisms.stages.stage import Stage
 from tests.small import CLASSES, make_batches, net
 

@@ -3,8 +3,8 @@
 import flax.linen as nn
 
 from mmkd_jax import losses, methods
-from mmkd_jax.connectors import Each, Linear
-from mmkd_jax.objective import term
+from mmkd_jax.core.objective import term
+from mmkd_jax.nn.connectors import Each, Linear
 from tests.mechanisms.stages.stage import Stage
 from tests.methods.towers import ALIKE, MODELS, PATHS, captions
 

@@ -1,8 +1,8 @@
 """Models that see an image, hear, or both: what passes between modalities."""
 
 from mmkd_jax import losses
-from mmkd_jax.connectors import Linear
-from mmkd_jax.objective import term
+from mmkd_jax.core.objective import term
+from mmkd_jax.nn.connectors import Linear
 from tests.mechanisms.stages.stage import Stage
 from tests.methods.cross import METHODS, MODELS, TRAINED
 from tests.small import make_batches

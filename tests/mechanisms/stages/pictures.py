@@ -5,11 +5,12 @@ import inspect
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax import catalogue, losses, methods
-from mmkd_jax.connectors import Conv, Each, Linear
+from mmkd_jax import losses, methods
+from mmkd_jax.cli import catalogue
+from mmkd_jax.core.model import linen
+from mmkd_jax.core.objective import term
 from mmkd_jax.models import ImageCNN, Multimodal
-from mmkd_jax.objective import term
-from mmkd_jax.views import linen
+from mmkd_jax.nn.connectors import Conv, Each, Linear
 from tests.mechanisms.stages.stage import Stage
 
 CLASSES, ROWS, WIDE = 4, 12, 8

@@ -24,7 +24,12 @@ AVERAGED = {
 }
 RULED = {
     "methods.logic_rules": methods.logic_rules(
-        {"heard": (lambda views: views["batch.present.audio"][:, None].astype("float32") * np.array([[0, 1, 1]]), 1.0)},
+        {
+            "heard": (
+                lambda outputs: outputs["batch.present.audio"][:, None].astype("float32") * np.array([[0, 1, 1]]),
+                1.0,
+            )
+        },
         imitation=optax.linear_schedule(0.0, 0.9, 5),
         labelled="labelled",
     )

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mmkd_jax.objective import Objective
-from mmkd_jax.views import Model
+from mmkd_jax.core.model import Model
+from mmkd_jax.core.objective import Objective
 
 
 class Stage(NamedTuple):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses, methods
-from mmkd_jax.objective import term
-from mmkd_jax.views import plain
+from mmkd_jax.core.model import plain
+from mmkd_jax.core.objective import term
 from tests.mechanisms.stages.stage import Stage
 
 WORDS, LENGTH, ROWS, TAGS = 5, 6, 16, 3

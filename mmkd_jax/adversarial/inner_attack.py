@@ -1,0 +1,142 @@
+"""Inner maximization of adversarial training: outputs of student, and optionally teacher, on attacked inputs."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from mmkd_jax.adversarial import attacks
+from mmkd_jax.core.method_hyperparams import with_method_hyperparams
+from mmkd_jax.core.modalities import unit
+from mmkd_jax.core.model import Batch, ModelOutputs
+from mmkd_jax.core.objective import Objective
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.typing import Scalar
+
+
+def under_attack(
+    terms: Objective,
+    inner: Callable[..., Any],
+    at: str,
+    *,
+    eps: Scalar,
+    step_size: Scalar,
+    steps: int,
+    norm: Literal["linf", "l2"],
+    low: float | None,
+    high: float | None,
+    mask: str | None,
+    start: Literal["normal", "uniform"],
+    student: str,
+    teacher: str | None = None,
+) -> Objective:
+    """Add an inner attack to an objective: x' maximizes a function within ‖x' − x‖ ≤ ε; outputs on x' are `attacked`.
+
+    Args:
+        terms: outer objective; reads `attacked.NAME`, and `guide.NAME` if there is a teacher.
+        inner: `(outputs, attacked, guide) -> values` [b], the function of the outputs on x' to maximize; guide is None
+            without a teacher.
+        at: name of a batch input, or else of a student output, which is then patched.
+        eps: radius ε, in units of x.
+        step_size: step size, in units of x.
+        steps: number of attack steps.
+        norm: norm of the ball, "linf" or "l2".
+        low: lower bound of an input; outputs are unbounded.
+        high: upper bound of an input.
+        mask: name of a batch mask, such as "text.mask"; positions outside it are not perturbed.
+        start: initial perturbation of each row: "normal" is standard normal × 1e-3, "uniform" is uniform in [−ε, ε].
+        student: name of the attacked model.
+        teacher: name of a model that also runs on x', as `guide`.
+
+    Returns:
+        An objective. The attack runs the student with train=False; the run on x' uses the step's own train flag.
+
+    Raises:
+        UserError: `at` or the student does not exist; or `at` is a student output, but a teacher is given.
+    """
+
+    def clean(outputs):
+        if student not in outputs.by_model:
+            raise UserError(f"no model {student!r} to attack; available models: {choices(outputs.by_model)}")
+        x = attackable(outputs.batch, outputs.by_model[student], at, student)
+        if at not in outputs.batch and teacher is not None:
+            raise UserError(f"attack at {at!r}: {teacher!r} cannot run on an output of {student!r}; attack an input")
+        outputs.record(outputs.scope, f"batch.{at}" if at in outputs.batch else f"{student}.{at}")
+        return x
+
+    def attacked(outputs, hyperparams):
+        x = clean(outputs)
+        region = jnp.ones((), bool) if mask is None else outputs["batch." + mask]
+        region = region.reshape(region.shape + (1,) * (x.ndim - region.ndim))
+        ids, key = outputs["batch.example_id"], outputs.ctx.key
+        if start == "normal":
+            first = 1e-3 * attacks.row_noise(key, ids, x.shape[1:])
+        else:
+            first = hyperparams["eps"] * attacks.row_noise(key, ids, x.shape[1:], uniform=True)
+
+        def run(x, **options):
+            batch, patch = shown(outputs.batch, at, x)
+            model_outputs = outputs.run[student](batch, patch=patch, **options)
+            return model_outputs, outputs.run[teacher](batch) if teacher else None
+
+        adversarial = attacks.pgd(
+            lambda moved: inner(outputs, *run(jnp.where(region, moved, x), train=False)),
+            x,
+            eps=hyperparams["eps"],
+            step_size=hyperparams["step_size"],
+            steps=steps,
+            norm=norm,
+            start=jnp.where(region, first, 0).astype(x.dtype),
+            low=low if at in outputs.batch else None,
+            high=high if at in outputs.batch else None,
+        )
+        adversarial = jnp.where(region, adversarial, x)  # undo clipping outside the mask
+        if at not in outputs.batch:  # perturb, not replace: gradients reach the layers below
+            adversarial = outputs.by_model[student][at] + jax.lax.stop_gradient(adversarial - x)
+        model_outputs, guide = run(adversarial)
+        return outputs.add(attacked=model_outputs, **({"guide": guide} if teacher else {}))
+
+    return with_method_hyperparams(terms, attacked, eps=eps, step_size=step_size)
+
+
+def attackable(batch: Batch, outputs: ModelOutputs, at: str, model: str) -> jax.Array:
+    """Return the value to attack: a batch input (uint8 is scaled to [0, 1]), or else a model output.
+
+    Args:
+        batch: batch that the model ran on.
+        outputs: the model's outputs.
+        at: name of an input or output.
+        model: name of the model, for error messages.
+
+    Raises:
+        UserError: the name does not exist, or the input is not continuous.
+
+    Example:
+        >>> attackable({"image": jnp.array([51], jnp.uint8)}, {}, "image", "student")
+        Array([0.2], dtype=float32)
+    """
+    if at in batch:
+        x = batch[at]
+        if x.dtype != jnp.uint8 and not jnp.issubdtype(x.dtype, jnp.floating):
+            raise UserError(
+                f"attack at {at!r}: {x.dtype} is not continuous; attack an output of {model!r} instead: "
+                f"{choices(outputs)}"
+            )
+        return unit(x)
+    if at not in outputs:
+        raise UserError(
+            f"attack at {at!r}: not found in the batch or in the outputs of {model!r}; available: "
+            f"{choices([*batch, *outputs])}"
+        )
+    return jax.lax.stop_gradient(outputs[at])
+
+
+def shown(batch: Batch, at: str, x: Any) -> tuple[Batch, ModelOutputs]:
+    """Return the batch and patch with which a model runs on x in place of `at`.
+
+    Example:
+        >>> shown({"image": 1}, "image", 2), shown({"image": 1}, "features.image", 2)
+        (({'image': 2}, {}), ({'image': 1}, {'features.image': 2}))
+    """
+    return ({**batch, at: x}, {}) if at in batch else (batch, {at: x})

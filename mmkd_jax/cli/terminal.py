@@ -1,0 +1,118 @@
+"""Terminal support of runs: multi-process setup, stop signals, progress bars."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import platform
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+
+from mmkd_jax.errors import UserError
+
+
+def keep_programs() -> None:
+    """Enable JAX's persistent compilation cache in ~/.cache/mmkd_jax, unless the user has configured another folder.
+
+    Each CPU model has a separate folder, because compiled CPU programs use its instruction set.
+    """
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    about = pathlib.Path("/proc/cpuinfo")
+    lines = (
+        {x for x in about.read_text().splitlines() if x.startswith(("model name", "flags"))} if about.exists() else ()
+    )
+    kind = hashlib.sha256(repr((platform.machine(), sorted(lines))).encode()).hexdigest()[:8]
+    jax.config.update(
+        "jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "mmkd_jax" / f"programs-{kind}")
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@contextlib.contextmanager
+def together(coordinator: str | None, processes: int | None, process: int | None, distributed: bool) -> Iterator[None]:
+    """Join a multi-process run, if requested; a process that fails exits at once, so that the others do not hang."""
+    where = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [f"--{k}" for k, v in where.items() if v is None]
+    if len(missing) == 3 and not distributed:
+        yield
+        return
+    if 0 < len(missing) < 3:
+        raise UserError(
+            f"{', '.join(missing)} is not given: --coordinator, --processes and --process must be given together"
+        )
+    import jax
+
+    try:
+        jax.distributed.initialize(coordinator, processes, process, heartbeat_timeout_seconds=30)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError):
+            print(f"mmkd: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, UserError) else 1)
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM as stop requests; a second Ctrl-C interrupts without waiting for a checkpoint."""
+    asked: list[int] = []
+
+    def ask(number, frame):
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def observer(seeds: int, asked: list[int]):
+    """Callbacks that show a progress bar on a terminal, and plain lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mmkd_jax.core import sharding
+    from mmkd_jax.experiment.runner import Callbacks
+
+    console = Console(soft_wrap=True, highlight=False, quiet=not sharding.is_primary_process())
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("", now="")
+
+        def on_start(training, seed, steps):
+            progress.reset(
+                bar,
+                total=steps,
+                description=f"{training}, seed {seed} ({seed + 1}/{seeds})",
+                now="compiling" if steps else "",
+            )
+
+        def on_metrics(training, seed, row):
+            shown = {k: v for k, v in row.items() if k != "step" and not k.startswith(("term ", "gradient ", "speed "))}
+            shown |= {k.removeprefix("speed "): v for k, v in row.items() if k == "speed rows a second"}
+            progress.update(bar, completed=row["step"], now="  ".join(f"{k} {v:.4g}" for k, v in shown.items()))
+
+        yield Callbacks(progress.console.print, on_start, on_metrics, lambda: bool(asked))

@@ -1,0 +1,41 @@
+"""Modalities of a batch: presence masks, and inputs as floats."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Num
+
+from mmkd_jax.core.model import Batch
+from mmkd_jax.errors import UserError, choices
+
+
+def present(batch: Batch, modality: str) -> Bool[Array, " b"]:
+    """Return the mask of rows that have the modality; all rows if the batch has no `present.MODALITY`.
+
+    Raises:
+        UserError: the batch does not contain the modality.
+    """
+    names = [k for k in batch if k == modality or k.startswith(modality + ".")]
+    if not names:
+        raise UserError(f"the batch has no modality {modality!r}; it has: {choices(batch)}")
+    return batch.get(f"present.{modality}", jnp.ones(batch[names[0]].shape[0], bool))
+
+
+def presence(batch: Batch, *modalities: str) -> tuple[str, ...]:
+    """Return the names of the modalities' presence masks, for `term(where=…)`; a modality of all rows needs no mask.
+
+    Raises:
+        UserError: the batch has neither the modality nor its mask; with a cached teacher the mask alone is enough.
+
+    Example:
+        >>> presence({"audio": jnp.ones((1, 2)), "present.audio": jnp.array([True])}, "audio")
+        ('present.audio',)
+    """
+    names = tuple(f"present.{m}" for m in modalities if f"present.{m}" in batch)
+    for modality in modalities:
+        if f"present.{modality}" not in names:
+            present(batch, modality)
+    return names
+
+
+def unit(x: Num[Array, "..."]) -> Num[Array, "..."]:
+    """Scale uint8 to [0, 1]; return other dtypes unchanged."""
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x

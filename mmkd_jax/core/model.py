@@ -1,0 +1,182 @@
+"""Models as pure functions."""
+
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx as flax_nnx
+
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.losses.logits.topk import TopK
+
+Batch = Mapping[str, Any]
+ModelOutputs = Mapping[str, Any]
+
+
+class StepContext(NamedTuple):
+    """Explicit context of a step: step counter, random key, training mode, device axis and row mask.
+
+    `key` never advances: fold a name into it with `at` to get randomness, and `example_id` for randomness per row.
+    `axis_name` names the device axis in the per-device forms (shard_map, pmap) and is None elsewhere. `where` masks
+    the rows that contribute to batch statistics (BatchNorm); None means all rows.
+    """
+
+    step: Any
+    key: Any
+    train: bool = True
+    axis_name: str | None = None
+    where: Any = None
+
+    def at(self, name: str) -> "StepContext":
+        """Return the same context with a separate key for `name`."""
+        return self._replace(key=jax.random.fold_in(self.key, zlib.crc32(name.encode())))
+
+
+class Taps:
+    """Collect a model's intermediates under dotted names, and replace those named in `patch`.
+
+    Pass every intermediate that may be distilled through `x = tap("features.image", x)`.
+
+    Example:
+        >>> tap = Taps({"embedding": 5})
+        >>> tap("embedding", 3), tap("logits", 7), tap.outputs
+        (5, 7, {'embedding': 5, 'logits': 7})
+    """
+
+    def __init__(self, patch: Mapping[str, Any]):
+        self.patch, self.outputs = patch, {}
+
+    def __call__(self, name: str, x):
+        if name in self.outputs:
+            raise ValueError(f"two intermediates of one model are named {name!r}: give each a unique name")
+        if name in self.patch:
+            patched = self.patch[name]
+            if jnp.shape(patched) != jnp.shape(x):
+                raise UserError(f"patch {name!r} has shape {jnp.shape(patched)}, the model's output has {jnp.shape(x)}")
+            x = patched
+        self.outputs[name] = x
+        return x
+
+
+class Model(NamedTuple):
+    """A model as a pair of pure functions: a Linen module, an NNX module or plain functions behind one signature.
+
+    Attributes:
+        init: `(key, batch) -> variables`, a dict; its "params" are optimized if the model is trained.
+        apply: `(variables, batch, ctx, patch) -> (outputs, new_state)`; outputs is a flat dict with dotted names.
+        fixed: reason why this model cannot be run again on another batch; empty if it can.
+        needs: collections of variables that `init` does not create; they are taken from another model.
+    """
+
+    init: Callable
+    apply: Callable
+    fixed: str = ""
+    needs: tuple[str, ...] = ()
+
+
+def linen(module: nn.Module) -> Model:
+    """Wrap a Linen module `module(batch, ctx, patch) -> outputs` as a Model."""
+
+    def init(key, batch):
+        return module.init(key, batch, StepContext(0, key, train=False), {})
+
+    def apply(variables, batch, ctx, patch):
+        mutable = [c for c in variables if c != "params"] if ctx.train else []
+        out: Any = module.apply(variables, batch, ctx, patch, mutable=mutable or False)
+        outputs, state = out if mutable else (out, {})
+        return _patched(outputs, patch), state
+
+    return Model(init, apply)
+
+
+def nnx(make: Callable[[flax_nnx.Rngs], Any]) -> Model:
+    """Wrap an NNX module `make(rngs)(batch, ctx, patch) -> outputs` as a Model; its random streams use ctx.key."""
+
+    def split(module):
+        return flax_nnx.split(module, flax_nnx.Param, flax_nnx.RngState, ...)
+
+    def init(key, batch):
+        del batch
+        _, params, _, rest = split(make(flax_nnx.Rngs(key)))
+        return {"params": flax_nnx.to_pure_dict(params), "state": flax_nnx.to_pure_dict(rest)}
+
+    def apply(variables, batch, ctx, patch):
+        module = make(flax_nnx.Rngs(ctx.key))  # under jit the fresh values are dead code: only the structure is used
+        graph, params, rngs, rest = split(module)
+        flax_nnx.replace_by_pure_dict(params, variables["params"])
+        flax_nnx.replace_by_pure_dict(rest, variables["state"])
+        module = flax_nnx.merge(graph, params, rngs, rest)
+        module.train() if ctx.train else module.eval()
+        outputs = module(batch, ctx, patch)
+        _, _, _, rest = split(module)
+        state = {"state": flax_nnx.to_pure_dict(rest)} if ctx.train else {}
+        return _patched(outputs, patch), state
+
+    return Model(init, apply)
+
+
+def plain(function: Callable, init: Callable = lambda key, batch: {}) -> Model:
+    """Wrap a function `(params, batch) -> outputs` as a Model; `ctx` and `patch` are passed if it takes them.
+
+    Args:
+        function: function that returns a flat dict of outputs.
+        init: `(key, batch) -> params`; by default the model has no parameters.
+    """
+    parameters = inspect.signature(function).parameters
+
+    def apply(variables, batch, ctx, patch):
+        if patch and "patch" not in parameters:
+            raise UserError(f"a plain function without an argument named patch cannot be patched with {choices(patch)}")
+        ambient = {k: v for k, v in {"ctx": ctx, "patch": patch}.items() if k in parameters}
+        return _patched(function(variables["params"], batch, **ambient), patch), {}
+
+    return Model(lambda key, batch: {"params": init(key, batch)}, apply)
+
+
+def cached(name: str) -> Model:
+    """Model whose outputs are read from the batch, as `NAME.OUTPUT`; it cannot run on another input.
+
+    Half-precision outputs are converted to float32. `NAME.logits.values`, `.indices`, `.lse` and `.tail` form a `TopK`
+    of logits.
+    """
+    prefix = name + "."
+
+    def apply(variables, batch, ctx, patch):
+        if patch:
+            raise UserError(f"model {name!r} is cached: it cannot take patch {choices(patch)}; use the model itself")
+        outputs = {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
+        if not outputs:
+            raise UserError(f"model {name!r} is cached, but the batch has no {prefix}*; it has: {choices(batch)}")
+        halves = (jnp.float16, jnp.bfloat16)
+        outputs = {k: x.astype(jnp.float32) if x.dtype in halves else x for k, x in outputs.items()}
+        if "logits.values" in outputs:
+            values, indices, lse, tail = (outputs.pop(f"logits.{k}") for k in TopK._fields)
+            outputs["logits"] = TopK(values, indices.astype(jnp.int32), lse, tail)
+        return outputs, {}
+
+    mend = "use the model itself instead (in a Training: omit cache=)"
+    fixed = f"model {name!r} is cached and cannot be run on another input: {mend}"
+    return Model(lambda key, batch: {}, apply, fixed)
+
+
+def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -> Model:
+    """Return a model that runs on `transform(batch, ctx)` instead of the batch."""
+
+    def init(key, batch):
+        return model.init(key, transform(batch, StepContext(0, key, train=False)))
+
+    def apply(variables, batch, ctx, patch):
+        return model.apply(variables, transform(batch, ctx.at("input")), ctx, patch)
+
+    return Model(init, apply, model.fixed, model.needs)
+
+
+def _patched(outputs: ModelOutputs, patch: Mapping[str, Any]) -> ModelOutputs:
+    unknown = set(patch) - set(outputs)
+    if unknown:  # a patch that nothing reads would silently change nothing
+        raise UserError(f"patch {choices(unknown)}: the model has no such output; it has: {choices(outputs)}")
+    return outputs

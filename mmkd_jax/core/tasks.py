@@ -1,0 +1,177 @@
+"""Tasks: objective, metrics and label checks of classification and regression.
+
+To add a task (multi-label classification, tagging), write a function that returns a Task.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax import losses
+from mmkd_jax.core.objective import Objective, term
+from mmkd_jax.errors import UserError
+
+
+class Task(NamedTuple):
+    """A task: objective, predictions, metrics and label check.
+
+    Attributes:
+        name: display name.
+        metric: name of the headline metric; larger is better.
+        objective: `(model, **options) -> Objective`: the task loss on a model's outputs.
+        predict: `(outputs) -> predictions` [b, ...].
+        metrics: `(outputs, batch) -> {name: (sum, count)}`, without rows whose `valid` is False.
+        check: `(columns) -> None`; raises a UserError for invalid labels.
+        scores: `(means) -> {name: value}`: final scores from the means of the metrics over all rows.
+        share: whether the headline metric is a fraction of the rows, reported in percent.
+    """
+
+    name: str
+    metric: str
+    objective: Callable[..., Objective]
+    predict: Callable[[Mapping[str, Any]], jax.Array]
+    metrics: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, tuple[jax.Array, jax.Array]]]
+    check: Callable[[Mapping[str, Any]], None]
+    scores: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict
+    share: bool = True
+
+
+def classification(classes: int, label: str = "label", logits: str = "logits") -> Task:
+    """Single-label classification, measured by accuracy over all rows and per class.
+
+    Args:
+        classes: number of classes.
+        label: name of the labels in the batch.
+        logits: name of the model's output.
+
+    Example:
+        >>> task = classification(2)
+        >>> outputs = {"logits": jnp.array([[0.0, 1.0], [0.0, 1.0]])}
+        >>> s, n = task.metrics(outputs, {"label": jnp.array([1, 0])})["accuracy"]
+        >>> float(s), float(n)
+        (1.0, 2.0)
+    """
+
+    def objective(model: str = "student", **options) -> Objective:
+        return term(losses.cross_entropy, logits=f"{model}.{logits}", labels=f"batch.{label}", **options)
+
+    def predict(outputs):
+        return jnp.argmax(outputs[logits], -1)
+
+    def metrics(outputs, batch):
+        labels = batch[label]
+        valid = batch.get("valid", jnp.ones(labels.shape, bool))
+        right = (predict(outputs) == labels) & valid
+        per_class = (labels[:, None] == jnp.arange(classes)[None]) & valid[:, None]
+        return {
+            "accuracy": (jnp.sum(right).astype(jnp.float32), jnp.sum(valid).astype(jnp.float32)),
+            "accuracy by class": (
+                jnp.sum(per_class & right[:, None], 0).astype(jnp.float32),
+                jnp.sum(per_class, 0).astype(jnp.float32),
+            ),
+        }
+
+    def check(columns):
+        if label not in columns:
+            raise UserError(f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}")
+        values = np.asarray(columns[label])
+        if not np.issubdtype(values.dtype, np.integer):
+            raise UserError(f"labels {label!r} are {values.dtype}; classification needs integers 0 … {classes - 1}")
+        wrong = np.flatnonzero((values < 0) | (values >= classes))
+        if len(wrong):
+            raise UserError(
+                f"label {values[wrong[0]]} in row {wrong[0]} is out of range ({len(wrong)} such rows): "
+                f"labels {label!r} must be 0 … {classes - 1}"
+            )
+
+    return Task("classification", "accuracy", objective, predict, metrics, check)
+
+
+def regression(label: str = "label", output: str = "prediction", groups: tuple[str, int] | None = None) -> Task:
+    """Scalar regression, measured by Pearson's r, the mean absolute error, and accuracy and F1 of the sign.
+
+    Formula: r = cov(ŷ, y) / (σ_ŷ σ_y); MAE = mean |ŷ − y|; accuracy and F1 of "ŷ > 0" for "y > 0", where y ≠ 0
+
+    Args:
+        label: name of the labels in the batch, [b], floats.
+        output: name of the model's output, [b].
+        groups: name of the batch column with each row's group index, and the number of groups; r and MAE are also
+            measured within each group.
+
+    Example:
+        >>> task = regression()
+        >>> batch = {"label": jnp.array([-1.0, 0.5, 2.0, 0.0])}
+        >>> found = task.metrics({"prediction": jnp.array([-2.0, -1.0, 3.0, 0.0])}, batch)
+        >>> scores = task.scores({k: np.float64(s) / np.float64(n) for k, (s, n) in found.items()})
+        >>> {k: round(float(v), 3) for k, v in scores.items()}
+        {'pearson': 0.926, 'mae': 0.875, 'accuracy': 0.667, 'f1': 0.667}
+    """
+
+    def objective(model: str = "student", **options) -> Objective:
+        return term(losses.mse, predictions=f"{model}.{output}", targets=f"batch.{label}", **options)
+
+    def metrics(outputs, batch):
+        y, x = batch[label].astype(jnp.float32), outputs[output].astype(jnp.float32)
+        valid = batch.get("valid", jnp.ones(y.shape, bool))
+        signed = valid & (y != 0)
+
+        def mean(value, where):
+            zero = jnp.zeros((), jnp.float32)  # select instead of multiplying, so that NaN is masked
+            return jnp.sum(jnp.where(where, value.astype(jnp.float32), zero)), jnp.sum(where.astype(jnp.float32))
+
+        sums = {
+            "accuracy": mean((x > 0) == (y > 0), signed),
+            "hits": mean((x > 0) & (y > 0), signed),
+            "wrong": mean((x > 0) != (y > 0), signed),
+        }
+        moments = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "mae": jnp.abs(x - y)}
+        sums |= {k: mean(v, valid) for k, v in moments.items()}
+        if groups is not None:
+            name, count = groups
+            member = valid[:, None] & (batch[name][:, None] == jnp.arange(count)[None])
+            size, zero = jnp.sum(member.astype(jnp.float32), 0), jnp.zeros((), jnp.float32)
+            inside = {k: jnp.sum(jnp.where(member, v[:, None], zero), 0) for k, v in moments.items()}
+            sums |= {f"{k} by {name}": (x, size) for k, x in inside.items()}
+            sums[f"rows by {name}"] = size, jnp.ones(count, jnp.float32)
+        return sums
+
+    def scores(means):
+        values = {}
+        for suffix in ("", *([f" by {groups[0]}"] if groups else [])):
+            x, y, xx, yy, xy = (np.asarray(means[k + suffix]) for k in ("x", "y", "xx", "yy", "xy"))
+            across, along = xx - x * x, yy - y * y
+            varies = (across > 1e-6 * xx) & (along > 1e-6 * yy)  # r of constant predictions is 0
+            spread = np.sqrt(np.where(varies, across * along, 1.0))
+            nonempty = means["rows" + suffix] > 0 if suffix else True  # a group without rows has no score
+            values[f"pearson{suffix}"] = np.where(nonempty, np.where(varies, (xy - x * y) / spread, 0.0), np.nan)
+            values[f"mae{suffix}"] = np.where(nonempty, means[f"mae{suffix}"], np.nan)
+        hits, wrong = means["hits"], means["wrong"]
+        f1 = 2 * hits / np.maximum(2 * hits + wrong, 1e-9)
+        return values | {"accuracy": np.asarray(means["accuracy"]), "f1": np.asarray(f1)}
+
+    def check(columns):
+        if label not in columns:
+            raise UserError(f"regression needs a column {label!r}; there are: {', '.join(sorted(columns))}")
+        labels = np.asarray(columns[label])
+        if not np.issubdtype(labels.dtype, np.floating):
+            raise UserError(f"labels {label!r} are {labels.dtype}; regression needs floats")
+        if len(wrong := np.flatnonzero(~np.isfinite(labels))):
+            raise UserError(f"label {labels[wrong[0]]} in row {wrong[0]} is not finite ({len(wrong)} such rows)")
+        if len(labels) > 1 and abs(labels.mean()) > 10 * labels.std() > 0:  # sums of squares in float32
+            raise UserError(
+                f"labels {label!r} lie around {labels.mean():g} with a spread of {labels.std():g}, too far from 0 for "
+                "Pearson's r in single precision: subtract their mean"
+            )
+        if groups is None:
+            return
+        name, count = groups
+        if name not in columns:
+            raise UserError(f"regression by {name!r} needs a column {name!r}; there are: {', '.join(sorted(columns))}")
+        member = np.asarray(columns[name])
+        if not np.issubdtype(member.dtype, np.integer) or member.min(initial=0) < 0 or member.max(initial=0) >= count:
+            raise UserError(f"groups {name!r} must be integers 0 … {count - 1}")
+
+    return Task("regression", "pearson", objective, lambda outputs: outputs[output], metrics, check, scores, False)

@@ -1,1 +1,0 @@
-"""What a run found: tables and figures."""

@@ -1,0 +1,164 @@
+"""Experiment files: a configuration and trainings in Python, checked by abstract evaluation."""
+
+import ast
+import dataclasses
+import hashlib
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from mmkd_jax import renamed
+from mmkd_jax.core.hyperparams import hyperparams_of
+from mmkd_jax.core.state import subtree, variables
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.experiment import explain
+from mmkd_jax.experiment.python_file import module, told
+from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.training import Training
+
+
+class Experiment(NamedTuple):
+    """Contents of an experiment file.
+
+    Attributes:
+        name: file name without .py.
+        config: instance of a frozen dataclass with the default values; it has a field `seeds`.
+        trainings: `(config) -> {name: Training}`; computes nothing.
+        baseline: name of the training that the table compares the others with; None if the file defines none.
+        report: `(config, results, folder)`, called at the end; None if the file defines none.
+        code: hash of the file's syntax tree, which ignores comments and formatting.
+    """
+
+    name: str
+    config: Any
+    trainings: Callable[[Any], dict[str, Training]]
+    baseline: str | None
+    report: Callable | None
+    code: str
+
+
+def load(path: str | pathlib.Path) -> Experiment:
+    """Load an experiment file.
+
+    Raises:
+        UserError: the file does not exist, fails to import, or lacks `config` or `trainings`.
+    """
+    path = pathlib.Path(path)
+    file = module(path, "experiment", ("config", "trainings"))
+    if not dataclasses.is_dataclass(file.config) or not hasattr(file.config, "seeds"):
+        raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
+    code = hashlib.sha256(ast.dump(ast.parse(path.read_text())).encode()).hexdigest()
+    baseline, report = getattr(file, "baseline", None), getattr(file, "report", None)
+    trainings = told(path, "experiment")(file.trainings)
+    return Experiment(path.stem, file.config, trainings, baseline, report, code)
+
+
+def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Validate trainings by abstract evaluation: paths, masks, names, references and hyperparameters.
+
+    Args:
+        trainings: name -> Training, in the order of the experiment.
+        hyperparams: `objective.TERM.NAME` (all trainings that have it) or `TRAINING.objective.TERM.NAME` -> value;
+            likewise `gradients.NAME` for those of gradient aggregators.
+
+    Returns:
+        Name of each training -> its hyperparameters that differ from the file's.
+
+    Raises:
+        UserError: the error that training would raise, prefixed with the name of the training.
+    """
+    known, done, taken_by = {}, {}, {}
+    for name, training in trainings.items():
+        try:
+            given = {}
+            for model, source in training.init_from.items():
+                if isinstance(source, PretrainedVariables):
+                    if model in training.models and model not in training.layers:
+                        _same_variables(training, model, source.variables)
+                    given |= {} if model in training.cache else {model: source.variables}
+                    continue
+                of, taken, inner = source_of(source)
+                if of not in done or taken not in done[of]:
+                    have = [f"{n}.{m}" for n in done for m in done[n]]
+                    raise UserError(
+                        f"init_from[{model!r}] = {source!r} is not a model of an earlier training: {choices(have)}"
+                    )
+                if model not in training.cache:
+                    given[model] = subtree(done[of][taken], inner)
+            if bare := set(training.cache) - set(training.init_from):
+                raise UserError(
+                    f"cached model {choices(bare)} needs init_from for all its variables: "
+                    'init_from="TRAINING.MODEL" or PretrainedVariables(…)'
+                )
+            state, frozen = training.abstract(given=given)
+            training.check_step(state, frozen)
+            training.check_banks(read=False)
+        except UserError as error:
+            hint = _beside_the_cache(training, str(error))
+            raise UserError(f"training {name!r}: {error}{hint}") from error.__cause__
+        known[name] = {f"objective.{k}": k for k in hyperparams_of(state.objective_state)}
+        known[name] |= {k: k for k in hyperparams_of({"gradients": state.aggregator_state})}
+        done[name], taken_by[name] = variables(state, {}), given
+    overrides: dict[str, dict[str, float]] = {name: {} for name in trainings}
+    for flag, value in hyperparams.items():
+        hit = {n: known[n].get(flag) or known[n].get(flag.removeprefix(f"{n}.")) for n in trainings}
+        if not any(hit.values()):
+            have = [f"{n}.{k}" for n in trainings for k in known[n]]
+            raise UserError(
+                f"no hyperparameter --{flag} (schedules are changed in the file); there are: {choices(have)}"
+                f"{renamed.hint(f'--{flag}')}"
+            )
+        for name, number in hit.items():
+            overrides[name] |= {number: value} if number else {}
+    for name in filter(overrides.get, trainings):
+        try:
+            trainings[name].abstract(overrides[name], taken_by[name])
+        except UserError as error:
+            raise UserError(f"training {name!r}: {error}") from error.__cause__
+    for name, training in trainings.items():
+        for model, kept in training.cache.items():
+            if kept.top_k is not None:
+                _same_temperature(name, training, overrides[name], model, kept.temperature)
+    return overrides
+
+
+def _same_variables(training: Training, model: str, given: Any) -> None:
+    """Raise early if pretrained variables do not match the model; a cached model would fail only when it first runs."""
+    expected, actual = (
+        {jax.tree_util.keystr(p, simple=True, separator="."): list(x.shape) for p, x in jax.tree.leaves_with_path(tree)}
+        for tree in (training.shapes(model)[0], given)
+    )
+    if wrong := sorted(k for k in expected | actual if expected.get(k) != actual.get(k)):
+        first = f"{wrong[0]} has {actual.get(wrong[0], 'nothing')}, expected {expected.get(wrong[0], 'nothing')}"
+        rest = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise UserError(f"init_from[{model!r}] has the variables of another model: {first}{rest}")
+
+
+def _beside_the_cache(training: Training, error: str) -> str:
+    """Return a hint if a path is missing only because the cache does not store that output."""
+    found = re.search(r"path '([^'.]+)\.([^']+)': '\1' has no", error)
+    if found is None or found[1] not in training.cache or found[2] not in training.outputs(found[1]):
+        return ""
+    return (
+        f"; {found[1]!r} is cached: add the output to cache=, which stores {choices(training.cache[found[1]].outputs)}"
+    )
+
+
+def _same_temperature(name, training, hyperparams, model, temperature):
+    """Raise if a term's temperature differs from that of the cached top-k logits, which are valid for that one only."""
+    for term, (reads, own) in explain.describe(training, hyperparams).terms.items():
+        if f"{model}.logits" in reads and (found := own.get("temperature", 1.0)) != temperature:
+            raise UserError(
+                f"training {name!r}: term {term!r} has temperature {found:g}, but the cache stores the largest logits "
+                f"of {model!r} for {temperature:g}: use CacheSpec(…, temperature={found:g})"
+            )
+
+
+def source_of(source: str) -> tuple[str, str, str]:
+    """Split "TRAINING.MODEL.PATH" into training, model, and the dotted path within its variables."""
+    of, _, taken = source.partition(".")
+    model, _, inner = taken.partition(".")
+    return of, model, inner

@@ -1,0 +1,93 @@
+"""TRADES adversarial training."""
+
+from typing import Literal
+
+import jax
+
+from mmkd_jax import losses
+from mmkd_jax.adversarial.inner_attack import under_attack
+from mmkd_jax.core.objective import Objective, combine, term
+from mmkd_jax.core.outputs import output_of
+from mmkd_jax.typing import Count, NotNegative
+from mmkd_jax.validation import validated
+
+
+@validated
+def trades(
+    at: str,
+    *,
+    eps: NotNegative = 8 / 255,
+    step_size: NotNegative = 2 / 255,
+    steps: Count = 10,
+    norm: Literal["linf", "l2"] = "linf",
+    beta: NotNegative = 6.0,
+    student: str = "student",
+    output: str = "logits",
+    labels: str = "batch.label",
+    low: float | None = 0.0,
+    high: float | None = 1.0,
+    mask: str | None = None,
+    where: str | tuple[str, ...] | None = None,
+) -> Objective:
+    """TRADES: adversarial training with clean cross-entropy and clean-to-attacked consistency; no teacher.
+
+    Formula: CE(S(x), y) + β KL(S(x) ‖ S(x')), x' = argmax over ‖x' − x‖ ≤ ε of KL(S(x) ‖ S(x'))
+
+    Args:
+        at: name of the input to attack; uint8 is scaled to [0, 1]. Or name of a student output, such as "hidden.text.0"
+            (the token embeddings).
+        eps: attack radius, in input units.
+        step_size: attack step size, in input units.
+        steps: number of attack steps.
+        norm: norm that bounds the attack, "linf" or "l2".
+        beta: β, weight of the second term.
+        student: name of the trained model.
+        output: name of the logits output.
+        labels: path of the class labels.
+        low: smallest input value; None for no bound.
+        high: largest input value; None for no bound.
+        mask: name of a batch mask, such as "text.mask"; positions outside it are not attacked.
+        where: batch mask(s) of the rows of the first term; the second needs no labels.
+
+    Returns:
+        A parameter-free objective with `steps + 2` extra passes of the student; the attack runs it with train=False.
+        Both sides of the second term get a gradient.
+
+    Topic: adversarial
+    Compares: logits on clean and attacked inputs; labels
+    Extra: steps + 2 further passes of the student
+    Source: Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy, 2019,
+        https://arxiv.org/abs/1901.08573
+
+    Example:
+        >>> robust = trades("image", eps=4 / 255, steps=3, where="labelled")
+    """
+    clean = f"{student}.{output}"
+
+    def moved(attacked, clean):
+        return losses.kl(attacked, clean)
+
+    terms = combine(
+        task=term(losses.cross_entropy, logits=clean, labels=labels, where=where),
+        stable=term(moved, attacked=f"attacked.{output}", clean=clean, weight=beta),
+    )
+
+    def disagreement(outputs, attacked, _):
+        clean_outputs = outputs.run[student](outputs.batch, train=False)  # eval mode on both sides; hoisted by XLA
+        logits = output_of(clean_outputs, output, student)
+        return losses.kl(output_of(attacked, output, student), jax.lax.stop_gradient(logits))
+
+    return under_attack(
+        terms,
+        disagreement,
+        at,
+        eps=eps,
+        step_size=step_size,
+        steps=steps,
+        norm=norm,
+        low=low,
+        high=high,
+        mask=mask,
+        start="normal",
+        student=student,
+    )

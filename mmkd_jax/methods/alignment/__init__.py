@@ -1,0 +1,1 @@
+"""Methods that align features, predictions or subspaces."""

@@ -1,0 +1,1 @@
+"""Intermediate-feature methods."""

@@ -1,0 +1,1 @@
+"""Methods that change which models run, on which inputs, or how often."""

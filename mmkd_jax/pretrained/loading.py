@@ -1,0 +1,169 @@
+"""Load and save pretrained encoders in Hugging Face format, without PyTorch."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax import files
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.models.clip import Clip
+from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained import (
+    ast,
+    bert,
+    clip,
+    convolutional,
+    efficientnet,
+    folder,
+    mapping,
+    video,
+    vit,
+    voice,
+    wav2vec2,
+    whisper,
+)
+from mmkd_jax.training.init_from import PretrainedVariables
+
+_FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
+FAMILIES: Mapping[str, ModuleType] = {kind: family for family in _FILES for kind in family.FIELDS}
+"""`model_type` of config.json -> module that supports it."""
+
+
+class Pretrained(NamedTuple):
+    """A pretrained encoder: module, variables and processor.
+
+    Attributes:
+        module: Linen module, for `mmkd.linen`; every intermediate is an output.
+        variables: variables of the module, NumPy arrays in float32.
+        processor: function from raw inputs to batch columns.
+        kind: `model_type`.
+    """
+
+    module: Encoders | Clip
+    variables: Any
+    processor: Callable[..., dict[str, np.ndarray]]
+    kind: str
+
+
+def load(path_or_id: str | os.PathLike, dtype: Any = None, **switches: Any) -> Pretrained:
+    """Load a pretrained encoder from a folder or the Hugging Face hub.
+
+    Args:
+        path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted unpickler), or a
+            hub id, which is read from the local cache or downloaded.
+        dtype: computation dtype, such as jnp.bfloat16; parameters are always float32.
+        switches: encoder attributes that override the configuration: remat, scan, pool, dropout …
+
+    Raises:
+        UserError: config.json is missing; the `model_type` or a switch does not exist; tensors are missing, unexpected,
+            of another shape or damaged, by name; or a .bin file requests more than tensors.
+
+    Example:
+        >>> import tempfile
+        >>> from mmkd_jax.models import Bert
+        >>> small = Encoders({"text": Bert(9, width=8, layers=1, heads=2, inner=16, length=6)})
+        >>> where = tempfile.mkdtemp()
+        >>> save(where, "bert", small, initial(small))
+        >>> load(where).module.encoders["text"].width
+        8
+    """
+    where = folder.find(path_or_id)
+    config = folder.read_json(where, "config.json")
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise UserError(f"{where}/config.json has model_type {kind!r}; expected one of: {choices(FAMILIES)}")
+    family = FAMILIES[kind]
+    tensors = folder.read_tensors(where)
+    processor = family.processor(where, config)
+    module = family.build(config, tensors.keys(), processor)
+    encoders = module.encoders
+    if unknown := [s for s in switches if not any(hasattr(e, s) for e in encoders.values())]:
+        kinds = choices(type(e).__name__ for e in encoders.values())
+        raise UserError(f"{choices(unknown)}: {kinds} has no such attribute")
+    overrides = switches | {"dtype": dtype}
+    encoders = {m: e.clone(**{s: x for s, x in overrides.items() if hasattr(e, s)}) for m, e in encoders.items()}
+    module = module.clone(encoders=encoders)
+    shapes = jax.eval_shape(lambda: initial(module))
+    variables = mapping.to_flax(tensors, shapes, family.table(kind, module), family.ignored, family.prefix(kind))
+    return Pretrained(module, variables, processor, kind)
+
+
+def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables: Any, processor: Any = None) -> None:
+    """Save an encoder to a folder that transformers loads with equal outputs.
+
+    Writes model.safetensors, config.json and the processor's files.
+
+    Args:
+        where: output folder; existing files are overwritten.
+        kind: `model_type`, as returned by `load`.
+        module: module, as returned by `load`.
+        variables: variables of the module; additional ones, such as a classifier's, are not saved.
+        processor: processor, as returned by `load`; None writes no processor files.
+
+    Raises:
+        UserError: the kind is unknown or does not match the encoder.
+    """
+    if kind not in FAMILIES:
+        raise UserError(f"kind is {kind!r}; expected one of: {choices(FAMILIES)}")
+    family, where = FAMILIES[kind], pathlib.Path(where)
+    from safetensors.numpy import save as serialized
+
+    saved = {c: {k: variables[c][k] for k in tree} for c, tree in jax.eval_shape(lambda: initial(module)).items()}
+    try:
+        tensors, config = mapping.from_flax(saved, family.table(kind, module)), family.describe(kind, module)
+    except (KeyError, AttributeError) as error:
+        kinds = choices(type(e).__name__ for e in module.encoders.values())
+        raise UserError(f"kind {kind!r} does not describe {kinds}: pass the kind that load returned") from error
+    files.write(where / "model.safetensors", serialized(tensors, metadata={"format": "pt"}))
+    files.write(where / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for name, content in getattr(processor, "files", {}).items():
+        files.write(where / name, content)
+
+
+def init_from(*loaded: Pretrained) -> dict[str, PretrainedVariables]:
+    """Return initial variables from pretrained encoders, for `Trained(init_from=…)`.
+
+    Args:
+        *loaded: pretrained encoders, from `load`; the model, such as a `Multimodal`, contains these encoders.
+
+    Example:
+        >>> from mmkd_jax.models import Bert
+        >>> module = Encoders({"text": Bert(9, width=8, layers=1, heads=2, inner=16, length=6)})
+        >>> loaded = Pretrained(module, initial(module), lambda texts: {}, "bert")
+        >>> list(init_from(loaded))
+        ['params.encoders_text']
+
+    Raises:
+        UserError: two of them have an encoder for the same modality.
+    """
+    scopes = [s for one in loaded for s in one.variables.get("params", {})]
+    if both := {s for s in scopes if scopes.count(s) > 1}:
+        raise UserError(f"init_from: {choices(both)} is given twice: pass one encoder for each modality")
+    return {
+        f"{collection}.{scope}": PretrainedVariables(tree, (f"a pretrained {one.kind}",))
+        for one in loaded
+        for collection, scopes in one.variables.items()
+        for scope, tree in scopes.items()
+    }
+
+
+def initial(module: Encoders | Clip, key: jax.Array | None = None) -> Any:
+    """Initialize the variables of encoders.
+
+    Args:
+        module: encoders.
+        key: random key; None is that of seed 0.
+    """
+    key = jax.random.key(0) if key is None else key
+    batch: dict[str, Any] = {"example_id": jnp.zeros(1, jnp.int32)}
+    for modality, encoder in module.encoders.items():
+        batch |= encoder.sample(modality)
+    return module.init(key, batch, StepContext(0, key, train=False), {})

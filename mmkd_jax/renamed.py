@@ -1,0 +1,87 @@
+"""Names of version 0.1 and what they are called now: for messages, in this version only."""
+
+import re
+
+RENAMED = {
+    "Views": "Outputs",
+    "views": "outputs",
+    "Context": "StepContext",
+    "Part": "Training",
+    "part": "training",
+    "parts": "trainings",
+    "arm": "training",
+    "arms": "trainings",
+    "take": "init_from",
+    "Given": "PretrainedVariables",
+    "given": "init_from",
+    "Kept": "CacheSpec",
+    "keep": "select",
+    "Keep": "SubNetwork",
+    "numbers": "hyperparams",
+    "with_numbers": "with_hyperparams",
+    "numbered": "with_method_hyperparams",
+    "Number": "Scalar",
+    "memory": "objective_state",
+    "held": "validated",
+    "checked": "validated",
+    "of_all": "process_allgather",
+    "leads": "is_primary_process",
+    "everywhere": "replicate",
+    "place": "shard_batch",
+    "spread": "constrain_batch",
+    "shared_out": "shard_over_devices",
+    "axis": "axis_name",
+    "say": "log",
+    "note": "on_metrics",
+    "heed": "check_interrupt",
+    "stop": "should_stop",
+    "begin": "on_start",
+    "look": "evaluate",
+    "nothing": "zero_metrics",
+    "Observer": "Callbacks",
+    "rollout": "generation",
+    "next_words": "next_tokens",
+    "foretold": "next_token_outputs",
+    "schemes": "gradients",
+    "scheme": "gradients",
+    "Scheme": "Aggregator",
+    "Augmented": "Compose",
+    "Colour": "ColorJitter",
+    "Crop": "RandomCrop",
+    "Flip": "RandomFlip",
+    "Drop": "ModalityDropout",
+    "slot": "view_index",
+    "slots": "num_views",
+    "Memory": "InMemory",
+    "Pipeline": "GrainLoader",
+    "Reader": "Loader",
+    "once": "eval_batches",
+    "learned": "train_tokenizer",
+    "tokenized": "tokenize",
+    "obtain": "load_or_prepare",
+    "visible": "masked_input",
+    "expected": "ExpectedValue",
+    "Frames": "PerFrame",
+    "mean_where": "masked_mean",
+    "permuted": "permutation_importance",
+    "best_shift": "prior_shift",
+    "shifted": "apply_prior_shift",
+    "measured": "evaluate",
+    "evaluated": "evaluate",
+    "summarise": "summarize",
+    "compile_part": "compile_training",
+}
+
+
+def hint(message: str) -> str:
+    """What quoted words and options of an error message are called now, for its end; nothing for others.
+
+    Example:
+        >>> hint("Training has no argument 'take'")
+        '; `take` is now `init_from`'
+        >>> hint("unrecognized option --scheme.c"), hint("no model 'pupil'")
+        ('; `scheme` is now `gradients`', '')
+    """
+    words = re.findall(r"['\"`](\w+)['\"`]|--(\w+)|\.(\w+)['\"`]", message)
+    old = dict.fromkeys(w for found in words for w in found if w in RENAMED)
+    return "".join(f"; `{w}` is now `{RENAMED[w]}`" for w in old)

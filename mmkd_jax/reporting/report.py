@@ -1,0 +1,223 @@
+"""Report of a run from its results: summary table, learning curves, per-class metrics, examples."""
+
+import io
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mmkd_jax import files
+from mmkd_jax.errors import UserError
+from mmkd_jax.reporting.figures import figure_of, save_figure
+
+_DASHES, _HATCHES = ("-", "--", ":", "-."), ("", "//", "..", "xx")  # to tell apart more than ten trainings
+Results = Mapping[str, Sequence[Mapping[str, Any]]]  # training -> one result per seed
+
+
+def summarize(results: Results, metric: str, baseline: str | None = None) -> list[dict[str, Any]]:
+    """Summarize each training: mean and standard error over seeds, and the paired difference to the baseline.
+
+    Formula: mean ± s / √n, with s the standard deviation over seeds (n − 1); differences are paired by seed
+
+    Args:
+        results: training -> one result per seed.
+        metric: name of the headline metric.
+        baseline: training to compare with; None for no comparison.
+
+    Returns:
+        Rows `{"training", "seeds", "mean", "stderr", "difference", "difference_stderr", "smallest", "largest"}`; the
+        last four are None without a baseline, and standard errors are None with one seed.
+
+    Raises:
+        UserError: the baseline is not a training.
+
+    Example:
+        >>> rows = summarize({"a": [{"x": 0.5}, {"x": 0.7}], "b": [{"x": 0.8}, {"x": 0.9}]}, "x", baseline="a")
+        >>> round(rows[1]["mean"], 3), round(rows[1]["difference"], 3), round(rows[1]["smallest"], 3)
+        (0.85, 0.25, 0.2)
+    """
+    if baseline is not None and baseline not in results:
+        raise UserError(f"baseline {baseline!r} is not a training; available: {', '.join(results)}")
+    rows = []
+    for training, seeds in results.items():
+        values = np.array([r[metric] for r in seeds])
+        row = {"training": training, "seeds": len(values), "mean": float(values.mean()), "stderr": _stderr(values)}
+        row |= dict.fromkeys(("difference", "difference_stderr", "smallest", "largest"))
+        if baseline is not None and training != baseline:
+            gap = values - np.array([r[metric] for r in results[baseline]])
+            row |= {"difference": float(gap.mean()), "difference_stderr": _stderr(gap)}
+            row |= {"smallest": float(gap.min()), "largest": float(gap.max())}
+        rows.append(row)
+    return rows
+
+
+def write(
+    folder: pathlib.Path,
+    results: Results,
+    metric: str,
+    baseline: str | None,
+    title: str,
+    classes: Sequence[str] | None = None,
+    share: bool = True,
+) -> None:
+    """Write `table.{txt,md,json}`, learning curves and per-class metrics to the run folder.
+
+    If the task has several metrics, `scores.md` lists all of them. A metric with `share=True` is shown in percent.
+    """
+    rows = summarize(results, metric, baseline)
+    files.write(
+        folder / "table.json", json.dumps({"metric": metric, "baseline": baseline, "rows": rows}, indent=1) + "\n"
+    )
+    cells = [_cells(row, share) for row in rows]
+    named, gap = (f"{metric}, %", f"against {baseline}, points") if share else (metric, f"against {baseline}")
+    heads = ["training", named, "seeds"] + ([gap, "smallest … largest"] if baseline else [])
+    cells = [c[: len(heads)] for c in cells]
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *cells]
+    files.write(folder / "table.md", "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+    table = Table(title=title, title_justify="left")
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="right" if i else "left")
+    for line in cells:
+        table.add_row(*line)
+    text = io.StringIO()
+    Console(file=text, width=100).print(table)
+    files.write(folder / "table.txt", text.getvalue())
+    if markdown := scores(results, classes):
+        files.write(folder / "scores.md", markdown)
+    curves(results, metric, folder / "figures" / "learning_curves.png")
+    if all("per_class" in r and r["per_class"] for seeds in results.values() for r in seeds):
+        by_class(results, folder / "figures" / "by_class.png", classes)
+
+
+def scores(results: Results, classes: Sequence[str] | None = None) -> str:
+    """Return a Markdown table of all metrics, overall and per group: means and standard errors over seeds.
+
+    Args:
+        results: training -> one result per seed.
+        classes: names of the groups.
+
+    Returns:
+        Markdown; empty if there is only one metric.
+    """
+    first = next(iter(results.values()))[0]
+    names = [k for k, v in first.items() if isinstance(v, float) and k != "validation"]
+    if len(names) < 2:
+        return ""
+
+    def flat(result):
+        metrics = {n: result[n] for n in names}
+        for by, values in result["per_class"].items():
+            metric = by.partition(" by ")[0]
+            named = classes if classes and len(classes) == len(values) else range(len(values))
+            metrics |= {f"{metric}, {n}": x for n, x in zip(named, values, strict=True)}
+        return metrics
+
+    columns = list(flat(first))
+    lines = [["training", *columns], ["---"] + ["---:"] * len(columns)]
+    for training, seeds in results.items():
+        values = np.array([list(flat(r).values()) for r in seeds])
+        errors = [_stderr(v) for v in values.T]
+        cells = zip(values.mean(0), errors, strict=True)
+        lines.append([training, *(f"{m:.3f}" + ("" if e is None else f" ± {e:.3f}") for m, e in cells)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def curves(results: Results, metric: str, path: pathlib.Path) -> None:
+    """Plot training loss and validation metric over steps: one line per seed and their mean, for each training."""
+    figure, (left, right) = figure_of(1, 2, 11, 4)
+    for i, (training, seeds) in enumerate(results.items()):
+        style: dict[str, Any] = {"color": f"C{i % 10}", "linestyle": _DASHES[i // 10 % len(_DASHES)]}
+        for axes, name in ((left, "loss"), (right, metric)):
+            lines = [([h["step"] for h in r["history"]], [h[name] for h in r["history"]]) for r in seeds]
+            for x, y in lines:
+                axes.plot(x, y, alpha=0.25, linewidth=0.8, **style)
+            shortest = min(len(x) for x, _ in lines)
+            mean = np.mean([y[:shortest] for _, y in lines], 0)
+            marker = "o" if shortest == 1 else None  # a single evaluation is a point, not a line
+            axes.plot(lines[0][0][:shortest], mean, linewidth=2, marker=marker, label=training, **style)
+    positive = all(h["loss"] > 0 for seeds in results.values() for r in seeds for h in r["history"])
+    left.set(xlabel="step", ylabel="loss (not comparable across trainings)", yscale="log" if positive else "linear")
+    right.set(xlabel="step", ylabel=f"validation {metric}")
+    right.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save_figure(figure, path)
+
+
+def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None = None) -> None:
+    """Plot the metric per class, with trainings side by side; bars are means, whiskers standard errors over seeds."""
+    name = next(iter(next(iter(results.values()))[0]["per_class"]))
+    bars = sum(len(seeds[0]["per_class"][name]) for seeds in results.values())
+    figure, (axes,) = figure_of(1, 1, max(11, 0.15 * bars), 4)
+    width = 0.8 / len(results)
+    for i, (training, seeds) in enumerate(results.items()):
+        values = np.array([r["per_class"][name] for r in seeds])
+        error = values.std(0, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
+        place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
+        hatch = _HATCHES[i // 10 % len(_HATCHES)]
+        axes.bar(place, values.mean(0), width, yerr=error, label=training, hatch=hatch, error_kw={"linewidth": 0.8})
+    labels = classes if classes and len(classes) == values.shape[1] else [str(i) for i in range(values.shape[1])]
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set(xlabel="class", ylabel=f"test {name}")
+    if axes.get_ylim()[0] >= 0:  # correlations may be negative
+        axes.set(ylim=(0, 1))
+    axes.margins(x=0.01)
+    axes.legend(frameon=False, ncols=min(len(results), 6), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    save_figure(figure, path)
+
+
+def examples(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+    """Plot examples: one row of panels per input, with a caption below each example.
+
+    Args:
+        rows: per example, `{input name: image [h, w] or [h, w, c] or spectrogram [t, f], …, "caption": text}`; inputs
+            whose names start with "audio" are drawn with time to the right and low frequencies at the bottom.
+        path: path of the PNG.
+    """
+    inputs = [k for k in rows[0] if k != "caption"]
+    figure, panels = figure_of(len(inputs), len(rows), 1.5 * len(rows), 1.7 * len(inputs) + 0.5)
+    for j, row in enumerate(rows):
+        for i, name in enumerate(inputs):
+            axes = panels[i * len(rows) + j]
+            picture = np.asarray(row[name]).squeeze()
+            sound = name.startswith("audio")
+            axes.imshow(
+                picture.T if sound else picture, cmap="magma" if sound else "gray", origin="lower" if sound else "upper"
+            )
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if j == 0:
+                axes.set_ylabel(name)
+            if i == len(inputs) - 1:
+                axes.set_xlabel(row["caption"], fontsize=8)
+    save_figure(figure, path)
+
+
+def _stderr(values) -> float | None:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def points(mean: float, stderr: float | None, sign: str = "", share: bool = True) -> str:
+    """Format a mean and its standard error, in percent if `share`; sign="+" always shows the sign, for differences.
+
+    Example:
+        >>> points(0.807, 0.002), points(0.01, None, "+"), points(0.722, 0.002, share=False)
+        ('80.7 ± 0.2', '+1.0', '0.722 ± 0.002')
+    """
+    scale, form = (100, ".1f") if share else (1, ".3f")
+    return f"{scale * mean:{sign}{form}}" + ("" if stderr is None else f" ± {scale * stderr:{form}}")
+
+
+def _cells(row, share) -> list[str]:
+    cells = [row["training"], points(row["mean"], row["stderr"], share=share), str(row["seeds"])]
+    if row["difference"] is None:
+        return [*cells, "", ""]
+    return [*cells, points(row["difference"], row["difference_stderr"], "+", share), span(row, share)]
+
+
+def span(row: Mapping[str, Any], share: bool = True) -> str:
+    """Format the smallest and largest difference of a row of `summarize`, in percentage points if `share`."""
+    return " … ".join(points(row[k], None, "+", share) for k in ("smallest", "largest"))

@@ -1,0 +1,234 @@
+"""Checkpoints to resume from, and variables of finished trainings. The only module that uses Orbax."""
+
+import contextlib
+import copy
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from orbax.checkpoint import v1 as ocp
+
+from mmkd_jax import files
+from mmkd_jax.core import sharding
+from mmkd_jax.errors import UserError
+
+Damaged = list[tuple[int, str]]
+
+# dtype names of safetensors, whose NumPy loader does not support bfloat16
+_DTYPES = {"BOOL": np.bool_, "BF16": jnp.bfloat16, **{f"F{n}": f"<f{n // 8}" for n in (16, 32, 64)}}
+_DTYPES |= {f"{kind}{n}": f"<{kind.lower()}{n // 8}" for kind in "IU" for n in (8, 16, 32, 64)}
+
+
+@jax.jit
+def checksums(tree: Any) -> dict[str, jax.Array]:
+    """Compute one uint32 checksum per leaf, independent of sharding and process count (wrapping sums ignore order).
+
+    Orbax does not detect corrupted bytes; these checksums do.
+    """
+
+    def one(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.random.key_data(x)
+        if x.dtype == jnp.bool_:
+            x = x.astype(jnp.uint8)
+        word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[x.dtype.itemsize]
+        u, w = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32), jnp.uint32(0x9E3779B9)
+        for axis in range(u.ndim):  # weights depend on the index, so that swapped values are detected
+            i = jax.lax.broadcasted_iota(jnp.uint32, u.shape, axis)
+            w = (w ^ (i * jnp.uint32(0x85EBCA6B) + jnp.uint32(axis))) * jnp.uint32(0xC2B2AE35)
+            w = w ^ (w >> jnp.uint32(15))
+        return jnp.sum((u ^ w) * (w | jnp.uint32(1)), dtype=jnp.uint32)
+
+    return {jax.tree_util.keystr(p): one(x) for p, x in jax.tree.leaves_with_path(tree)}
+
+
+class Checkpoints:
+    """Checkpoints of one run: saved asynchronously and atomically, verified by checksum when restored.
+
+    Attributes:
+        directory: the checkpoint directory.
+        last: number of newest checkpoints to keep.
+        best: number of checkpoints with the highest score to keep as well.
+        every: also keep checkpoints whose step is a multiple of this; None disables it.
+    """
+
+    def __init__(self, directory: str | os.PathLike, last: int = 2, best: int = 0, every: int | None = None):
+        self.directory, self.last, self.best, self.every = pathlib.Path(directory).absolute(), last, best, every
+        with files.reported(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._open()
+
+    def _open(self):
+        training = ocp.training
+        keep = training.preservation_policies
+        policies: list[Any] = [keep.LatestN(self.last)]
+        if self.best:
+            score: Any = lambda metrics: metrics["score"]  # noqa: E731
+            policies.append(keep.BestN(get_metric_fn=score, n=self.best, keep_checkpoints_without_metrics=False))
+        if self.every:
+            policies.append(keep.EveryNSteps(self.every))
+        self._orbax = training.Checkpointer(
+            str(self.directory),
+            cleanup_tmp_directories=True,
+            # pyrefly: ignore[bad-argument-type]  Orbax declares a different protocol
+            preservation_policy=keep.AnyPreservationPolicy(policies),
+        )
+
+    def save(self, step: int, tree: Any, meta: dict[str, Any], score: float | None = None) -> None:
+        """Save asynchronously; the next `save`, `wait` or `close` reports a failure.
+
+        Args:
+            step: checkpoint number.
+            tree: pytree of arrays; typed PRNG keys are allowed.
+            meta: JSON values saved with it.
+            score: ranks the best checkpoints; None excludes this one from the ranking.
+        """
+        sums = {k: int(v) for k, v in jax.device_get(checksums(tree)).items()}
+        # copied, because the learning curve grows while Orbax writes
+        about: dict[str, Any] = copy.deepcopy(meta) | {"sums": sums, "leaves": _leaves(tree)}
+        with self._failures(step):
+            self._orbax.wait()
+            self._orbax.save_async(
+                step, tree, force=True, custom_metadata=about, metrics=None if score is None else {"score": score}
+            )
+
+    def wait(self) -> None:
+        """Block until the last save is on disk."""
+        with self._failures(None):
+            self._orbax.wait()
+
+    def close(self) -> None:
+        """Wait for the last save and release the directory."""
+        with self._failures(None):
+            self._orbax.close()
+
+    def restore(self, like: Any) -> tuple[int, Any, dict[str, Any], Damaged] | None:
+        """Restore the newest undamaged checkpoint.
+
+        Args:
+            like: pytree of arrays, or of ShapeDtypeStruct with shardings, with the saved structure.
+
+        Returns:
+            (step, tree, meta, damaged), where `damaged` lists (step, reason) of the checkpoints that were skipped and
+            renamed to `N.damaged`; None if the directory is empty.
+
+        Raises:
+            UserError: the checkpoint has a different tree, or every checkpoint is damaged.
+        """
+        damaged: Damaged = []
+        found = None
+        for info in reversed(list(self._orbax.checkpoints)):
+            try:
+                meta: Any = self._orbax.metadata(info.step).custom_metadata
+                if not meta or "sums" not in meta:
+                    raise ValueError("its metadata is missing")
+            except Exception as error:  # Orbax has no common exception class for corruption
+                damaged.append((info.step, _reason(error)))
+                continue
+            _same_leaves(self.directory / str(info.step), meta["leaves"], _leaves(like))
+            try:
+                tree = self._orbax.load(info.step, like)
+                sums = jax.device_get(checksums(tree))
+                if wrong := [k for k, v in sums.items() if int(v) != meta["sums"].get(k)]:
+                    raise ValueError(f"checksum mismatch in {', '.join(wrong[:3])}")
+            except Exception as error:
+                damaged.append((info.step, _reason(error)))
+                continue
+            found = (info.step, tree, {k: v for k, v in meta.items() if k not in ("sums", "leaves")}, damaged)
+            break
+        if damaged and found is None:
+            what = "; ".join(f"{s}: {reason}" for s, reason in damaged)
+            raise UserError(f"every checkpoint in {self.directory} is damaged ({what}): start over with --fresh")
+        if damaged:
+            self._orbax.close()
+            if sharding.is_primary_process():
+                for step, _ in damaged:  # renamed, not deleted; Orbax ignores the new name
+                    (self.directory / str(step)).rename(files.unused(self.directory / f"{step}.damaged"))
+            sharding.process_allgather(0)
+            self._open()
+        return found
+
+    @contextlib.contextmanager
+    def _failures(self, step):
+        where = self.directory if step is None else self.directory / str(step)
+        with files.reported(where, "saving a checkpoint to"):
+            yield
+
+
+def write_variables(path: str | os.PathLike, variables: Any, write: bool = True) -> str:
+    """Write variables to a safetensors file, atomically; equal variables produce equal bytes.
+
+    Args:
+        path: output file.
+        variables: pytree of arrays.
+        write: if False, only compute the hash (another process writes the file).
+
+    Returns:
+        The SHA-256 of the file.
+    """
+    flat = {
+        jax.tree_util.keystr(p, simple=True, separator="/"): np.ascontiguousarray(np.asarray(x))
+        for p, x in jax.tree.leaves_with_path(variables)
+    }
+    data = safetensors.numpy.save(dict(sorted(flat.items())))
+    if write:
+        files.write(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None) -> Any:
+    """Read a file written by `write_variables`.
+
+    Args:
+        path: input file.
+        like: pytree of the same structure, shapes and dtypes.
+        sha256: expected hash of the file; None skips the check.
+
+    Raises:
+        UserError: the file is missing or damaged, or has different variables.
+    """
+    try:
+        data = pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"variables {path} are missing: rerun the training that writes them (--fresh)") from None
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise UserError(
+            f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; start over with --fresh"
+        )
+    try:
+        flat = {
+            name: np.frombuffer(x["data"], _DTYPES[x["dtype"]]).reshape(x["shape"])
+            for name, x in safetensors.deserialize(data)
+        }
+    except safetensors.SafetensorError as error:
+        raise UserError(f"variables {path} cannot be read ({error}); start over with --fresh") from None
+    paths, tree = jax.tree.flatten_with_path(like)
+    names = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths]
+    expected = {n: f"{x.dtype}{list(x.shape)}" for n, (_, x) in zip(names, paths, strict=True)}
+    _same_leaves(path, {n: f"{x.dtype}{list(x.shape)}" for n, x in flat.items()}, expected)
+    return jax.tree.unflatten(tree, jax.device_put([flat[n] for n in names], may_alias=False))
+
+
+def _leaves(tree) -> dict[str, str]:
+    return {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in jax.tree.leaves_with_path(tree)}
+
+
+def _same_leaves(where, saved, expected):
+    """Raise if leaves differ; Orbax ignores a changed dtype, and does not name the leaf of a changed shape."""
+    changed = [k for k in {**saved, **expected} if saved.get(k) != expected.get(k)]
+    lines = [f"{k}: {saved.get(k, 'missing')} saved, {expected.get(k, 'missing')} expected" for k in changed]
+    if lines:
+        rest = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+        raise UserError(f"{where} belongs to another configuration: {'; '.join(lines[:3])}{rest}")
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:  # Orbax wraps the original error
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"

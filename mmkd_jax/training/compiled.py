@@ -1,0 +1,149 @@
+"""Compiled programs of a training, shared by all its seeds: initialization, training steps and evaluation."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax.core import sharding
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.data.in_memory import InMemory
+from mmkd_jax.training.operations import flops
+from mmkd_jax.training.teacher_cache import readable
+from mmkd_jax.training.training import Training
+
+NEVER = 2**31 - 1
+
+
+class Program(NamedTuple):
+    """Compiled programs of a training, shared by all its seeds.
+
+    Attributes:
+        start: `(key, variables, hyperparams) -> (state, frozen)`.
+        zero_metrics: `(state, frozen) -> metrics`, all sums zero.
+        advance: `(state, metrics, frozen, source, steps) -> (state, metrics)`. Adds the metrics of the steps one after
+            the other, so that the sums are bitwise independent of the number of steps per call. `source` is
+            `loader.arrays()` for data in memory, otherwise an iterator over batches.
+        step: `(state, frozen, batch) -> (state, metrics)`, a single step.
+        measure: `(variables, batch) -> {name: (sum, count)}`, metrics of the evaluated model on a batch.
+        scores: maps the mean metrics over all rows to the reported scores.
+        flops: `() -> int`, operations of a step over the global batch; cached.
+        needs: `() -> str`, memory of a compiled step according to XLA's memory analysis.
+    """
+
+    start: Callable
+    zero_metrics: Callable
+    advance: Callable
+    step: Callable
+    measure: Callable
+    scores: Callable
+    flops: Callable[[], int]
+    needs: Callable[[], str]
+
+
+def compile_training(training: Training) -> Program:
+    """Build the programs of a training, data-parallel over all devices; each compiles on its first call."""
+    step, reader = training.step, training.reader
+    mesh = sharding.make_mesh() if jax.device_count() > 1 else None
+    if mesh is not None:
+        sharding.check_divides(reader.batch_size, mesh)
+    compiled = sharding.compile_step(step, mesh=mesh)
+
+    def zero_metrics(state, frozen):
+        _, metrics = jax.eval_shape(step, state, frozen, training.spec)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+        return zeros | {"broken": dict.fromkeys(_values(metrics), jnp.int32(NEVER))}
+
+    def gather(metrics, more, step):
+        """Add metrics, and record for each value the first step at which it was not finite."""
+        first = {
+            k: jnp.minimum(metrics["broken"][k], jnp.where(jnp.isfinite(v), NEVER, step))
+            for k, v in _values(more).items()
+        }
+        return jax.tree.map(jnp.add, {k: metrics[k] for k in more}, more) | {"broken": first}
+
+    together = jax.jit(gather)
+
+    def within(state, metrics, frozen, arrays, steps):
+        assert isinstance(reader, InMemory)
+
+        def one(_, now):
+            batch = reader.batch(arrays, now[0].key, now[0].step)
+            state, more = step(now[0], frozen, batch if mesh is None else sharding.constrain_batch(batch, mesh))
+            return state, gather(now[1], more, state.step)
+
+        return jax.lax.fori_loop(0, steps, one, (state, metrics))
+
+    def from_host(state, metrics, frozen, batches, steps):
+        for _ in range(steps):
+            batch = next(batches)
+            training.task.check(batch)
+            state, more = compiled(state, frozen, batch if mesh is None else sharding.shard_batch(batch, mesh))
+            metrics = together(metrics, more, state.step)
+        return state, metrics
+
+    def needs():
+        state, frozen = training.abstract()
+        found = jax.jit(step).lower(state, frozen, dict(training.spec)).compile().memory_analysis()
+        if found is None:
+            return "XLA reports no memory analysis"
+        return (
+            f"{readable(found.argument_size_in_bytes)} for the state, frozen models and the batch, "
+            f"{readable(found.output_size_in_bytes)} for the outputs and {readable(found.temp_size_in_bytes)} for "
+            f"temporaries, over {jax.device_count()} device(s)"
+        )
+
+    def measure(variables, batch):
+        ctx = StepContext(jnp.int32(0), jax.random.key(0), train=False)
+        outputs, _ = training.networks[training.evaluate].apply(variables, batch, ctx.at(training.evaluate), {})
+        return training.task.metrics(outputs, batch)
+
+    return Program(
+        start=training.start if mesh is None else sharding.on_mesh(training.start, mesh),
+        zero_metrics=jax.jit(zero_metrics, out_shardings=None if mesh is None else sharding.replicated(mesh)),
+        advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(reader, InMemory) else from_host,
+        step=compiled,
+        measure=jax.jit(measure),
+        scores=training.task.scores,
+        flops=functools.cache(lambda: flops(step, *training.abstract(), dict(training.spec))),
+        needs=needs,
+    )
+
+
+def evaluate(
+    program: Program, variables: Any, batches: Iterable, check_interrupt: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
+    """Compute the scores of the evaluated model over batches."""
+    return program.scores(averaged(program.measure, variables, batches, check_interrupt))
+
+
+def averaged(
+    measure: Callable, variables: Any, batches: Iterable, check_interrupt: Callable[[], None] = lambda: None
+) -> dict[str, np.ndarray]:
+    """Compute mean metrics over batches: sums and counts are accumulated, then divided.
+
+    Args:
+        measure: `(variables, batch) -> {name: (sum, count)}`.
+        variables: variables of the model.
+        batches: batches that contain each row once.
+        check_interrupt: called after each batch; may raise Interrupted.
+    """
+    added: dict[str, tuple[jax.Array, jax.Array]] = {}
+    for batch in batches:
+        now = measure(variables, batch)
+        jax.block_until_ready(added)  # at most one batch ahead, so that signals are handled between batches
+        added = _add(added, now) if added else now
+        check_interrupt()
+    return {k: np.asarray(np.float64(s) / np.maximum(np.float64(c), 1)) for k, (s, c) in added.items()}
+
+
+def _values(metrics) -> dict[str, Any]:
+    """Return the values that must stay finite, by name."""
+    terms = {f"term {n}": total for n, (total, _) in metrics["terms"].items()}
+    return terms | {f"gradient {n}": v for n, v in metrics.get("gradients", {}).items()} | {"loss": metrics["loss"]}
+
+
+_add = jax.jit(lambda one, other: jax.tree.map(jnp.add, one, other))

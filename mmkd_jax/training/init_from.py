@@ -1,0 +1,35 @@
+"""Pretrained variables from outside an experiment, as initial values of a training's models."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from mmkd_jax.training.checkpoint import write_variables
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PretrainedVariables:
+    """Pretrained variables and their origin, for `init_from` of `Trained` and `Frozen`; arguments of compiled programs.
+
+    Attributes:
+        variables: pytree of arrays.
+        said: origin of the variables, as lines printed by `mmkd explain`.
+
+    Example:
+        >>> import numpy as np
+        >>> head = PretrainedVariables({"kernel": np.zeros((2, 3), np.float32)}, ("zeros",))
+        >>> head.fingerprint[:8], str(head)
+        ('336b3459', 'zeros')
+    """
+
+    variables: Any
+    said: Sequence[str] = ()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of names and values."""
+        return write_variables("", self.variables, write=False)[:16]
+
+    def __str__(self) -> str:
+        return "; ".join(self.said) or f"variables {self.fingerprint}"

@@ -1,0 +1,242 @@
+"""Training loop with periodic evaluation, checkpointing, early stopping and graceful interruption."""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax.core import sharding
+from mmkd_jax.core.state import variables
+from mmkd_jax.data.in_memory import InMemory
+from mmkd_jax.data.loader import Loader
+from mmkd_jax.errors import UserError
+from mmkd_jax.training.checkpoint import Checkpoints
+from mmkd_jax.training.compiled import NEVER, Program, evaluate
+from mmkd_jax.training.throughput import Stopwatch, Waited
+from mmkd_jax.training.training import Training
+
+
+class Interrupted(Exception):
+    """Training stopped on request; its progress is saved."""
+
+
+class Fitted(NamedTuple):
+    """Result of `fit`.
+
+    Attributes:
+        variables: selected variables, of the best step on validation or of the last step.
+        history: learning curve, one row per evaluation.
+        best_step: step of the selected variables.
+        best: validation metric at that step.
+        scores: test scores of the selected variables.
+    """
+
+    variables: Any
+    history: list[dict[str, float]]
+    best_step: int
+    best: float
+    scores: dict[str, np.ndarray]
+
+
+def fit(
+    training: Training,
+    program: Program,
+    seed: int,
+    checkpoints: Checkpoints,
+    *,
+    data: Loader | None = None,
+    given: Mapping[str, Any] | None = None,
+    hyperparams: Mapping[str, float] | None = None,
+    on_metrics: Callable[[int, dict[str, float], dict[str, float]], None] = lambda step, row, speed: None,
+    log: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
+    allow_changed_data: bool = False,
+    profile: tuple[int, pathlib.Path] | None = None,
+) -> Fitted:
+    """Train one seed, resuming from the newest checkpoint if any, and evaluate the selected variables on test data.
+
+    Args:
+        training: the training to run.
+        program: from `compile_training(training)`.
+        seed: seed of the initial variables, the data order and all other randomness.
+        checkpoints: checkpoints to save to and resume from.
+        data: training data to use instead of `training.data` (with cached outputs added).
+        given: name -> variables of models that are not initialized at random.
+        hyperparams: hyperparameters of the objective that override the file's.
+        on_metrics: called with the step, a row of the learning curve, and its speed (`throughput.Stopwatch.elapsed`).
+        log: called with messages for the user.
+        should_stop: polled about once a second during training and after each batch during evaluation; True saves a
+            checkpoint and raises Interrupted. With several processes, all stop at the same step if any returns True.
+        allow_changed_data: resume even if the training data, batch size or transforms differ from the checkpoint's.
+        profile: (number of steps to trace after compilation, output directory).
+
+    Raises:
+        Interrupted: stopped on request; the next call resumes.
+        UserError: data or seed that differ from the checkpoint's; a term that is not finite, with the step; a full
+            disk; a device that runs out of memory, with the memory that a step needs.
+    """
+    data = data or training.data
+    state, frozen = program.start(jax.random.key(seed), dict(given or {}), dict(hyperparams or {}))
+    now = {"state": state, "metrics": program.zero_metrics(state, frozen), "best": _copy(variables(state, {}))}
+    meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
+    meta["data"] |= training.identity
+    if (found := checkpoints.restore(_like(now))) is not None:
+        step, now, saved, damaged = found
+        for number, reason in damaged:
+            log(f"checkpoint {number} is damaged ({reason}) and kept as {number}.damaged")
+        log(f"resuming from step {step}")
+        changed = [f"{k} was {saved['data'].get(k)}, is {meta['data'].get(k)}" for k in _changed_data(saved, meta)]
+        if changed and not allow_changed_data:
+            raise UserError(
+                f"{checkpoints.directory} was trained on other data ({'; '.join(changed)}): restore the data, "
+                "start over (--fresh), or continue with the new data (--allow-changed-data)"
+            )
+        for line in changed:
+            log(f"continuing with other data: {line}")
+        if saved["seed"] != seed:
+            raise UserError(f"{checkpoints.directory} was trained with seed {saved['seed']}, not {seed}")
+        meta = saved | {"data": meta["data"]}
+    state, metrics, best = now["state"], now["metrics"], now["best"]
+    del now
+    step = saved_step = int(state.step)
+    source = _source(data, seed, step)
+    validation = _on_device(training.validation)
+    history = meta["history"]
+
+    def save():
+        nonlocal saved_step
+        if saved_step != step or step == 0:  # checkpoints before and after an evaluation are equivalent
+            score = history[-1][training.task.metric] if _last_evaluation(history) == step else None
+            checkpoints.save(step, {"state": state, "metrics": metrics, "best": best}, meta, score)
+            saved_step = step
+
+    def check_interrupt():
+        if any(sharding.process_allgather(should_stop())):
+            save()
+            checkpoints.wait()
+            raise Interrupted(f"saved at step {step}")
+
+    timed, compiled = Stopwatch(data.batch_size, program.flops, source), False
+    pace = 1
+    while _last_evaluation(history) < training.steps and not _out_of_patience(training, meta):
+        goal = min(
+            _next(_last_evaluation(history), training.evaluate_every), _next(step, training.save_every), training.steps
+        )
+        while step < goal:
+            traced = compiled and profile is not None
+            began, taken = time.monotonic(), min(profile[0] if traced and profile else pace, goal - step)
+            with jax.profiler.trace(str(profile[1])) if traced and profile else contextlib.nullcontext():
+                state, metrics = _advance(training, program, state, metrics, frozen, source, taken)
+            seconds, step = time.monotonic() - began, step + taken
+            if traced and profile:
+                log(f"{taken} steps up to {step} are traced in {profile[1]}")
+                profile = None
+            elif compiled:
+                timed.add(taken, seconds)
+            compiled = True
+            _check_finite_steps(metrics, checkpoints, saved_step)
+            pace = min(sharding.process_allgather(_next_pace(pace, taken, seconds)))
+            check_interrupt()
+        if step == training.steps or step % training.evaluate_every == 0:
+            current = variables(state, frozen)[training.evaluate]
+            scores = evaluate(program, current, validation or training.validation.eval_batches(), check_interrupt)
+            row = _row(step, step - _last_evaluation(history), jax.device_get(metrics), scores)
+            _check_finite_row(row, checkpoints, saved_step)
+            history.append(row)
+            on_metrics(step, row, timed.elapsed())
+            metrics = program.zero_metrics(state, frozen)
+            if meta["best"] is None or training.select == "last" or row[training.task.metric] > meta["best"]:
+                meta |= {"best": row[training.task.metric], "best_step": step}
+                best = _copy(variables(state, {}))  # copied, because the next step donates the state
+        if step % training.save_every == 0 and step < training.steps:
+            save()
+    checkpoints.wait()
+    scores = evaluate(program, best[training.evaluate], training.test.eval_batches(), check_interrupt)
+    return Fitted(best, history, meta["best_step"], meta["best"], scores)
+
+
+_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
+def _source(data: Loader, seed: int, step: int):
+    """Return the `source` argument of `Program.advance`."""
+    if isinstance(data, InMemory):
+        return sharding.replicate(data.arrays())
+    if jax.process_count() > 1:
+        data = data.share(jax.process_index(), jax.process_count())
+    return Waited(data.batches(seed, step))
+
+
+def _last_evaluation(history) -> int:
+    return history[-1]["step"] if history else 0
+
+
+def _next(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _next_pace(pace: int, taken: int, seconds: float) -> int:
+    """Number of steps that take about a second, so that signals are handled promptly; the first call compiles."""
+    return max(1, min(4 * pace, int(taken / max(seconds, 1e-6)), 1_000_000))
+
+
+def _changed_data(saved, meta) -> list[str]:
+    return [k for k in {**saved["data"], **meta["data"]} if saved["data"].get(k) != meta["data"].get(k)]
+
+
+def _like(tree):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def _on_device(reader: Loader) -> list[dict[str, Any]]:
+    """Return in-memory batches on the devices; streamed batches are read again at each evaluation."""
+    return [sharding.replicate(b) for b in reader.eval_batches()] if isinstance(reader, InMemory) else []
+
+
+def _out_of_patience(training, meta):
+    if training.patience is None or meta["best"] is None:
+        return False
+    return _last_evaluation(meta["history"]) - meta["best_step"] >= training.patience * training.evaluate_every
+
+
+def _row(step, chunk, metrics, scores):
+    terms = {f"term {n}": float(s / max(c, 1)) for n, (s, c) in metrics["terms"].items()}
+    norms = {f"gradient {n}": float(v) / chunk for n, v in metrics.get("gradients", {}).items()}
+    scalars = {k: float(v) for k, v in scores.items() if np.ndim(v) == 0}
+    return {"step": step, "loss": float(metrics["loss"]) / chunk} | terms | norms | scalars
+
+
+def _advance(training, program, state, metrics, frozen, source, steps):
+    try:
+        return jax.block_until_ready(program.advance(state, metrics, frozen, source, steps))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "ut of memory" not in str(error):
+            raise
+        raise UserError(
+            f"a device ran out of memory in a step of {training.data.batch_size} rows: {program.needs()}. Use smaller "
+            "batches, microbatches=2 or more, nn.remat in the models, or more devices"
+        ) from error
+
+
+def _check_finite_steps(metrics, checkpoints, saved_step):
+    """Raise if a value was not finite, naming the first step at which that happened."""
+    first = {k: int(v) for k, v in jax.device_get(metrics["broken"]).items()}
+    if (step := min(first.values())) < NEVER:
+        which = ", ".join(k for k, v in first.items() if v == step)
+        raise UserError(
+            f"{which} is not finite at step {step}: lower the learning rate or check the data; "
+            f"the last checkpoint is step {saved_step} in {checkpoints.directory}"
+        )
+
+
+def _check_finite_row(row, checkpoints, saved_step):
+    if wrong := [k for k, v in row.items() if not np.isfinite(v)]:
+        raise UserError(
+            f"{', '.join(wrong)} is not finite on validation at step {row['step']}: check the validation data; "
+            f"the last checkpoint is step {saved_step} in {checkpoints.directory}"
+        )

@@ -1,0 +1,118 @@
+"""Roles of a model in a training: trained, frozen, or an exponential moving average of a trained model."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mmkd_jax.core.model import Model
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.teacher_cache import CacheSpec
+
+Source = str | PretrainedVariables
+"""Source of variables: "TRAINING.MODEL", a subtree of it ("TRAINING.MODEL.params.PATH"), or variables in memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithVariables:
+    model: Model
+    init_from: Source | Mapping[str, Source] | None = None
+    layers: Callable[[Any, Any], Any] | None = None
+
+    def __post_init__(self):
+        kind = type(self).__name__
+        if not isinstance(self.model, Model):
+            got = type(self.model).__name__
+            raise UserError(f"{kind}: model is a {got}; expected a Model, such as mmkd.linen(module)")
+        if self.layers is not None and not isinstance(self.init_from, Source):
+            raise UserError(f"{kind}: layers requires init_from to name a model: give both")
+
+    def sources(self, name: str) -> dict[str, Source]:
+        """Map dotted paths, starting with the model's name, to the source of their variables."""
+        if self.init_from is None:
+            return {}
+        if isinstance(self.init_from, Mapping):
+            return {f"{name}.{path}": source for path, source in self.init_from.items()}
+        return {name: self.init_from}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained(_WithVariables):
+    """A trained model, such as a student.
+
+    Attributes:
+        model: the model.
+        init_from: source of the initial variables; None initializes them at random. "TRAINING.MODEL" takes the final
+            variables of an earlier training with the same seed; `PretrainedVariables` takes variables in memory. A
+            mapping from dotted paths within the model to such sources initializes only these subtrees.
+        layers: layers, heads or channels of `init_from` to start from, see `pretrained.Inheritance`; None takes all.
+
+    Example:
+        >>> from mmkd_jax.core.model import plain
+        >>> net = plain(lambda params, batch: {"logits": batch["x"]})
+        >>> Trained(net, init_from={"head": "teacher.teacher.params.Classifier_0"}).sources("student")
+        {'student.head': 'teacher.teacher.params.Classifier_0'}
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(_WithVariables):
+    """A frozen model, such as a teacher. It runs with train=False.
+
+    Attributes:
+        model: the model.
+        init_from: as for `Trained`.
+        layers: as for `Trained`.
+        cache: outputs to compute once for all rows (and augmented views) and keep on disk, so that the model does not
+            run in training: names such as ("logits",), or a `CacheSpec`. None runs the model in every step.
+    """
+
+    cache: tuple[str, ...] | CacheSpec | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.cache is not None and self.layers is not None:
+            raise UserError("layers and cache are mutually exclusive: a cached model always has all its layers")
+
+    @property
+    def cache_spec(self) -> CacheSpec | None:
+        """Cached outputs and their storage format; None for a model that runs in every step."""
+        return self.cache if self.cache is None or isinstance(self.cache, CacheSpec) else CacheSpec(self.cache)
+
+
+@dataclasses.dataclass(frozen=True)
+class MovingAverage:
+    """Exponential moving average (EMA) of a trained model, such as a mean teacher.
+
+    Attributes:
+        of: name of the trained model.
+        decay: decay of the average per step, 0 … 1.
+    """
+
+    of: str
+    decay: float | int
+
+    def __post_init__(self):
+        if not 0 <= self.decay <= 1:
+            raise UserError(f"MovingAverage(of={self.of!r}): decay is {self.decay}; expected a number from 0 to 1")
+
+
+Role = Trained | Frozen | MovingAverage
+
+
+def check_roles(roles: Mapping[str, Role]) -> None:
+    """Raise for values other than roles, averages of untrained models, and trainings without a trained model."""
+    for name, role in roles.items():
+        if not isinstance(role, Role):
+            raise UserError(
+                f"models[{name!r}] is {type(role).__name__}; expected Trained(model), Frozen(model) or "
+                "MovingAverage(of=NAME, decay=…)"
+            )
+    trained = [n for n, r in roles.items() if isinstance(r, Trained)]
+    if not trained:
+        raise UserError(f"no model is trained; models are: {choices(roles)}; wrap one in Trained(model)")
+    for name, role in roles.items():
+        if isinstance(role, MovingAverage) and role.of not in trained:
+            raise UserError(
+                f"models[{name!r}] averages {role.of!r}, which is not trained; trained are: {choices(trained)}"
+            )

@@ -1,0 +1,261 @@
+"""On-disk cache of a frozen model's outputs: fixed-size records with a manifest that identifies their origin."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import os
+import pathlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax import files
+from mmkd_jax.core import sharding
+from mmkd_jax.core.model import ModelOutputs
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.files import changes
+from mmkd_jax.losses.logits.topk import topk
+
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheSpec:
+    """Outputs of a frozen model to cache, and their precision.
+
+    Attributes:
+        outputs: names of the outputs, such as ("logits", "embedding").
+        dtype: storage dtype of floating-point outputs: float32, float16 or bfloat16; they are read as float32.
+        top_k: keep only the k largest "logits", as a record (`losses.TopK`) with the exact log-sum-exp and the mass of
+            the remaining classes; `kl`, `jsd` and `cross_entropy` accept it. None keeps all logits.
+        temperature: temperature of the top-k record; the losses must use the same.
+
+    Raises:
+        UserError: outputs are empty, the dtype is unknown, or top_k is given without "logits".
+
+    Example:
+        >>> CacheSpec(("logits", "embedding"), dtype="float16")
+        CacheSpec(outputs=('logits', 'embedding'), dtype='float16', top_k=None, temperature=1.0)
+    """
+
+    outputs: tuple[str, ...]
+    dtype: str = "float32"
+    top_k: int | None = None
+    temperature: float | int = 1.0
+
+    def __post_init__(self):
+        if isinstance(self.outputs, str) or not self.outputs:
+            raise UserError(f'cache: outputs are {self.outputs!r}; expected names, such as ("logits",)')
+        if self.dtype not in ("float32", "float16", "bfloat16"):
+            raise UserError(f"cache: dtype is {self.dtype!r}; expected float32, float16 or bfloat16")
+        if self.top_k is not None and "logits" not in self.outputs:
+            raise UserError(f"cache: top_k={self.top_k} keeps logits, but outputs are {choices(self.outputs)}")
+
+    def columns(self, name: str, outputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return the batch columns `NAME.OUTPUT` of the cached outputs, from the shapes of a batch of outputs.
+
+        Raises:
+            UserError: the model lacks one of the outputs.
+        """
+        if unknown := set(self.outputs) - set(outputs):
+            raise UserError(f"cache: model {name!r} has no output {choices(unknown)}; it has: {choices(outputs)}")
+        try:
+            shapes = jax.eval_shape(self.pack, {k: outputs[k] for k in self.outputs})
+        except UserError as error:
+            raise UserError(f"cache of {name!r}: {error}") from error
+        return {f"{name}.{k}": s for k, s in shapes.items()}
+
+    def pack(self, outputs: ModelOutputs) -> dict[str, jax.Array]:
+        """Convert the outputs of a batch to their cached form."""
+        packed = {}
+        for name in self.outputs:
+            x = outputs[name]
+            if name == "logits" and self.top_k is not None:
+                record = topk(x, self.top_k, temperature=self.temperature)
+                small = jnp.uint16 if x.shape[-1] <= 2**16 else jnp.int32
+                packed |= {"logits.values": record.values.astype(self.dtype), "logits.lse": record.lse}
+                packed |= {"logits.indices": record.indices.astype(small), "logits.tail": record.tail}
+            else:
+                packed[name] = x.astype(self.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        return packed
+
+
+class Store:
+    """Records on disk: for each output one file with a little-endian array [num_views, rows, …].
+
+    Attributes:
+        directory: directory of the files.
+        manifest: origin of the records: teacher, data, augmentation, number of views. A directory with another manifest
+            is refused, and the message names the differences.
+        columns: name -> shape and dtype of one row.
+        num_views: number of augmented views of each row.
+        rows: number of rows of the data set.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        manifest: Mapping[str, Any],
+        columns: Mapping[str, jax.ShapeDtypeStruct],
+        num_views: int,
+        rows: int,
+    ):
+        self.directory, self.num_views, self.rows = pathlib.Path(directory), num_views, rows
+        self.columns = dict(columns)
+        records = {k: f"{s.dtype}{list(s.shape)}" for k, s in self.columns.items()}
+        whole = {"format": _FORMAT, **manifest, "num_views": num_views, "rows": rows, "records": records}
+        self.manifest: dict[str, Any] = json.loads(json.dumps(whole))
+
+    @property
+    def size(self) -> int:
+        """Size on disk in bytes."""
+        return self.num_views * self.rows * sum(self._width(s) for s in self.columns.values())
+
+    def is_complete(self) -> bool:
+        """Return whether all records exist and are undamaged.
+
+        Raises:
+            UserError: the folder has records of another teacher, data or format, or damaged records.
+        """
+        path = self.directory / "manifest.json"
+        if not path.is_file():
+            return False
+        saved = json.loads(path.read_text())
+        sums = saved.pop("checksums", None)
+        if changed := changes(saved, self.manifest):
+            raise UserError(
+                f"the cache {self.directory} was made with another setup ({'; '.join(changed)}): revert that, use "
+                "another folder (--cache), or delete this one"
+            )
+        if sums is None:
+            return False
+        if wrong := [k for k in self.columns if _checksum(self._file(k)) != sums[k]]:
+            raise UserError(f"the cache {self.directory} is damaged ({choices(wrong)}): delete it to recompute it")
+        return True
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Memory-map the records, [num_views, rows, …]; values are read from disk on access."""
+        return {
+            k: np.memmap(self._file(k), s.dtype, "r", shape=(self.num_views, self.rows, *s.shape))
+            for k, s in self.columns.items()
+        }
+
+    def build(
+        self,
+        batches: Callable[[int, int], Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]],
+        total: int,
+        check_interrupt: Callable[[], None] = lambda: None,
+        on_metrics: Callable[[int], None] = lambda batch: None,
+    ) -> None:
+        """Compute and write the missing records; interrupted calls can be resumed, with the same bytes as a result.
+
+        Args:
+            batches: `(first, step) -> iterator of (row numbers over all views, columns)` over every step-th batch from
+                `first`; this splits the work among processes.
+            total: total number of batches.
+            check_interrupt: called after each batch, equally often in all processes; may raise.
+            on_metrics: called with the number of finished batches.
+
+        Raises:
+            UserError: a value that the dtype cannot represent, a full disk, or no permission.
+        """
+        index, count = jax.process_index(), jax.process_count()
+        progress = self.directory / f"progress-{index}-of-{count}.json"
+        with files.reported(self.directory), contextlib.ExitStack() as stack:
+            if sharding.is_primary_process():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                for name, s in self.columns.items():
+                    with open(self._file(name), "ab") as file:  # allocate all space up front, or fail
+                        size = max(1, self.num_views * self.rows * self._width(s))
+                        if hasattr(os, "posix_fallocate"):
+                            os.posix_fallocate(file.fileno(), 0, size)
+                        file.truncate(size)
+                files.write(self.directory / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
+            sharding.process_allgather(0)
+            out = {k: stack.enter_context(open(self._file(k), "r+b")) for k in self.columns}
+            done = min(
+                sharding.process_allgather(json.loads(progress.read_text())["batches"] if progress.is_file() else 0)
+            )
+            mine = batches(index + done * count, count)
+
+            def save(done):
+                for file in out.values():
+                    os.fsync(file.fileno())
+                files.write(progress, json.dumps({"batches": done}) + "\n")  # never ahead of the records
+
+            while done * count < total:
+                for rows, columns in itertools.islice(mine, 1):  # empty if only other processes have a batch left
+                    for name, x in columns.items():
+                        self._write(out[name], name, rows, x)
+                done += 1
+                on_metrics(done)
+                if done % 64 == 0:
+                    save(done)
+                try:
+                    check_interrupt()
+                except BaseException:
+                    save(done)
+                    raise
+            save(done)
+            sharding.process_allgather(0)
+            if sharding.is_primary_process():
+                sums = {k: _checksum(self._file(k)) for k in self.columns}
+                files.write(
+                    self.directory / "manifest.json", json.dumps(self.manifest | {"checksums": sums}, indent=1) + "\n"
+                )
+                for file in self.directory.glob("progress-*.json"):
+                    file.unlink()
+            sharding.process_allgather(0)
+
+    def _write(self, file, name, rows, x):
+        kept = self.columns[name]
+        width, floating = self._width(kept), jnp.issubdtype(kept.dtype, jnp.floating)
+        with np.errstate(over="ignore"):
+            data = np.ascontiguousarray(x.astype(kept.dtype))
+        # −inf is valid: log of an empty tail in a top-k record, or a removed class in logits
+        if floating and np.isnan(data).any():
+            raise UserError(
+                f"cache: {name} is NaN at row {rows[np.argwhere(np.isnan(data))[0][0]]}: check the teacher and the data"
+            )
+        if floating and (np.isinf(data) & np.isfinite(x)).any():
+            raise UserError(f"cache: {name} has values that {kept.dtype} cannot hold: use dtype float32 or bfloat16")
+        for first, last in _runs(rows):  # whole batches, except for padding at the end of a view
+            os.pwrite(file.fileno(), data[first:last].tobytes(), int(rows[first]) * width)
+
+    def _file(self, name: str) -> pathlib.Path:
+        return self.directory / f"{name}.bin"
+
+    @staticmethod
+    def _width(s) -> int:
+        return math.prod(s.shape) * np.dtype(s.dtype).itemsize
+
+
+def readable(size: int) -> str:
+    """Format a number of bytes in MiB or GiB.
+
+    Example:
+        >>> readable(3 * 2**20)
+        '3.0 MiB'
+    """
+    return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Return [first, last) of each run of consecutive row numbers."""
+    ends = np.flatnonzero(np.diff(rows) != 1) + 1
+    marks = [0, *ends.tolist(), len(rows)]
+    return list(zip(marks[:-1], marks[1:], strict=True))
+
+
+def _checksum(path: pathlib.Path) -> int:
+    total = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 24):
+            total = zlib.crc32(block, total)
+    return total

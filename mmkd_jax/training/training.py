@@ -1,0 +1,292 @@
+"""Declarative description of one training: models, objective, optimizer, data and schedule. Computes nothing."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from mmkd_jax.core.aggregator import Aggregator
+from mmkd_jax.core.model import Batch, Model, StepContext, cached
+from mmkd_jax.core.objective import Objective
+from mmkd_jax.core.sharding import is_bank
+from mmkd_jax.core.state import Distillation, augmented_spec, init_state
+from mmkd_jax.core.step import make_step
+from mmkd_jax.core.tasks import Task
+from mmkd_jax.data.in_memory import InMemory
+from mmkd_jax.data.loader import Loader, check_loader
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.roles import Frozen, MovingAverage, Role, Source, Trained, check_roles
+from mmkd_jax.training.teacher_cache import CacheSpec, Store
+
+_KEY = jax.eval_shape(lambda: jax.random.key(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training run of an experiment, for each seed.
+
+    Attributes:
+        models: name -> the model's role: `Trained(model)`, `Frozen(model)` or `MovingAverage(of=NAME, decay=…)`.
+        objective: the loss to minimize.
+        optimizer: an optax transformation.
+        task: the metrics, and the labels they need.
+        data: training data.
+        validation: evaluated for early stopping and to select the best step.
+        test: evaluated once, after training, with the selected variables.
+        steps: number of updates.
+        evaluate: name of the model to evaluate; "" is the first trained one.
+        gradients: how the gradients of single terms are combined, such as `gradients.pcgrad()`; None takes the
+            gradient of their sum.
+        augment: `(batch, ctx) -> batch`, such as `augment.Compose(…)`, applied once to each training batch, so that
+            teacher and student see the same augmented view.
+        microbatches: number of microbatches that each batch is split into (gradient accumulation).
+        evaluate_every: steps between two evaluations on validation, each one row of the learning curve.
+        patience: stop after this many evaluations without improvement; None disables early stopping.
+        select: which variables the training ends with: of the "best" step on validation, or of the "last" one. Best
+            means nothing if the evaluated output is not trained yet (a hint stage), or if labels must not be read.
+        save_every: steps between two checkpoints.
+        keep_last: number of newest checkpoints to keep.
+        keep_best: number of checkpoints with the best validation metric to keep as well, with the whole state; the best
+            variables alone are in every checkpoint.
+        keep_every: keep the checkpoints of every so many steps as well; None keeps none of them.
+    """
+
+    models: Mapping[str, Role]
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    task: Task
+    data: Loader
+    validation: Loader
+    test: Loader
+    steps: int
+    evaluate: str = ""
+    gradients: Aggregator | None = None
+    augment: Callable[[Batch, StepContext], Batch] | None = None
+    microbatches: int = 1
+    evaluate_every: int = 100
+    patience: int | None = None
+    select: str = "best"
+    save_every: int = 1_000
+    keep_last: int = 2
+    keep_best: int = 0
+    keep_every: int | None = None
+
+    def __post_init__(self):
+        check_roles(self.models)
+        for name in ("data", "validation", "test"):
+            check_loader(getattr(self, name), name)
+        if not self.evaluate:
+            object.__setattr__(self, "evaluate", self.trained[0])
+        if self.evaluate not in self.models:
+            raise UserError(f"evaluate is {self.evaluate!r}; the models are: {choices(self.models)}")
+        if self.select not in ("best", "last"):
+            raise UserError(f"select is {self.select!r}; expected 'best' or 'last'")
+        counts = {"steps": self.steps, "evaluate_every": self.evaluate_every, "save_every": self.save_every}
+        counts |= {"keep_last": self.keep_last, "keep_every": 1 if self.keep_every is None else self.keep_every}
+        if wrong := {k: v for k, v in counts.items() if v < 1}:
+            raise UserError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())}: expected at least 1")
+        if self.keep_every is not None and self.keep_every % self.save_every:
+            raise UserError(
+                f"keep_every={self.keep_every} is not a multiple of save_every={self.save_every}: "
+                "those steps have no checkpoint"
+            )
+        if self.select == "last" and self.patience is not None:
+            raise UserError("patience needs a best step, which select='last' does not have: remove one of them")
+        if self.augment is not None and self.cache and self.data.num_views is None:
+            raise UserError(
+                f"cache stores outputs of {choices(self.cache)}, but augment makes a new view of each row in every "
+                "epoch: give the training loader a number of views, such as num_views=16, or remove cache"
+            )
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the trained models."""
+        return tuple(n for n, role in self.models.items() if isinstance(role, Trained))
+
+    @functools.cached_property
+    def networks(self) -> dict[str, Model]:
+        """Name -> Model; a moving average has the Model of the model that it averages."""
+        roles: Any = self.models
+        return {n: roles[r.of].model if isinstance(r, MovingAverage) else r.model for n, r in self.models.items()}
+
+    @functools.cached_property
+    def init_from(self) -> dict[str, Source]:
+        """Name of a model, or dotted path within it -> source of its variables."""
+        roles: Any = {n: r for n, r in self.models.items() if not isinstance(r, MovingAverage)}
+        return {k: v for n, r in roles.items() for k, v in r.sources(n).items()}
+
+    @functools.cached_property
+    def layers(self) -> dict[str, Callable[[Any, Any], Any]]:
+        """Name -> selection of the layers that a model starts from."""
+        roles: Any = {n: r for n, r in self.models.items() if not isinstance(r, MovingAverage)}
+        return {n: r.layers for n, r in roles.items() if r.layers is not None}
+
+    @functools.cached_property
+    def cache(self) -> dict[str, CacheSpec]:
+        """Name -> cached outputs of a frozen model."""
+        return {n: r.cache_spec for n, r in self.models.items() if isinstance(r, Frozen) and r.cache_spec is not None}
+
+    def without_cache(self) -> "Training":
+        """Return a copy whose frozen models run in every step."""
+        models = {n: dataclasses.replace(r, cache=None) if isinstance(r, Frozen) else r for n, r in self.models.items()}
+        return dataclasses.replace(self, models=models)
+
+    @functools.cached_property
+    def distillation(self) -> Distillation:
+        """Components of the step; cached models read their outputs from the batch."""
+        return Distillation(
+            models={n: cached(n) if n in self.cache else m for n, m in self.networks.items()},
+            objective=self.objective,
+            optimizer=self.optimizer,
+            trained=self.trained,
+            ema={n: (r.of, r.decay) for n, r in self.models.items() if isinstance(r, MovingAverage)},
+            gradients=self.gradients,
+            augment=self.augment,
+            inherit=self.layers,
+        )
+
+    @functools.cached_property
+    def step(self) -> Callable:
+        """Training step from `make_step`, traced once and shared."""
+        return jax.jit(make_step(self.distillation, self.microbatches), static_argnames="axis_name", inline=True)
+
+    @functools.cached_property
+    def start(self) -> Callable:
+        """`(key, variables, hyperparams) -> (state, frozen)`, traced once and shared."""
+        spec = self.spec
+        return jax.jit(
+            lambda key, variables, hyperparams: init_state(self.distillation, spec, key, variables, hyperparams),
+            inline=True,
+        )
+
+    def shapes(self, name: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+        """Return the shapes of a model's variables and of its (augmented) training batch."""
+        batch = augmented_spec(self.augment, self.data.spec)
+
+        def init(key):
+            return self.networks[name].init(key, {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()})
+
+        return jax.eval_shape(init, _KEY), batch
+
+    def run(self, name: str) -> Callable:
+        """Return `(variables, batch) -> outputs` of a model, with train=False."""
+
+        def run(variables, batch):
+            ctx = StepContext(jax.numpy.int32(0), jax.random.key(0), train=False)
+            return self.networks[name].apply(variables, batch, ctx, {})[0]
+
+        return run
+
+    def outputs(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return the shapes of a model's outputs, by abstract evaluation."""
+        return dict(jax.eval_shape(self.run(name), *self.shapes(name)))
+
+    def program(self, name: str) -> str:
+        """Return the first 16 hexadecimal digits of the SHA-256 of a model's lowered program, without variables."""
+        return hashlib.sha256(jax.jit(self.run(name)).lower(*self.shapes(name)).as_text().encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Fingerprints of `augment` and of pretrained variables, added to that of the data."""
+        fingerprints: dict[str, Any] = {
+            f"init_from {n}": s.fingerprint for n, s in self.init_from.items() if isinstance(s, PretrainedVariables)
+        }
+        if self.augment is not None:
+            fingerprints["augment"] = getattr(self.augment, "fingerprint", None) or repr(self.augment)
+        return fingerprints
+
+    @property
+    def num_views(self) -> int:
+        """Number of augmented views of each row that are cached; 1 without augmentation."""
+        return 1 if self.augment is None else self.data.num_views or 1
+
+    def records(self, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return the cached outputs of a model as columns of a batch (shapes and dtypes)."""
+        if name not in self.models:
+            raise UserError(f"cache names model {name!r}; models are: {choices(self.models)}")
+        return self.cache[name].columns(name, self.outputs(name))
+
+    @property
+    def reader(self) -> Loader:
+        """Training data with the cached outputs as columns, which have shapes but no values."""
+        shapes = {k: s for n in self.cache for k, s in self.records(n).items()}
+        if not shapes:
+            return self.data
+        size = (self.num_views, self.data.size)
+        records: Any = {k: jax.ShapeDtypeStruct((*size, *s.shape[1:]), s.dtype) for k, s in shapes.items()}
+        return self.data.with_records(records, {})
+
+    @property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a training batch, including cached outputs."""
+        return dict(self.reader.spec)
+
+    def store(self, name: str, teacher: Mapping[str, Any], directory: str | os.PathLike) -> Store:
+        """Return the store of a cached model's outputs, with the manifest that its files must match.
+
+        Args:
+            name: name of the cached model.
+            teacher: identity of its variables.
+            directory: directory of the records.
+        """
+        kept, partners = self.cache[name], self.data.partners
+        how = {"outputs": list(kept.outputs), "dtype": kept.dtype, "top_k": kept.top_k}
+        how |= {"temperature": kept.temperature} if kept.top_k else {}
+        about = {"teacher": dict(teacher), "kept": how, "data": dict(self.data.dataset.fingerprint)}
+        if self.augment is not None:
+            about |= {"augment": self.identity["augment"], "partners": None if partners is None else repr(partners)}
+        rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
+        return Store(directory, about, rows, self.num_views, self.data.size)
+
+    def check_data(self) -> None:
+        """Raise for labels outside the task's range, and for memory banks smaller than the data set."""
+        for loader in (self.data, self.validation, self.test):
+            if isinstance(loader, InMemory):  # streaming loaders are checked batch by batch
+                self.task.check(loader.dataset.columns)
+        self.check_banks()
+
+    def check_banks(self, read: bool = True) -> None:
+        """Raise if an `example_id` of the training data exceeds the size of a memory bank.
+
+        Args:
+            read: use the example ids of data in memory; False uses the number of rows.
+        """
+        objective_state = self.abstract()[0].objective_state
+        banks = [(p, len(x)) for p, x in jax.tree.leaves_with_path(objective_state) if is_bank(p, x)]
+        if not banks:
+            return
+        known, size = read and isinstance(self.data, InMemory), self.data.dataset.size
+        largest = int(self.data.dataset.columns["example_id"].max()) if known else size - 1  # streamed data is not read
+        for path, rows in banks:
+            if largest >= rows:
+                name = jax.tree_util.keystr(path, simple=True, separator=".").partition(".bank")[0]
+                reach = f"goes to {largest}" + ("" if known else f" (the data set has {size} rows)")
+                raise UserError(
+                    f"term {name!r}: its bank has {rows} rows, but example_id of the training data {reach}: "
+                    f"give it size={largest + 1}"
+                )
+
+    def check_step(self, state: Any, frozen: Any) -> None:
+        """Trace the step; raises for extra passes or batch statistics that do not support microbatches."""
+        jax.eval_shape(self.step, state, frozen, self.spec)
+
+    def abstract(self, hyperparams: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None):
+        """Return the shapes of the state and the frozen variables; raises for wrong paths, before any data is read."""
+        for name, model in self.networks.items():
+            if missing := [c for c in model.needs if not {name, f"{name}.{c}"} & set(self.init_from)]:
+                raise UserError(
+                    f"model {name!r} does not define {choices(missing)}: give it the variables of another model, as in "
+                    f'init_from={{"{missing[0]}": "TRAINING.MODEL.params.…"}}'
+                )
+
+        if not hyperparams:
+            return jax.eval_shape(self.start, _KEY, dict(given or {}), {})
+        # as constants, so that invalid values raise
+        initialize = functools.partial(init_state, self.distillation, self.spec, hyperparams=hyperparams)
+        return jax.eval_shape(initialize, _KEY, dict(given or {}))

@@ -1,0 +1,17 @@
+"""Annotations of numeric hyperparameters, which may be traced, scheduled, swept, or set from the command line.
+
+A `Count` may not: it is fixed at compile time.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Array, Float
+
+Scalar = float | int | np.floating | Float[Array | np.ndarray, "..."]
+Positive = Annotated[Scalar, "> 0"]
+NotNegative = Annotated[Scalar, ">= 0"]
+Share = Annotated[Scalar, "0 … 1"]
+Count = Annotated[int, "1, 2, …"]
+
+KINDS = (float, Scalar, Positive, NotNegative, Share)

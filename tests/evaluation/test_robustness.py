@@ -1,0 +1,106 @@
+"""Robust accuracy of a linear model, whose worst input is known."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from mmkd_jax.adversarial import attacks
+from mmkd_jax.core.model import StepContext, linen, plain
+from mmkd_jax.core.objective import combine
+from mmkd_jax.core.tasks import classification
+from mmkd_jax.errors import UserError
+from mmkd_jax.evaluation.under_attack import robustness
+from mmkd_jax.models import Multimodal, TextTransformer
+from tests.small import distil, initialize, on_device, task
+
+DRAW = np.random.default_rng(0)
+SLOPE = DRAW.normal(size=(5, 2)).astype(np.float32)
+X, LABEL = DRAW.normal(size=(40, 5)).astype(np.float32), DRAW.integers(0, 2, 40).astype(np.int32)
+LINEAR = plain(lambda params, batch: {"logits": batch["x"] @ params["slope"]})
+VARIABLES = {"params": {"slope": SLOPE}}
+
+
+def batches(x=X, size=16):
+    """The last one is padded with rows that do not count."""
+    for first in range(0, len(x), size):
+        rows = np.arange(first, first + size)
+        valid = rows < len(x)
+        yield {"x": x[rows * valid], "label": LABEL[rows * valid], "valid": valid}
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_a_linear_model_fails_where_its_margin_is_below_the_dual_norm(norm, dual):
+    sign = np.where(LABEL == 1, 1, -1)
+    direction = SLOPE[:, 1] - SLOPE[:, 0]
+    margin = sign * (X @ direction) / np.linalg.norm(direction, dual)
+    attack = partial(attacks.pgd, step_size=0.1, steps=12, norm=norm)
+    found = []
+    for eps in (0.0, 0.2, 0.7):
+        look = robustness(LINEAR, classification(2), "x", partial(attack, eps=eps))
+        scores = look(VARIABLES, batches())
+        assert scores["accuracy"] == pytest.approx(np.mean(margin > eps))
+        by_class = [np.mean(margin[LABEL == c] > eps) for c in (0, 1)]
+        np.testing.assert_allclose(scores["accuracy by class"], by_class, rtol=1e-6)
+        found.append(float(scores["accuracy"]))
+    assert found[0] > found[1] > found[2]
+
+
+def test_bounds_and_pixels():
+    pixels = DRAW.integers(0, 256, (40, 5)).astype(np.uint8)
+    pixels[:20] = 255
+    free = partial(attacks.fgsm, eps=1.0)
+    seen = []
+
+    def spied(function, x, bounds):
+        seen.append(x.dtype)
+        return free(function, x, **bounds)
+
+    scores = [
+        robustness(LINEAR, classification(2), "x", partial(spied, bounds=bounds))(VARIABLES, batches(pixels))
+        for bounds in ({}, {"low": 0.0, "high": 1.0})
+    ]
+    assert set(seen) == {np.dtype(np.float32)}
+    assert scores[0]["accuracy"] <= scores[1]["accuracy"]
+    white = np.full_like(pixels, 255)
+    still = robustness(LINEAR, classification(2), "x", partial(spied, bounds={"low": 1.0, "high": 1.0}))
+    clean = np.argmax(np.ones((40, 5)) @ SLOPE, -1) == LABEL
+    assert still(VARIABLES, batches(white))["accuracy"] == pytest.approx(clean.mean())  # one point is left
+
+
+def test_embedded_tokens():
+    rng = np.random.default_rng(1)
+    batch = {
+        "text.ids": rng.integers(0, 9, (16, 5)).astype(np.int32),
+        "text.mask": np.ones((16, 5), bool),
+        "label": rng.integers(0, 3, 16).astype(np.int32),
+        "example_id": np.arange(16, dtype=np.int32),
+    }
+    reader = linen(Multimodal({"text": TextTransformer(9, width=8, heads=2, layers=1)}, classes=3, width=4))
+    state, _ = initialize(distil({"student": reader}, task()), batch)
+    variables = {"params": state.params["student"]}
+
+    def look(at, eps):
+        attack = partial(attacks.pgd, eps=eps, step_size=0.5, steps=5)
+        return float(robustness(reader, classification(3), at, attack)(variables, [batch])["accuracy"])
+
+    right = (
+        np.argmax(reader.apply(variables, on_device(batch), StepContext(0, None, train=False), {})[0]["logits"], -1)
+        == batch["label"]
+    )
+    assert look("hidden.text.0", 0.0) == pytest.approx(right.mean())
+    assert look("hidden.text.0", 2.0) < right.mean()
+    with pytest.raises(UserError, match="int32 is not continuous"):
+        look("text.ids", 1.0)
+    with pytest.raises(UserError, match="not found in the batch or in the outputs of 'the model'"):
+        look("audio", 1.0)
+
+
+def test_a_task_whose_objective_is_combined_is_attacked_as_its_sum():
+    plain_task = classification(2)
+    both = plain_task._replace(
+        objective=lambda model: combine(one=plain_task.objective(model), two=plain_task.objective(model))
+    )
+    attack = partial(attacks.fgsm, eps=0.3)
+    alone, twice = (robustness(LINEAR, t, "x", attack)(VARIABLES, batches()) for t in (plain_task, both))
+    assert alone["accuracy"] == twice["accuracy"] < 0.9

@@ -1,0 +1,265 @@
+"""A teacher's outputs on disk: as exact as running it, of what they say they are, made once."""
+
+import dataclasses
+import errno
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax import augment, data, losses
+from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import definition, runner
+from mmkd_jax.training import loop, teacher_cache
+from mmkd_jax.training.teacher_cache import CacheSpec
+from tests import tiny_experiment
+from tests.small import with_role
+
+QUIET = runner.Callbacks(log=lambda line: None)
+CHAIN = augment.Compose((augment.images.RandomFlip(), augment.images.RandomCrop(1)), seed=5)
+
+
+def tiny(kept=("logits",), chain=CHAIN, num_views=3, reader=data.InMemory, soft=losses.kl, **hyperparams):
+    """The tiny experiment; its student reads a cached teacher, a line of the learning curve each step."""
+
+    def trainings(config):
+        made = tiny_experiment.trainings(dataclasses.replace(config, steps=10))
+        rows = made["student"].data.dataset
+        own = combine(
+            task=made["student"].task.objective(),
+            soft=term(soft, student="student.logits", teacher="teacher.logits", **({"temperature": 2} | hyperparams)),
+        )
+        student = dataclasses.replace(
+            with_role(made["student"], "teacher", cache=kept),
+            objective=own,
+            data=reader(rows, 16, num_views=num_views),
+            augment=chain,
+            evaluate_every=1,
+        )
+        return {"teacher": made["teacher"], "student": student}
+
+    return definition.Experiment("tiny", tiny_experiment.Config(seeds=1), trainings, None, None, "")
+
+
+def run(folder, loaded, **how):
+    return runner.run(loaded, loaded.config, out=folder, observer=how.pop("observer", QUIET), **how)
+
+
+def curve(results):
+    return [h["loss"] for h in results["student"][0]["history"]]
+
+
+def build(folder, loaded, **how):
+    """The one cache of a run that only computes it."""
+    run(folder, loaded, only_cache=True, **how)
+    (found,) = (folder / "cache").iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("online") / "run", tiny(), online=True)
+
+
+@pytest.mark.parametrize(
+    ("reader", "dtype", "drift"),
+    [
+        (data.InMemory, "float32", 1e-5),
+        (data.InMemory, "float16", 1e-3),
+        (data.InMemory, "bfloat16", 1e-2),
+        (data.GrainLoader, "float32", 1e-5),
+        (data.GrainLoader, "bfloat16", 1e-2),
+    ],
+)
+def test_a_cached_teacher_teaches_as_one_that_runs(tmp_path, online, reader, dtype, drift):
+    results = run(tmp_path / "run", tiny(CacheSpec(("logits",), dtype), reader=reader))
+    gaps = np.abs(np.array(curve(results)) - curve(online))
+    assert gaps.max() <= drift, gaps
+
+
+@pytest.mark.full
+def test_every_slot_is_read(tmp_path, online):
+    """Ten steps of 16 of 48 rows are three epochs and more: every view was read, and one comes again."""
+    without = run(tmp_path / "one_slot", tiny(num_views=1))
+    assert np.abs(np.array(curve(without)) - curve(online)).max() > 1e-4
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-5), ("float16", 2e-3)])
+def test_records_are_what_the_teacher_says_of_each_row_and_slot(tmp_path, dtype, apart):
+    loaded = tiny(CacheSpec(("logits", "embedding"), dtype))
+    folder = build(tmp_path / "run", loaded)
+    trainings = loaded.trainings(loaded.config)
+    training, result = trainings["student"], json.loads((tmp_path / "run/trainings/teacher/0/result.json").read_text())
+    own = runner.finished(tmp_path / "run", trainings["teacher"], "teacher", 0, result["variables"])["teacher"]
+    logits = np.fromfile(folder / "teacher.logits.bin", dtype).reshape(3, 48, 3)
+    for number, batch in zip(range(12), training.data.batches(0), strict=False):
+        ctx = StepContext(jnp.int32(0), jax.random.key(9), train=False)
+        seen = CHAIN(batch, ctx._replace(train=True))
+        said = training.networks["teacher"].apply(own, seen, ctx, {})[0]["logits"]
+        kept = logits[np.asarray(batch["view_index"]), np.asarray(batch["example_id"])]
+        np.testing.assert_allclose(kept, said, atol=apart, err_msg=f"batch {number}")
+    assert {p.name for p in folder.iterdir()} == {"manifest.json", "teacher.logits.bin", "teacher.embedding.bin"}
+    assert (folder / "teacher.embedding.bin").stat().st_size == 3 * 48 * 8 * np.dtype(dtype).itemsize
+
+
+def test_the_teacher_is_not_even_read(tmp_path):
+    folder = tmp_path / "run"
+    build(folder, tiny())
+    (folder / "trainings/teacher/0/variables.safetensors").unlink()
+    with pytest.raises(UserError, match="missing"):
+        run(tmp_path / "run", tiny(), online=True, allow_changed_data=True)
+    assert not (folder / "trainings/student").exists()
+    said = []
+    with pytest.raises(UserError, match=r"teacher.*missing"):  # only the report, at the end, looks at all trainings
+        run(folder, tiny(), allow_changed_data=True, observer=runner.Callbacks(log=said.append))
+    assert (folder / "trainings/student/0/result.json").exists() and not any("computing" in line for line in said)
+
+
+def test_its_size_is_said_before(tmp_path):
+    said = []
+    build(tmp_path / "run", tiny(), observer=runner.Callbacks(log=said.append))
+    assert any("outputs of 'teacher' on 48 rows, 3 views: 0.0 MiB in " in line for line in said)
+
+
+def store(folder, num_views=2, rows=300, dtype=np.float32, **about):
+    return teacher_cache.Store(
+        folder, {"teacher": "t"} | about, {"x": jax.ShapeDtypeStruct((4,), dtype)}, num_views, rows
+    )
+
+
+def batches_of(values, should_stop=None):
+    """Batches of 5 rows of `values`; an outage after `stop` of them."""
+
+    def batches(first, step):
+        for number in range(first, len(values) // 5, step):
+            if number == should_stop:
+                raise KeyboardInterrupt
+            rows = np.arange(5 * number, 5 * number + 5)
+            yield rows, {"x": values[rows]}
+
+    return batches
+
+
+VALUES = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
+
+
+def test_killed_while_it_is_made_it_goes_on_and_has_the_same_bytes(tmp_path):
+    store(tmp_path / "whole").build(batches_of(VALUES), 120)
+    with pytest.raises(KeyboardInterrupt):
+        store(tmp_path / "cut").build(batches_of(VALUES, should_stop=100), 120)
+    assert not store(tmp_path / "cut").is_complete()
+    with open(tmp_path / "cut/x.bin", "r+b") as torn:  # what was written after the last mark may be torn
+        torn.seek(64 * 5 * 16)
+        torn.write(b"\xff" * 700)
+    made = []
+    store(tmp_path / "cut").build(batches_of(VALUES), 120, on_metrics=made.append)
+    assert made == list(range(65, 121))  # 64 were marked as done
+    assert (tmp_path / "cut/x.bin").read_bytes() == (tmp_path / "whole/x.bin").read_bytes() == VALUES.tobytes()
+    assert store(tmp_path / "cut").is_complete() and sorted(os.listdir(tmp_path / "cut")) == ["manifest.json", "x.bin"]
+
+
+def test_asked_to_stop_it_goes_on_from_there(tmp_path):
+    def check_interrupt():
+        seen.append(1)
+        if len(seen) == 70:
+            raise loop.Interrupted("")
+
+    seen, made = [], []
+    with pytest.raises(loop.Interrupted):
+        store(tmp_path / "c").build(batches_of(VALUES), 120, check_interrupt=check_interrupt)
+    store(tmp_path / "c").build(batches_of(VALUES), 120, on_metrics=made.append)
+    assert made[0] == 71 and (tmp_path / "c/x.bin").read_bytes() == VALUES.tobytes()
+
+
+def test_what_does_not_match_is_refused_by_name(tmp_path):
+    store(tmp_path / "c").build(batches_of(VALUES), 120)
+    for other, said in (
+        (store(tmp_path / "c", teacher="u"), "teacher: t there, u now"),
+        (store(tmp_path / "c", num_views=3), "views: 2 there, 3 now"),
+        (store(tmp_path / "c", rows=301), "rows: 300 there, 301 now"),
+        (store(tmp_path / "c", dtype=np.float16), r"records.x: float32\[4\] there, float16\[4\] now"),
+        (store(tmp_path / "c", augment={"version": 2}), "augment: None there"),
+    ):
+        with pytest.raises(UserError, match=said):
+            other.is_complete()
+    data = bytearray((tmp_path / "c/x.bin").read_bytes())
+    data[77] ^= 1
+    (tmp_path / "c/x.bin").write_bytes(data)
+    with pytest.raises(UserError, match="is damaged .x.: delete it"):
+        store(tmp_path / "c").is_complete()
+
+
+@pytest.mark.full
+def test_another_augmentation_teacher_or_format_in_a_shared_folder(tmp_path):
+    shared = tmp_path / "shared"
+    run(tmp_path / "a", tiny(), cache=shared, only_cache=True)
+    said = []
+    run(tmp_path / "b", tiny(), cache=shared, observer=runner.Callbacks(log=said.append))
+    assert not any("computing" in line for line in said)  # the same teacher, made again, has the same hash
+    other = augment.Compose(CHAIN.steps, seed=6)
+    for loaded, what in (
+        (tiny(chain=other), "augment.seed: 5 there, 6 now"),
+        (tiny(num_views=4), "views: 3 there, 4 now"),
+        (tiny(CacheSpec(("logits",), "float16")), "kept.dtype: float32 there, float16 now"),
+    ):
+        with pytest.raises(UserError, match=what):
+            run(tmp_path / what[:4], loaded, cache=shared)
+
+
+def test_a_full_disk_and_what_does_not_fit_are_said(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="x has values that float16 cannot hold"):
+        store(tmp_path / "h", dtype=np.float16).build(batches_of(VALUES * 1e6), 120)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match="no space is left"):
+        store(tmp_path / "f").build(batches_of(VALUES), 120)
+
+
+@pytest.mark.full
+def test_a_record_of_the_largest_logits(tmp_path):
+    """With all of them it is the whole KL; with fewer the bucket's; losses that need all refuse it."""
+    whole = run(tmp_path / "whole", tiny())
+    every = run(tmp_path / "every", tiny(CacheSpec(("logits",), top_k=3, temperature=2.0)))
+    assert curve(every) == pytest.approx(curve(whole), abs=1e-5)
+    two = run(tmp_path / "two", tiny(CacheSpec(("logits",), "float16", top_k=2, temperature=2.0)))
+    bucket = run(tmp_path / "bucket", tiny(soft=losses.topk_kl, k=2, tail=True))
+    assert curve(two) == pytest.approx(curve(bucket), abs=2e-3)
+    folder = next((tmp_path / "two/cache").iterdir())
+    sizes = {p.name: p.stat().st_size for p in folder.glob("*.bin")}
+    each = 3 * 48
+    assert sizes == {
+        "teacher.logits.values.bin": each * 2 * 2,
+        "teacher.logits.indices.bin": each * 2 * 2,
+        "teacher.logits.lse.bin": each * 4,
+        "teacher.logits.tail.bin": each * 4,
+    }
+
+
+@pytest.mark.full
+def test_what_does_not_go_with_a_record_is_refused_before_the_first_step():
+    def check(loaded):
+        definition.check(loaded.trainings(loaded.config), {})
+
+    record = CacheSpec(("logits",), top_k=2, temperature=2.0)
+    check(tiny(record))
+    with pytest.raises(UserError, match="term 'soft' has temperature 3, but the cache stores .* for 2"):
+        check(tiny(record, temperature=3.0))
+    with pytest.raises(UserError, match=r"training 'student': term 'soft'.*teacher"):
+        check(tiny(record, soft=losses.dist))
+    with pytest.raises(UserError, match="top_k=2 keeps logits, but outputs are embedding"):
+        CacheSpec(("embedding",), top_k=2)
+    with pytest.raises(UserError, match="dtype is 'int8'"):
+        CacheSpec(("logits",), "int8")
+    with pytest.raises(UserError, match="num_views=16, or remove cache"):
+        check(tiny(num_views=None))
+    with pytest.raises(UserError, match="k is 9"):
+        check(tiny(CacheSpec(("logits",), top_k=9, temperature=2.0)))
