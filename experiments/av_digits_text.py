@@ -43,7 +43,9 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             encoders={
                 "image": mmkd.models.ImageMLP((128, 64)),
                 "audio": mmkd.models.AudioTDNN((64, 64)),
-                "text": mmkd.models.TextTransformer(mmkd.data.text.CHARACTERS, width=32, heads=2, layers=1, length=8),
+                "text": mmkd.models.TextTransformer(
+                    mmkd.data.text.CHARACTERS, embed_dim=32, num_heads=2, num_layers=1, length=8
+                ),
             },
             classes=10,
         )

@@ -57,7 +57,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     teacher = mmkd.models.ExpectedValue(mmkd.linen(mmkd.models.Multimodal(minilm.module.encoders, classes=9)), RATINGS)
     encoders = {
         "lstm": mmkd.models.TextLSTM(words.vocabulary, 64),
-        "transformer": mmkd.models.TextTransformer(words.vocabulary, 64, heads=4, layers=2, length=40),
+        "transformer": mmkd.models.TextTransformer(words.vocabulary, 64, num_heads=4, num_layers=2, length=40),
         "bag": mmkd.models.TextBag(words.vocabulary, 64),
     }
     shared = {

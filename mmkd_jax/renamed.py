@@ -70,7 +70,27 @@ RENAMED = {
     "evaluated": "evaluate",
     "summarise": "summarize",
     "compile_part": "compile_training",
+    "inner_norms": "mlp_norms",
 }
+
+_MOVED = {n: f"config.{n}" for n in "activation eps bias dropout attention_dropout dtype remat scan".split()}
+_ENCODER = _MOVED | {
+    "width": "config.embed_dim",
+    "layers": "config.num_layers",
+    "heads": "config.num_heads",
+    "inner": "config.mlp_dim",
+    "gated": "config.gated_mlp",
+    "scaled": "config.layer_scale",
+}
+_SMALL = {"width": "embed_dim", "layers": "num_layers", "heads": "num_heads"}
+ATTRIBUTES = {
+    **dict.fromkeys(("Bert", "ClipText", "Timesformer", "Wav2Vec2", "Whisper"), _ENCODER),
+    **dict.fromkeys(("Ast", "Vit"), _ENCODER | {"extra": "num_prefix_tokens"}),
+    **dict.fromkeys(("ImageTransformer", "TextTransformer"), _SMALL),
+    "ConvNext": {"scaled": "layer_scale"},
+    "SubNetwork": {"inner": "mlp_dim", "width": "embed_dim"},
+}
+"""Class -> its attributes of version 0.1 that have another name; elsewhere they are ordinary words."""
 
 
 def hint(message: str) -> str:
@@ -81,7 +101,11 @@ def hint(message: str) -> str:
         '; `take` is now `init_from`'
         >>> hint("unrecognized option --scheme.c"), hint("no model 'pupil'")
         ('; `scheme` is now `gradients`', '')
+        >>> hint("Vit.__init__() got an unexpected keyword argument 'heads'")
+        '; `heads` is now `config.num_heads`'
     """
+    kind = re.match(r"(\w+)\.__init__\(\)", message)
+    renamed = RENAMED | ATTRIBUTES.get(kind[1] if kind else "", {})
     words = re.findall(r"['\"`](\w+)['\"`]|--(\w+)|\.(\w+)['\"`]", message)
-    old = dict.fromkeys(w for found in words for w in found if w in RENAMED)
-    return "".join(f"; `{w}` is now `{RENAMED[w]}`" for w in old)
+    old = dict.fromkeys(w for found in words for w in found if w in renamed)
+    return "".join(f"; `{w}` is now `{renamed[w]}`" for w in old)

@@ -10,7 +10,7 @@ from mmkd_jax import data, methods, pretrained
 from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, runner
-from mmkd_jax.models import Bert, Encoders, ResNet
+from mmkd_jax.models import Bert, Encoders, ResNet, TransformerConfig
 from mmkd_jax.pretrained import packages
 from tests import tiny_experiment
 
@@ -30,8 +30,9 @@ def stand_ins(monkeypatch, tmp_path):
     monkeypatch.setattr(
         data, "load_or_prepare", lambda name, split: data.from_columns({"text": texts, **own[name]}, name)
     )
+    config = TransformerConfig(embed_dim=24, num_layers=6, num_heads=12, mlp_dim=8)
     encoders = {
-        "minilm": ("bert", {"text": Bert(12, width=24, layers=6, heads=12, inner=8, length=64, pooler=True)}),
+        "minilm": ("bert", {"text": Bert(12, config, length=64, pooler=True)}),
         "efficientnet_lite0": ("resnet", {"image": ResNet(3, 2, (4,), (1,))}),
     }
     for name, (kind, module) in encoders.items():

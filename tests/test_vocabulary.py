@@ -154,6 +154,10 @@ config = Config()
         ("def parts(config):\n    return {}\n", "does not define trainings; `parts` is now `trainings`"),
         ("def trainings(config):\n    return mmkd.Part()\n", "`Part` is now `Training`"),
         ("def trainings(config):\n    return mmkd.Training(take={})\n", "'take'; `take` is now `init_from`"),
+        (
+            "def trainings(config):\n    return mmkd.models.Bert(9, heads=2)\n",
+            "`heads` is now `config.num_heads`",
+        ),
         ("from mmkd_jax import schemes\n\ndef trainings(config):\n    return {}\n", "`schemes` is now `gradients`"),
     ],
 )

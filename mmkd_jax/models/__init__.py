@@ -31,3 +31,4 @@ from mmkd_jax.models.vit import Vit as Vit
 from mmkd_jax.models.voice import VoiceLSTM as VoiceLSTM
 from mmkd_jax.models.wav2vec2 import Wav2Vec2 as Wav2Vec2
 from mmkd_jax.models.whisper import Whisper as Whisper
+from mmkd_jax.nn.transformer import TransformerConfig as TransformerConfig

@@ -23,7 +23,7 @@ class Ast(Vit):
         size: number of mel bands and of frames.
         patch: mel bands and frames of a patch.
         stride: stride between patches, in mel bands and frames.
-        extra: number of tokens before the patches: the class token and the distillation token.
+        num_prefix_tokens: number of tokens before the patches: the class token and the distillation token.
 
     The other attributes are those of `Vit`.
 
@@ -33,8 +33,8 @@ class Ast(Vit):
     size: tuple[int, ...] = (128, 1024)
     stride: tuple[int, ...] | None = (10, 10)
     channels: int = 1
-    extra: int = 2
-    pool: str = "extra"
+    num_prefix_tokens: int = 2
+    pool: str = "prefix"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 

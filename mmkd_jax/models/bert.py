@@ -4,8 +4,6 @@ RoBERTa starts its positions after the padding id; DistilBERT has neither token 
 BERT; XLM-R is RoBERTa with another vocabulary.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,7 +13,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models._inputs import masked_input
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.pooling import masked_mean
-from mmkd_jax.nn.transformer import Transformer, switches
+from mmkd_jax.nn.transformer import Transformer, TransformerConfig
 
 
 class Bert(nn.Module):
@@ -28,23 +26,13 @@ class Bert(nn.Module):
 
     Attributes:
         vocabulary: number of token ids.
-        width: embedding dimension of the tokens.
-        layers: number of layers.
-        heads: number of attention heads.
-        inner: hidden width of the MLP.
+        config: sizes and options of the layers; the default is MiniLM's.
         length: number of position embeddings.
         types: number of token types, read from `text.types` (all 0 if the batch lacks it); 0 disables token types.
         padding: padding id; positions then start at the next number and count unmasked tokens only (RoBERTa). None
             counts positions from 0.
         pooler: add a pooler.
         pool: features: "mean" over the unmasked tokens, the "first" token, or the output of the "pooler".
-        activation: activation function of the MLP; a name in `nn.activations`.
-        eps: epsilon of the LayerNorms.
-        dropout: dropout rate of the embedded tokens and of each residual branch.
-        attention_dropout: dropout rate of the attention weights.
-        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
-        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
-        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Devlin et al., BERT, 2019, https://arxiv.org/abs/1810.04805; Liu et al., RoBERTa, 2019,
         https://arxiv.org/abs/1907.11692; Sanh et al., DistilBERT, 2019, https://arxiv.org/abs/1910.01108; Wang et al.,
@@ -52,22 +40,12 @@ class Bert(nn.Module):
     """
 
     vocabulary: int
-    width: int = 384
-    layers: int = 6
-    heads: int = 12
-    inner: int = 1536
+    config: TransformerConfig = TransformerConfig(embed_dim=384, num_layers=6, num_heads=12, mlp_dim=1536)
     length: int = 512
     types: int = 2
     padding: int | None = None
     pooler: bool = False
     pool: str = "mean"
-    activation: str = "gelu"
-    eps: float = 1e-12
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    dtype: Any = None
-    remat: bool = False
-    scan: bool = False
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
@@ -78,7 +56,7 @@ class Bert(nn.Module):
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         if self.pool not in ("mean", "first", "pooler") or (self.pool == "pooler" and not self.pooler):
             raise UserError(f"{modality}: pool is {self.pool!r}; expected 'mean', 'first' or, with a pooler, 'pooler'")
-        seen, rows = masked_input(batch, modality), batch["example_id"]
+        config, rows, seen = self.config, batch["example_id"], masked_input(batch, modality)
         ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
         first = 0 if self.padding is None else self.padding + 1
         if ids.shape[1] + first > self.length:
@@ -88,7 +66,7 @@ class Bert(nn.Module):
             )
 
         def embed(name, size, ids):
-            return nn.Embed(size, self.width, dtype=self.dtype, name=name)(ids)
+            return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)
 
         positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
         if self.padding is not None:
@@ -96,12 +74,12 @@ class Bert(nn.Module):
         x = embed("tokens", self.vocabulary, ids) + embed("positions", self.length, positions)
         if self.types:
             x = x + embed("types", self.types, seen.get(f"{modality}.types", jnp.zeros(ids.shape, jnp.int32)))
-        x = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x)
-        x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
-        x = Transformer(**switches(self), name="transformer")(x, mask, rows, modality, ctx, tap)
+        x = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x)
+        x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
+        x = Transformer(config, name="transformer")(x, mask, rows, modality, ctx, tap)
         pooled = None
         if self.pooler:
-            dense = nn.Dense(self.width, dtype=self.dtype, name="pooler")
+            dense = nn.Dense(config.embed_dim, dtype=config.dtype, name="pooler")
             pooled = tap(f"pooled.{modality}", jnp.tanh(dense(x[:, 0])))
         if self.pool == "mean":
             return masked_mean(x, mask)

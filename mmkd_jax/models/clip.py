@@ -1,5 +1,6 @@
 """CLIP and SigLIP: dual encoders with a shared embedding space."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +10,8 @@ from jaxtyping import Array, Float
 from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
 from mmkd_jax.errors import UserError
 from mmkd_jax.models._inputs import masked_input
-from mmkd_jax.nn.transformer import Transformer, switches
+from mmkd_jax.nn.dropout import Dropout
+from mmkd_jax.nn.transformer import Layer, Transformer, TransformerConfig
 
 
 class ClipText(nn.Module):
@@ -22,41 +24,25 @@ class ClipText(nn.Module):
 
     Attributes:
         vocabulary: number of token ids.
-        width: embedding dimension of the tokens.
-        layers: number of layers.
-        heads: number of attention heads.
-        inner: hidden width of the MLP.
+        config: sizes and options of the layers; the default is that of CLIP ViT-B.
         length: number of position embeddings.
         causal: use causal attention (CLIP).
         end: end-of-text id; the features are read at its first position. 2 selects the largest id instead, which is its
             meaning in old CLIP configurations; None selects the last position, padding or not (SigLIP).
         head: width of a dense layer on the features; None omits the layer.
-        activation: activation function of the MLP; a name in `nn.activations`.
-        eps: epsilon of the LayerNorms.
-        attention_dropout: dropout rate of the attention weights.
-        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
-        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
-        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021,
         https://arxiv.org/abs/2103.00020
     """
 
     vocabulary: int = 49408
-    width: int = 512
-    layers: int = 12
-    heads: int = 8
-    inner: int = 2048
+    config: TransformerConfig = TransformerConfig(
+        embed_dim=512, num_layers=12, num_heads=8, mlp_dim=2048, activation="quick_gelu", eps=1e-5
+    )
     length: int = 77
     causal: bool = True
     end: int | None = 49407
     head: int | None = None
-    activation: str = "quick_gelu"
-    eps: float = 1e-5
-    attention_dropout: float = 0.0
-    dtype: Any = None
-    remat: bool = False
-    scan: bool = False
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
@@ -65,25 +51,29 @@ class ClipText(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
-        seen, rows = masked_input(batch, modality), batch["example_id"]
+        config, rows, seen = self.config, batch["example_id"], masked_input(batch, modality)
         ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
         if ids.shape[1] > self.length:
             raise UserError(
                 f"{modality}: texts have {ids.shape[1]} tokens, but this model has {self.length} position embeddings"
             )
-        x = nn.Embed(self.vocabulary, self.width, dtype=self.dtype, name="tokens")(ids)
+
+        def embed(name, size, ids):
+            return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)
+
         positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
-        x = x + nn.Embed(self.length, self.width, dtype=self.dtype, name="positions")(positions)
-        x = tap(f"hidden.{modality}.0", x)
-        x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, mask, rows, modality, ctx, tap)
-        x = tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
+        x = embed("tokens", self.vocabulary, ids) + embed("positions", self.length, positions)
+        x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
+        stack = Transformer(config, partial(Layer, pre_norm=True, causal=self.causal), name="transformer")
+        x = stack(x, mask, rows, modality, ctx, tap)
+        x = tap(f"tokens.{modality}", nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x))
         if self.end is None:
             x = x[:, -1]
         else:
             end = jnp.argmax(ids if self.end == 2 else ids == self.end, 1)
             x = jnp.take_along_axis(x, end[:, None, None], 1)[:, 0]
         if self.head is not None:
-            x = nn.Dense(self.head, dtype=self.dtype, name="head")(x)
+            x = nn.Dense(self.head, dtype=config.dtype, name="head")(x)
         return tap(f"pooled.{modality}", x)
 
 
@@ -111,8 +101,7 @@ class Clip(nn.Module):
         for modality, encode in self.encoders.items():
             x = tap(f"features.{modality}", encode(batch, modality, ctx, tap))
             if self.width is not None:
-                dense = nn.Dense(self.width, use_bias=False, dtype=encode.dtype, name=f"projection_{modality}")
-                x = dense(x)
+                x = nn.Dense(self.width, use_bias=False, dtype=x.dtype, name=f"projection_{modality}")(x)
             tap(f"embedding.{modality}", x)
         tap("logit_scale", self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ()))
         if self.biased:

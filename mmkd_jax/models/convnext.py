@@ -29,7 +29,7 @@ class ConvNext(nn.Module):
         depths: number of blocks of each stage.
         activation: φ, a name in `nn.activations`.
         eps: epsilon of the last LayerNorm; the others have 1e-6.
-        scaled: use the scale γ (LayerScale).
+        layer_scale: use the scale γ (LayerScale).
         mean: per-channel mean that images are normalized by, in 0 … 1.
         std: per-channel standard deviation.
         dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
@@ -43,7 +43,7 @@ class ConvNext(nn.Module):
     depths: tuple[int, ...] = (3, 3, 9, 3)
     activation: str = "gelu"
     eps: float = 1e-12
-    scaled: bool = True
+    layer_scale: bool = True
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dtype: Any = None
@@ -76,7 +76,7 @@ class ConvNext(nn.Module):
                 y = norm(f"{name}_norm", Depthwise((7, 7), name=f"{name}_depthwise")(x))
                 y = act(dense(f"{name}_grow", 4 * width, y.reshape(-1, width)))
                 y = dense(f"{name}_shrink", width, y)
-                if self.scaled:
+                if self.layer_scale:
                     y = y * self.param(f"{name}_scale", nn.initializers.constant(1e-6), (width,)).astype(y.dtype)[None]
                 x = x + y.reshape(x.shape)
             x = tap(f"hidden.{modality}.{i + 1}", x)

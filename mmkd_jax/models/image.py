@@ -56,15 +56,15 @@ class ImageTransformer(nn.Module):
 
     Attributes:
         patch: side of a square patch, px; must divide the height and width of the images.
-        width: embedding dimension of the patches.
-        heads: number of attention heads.
-        layers: number of blocks.
+        embed_dim: dimension of the patches.
+        num_heads: number of attention heads.
+        num_layers: number of blocks.
     """
 
     patch: int = 8
-    width: int = 64
-    heads: int = 4
-    layers: int = 2
+    embed_dim: int = 64
+    num_heads: int = 4
+    num_layers: int = 2
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
@@ -72,10 +72,10 @@ class ImageTransformer(nn.Module):
         height, width = x.shape[1:3]
         if height % p or width % p:
             raise UserError(f"{modality}: images of {height} × {width} px do not divide into patches of {p} px")
-        x = nn.Dense(self.width)(rearrange(x, "b (i p) (j q) c -> b (i j) (p q c)", p=p, q=p))
+        x = nn.Dense(self.embed_dim)(rearrange(x, "b (i p) (j q) c -> b (i j) (p q c)", p=p, q=p))
         positions = self.param("positions", nn.initializers.normal(0.02), x.shape[1:])
         x = tap(f"hidden.{modality}.0", x + positions[None])
-        return transformer_blocks(x, None, self.layers, self.heads, modality, tap).mean(1)
+        return transformer_blocks(x, None, self.num_layers, self.num_heads, modality, tap).mean(1)
 
 
 def conv_stack(

@@ -60,24 +60,24 @@ class TextTransformer(nn.Module):
 
     Attributes:
         vocabulary: number of token ids.
-        width: embedding dimension of the tokens.
-        heads: number of attention heads.
-        layers: number of blocks.
+        embed_dim: dimension of the tokens.
+        num_heads: number of attention heads.
+        num_layers: number of blocks.
         length: maximum number of tokens.
     """
 
     vocabulary: int
-    width: int = 64
-    heads: int = 4
-    layers: int = 2
+    embed_dim: int = 64
+    num_heads: int = 4
+    num_layers: int = 2
     length: int = 128
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         ids, mask = _tokens(batch, modality)
-        positions = self.param("positions", nn.initializers.normal(0.02), (self.length, self.width))[: ids.shape[1]]
-        x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids) + positions[None])
-        x = transformer_blocks(x, mask, self.layers, self.heads, modality, tap)
+        positions = self.param("positions", nn.initializers.normal(0.02), (self.length, self.embed_dim))[: ids.shape[1]]
+        x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.embed_dim)(ids) + positions[None])
+        x = transformer_blocks(x, mask, self.num_layers, self.num_heads, modality, tap)
         return masked_mean(x, mask)
 
 

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -14,10 +13,9 @@ from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models.frames import each_frame, frames_there
 from mmkd_jax.models.vit import normalized, patches
-from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.pooling import masked_mean
-from mmkd_jax.nn.transformer import PROJECTIONS, Layer, Transformer, switches
+from mmkd_jax.nn.transformer import Layer, Transformer, TransformerConfig
 
 DIVIDED, SPACE, JOINT = ATTENTIONS = ("divided_space_time", "space_only", "joint_space_time")
 
@@ -41,23 +39,12 @@ class Timesformer(nn.Module):
         patch: height and width of a patch, px.
         frames: number of temporal position embeddings.
         channels: number of image channels.
-        width: embedding dimension of the tokens.
-        layers: number of layers.
-        heads: number of attention heads.
-        inner: hidden width of the MLP.
+        config: sizes and options of the layers.
         attention: "divided_space_time": over time, then over space (`Divided`); "joint_space_time": over all tokens;
             "space_only": within each frame, with the mean over frames as features.
         pool: features: the "first" token, or the "mean" over the patches.
         mean: per-channel mean that images are normalized by, in 0 … 1.
         std: per-channel standard deviation.
-        activation: activation function of the MLP; a name in `nn.activations`.
-        eps: epsilon of the LayerNorms.
-        bias: add a bias to queries, keys and values.
-        dropout: dropout rate of the embedded patches and of each residual branch.
-        attention_dropout: dropout rate of the attention weights.
-        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
-        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
-        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Bertasius et al., Is Space-Time Attention All You Need for Video Understanding?, 2021,
         https://arxiv.org/abs/2102.05095
@@ -67,22 +54,11 @@ class Timesformer(nn.Module):
     patch: tuple[int, ...] = (16, 16)
     frames: int = 8
     channels: int = 3
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    inner: int = 3072
+    config: TransformerConfig = TransformerConfig(embed_dim=768, num_layers=12, num_heads=12, mlp_dim=3072, eps=1e-6)
     attention: str = DIVIDED
     pool: str = "first"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    activation: str = "gelu"
-    eps: float = 1e-6
-    bias: bool = True
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    dtype: Any = None
-    remat: bool = False
-    scan: bool = False
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
@@ -94,45 +70,47 @@ class Timesformer(nn.Module):
         for name, value, known in (("attention", self.attention, ATTENTIONS), ("pool", self.pool, ("first", "mean"))):
             if value not in known:
                 raise UserError(f"{modality}: {name} is {value!r}; expected one of: {choices(known)}")
-        rows, (x, mask) = batch["example_id"], frames_there(batch, modality)
+        config, dim, rows = self.config, self.config.embed_dim, batch["example_id"]
+        x, mask = frames_there(batch, modality)
         x = normalized(unit(x), self.mean, self.std, modality, 3)
         b, t = x.shape[:2]
         x = patches(x.reshape(b * t, *x.shape[2:]), self.patch, modality)
         old, grid = tuple(n // p for n, p in zip(self.size, self.patch, strict=True)), x.shape[1:3]
-        shape = (*self.patch, self.channels, self.width)
+        shape = (*self.patch, self.channels, dim)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, self.width) + bias[None]
-        table = self.param("positions", nn.initializers.normal(0.02), (1 + old[0] * old[1], self.width))
-        first = self.param("class", nn.initializers.zeros, (self.width,)) + table[0]
+        bias = self.param("bias", nn.initializers.zeros, (dim,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=config.dtype)
+        x = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, dim) + bias[None]
+        table = self.param("positions", nn.initializers.normal(0.02), (1 + old[0] * old[1], dim))
+        first = self.param("class", nn.initializers.zeros, (dim,)) + table[0]
         i, j = (_nearest(o, n) for o, n in zip(old, grid, strict=True))
-        positions = table[1:].reshape(*old, self.width)[i][:, j].reshape(1, 1, -1, self.width)
+        positions = table[1:].reshape(*old, dim)[i][:, j].reshape(1, 1, -1, dim)
         if self.attention != SPACE:
-            time = self.param("times", nn.initializers.zeros, (self.frames, self.width))[_nearest(self.frames, t)]
+            time = self.param("times", nn.initializers.zeros, (self.frames, dim))[_nearest(self.frames, t)]
             positions = positions + time[None, :, None]
-        x = x.reshape(b, t, -1, self.width) + positions.astype(x.dtype)
+        x = x.reshape(b, t, -1, dim) + positions.astype(x.dtype)
         if self.attention != SPACE:
-            x = x.swapaxes(1, 2).reshape(b, -1, self.width)
-        first = jnp.broadcast_to(first.astype(x.dtype), (*x.shape[:-2], 1, self.width))
-        x = Dropout(self.dropout, name="dropped")(jnp.concatenate([first, x], -2), ctx, rows)
+            x = x.swapaxes(1, 2).reshape(b, -1, dim)
+        first = jnp.broadcast_to(first.astype(x.dtype), (*x.shape[:-2], 1, dim))
+        x = Dropout(config.dropout, name="dropped")(jnp.concatenate([first, x], -2), ctx, rows)
 
         valid = None  # mask of tokens: the class token and those of valid frames
         if mask is not None and self.attention != SPACE:
             valid = jnp.pad(jnp.tile(mask, (1, grid[0] * grid[1])), ((0, 0), (1, 0)), constant_values=True)
 
         def encode(x, rows, ctx, tap):
-            layer = partial(Divided, frames=t) if self.attention == DIVIDED else Layer
-            stack = Transformer(**switches(self), pre_norm=True, layer=layer, name="transformer")
+            divided = self.attention == DIVIDED
+            layer = partial(Divided, frames=t) if divided else partial(Layer, pre_norm=True)
+            stack = Transformer(config, layer, name="transformer")
             x = stack(tap(f"hidden.{modality}.0", x), valid, rows, modality, ctx, tap)
-            return tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
+            return tap(f"tokens.{modality}", nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x))
 
         if self.attention != SPACE:
             x = encode(x, rows, ctx, tap)
             return x[:, 0] if self.pool == "first" else masked_mean(x[:, 1:], None if valid is None else valid[:, 1:])
         x = each_frame(encode, x, rows, ctx, tap, mask)
         x = x[:, :, :1] if self.pool == "first" else x[:, :, 1:]
-        return masked_mean(x.reshape(b, -1, self.width), None if mask is None else jnp.repeat(mask, x.shape[2], 1))
+        return masked_mean(x.reshape(b, -1, dim), None if mask is None else jnp.repeat(mask, x.shape[2], 1))
 
 
 class Divided(Layer):
@@ -163,40 +141,18 @@ class Divided(Layer):
         b, _, d = x.shape
         valid = None if mask is None else mask[:, 1 : 1 + self.frames]  # frames; the same at every position
         tap = Taps(patch)
-
-        def dense(name, width, y, bias=True):  # leading axes as one: plain matrix products, also in the backward pass
-            z = nn.Dense(width, bias, dtype=self.dtype, name=name)(y.reshape(-1, y.shape[-1]))
-            return z.reshape(*y.shape[:-1], width)
-
-        def norm(name, y):
-            return nn.LayerNorm(self.eps, dtype=self.dtype, name=name)(y)
-
-        def dropped(name, y):
-            return Dropout(self.dropout, name=f"dropout_{name}")(y, ctx, rows)
-
-        def attention(scope, y, mask=None):  # over the second-to-last axis
-            def heads(name, plural):
-                z = tap(scope + plural, dense(scope + name, d, y, self.bias))
-                return z.reshape(*y.shape[:-1], self.heads, d // self.heads)
-
-            q, k, v = (heads(name, plural) for name, plural in PROJECTIONS.items())
-            score = tap(f"{scope}scores", jnp.einsum("biqnk,bisnk->binqs", q, k) * (d // self.heads) ** -0.5)
-            if mask is not None:
-                score = jnp.where(mask[:, None, None, None], score, jnp.finfo(score.dtype).min)
-            weights = tap(f"{scope}attentions", jax.nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype))
-            weights = Dropout(self.attention_dropout, name=f"dropout_{scope}weights")(weights, ctx, rows)
-            mixed = jnp.einsum("binqs,bisnk->biqnk", weights, v).reshape(y.shape)
-            return dropped(f"{scope}attention", dense(f"{scope}out", d, mixed))
-
         first, places = x[:, :1], x[:, 1:].reshape(b, -1, self.frames, d)
-        places = places + dense("time_dense", d, attention("time_", norm("norm_time", places), valid))
+        attendable = None if valid is None else valid[:, None, None, None]
+        update = self.attention(self.norm("norm_time", places), places.shape, attendable, rows, ctx, tap, "time_")
+        places = places + self.dense("time_dense", d, update)
         each = jnp.broadcast_to(first[:, None], (b, self.frames, 1, d))
-        update = attention("", norm("norm_attention", jnp.concatenate([each, places.swapaxes(1, 2)], 2)))
+        both = jnp.concatenate([each, places.swapaxes(1, 2)], 2)
+        update = self.attention(self.norm("norm_attention", both), both.shape, None, rows, ctx, tap)
         first = first + masked_mean(update[:, :, 0], valid)[:, None]
         places = places + update[:, :, 1:].swapaxes(1, 2)
         x = jnp.concatenate([first, places.reshape(b, -1, d)], 1)
-        y = activation(self.activation)(dense("grow", self.inner, norm("norm_output", x)))
-        return tap("hidden", x + dropped("output", dense("shrink", d, y))), tap.outputs
+        x = x + self.branch("output", self.mlp(self.norm("norm_output", x)), x.shape, rows, ctx)
+        return tap("hidden", x), tap.outputs
 
 
 def _nearest(old: int, new: int) -> Int[np.ndarray, " m"]:

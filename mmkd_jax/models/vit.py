@@ -5,7 +5,7 @@ has a LayerNorm before the layers; SigLIP's has attention pooling and no class t
 """
 
 import math
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -21,7 +21,7 @@ from mmkd_jax.models.frames import frames_there
 from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.pooling import masked_mean
-from mmkd_jax.nn.transformer import Transformer, switches
+from mmkd_jax.nn.transformer import Layer, Transformer, TransformerConfig
 
 
 class Vit(nn.Module):
@@ -42,31 +42,19 @@ class Vit(nn.Module):
         patch: height and width of a patch, px; for videos the number of frames, height and width.
         stride: stride between patches; pixels left over at the edges are ignored. None is non-overlapping patches.
         channels: number of image channels.
-        width: embedding dimension of the tokens.
-        layers: number of layers.
-        heads: number of attention heads.
-        inner: hidden width of the MLP.
-        extra: number of tokens before the patches: 0, 1 (class token), or 2 (class and DeiT's distillation token).
+        config: sizes and options of the layers; the default is that of ViT-B/16.
+        num_prefix_tokens: number of tokens before the patches: 0, 1 (class token), or 2 (class token and DeiT's
+            distillation token).
         patch_bias: add a bias to the patch projection.
         embedded_norm: apply a LayerNorm to the embedded patches (CLIP).
         pooler: add a pooler.
         pooled: width of the pooler; None is the width of the tokens.
         pooler_activation: φ, a name in `nn.activations`.
         pool: features: the "first" token; the "mean" over the patches; the output of the "pooler"; without a pooler,
-            "extra", the mean of the tokens before the patches (AST); or "probe", attention pooling with a learned query
-            (SigLIP).
+            "prefix", the mean of the tokens before the patches (AST); or "probe", attention pooling with a learned
+            query (SigLIP).
         mean: per-channel mean that images are normalized by, in 0 … 1.
         std: per-channel standard deviation.
-        activation: activation function of the MLP; a name in `nn.activations`.
-        eps: epsilon of the LayerNorms.
-        gated: use a gated MLP.
-        scaled: scale each residual branch by a learned vector (LayerScale).
-        bias: add a bias to queries, keys and values.
-        dropout: dropout rate of the embedded patches and of each residual branch.
-        attention_dropout: dropout rate of the attention weights.
-        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
-        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
-        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929; Touvron et al.,
         DeiT, 2021, https://arxiv.org/abs/2012.12877; Oquab et al., DINOv2, 2024, https://arxiv.org/abs/2304.07193;
@@ -77,11 +65,8 @@ class Vit(nn.Module):
     patch: tuple[int, ...] = (16, 16)
     stride: tuple[int, ...] | None = None
     channels: int = 3
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    inner: int = 3072
-    extra: int = 1
+    config: TransformerConfig = TransformerConfig(embed_dim=768, num_layers=12, num_heads=12, mlp_dim=3072)
+    num_prefix_tokens: int = 1
     patch_bias: bool = True
     embedded_norm: bool = False
     pooler: bool = False
@@ -90,16 +75,6 @@ class Vit(nn.Module):
     pool: str = "first"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    activation: str = "gelu"
-    eps: float = 1e-12
-    gated: bool = False
-    scaled: bool = False
-    bias: bool = True
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    dtype: Any = None
-    remat: bool = False
-    scan: bool = False
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
@@ -108,8 +83,9 @@ class Vit(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
-        pools = ["mean", "probe"] + ["first"] * (self.extra > 0)
-        pools += ["pooler"] if self.pooler else ["extra"] * (self.extra > 0)
+        config, dim, prefix = self.config, self.config.embed_dim, self.num_prefix_tokens
+        pools = ["mean", "probe"] + ["first"] * (prefix > 0)
+        pools += ["pooler"] if self.pooler else ["prefix"] * (prefix > 0)
         if self.pool not in pools:
             raise UserError(f"{modality}: pool is {self.pool!r}; expected one of: {choices(pools)}")
         rows, mask = batch["example_id"], None
@@ -123,40 +99,40 @@ class Vit(nn.Module):
         x = patches(x, self.patch, modality, self.stride)
         sides = zip(self.size, self.patch, self.stride or self.patch, strict=True)
         old, grid = tuple(_places(*side) for side in sides), x.shape[1:-1]
-        shape = (*self.patch, self.channels, self.width)
+        shape = (*self.patch, self.channels, dim)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        x = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, self.width)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=config.dtype)
+        x = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, dim)
         if self.patch_bias:
-            x = x + self.param("bias", nn.initializers.zeros, (self.width,)).astype(x.dtype)[None]
-        table = self.param("positions", nn.initializers.normal(0.02), (self.extra + math.prod(old), self.width))
-        positions = interpolated(table[self.extra :], old[-2:], grid[-2:])
-        x = x.reshape(len(rows), -1, self.width) + positions[None].astype(x.dtype)
+            x = x + self.param("bias", nn.initializers.zeros, (dim,)).astype(x.dtype)[None]
+        table = self.param("positions", nn.initializers.normal(0.02), (prefix + math.prod(old), dim))
+        positions = interpolated(table[prefix:], old[-2:], grid[-2:])
+        x = x.reshape(len(rows), -1, dim) + positions[None].astype(x.dtype)
         valid = None
         if mask is not None:
             times = (self.stride or self.patch)[0] * np.arange(grid[0])[:, None] + np.arange(self.patch[0])
             mask = jnp.repeat(mask[:, times].any(2), math.prod(grid[1:]), 1)
-            valid = jnp.pad(mask, ((0, 0), (self.extra, 0)), constant_values=True)
-        if names := ("class", "distillation")[: self.extra]:
-            first = jnp.stack([self.param(n, nn.initializers.zeros, (self.width,)) for n in names])
-            first = (first + table[: self.extra]).astype(x.dtype)
+            valid = jnp.pad(mask, ((0, 0), (prefix, 0)), constant_values=True)
+        if names := ("class", "distillation")[:prefix]:
+            first = jnp.stack([self.param(n, nn.initializers.zeros, (dim,)) for n in names])
+            first = (first + table[:prefix]).astype(x.dtype)
             x = jnp.concatenate([jnp.broadcast_to(first, (len(rows), *first.shape)), x], 1)
         if self.embedded_norm:
-            x = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm_embedded")(x)
-        x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
-        x = Transformer(**switches(self), pre_norm=True, name="transformer")(x, valid, rows, modality, ctx, tap)
-        x = tap(f"tokens.{modality}", nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x))
+            x = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm_embedded")(x)
+        x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
+        stack = Transformer(config, partial(Layer, pre_norm=True), name="transformer")
+        x = stack(x, valid, rows, modality, ctx, tap)
+        x = tap(f"tokens.{modality}", nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x))
         pooled = None
         if self.pooler:
-            dense = nn.Dense(self.pooled or self.width, dtype=self.dtype, name="pooler")
+            dense = nn.Dense(self.pooled or dim, dtype=config.dtype, name="pooler")
             pooled = tap(f"pooled.{modality}", activation(self.pooler_activation)(dense(x[:, 0])))
         if self.pool == "probe":
-            same = {f: getattr(self, f) for f in ("heads", "inner", "activation", "eps", "dtype")}
-            return tap(f"pooled.{modality}", Probe(**same, name="probe")(x, valid))
-        if self.pool == "extra":
-            return tap(f"pooled.{modality}", masked_mean(x[:, : self.extra], None))
+            return tap(f"pooled.{modality}", Probe(config, name="probe")(x, valid))
+        if self.pool == "prefix":
+            return tap(f"pooled.{modality}", masked_mean(x[:, :prefix], None))
         if self.pool == "mean":
-            return masked_mean(x[:, self.extra :], mask)
+            return masked_mean(x[:, prefix:], mask)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
 
 
@@ -168,42 +144,34 @@ class Probe(nn.Module):
     With a mask, the query attends to the unmasked tokens only.
 
     Attributes:
-        heads: number of attention heads.
-        inner: hidden width of the MLP.
-        activation: φ, a name in `nn.activations`.
-        eps: epsilon of the LayerNorm.
-        dtype: computation dtype; None is the dtype of the parameters.
+        config: sizes and options of the encoder's layers; the MLP has neither gate nor LayerScale.
 
     Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, 2023, https://arxiv.org/abs/2303.15343
     """
 
-    heads: int
-    inner: int
-    activation: str
-    eps: float
-    dtype: Any = None
+    config: TransformerConfig
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"] | None) -> Float[Array, "b d"]:
-        b, length, d = x.shape
+        (b, length, d), config = x.shape, self.config
 
-        def dense(name, width, y):
-            return nn.Dense(width, dtype=self.dtype, name=name)(y)
+        def dense(name, features, y):
+            return nn.Dense(features, dtype=config.dtype, name=name)(y)
 
         probe = self.param("probe", nn.initializers.lecun_normal(), (1, d))
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (d, 3 * d))  # of query, key and value
         bias = self.param("bias", nn.initializers.zeros, (3 * d,))
-        x, probe, kernel, bias = nn.dtypes.promote_dtype(x, probe, kernel, bias, dtype=self.dtype)
-        q = (probe @ kernel[:, :d] + bias[None, :d]).reshape(self.heads, -1)
+        x, probe, kernel, bias = nn.dtypes.promote_dtype(x, probe, kernel, bias, dtype=config.dtype)
+        q = (probe @ kernel[:, :d] + bias[None, :d]).reshape(config.num_heads, -1)
         both = x.reshape(b * length, d) @ kernel[:, d:] + bias[None, d:]
-        k, v = jnp.split(both.reshape(b, length, 2 * self.heads, -1), 2, 2)
-        score = jnp.einsum("nk,bsnk->bns", q, k) * (d // self.heads) ** -0.5
+        k, v = jnp.split(both.reshape(b, length, 2 * config.num_heads, -1), 2, 2)
+        score = jnp.einsum("nk,bsnk->bns", q, k) * (d // config.num_heads) ** -0.5
         if mask is not None:
             score = jnp.where(mask[:, None], score, jnp.finfo(score.dtype).min)
         weights = nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype)
         y = dense("out", d, jnp.einsum("bns,bsnk->bnk", weights, v).reshape(b, d))
-        normed = nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(y)
-        return y + dense("shrink", d, activation(self.activation)(dense("grow", self.inner, normed)))
+        normed = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(y)
+        return y + dense("shrink", d, activation(config.activation)(dense("grow", config.mlp_dim, normed)))
 
 
 def normalized(

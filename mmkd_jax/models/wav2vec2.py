@@ -1,6 +1,6 @@
 """wav2vec 2.0 and HuBERT audio encoder on raw waveforms: `(batch, modality, ctx, tap) -> features` [b, d]."""
 
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -15,7 +15,7 @@ from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.conv import Conv
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.pooling import masked_mean
-from mmkd_jax.nn.transformer import Transformer, switches
+from mmkd_jax.nn.transformer import Layer, Transformer, TransformerConfig
 
 
 class Wav2Vec2(nn.Module):
@@ -42,19 +42,9 @@ class Wav2Vec2(nn.Module):
         projected_norm: apply a LayerNorm before W.
         reach: kernel size of the positional convolution, frames.
         groups: number of groups of the positional convolution.
-        width: embedding dimension of the frames in the layers.
-        layers: number of layers.
-        heads: number of attention heads.
-        inner: hidden width of the MLP.
+        config: sizes and options of the layers; `eps` does not apply to the LayerNorms of the convolutions.
         pre_norm: apply the LayerNorms before attention and MLP ("stable").
-        activation: activation function of the MLP; a name in `nn.activations`.
-        eps: epsilon of the LayerNorms, except those of the convolutions.
         feature_dropout: dropout rate of the projected frames.
-        dropout: dropout rate of x₀ and of each residual branch.
-        attention_dropout: dropout rate of the attention weights.
-        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
-        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
-        scan: compile one layer and scan over all layers (`jax.lax.scan`).
 
     Source: Baevski et al., wav2vec 2.0, 2020, https://arxiv.org/abs/2006.11477; Hsu et al., HuBERT, 2021,
         https://arxiv.org/abs/2106.07447
@@ -69,19 +59,9 @@ class Wav2Vec2(nn.Module):
     projected_norm: bool = True
     reach: int = 128
     groups: int = 16
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    inner: int = 3072
+    config: TransformerConfig = TransformerConfig(embed_dim=768, num_layers=12, num_heads=12, mlp_dim=3072, eps=1e-5)
     pre_norm: bool = False
-    activation: str = "gelu"
-    eps: float = 1e-5
     feature_dropout: float = 0.0
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    dtype: Any = None
-    remat: bool = False
-    scan: bool = False
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
@@ -108,7 +88,7 @@ class Wav2Vec2(nn.Module):
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         if self.norm not in ("channel", "layer"):
             raise UserError(f"{modality}: norm is {self.norm!r}; expected 'channel' or 'layer'")
-        arrays, rows = masked_input(batch, modality), batch["example_id"]
+        config, rows, arrays = self.config, batch["example_id"], masked_input(batch, modality)
         wave, least = arrays[modality], self.sample(modality)[modality].shape[1]
         if wave.ndim != 2 or wave.shape[1] < least:
             raise UserError(f"{modality}: waveforms of shape {list(wave.shape)}; expected [b, n] with n ≥ {least}")
@@ -116,27 +96,28 @@ class Wav2Vec2(nn.Module):
             raise UserError(f"{modality}: waveforms of type {wave.dtype}; expected floats, as from the processor")
         mask = arrays.get(f"{modality}.mask", jnp.ones(wave.shape, bool))
         wave = jnp.where(mask, wave, jnp.zeros((), wave.dtype))
-        x, act = wave[..., None].astype(self.dtype or wave.dtype), activation(self.conv_activation)
+        x, act = wave[..., None].astype(config.dtype or wave.dtype), activation(self.conv_activation)
         for i, (width, kernel, stride) in enumerate(zip(self.convolutions, self.kernels, self.strides, strict=True)):
             x = Conv(width, (kernel,), stride, "VALID", self.conv_bias, name=f"conv_{i}")(x)
             if self.norm == "layer":
-                x = nn.LayerNorm(1e-5, dtype=self.dtype, name=f"conv_norm_{i}")(x)
+                x = nn.LayerNorm(1e-5, dtype=config.dtype, name=f"conv_norm_{i}")(x)
             elif i == 0:
                 x = ChannelNorm(name="conv_norm_0")(x, self.frames(mask, 1))
             x = tap(f"frames.{modality}.{i}", act(x))
         valid = self.frames(mask)
-        x = nn.LayerNorm(self.eps, dtype=self.dtype, name="projected_norm")(x) if self.projected_norm else x
-        x = nn.Dense(self.width, dtype=self.dtype, name="projected")(x)
+        x = nn.LayerNorm(config.eps, dtype=config.dtype, name="projected_norm")(x) if self.projected_norm else x
+        x = nn.Dense(config.embed_dim, dtype=config.dtype, name="projected")(x)
         x = Dropout(self.feature_dropout, name="dropped_features")(x, ctx, rows)
         x = jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
         x = x + act(Positions(self.reach, self.groups, name="positions")(x))
 
         def norm(x):
-            return nn.LayerNorm(self.eps, dtype=self.dtype, name="norm")(x)
+            return nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x)
 
         x = x if self.pre_norm else norm(x)
-        x = tap(f"hidden.{modality}.0", Dropout(self.dropout, name="dropped")(x, ctx, rows))
-        x = Transformer(**switches(self), name="transformer")(x, valid, rows, modality, ctx, tap)
+        x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
+        stack = Transformer(config, partial(Layer, pre_norm=self.pre_norm), name="transformer")
+        x = stack(x, valid, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", norm(x) if self.pre_norm else x)
         return masked_mean(x, valid)
 
@@ -176,7 +157,7 @@ class Positions(nn.Module):
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         d = x.shape[-1]
         if d % self.groups:
-            raise UserError(f"{self.groups} groups of the positional convolution do not divide a width of {d}")
+            raise UserError(f"{self.groups} groups of the positional convolution do not divide an embed_dim of {d}")
         size = d // self.groups
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.reach, size, d))
         gain = self.param("gain", lambda key: jnp.sqrt((kernel**2).sum((1, 2))))

@@ -1,9 +1,10 @@
-"""Transformer stack of the pretrained encoders: one configurable layer, unrolled or scanned.
+"""Transformer stack of the encoders: one configuration, one layer, unrolled or scanned.
 
 A layer is a pure function of its parameters. Rematerialization (`remat`) and scanning over layers (`scan`) therefore
 change neither the layout of the variables nor any result beyond rounding.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,43 +18,124 @@ from mmkd_jax.core.model import StepContext, Taps
 from mmkd_jax.errors import UserError
 from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.dropout import Dropout
+from mmkd_jax.typing import Positive, Share
+from mmkd_jax.validation import check_number
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes and options of a Transformer encoder's layers.
+
+    Every Transformer encoder has one as its attribute `config`; the default is that of a published model. What defines
+    the architecture, such as pre-norm or causal attention, belongs to the encoder.
+
+    Attributes:
+        embed_dim: dimension of the tokens.
+        num_layers: number of layers.
+        num_heads: number of attention heads; must divide `embed_dim`.
+        mlp_dim: hidden dimension of the MLP.
+        activation: activation function of the MLP; a name in `nn.activations`.
+        eps: epsilon of the LayerNorms.
+        bias: add a bias to queries, keys and values.
+        gated_mlp: use a gated MLP.
+        layer_scale: scale each residual branch by a learned vector (LayerScale).
+        dropout: dropout rate of the embedded tokens and of each residual branch.
+        attention_dropout: dropout rate of the attention weights.
+        dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
+        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
+        scan: compile one layer and scan over all (`jax.lax.scan`); patched intermediates unroll the layers anyway.
+
+    Raises:
+        UserError: a size is not a positive whole number, `num_heads` does not divide `embed_dim`, the activation is
+            unknown, `eps` is not positive, or a dropout rate is not in 0 … 1.
+
+    Example:
+        >>> TransformerConfig(embed_dim=768, num_layers=12, num_heads=10, mlp_dim=3072)
+        Traceback (most recent call last):
+        mmkd_jax.errors.UserError: TransformerConfig: num_heads is 10; expected a divisor of embed_dim, 768
+        >>> from mmkd_jax.models import Vit
+        >>> dataclasses.replace(Vit.config, num_layers=6).num_heads
+        12
+    """
+
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+    activation: str = "gelu"
+    eps: float = 1e-12
+    bias: bool = True
+    gated_mlp: bool = False
+    layer_scale: bool = False
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    dtype: Any = None
+    remat: bool = False
+    scan: bool = False
+
+    def __post_init__(self):
+        for name in ("embed_dim", "num_layers", "num_heads", "mlp_dim"):
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+                raise UserError(f"TransformerConfig: {name} is {size!r}; expected a whole number, 1 or more")
+        if self.embed_dim % self.num_heads:
+            expected = f"expected a divisor of embed_dim, {self.embed_dim}"
+            raise UserError(f"TransformerConfig: num_heads is {self.num_heads}; {expected}")
+        activation(self.activation)
+        check_number("TransformerConfig: eps", self.eps, Positive)
+        for name in ("dropout", "attention_dropout"):
+            check_number(f"TransformerConfig: {name}", getattr(self, name), Share)
+
+
+def attend(
+    q: Float[Array, "*b q n k"],
+    k: Float[Array, "*b s n k"],
+    v: Float[Array, "*b s n k"],
+    mask: Bool[Array, "..."] | None,
+    tap: Callable[[str, Array], Array],
+    drop: Callable[[Array], Array] = lambda weights: weights,
+) -> Float[Array, "*b q n k"]:
+    """Scaled dot-product attention, with the softmax in float32.
+
+    Formula: softmax(q kᵀ / √d) v for each head, with d channels
+
+    Args:
+        q: queries, with axes for heads and channels.
+        k: keys.
+        v: values.
+        mask: which keys each query attends to, broadcast to the scores [*b, n, q, s]; None is all.
+        tap: applied to `scores`, before mask and softmax, and `attentions`, after both.
+        drop: dropout of the attention weights.
+    """
+    score = tap("scores", jnp.einsum("...qnk,...snk->...nqs", q, k) * q.shape[-1] ** -0.5)
+    if mask is not None:  # finite, so that a row without tokens is not NaN
+        score = jnp.where(mask, score, jnp.finfo(score.dtype).min)
+    wide = score.astype(np.promote_types(score.dtype, np.float32))
+    weights = tap("attentions", jax.nn.softmax(wide, -1).astype(score.dtype))
+    return jnp.einsum("...nqs,...snk->...qnk", drop(weights), v)
 
 
 class Layer(nn.Module):
     """Transformer layer: self-attention and MLP, each with a residual connection and a LayerNorm.
 
     Formula: x ← LN(x + MHA(x)); x ← LN(x + W₂ φ(W₁ x)), or with `pre_norm` x ← x + MHA(LN(x)); x ← x + W₂ φ(W₁ LN(x));
-        with `gated`, φ(W₁ x) is φ(G x) ⊙ V x; with `scaled`, each residual branch is multiplied by a vector
+        with `config.gated_mlp`, φ(W₁ x) is φ(G x) ⊙ V x; with `config.layer_scale`, each residual branch is multiplied
+        by a vector
+
+    Variables: `query`, `key`, `value`, `out`, `norm_attention`, `scale_attention`; `grow` is W₁ (G and V concatenated),
+    `shrink` is W₂, `norm_output`, `scale_output`.
 
     Attributes:
-        heads: number of attention heads.
-        inner: hidden width of the MLP.
-        activation: φ, a name in `nn.activations`.
-        eps: epsilon of the LayerNorms.
+        config: sizes and options.
         pre_norm: apply the LayerNorms before attention and MLP, not after the residual additions.
-        gated: use a gated MLP, with W₁ computing gate and value.
-        scaled: scale each residual branch by a learned vector (LayerScale).
-        bias: add a bias to queries, keys and values.
-        key_bias: with `bias`, add it to the keys, too.
+        key_bias: with `config.bias`, add a bias to the keys, too.
         causal: use causal attention.
-        dropout: dropout rate of each residual branch.
-        attention_dropout: dropout rate of the attention weights.
-        dtype: computation dtype; None is the dtype of the parameters.
     """
 
-    heads: int
-    inner: int
-    activation: str = "gelu"
-    eps: float = 1e-12
+    config: TransformerConfig
     pre_norm: bool = False
-    gated: bool = False
-    scaled: bool = False
-    bias: bool = True
     key_bias: bool = True
     causal: bool = False
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -73,46 +155,89 @@ class Layer(nn.Module):
             ctx: step context, with a key specific to this layer.
             patch: values that replace intermediates, by name.
         """
-        b, length, d = x.shape
-        tap, flat = Taps(patch), (b * length, d)  # one axis for rows and tokens: plain matrix products, also backward
-
-        def dense(name, width, y, bias=True):
-            return nn.Dense(width, bias, dtype=self.dtype, name=name)(y)
-
-        def norm(name, y):
-            return nn.LayerNorm(self.eps, dtype=self.dtype, name=name)(y)
-
-        def add_residual(name, y, residual):
-            if self.scaled:
-                y = y * self.param(f"scale_{name}", nn.initializers.ones, (d,)).astype(y.dtype)
-            dropped = Dropout(self.dropout, name=f"dropout_{name}")(y.reshape(b, length, d), ctx, rows)
-            return residual + dropped.reshape(flat)
-
-        def heads(name, y):  # tapped with the heads concatenated
-            return tap(name, y.reshape(b, length, d)).reshape(b, length, self.heads, d // self.heads)
-
-        x = x.reshape(flat)
-        y = norm("norm_attention", x) if self.pre_norm else x
-        biased = {"query": self.bias, "key": self.bias and self.key_bias, "value": self.bias}
-        q, k, v = (heads(plural, dense(name, d, y, biased[name])) for name, plural in PROJECTIONS.items())
-        score = tap("scores", jnp.einsum("bqnk,bsnk->bnqs", q, k) * (d // self.heads) ** -0.5)
+        shape, length, tap = x.shape, x.shape[1], Taps(patch)
         attendable = None if mask is None else mask[:, None, None, :]
         if self.causal:
             causal = jnp.tril(jnp.ones((1, 1, length, length), bool))
             attendable = causal if attendable is None else attendable & causal
-        if attendable is not None:  # finite, so that a row without tokens is not NaN
-            score = jnp.where(attendable, score, jnp.finfo(score.dtype).min)
-        weights = tap("attentions", jax.nn.softmax(score.astype(jnp.float32), -1).astype(score.dtype))
-        weights = Dropout(self.attention_dropout, name="dropout_weights")(weights, ctx, rows)
-        mixed = jnp.einsum("bnqs,bsnk->bqnk", weights, v).reshape(flat)
-        x = add_residual("attention", dense("out", d, mixed), x)
-        x = x if self.pre_norm else norm("norm_attention", x)
-        y = norm("norm_output", x) if self.pre_norm else x
-        act, y = activation(self.activation), dense("grow", self.inner * (2 if self.gated else 1), y)
-        gate, value = jnp.split(y, 2, -1) if self.gated else (y, None)
-        x = add_residual("output", dense("shrink", d, act(gate) if value is None else act(gate) * value), x)
-        x = x if self.pre_norm else norm("norm_output", x)
-        return tap("hidden", x.reshape(b, length, d)), tap.outputs
+        x = x.reshape(-1, shape[-1])  # one axis for rows and tokens: plain matrix products, also in the backward pass
+        y = self.norm("norm_attention", x) if self.pre_norm else x
+        x = x + self.attention(y, shape, attendable, rows, ctx, tap).reshape(x.shape)
+        x = x if self.pre_norm else self.norm("norm_attention", x)
+        y = self.norm("norm_output", x) if self.pre_norm else x
+        x = x + self.branch("output", self.mlp(y), shape, rows, ctx).reshape(x.shape)
+        x = x if self.pre_norm else self.norm("norm_output", x)
+        return tap("hidden", x.reshape(shape)), tap.outputs
+
+    @nn.nowrap
+    def dense(self, name: str, features: int, x: Float[Array, "*b d"], bias: bool = True) -> Float[Array, "*b e"]:
+        """Apply a dense layer, with the leading axes as one."""
+        y = nn.Dense(features, bias, dtype=self.config.dtype, name=name)(x.reshape(-1, x.shape[-1]))
+        return y.reshape(*x.shape[:-1], features)
+
+    @nn.nowrap
+    def norm(self, name: str, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Apply a LayerNorm."""
+        return nn.LayerNorm(self.config.eps, dtype=self.config.dtype, name=name)(x)
+
+    @nn.nowrap
+    def attention(
+        self,
+        x: Float[Array, "*b d"],
+        shape: tuple[int, ...],
+        mask: Bool[Array, "..."] | None,
+        rows: Int[Array | np.ndarray, " b"],
+        ctx: StepContext,
+        tap: Taps,
+        scope: str = "",
+    ) -> Float[Array, "b ... d"]:
+        """Apply self-attention over the second-to-last axis of `shape`, as a residual branch.
+
+        Args:
+            x: tokens, of the given shape or with the leading axes as one.
+            shape: shape of the result, [b, …, l, d].
+            mask: which keys each query attends to, broadcast to the scores; None is all.
+            rows: `example_id`, by which dropout masks are keyed.
+            ctx: step context.
+            tap: Taps of the layer.
+            scope: prefix of the names of variables and intermediates.
+        """
+        d, num_heads = shape[-1], self.config.num_heads
+
+        def heads(name, bias):  # tapped with the heads concatenated
+            y = tap(scope + PROJECTIONS[name], self.dense(scope + name, d, x, bias).reshape(shape))
+            return y.reshape(*shape[:-1], num_heads, d // num_heads)
+
+        def drop(weights):
+            return Dropout(self.config.attention_dropout, name=f"dropout_{scope}weights")(weights, ctx, rows)
+
+        bias = self.config.bias
+        q, k, v = heads("query", bias), heads("key", bias and self.key_bias), heads("value", bias)
+        mixed = attend(q, k, v, mask, lambda name, y: tap(scope + name, y), drop).reshape(-1, d)
+        return self.branch(f"{scope}attention", self.dense(f"{scope}out", d, mixed), shape, rows, ctx)
+
+    @nn.nowrap
+    def mlp(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Apply the MLP."""
+        gated, act = self.config.gated_mlp, activation(self.config.activation)
+        y = self.dense("grow", self.config.mlp_dim * (2 if gated else 1), x)
+        gate, value = jnp.split(y, 2, -1) if gated else (y, None)
+        return self.dense("shrink", x.shape[-1], act(gate) if value is None else act(gate) * value)
+
+    @nn.nowrap
+    def branch(
+        self,
+        name: str,
+        x: Float[Array, "*b d"],
+        shape: tuple[int, ...],
+        rows: Int[Array | np.ndarray, " b"],
+        ctx: StepContext,
+    ) -> Float[Array, "b ... d"]:
+        """Apply LayerScale and dropout to a residual branch, and give it a shape."""
+        x = x.reshape(-1, x.shape[-1])
+        if self.config.layer_scale:
+            x = x * self.param(f"scale_{name}", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)[None]
+        return Dropout(self.config.dropout, name=f"dropout_{name}")(x.reshape(shape), ctx, rows)
 
 
 PROJECTIONS = {"query": "queries", "key": "keys", "value": "values"}
@@ -123,42 +248,14 @@ INTERMEDIATES = (*(f"time_{n}" for n in ATTENTION), *ATTENTION, "hidden")
 class Transformer(nn.Module):
     """Transformer stack; layer i outputs `hidden.M.i+1`, and the other intermediates of `Layer` as `NAME.M.i`.
 
+    The variables of the layers are `layer_0` … in all cases, scanned or not.
+
     Attributes:
-        layers: number of layers; their variables are `layer_0` … in all cases, scanned or not.
-        heads: number of attention heads; must divide the width.
-        inner: hidden width of the MLP.
-        activation: activation function of the MLP; a name in `nn.activations`.
-        eps: epsilon of the LayerNorms.
-        pre_norm: apply the LayerNorms before attention and MLP, not after the residual additions.
-        gated: use a gated MLP.
-        scaled: scale each residual branch by a learned vector (LayerScale).
-        bias: add a bias to queries, keys and values.
-        key_bias: with `bias`, add it to the keys, too.
-        causal: use causal attention.
-        dropout: dropout rate of each residual branch.
-        attention_dropout: dropout rate of the attention weights.
-        dtype: computation dtype; None is the dtype of the parameters.
-        remat: recompute each layer's intermediates in the backward pass (`jax.checkpoint`).
-        scan: compile one layer and scan over all (`jax.lax.scan`); patched intermediates unroll the layers anyway.
-        layer: layer class to use instead of `Layer`, called with these attributes.
+        config: sizes and options.
+        layer: `config -> layer`, such as `functools.partial(Layer, pre_norm=True)`.
     """
 
-    layers: int
-    heads: int
-    inner: int
-    activation: str = "gelu"
-    eps: float = 1e-12
-    pre_norm: bool = False
-    gated: bool = False
-    scaled: bool = False
-    bias: bool = True
-    key_bias: bool = True
-    causal: bool = False
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    dtype: Any = None
-    remat: bool = False
-    scan: bool = False
+    config: TransformerConfig
     layer: Callable[..., nn.Module] = Layer
 
     @nn.compact
@@ -180,14 +277,9 @@ class Transformer(nn.Module):
             modality: M, the name of the modality.
             ctx: step context.
             tap: Taps of the model.
-
-        Raises:
-            UserError: the number of heads does not divide the width.
         """
-        if x.shape[-1] % self.heads:
-            raise UserError(f"{modality}: {self.heads} heads do not divide a width of {x.shape[-1]}")
-        same = {f: getattr(self, f) for f in LAYER}
-        layers = [self.layer(**same, name=f"layer_{i}") for i in range(self.layers)]
+        config = self.config
+        layers = [self.layer(config, name=f"layer_{i}") for i in range(config.num_layers)]
         if self.is_initializing():
             for layer in layers:
                 x, _ = layer(x, mask, rows, ctx, {})
@@ -195,16 +287,16 @@ class Transformer(nn.Module):
 
         def run(x, values, i, patch):
             layer_ctx = ctx._replace(key=jax.random.fold_in(ctx.at(modality).key, i))
-            return self.layer(**same, parent=None).apply({"params": values}, x, mask, rows, layer_ctx, patch)
+            return self.layer(config, parent=None).apply({"params": values}, x, mask, rows, layer_ctx, patch)
 
-        run = jax.checkpoint(run) if self.remat else run
+        run = jax.checkpoint(run) if config.remat else run
         values = [layer.variables["params"] for layer in layers]
-        names = [_names(modality, i) for i in range(self.layers)]
+        names = [_names(modality, i) for i in range(config.num_layers)]
         patches = [{n: tap.patch[k] for n, k in pairs.items() if k in tap.patch} for pairs in names]
-        if self.scan and layers and not any(patches):
+        if config.scan and not any(patches):
             stacked = jax.tree.map(lambda *each: jnp.stack(each), *values)
-            _, outputs = jax.lax.scan(lambda x, xs: run(x, *xs, {}), x, (stacked, jnp.arange(self.layers)))
-            collected = [{n: y[i] for n, y in outputs.items()} for i in range(self.layers)]
+            _, outputs = jax.lax.scan(lambda x, xs: run(x, *xs, {}), x, (stacked, jnp.arange(config.num_layers)))
+            collected = [{n: y[i] for n, y in outputs.items()} for i in range(config.num_layers)]
         else:
             collected = []
             for i, (value, patch) in enumerate(zip(values, patches, strict=True)):
@@ -214,15 +306,6 @@ class Transformer(nn.Module):
             for n, k in pairs.items():
                 x = tap(k, outputs[n]) if n in outputs else x
         return x
-
-
-LAYER = "heads inner activation eps pre_norm gated scaled bias key_bias causal dropout attention_dropout dtype".split()
-STACK = ["layers", *LAYER, "remat", "scan"]
-
-
-def switches(encoder: nn.Module) -> dict[str, Any]:
-    """Return the encoder attributes that `Transformer` takes under the same names."""
-    return {f: getattr(encoder, f) for f in STACK if hasattr(encoder, f)}
 
 
 def _names(modality, i):

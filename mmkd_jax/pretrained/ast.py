@@ -10,6 +10,7 @@ import numpy as np
 from mmkd_jax.data import sounds, spectrogram
 from mmkd_jax.models.ast import Ast
 from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.folder import read_processor
 from mmkd_jax.pretrained.mapping import Table, inside
 from mmkd_jax.pretrained.vit import VIT
@@ -18,10 +19,10 @@ RATE, WINDOW, HOP, TRANSFORM = 16_000, 400, 160, 512
 
 # our attribute: (key in config.json, default)
 _AST = {
-    "width": ("hidden_size", 768),
-    "layers": ("num_hidden_layers", 12),
-    "heads": ("num_attention_heads", 12),
-    "inner": ("intermediate_size", 3072),
+    "embed_dim": ("hidden_size", 768),
+    "num_layers": ("num_hidden_layers", 12),
+    "num_heads": ("num_attention_heads", 12),
+    "mlp_dim": ("intermediate_size", 3072),
     "activation": ("hidden_act", "gelu"),
     "eps": ("layer_norm_eps", 1e-12),
     "bias": ("qkv_bias", True),
@@ -52,15 +53,14 @@ def prefix(kind: str) -> str:
 def build(config: Mapping[str, Any], names: Collection[str], processor: "FilterBank") -> Encoders:
     """Build the encoder from config.json."""
     del names, processor
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in _AST.items()}
-    fields |= {ours: tuple(config.get(*side) for side in sides) for ours, sides in _PAIRS.items()}
-    return Encoders({"audio": Ast(**fields)})
+    pairs = {ours: tuple(config.get(*side) for side in sides) for ours, sides in _PAIRS.items()}
+    return Encoders({"audio": replaced(Ast(), **read(config, _AST), **pairs)})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """Return the config.json of an encoder."""
     encoder = module.encoders["audio"]
-    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in _AST.items()}
+    fields = written(kind, encoder, _AST, num_prefix_tokens=2)
     for ours, sides in _PAIRS.items():
         fields |= {theirs: x for (theirs, _), x in zip(sides, getattr(encoder, ours), strict=True)}
     return {"model_type": kind, "architectures": ["ASTModel"]} | fields

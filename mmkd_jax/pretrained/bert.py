@@ -10,6 +10,7 @@ from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.bert import Bert
 from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, EMBED, NORM, Table, inside
 
 LAYER = "transformer/layer_{i}"
@@ -46,10 +47,10 @@ DISTILBERT: Table = {
 # our attribute: (key in config.json, default)
 _COMMON = {"vocabulary": ("vocab_size", 30522), "length": ("max_position_embeddings", 512)}
 _BERT = _COMMON | {
-    "width": ("hidden_size", 768),
-    "layers": ("num_hidden_layers", 12),
-    "heads": ("num_attention_heads", 12),
-    "inner": ("intermediate_size", 3072),
+    "embed_dim": ("hidden_size", 768),
+    "num_layers": ("num_hidden_layers", 12),
+    "num_heads": ("num_attention_heads", 12),
+    "mlp_dim": ("intermediate_size", 3072),
     "types": ("type_vocab_size", 2),
     "activation": ("hidden_act", "gelu"),
     "eps": ("layer_norm_eps", 1e-12),
@@ -58,10 +59,10 @@ _BERT = _COMMON | {
 }
 _ROBERTA = _BERT | {"vocabulary": ("vocab_size", 50265), "padding": ("pad_token_id", 1)}
 _DISTILBERT = _COMMON | {
-    "width": ("dim", 768),
-    "layers": ("n_layers", 6),
-    "heads": ("n_heads", 12),
-    "inner": ("hidden_dim", 3072),
+    "embed_dim": ("dim", 768),
+    "num_layers": ("n_layers", 6),
+    "num_heads": ("n_heads", 12),
+    "mlp_dim": ("hidden_dim", 3072),
     "activation": ("activation", "gelu"),
     "dropout": ("dropout", 0.1),
     "attention_dropout": ("attention_dropout", 0.1),
@@ -102,9 +103,8 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
     for field, expected in refused.items():
         if config.get(field, expected) != expected:
             raise UserError(f"config.json has {field}={config[field]!r}; only {expected!r} is supported")
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
-    fields["types"] = fields.get("types", 0)
-    return Encoders({"text": Bert(**fields, pooler=any("pooler.dense." in n for n in names))})
+    fields = {"types": 0, "pooler": any("pooler.dense." in n for n in names)} | read(config, FIELDS[kind])
+    return Encoders({"text": replaced(Bert(fields["vocabulary"]), **fields)})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
@@ -113,14 +113,14 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     used = {"padding": encoder.padding is not None, "types": encoder.types > 0}
     if wrong := [f"{name}={getattr(encoder, name)}" for name, on in used.items() if on != (name in FIELDS[kind])]:
         raise UserError(f"kind {kind!r} does not describe an encoder with {', '.join(wrong)}")
-    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
+    fields = written(kind, encoder, FIELDS[kind])
     padding = 0 if encoder.padding is None else encoder.padding
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]], "pad_token_id": padding} | fields
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Callable[..., dict[str, np.ndarray]]:
     """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[config["model_type"]].items()}
+    fields = read(config, FIELDS[config["model_type"]])
     first = fields["padding"] + 1 if "padding" in fields else 0
     padding = config.get("pad_token_id", fields.get("padding", 0)) or 0
     return optional(folder, fields["length"] - first, padding, types=fields.get("types", 0) > 1)

@@ -12,6 +12,7 @@ from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.clip import Clip, ClipText
 from mmkd_jax.models.vit import Vit
+from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.mapping import CONV, DENSE, EMBED, NORM, ROW, SAME, Table, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
@@ -52,23 +53,23 @@ IMAGE: Table = _LAYERS | {
 
 # our attribute: (key in an encoder's section of config.json, default of CLIP, default of SigLIP)
 _TOWER = {
-    "layers": ("num_hidden_layers", 12, 12),
+    "num_layers": ("num_hidden_layers", 12, 12),
     "activation": ("hidden_act", "quick_gelu", "gelu_pytorch_tanh"),
     "eps": ("layer_norm_eps", 1e-5, 1e-6),
     "attention_dropout": ("attention_dropout", 0.0, 0.0),
 }
 _TEXT = _TOWER | {
     "vocabulary": ("vocab_size", 49408, 32000),
-    "width": ("hidden_size", 512, 768),
-    "heads": ("num_attention_heads", 8, 12),
-    "inner": ("intermediate_size", 2048, 3072),
+    "embed_dim": ("hidden_size", 512, 768),
+    "num_heads": ("num_attention_heads", 8, 12),
+    "mlp_dim": ("intermediate_size", 2048, 3072),
     "length": ("max_position_embeddings", 77, 64),
 }
 _IMAGE = _TOWER | {
     "channels": ("num_channels", 3, 3),
-    "width": ("hidden_size", 768, 768),
-    "heads": ("num_attention_heads", 12, 12),
-    "inner": ("intermediate_size", 3072, 3072),
+    "embed_dim": ("hidden_size", 768, 768),
+    "num_heads": ("num_attention_heads", 12, 12),
+    "mlp_dim": ("intermediate_size", 3072, 3072),
 }
 FIELDS = ("clip", "siglip")
 
@@ -93,6 +94,11 @@ def prefix(kind: str) -> str:
     return ""
 
 
+def _of(kind, fields):
+    """Table of a kind, with its defaults."""
+    return {ours: (row[0], row[1 if kind == "clip" else 2]) for ours, row in fields.items()}
+
+
 def build(config: Mapping[str, Any], names: Collection[str], processor: "Both") -> Clip:
     """Build both encoders from config.json and the normalization of its processor.
 
@@ -104,26 +110,26 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: "Both") 
     text, image = (config.get(f"{part}_config") or {} for part in ("text", "vision"))
     if not image.get("vision_use_head", True):
         raise UserError("config.json has vision_use_head=False; only True is supported")
-    which = 1 if kind == "clip" else 2
-    text_fields = {ours: text.get(row[0], row[which]) for ours, row in _TEXT.items()}
-    image_fields = {ours: image.get(row[0], row[which]) for ours, row in _IMAGE.items()}
+    text_fields, image_fields = read(text, _of(kind, _TEXT)), read(image, _of(kind, _IMAGE))
     sides = {"size": image.get("image_size", 224), "patch": image.get("patch_size", 32 if kind == "clip" else 16)}
     image_fields |= {k: (x, x) for k, x in sides.items()}
     image_fields |= {"mean": processor.image.mean, "std": processor.image.std}
     if kind == "clip":
-        text_encoder = ClipText(**text_fields, end=text.get("eos_token_id", 49407))
-        image_encoder = Vit(**image_fields, patch_bias=False, embedded_norm=True)
+        text_encoder = replaced(ClipText(), **text_fields, end=text.get("eos_token_id", 49407))
+        image_encoder = replaced(Vit(), **image_fields, patch_bias=False, embedded_norm=True)
         return Clip({"text": text_encoder, "image": image_encoder}, config.get("projection_dim", 512))
-    head = text.get("projection_size", text_fields["width"])
-    text_encoder = ClipText(**text_fields, causal=False, end=None, head=head)
-    return Clip({"text": text_encoder, "image": Vit(**image_fields, extra=0, pool="probe")}, None, biased=True)
+    head = text.get("projection_size", text_fields["embed_dim"])
+    text_encoder = replaced(ClipText(), **text_fields, causal=False, end=None, head=head)
+    image_encoder = replaced(Vit(), **image_fields, num_prefix_tokens=0, pool="probe")
+    return Clip({"text": text_encoder, "image": image_encoder}, None, biased=True)
 
 
-def describe(kind: str, module: Clip) -> dict[str, Any]:
+def describe(kind: str, module: Any) -> dict[str, Any]:
     """Return the config.json of both encoders."""
     text, image = module.encoders["text"], module.encoders["image"]
-    config: dict[str, Any] = {"text_config": {row[0]: getattr(text, ours) for ours, row in _TEXT.items()}}
-    config["vision_config"] = {row[0]: getattr(image, ours) for ours, row in _IMAGE.items()}
+    prefix = 1 if kind == "clip" else 0
+    config: dict[str, Any] = {"text_config": written(kind, text, _of(kind, _TEXT), causal=kind == "clip")}
+    config["vision_config"] = written(kind, image, _of(kind, _IMAGE), num_prefix_tokens=prefix)
     config["vision_config"] |= {"image_size": image.size[0], "patch_size": image.patch[0]}
     for part, section in dict(config).items():
         section["model_type"] = f"{kind}_{part.removesuffix('_config')}_model"

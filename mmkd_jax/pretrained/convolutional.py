@@ -80,7 +80,7 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
     fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
     fields |= {k: tuple(fields[k]) for k in ("widths", "depths")} | {"mean": processor.mean, "std": processor.std}
     if kind == "convnext":
-        return Encoders({"image": ConvNext(**fields, scaled=config.get("layer_scale_init_value", 1e-6) > 0)})
+        return Encoders({"image": ConvNext(**fields, layer_scale=config.get("layer_scale_init_value", 1e-6) > 0)})
     layer = config.get("layer_type", "bottleneck")
     if layer not in ("basic", "bottleneck"):
         raise UserError(f"config.json has layer_type={layer!r}; only 'basic' and 'bottleneck' are supported")
@@ -92,7 +92,7 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     encoder = module.encoders["image"]
     fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     if kind == "convnext":
-        fields |= {"layer_scale_init_value": 1e-6 if encoder.scaled else 0.0, "num_stages": len(encoder.widths)}
+        fields |= {"layer_scale_init_value": 1e-6 if encoder.layer_scale else 0.0, "num_stages": len(encoder.widths)}
         return {"model_type": kind, "architectures": ["ConvNextModel"]} | fields
     fields["layer_type"] = "bottleneck" if encoder.bottleneck else "basic"
     return {"model_type": kind, "architectures": ["ResNetModel"]} | fields

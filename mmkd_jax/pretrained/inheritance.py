@@ -12,10 +12,11 @@ import numpy as np
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained.attributes import attributes
 from mmkd_jax.pretrained.origins import CHOSEN, ROWS, SIZES, SubNetwork, Taken, leaves, shapes, taken, within
 
 # attributes that follow from the tensors, or do not affect results
-_TOLD = set("parent name layers depths types pooler dtype remat scan dropout attention_dropout".split())
+_TOLD = set("num_layers depths types pooler dtype remat scan dropout attention_dropout".split())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # jit takes it as a function, by identity
@@ -40,9 +41,11 @@ class Inheritance:
         in manual inheritance of TinyCLIP (Wu et al., 2023, https://arxiv.org/abs/2309.12314), which keeps the first
 
     Example:
-        >>> from mmkd_jax.models import Bert
+        >>> from mmkd_jax.models import Bert, TransformerConfig
         >>> from mmkd_jax.pretrained import initial
-        >>> big, small = (Encoders({"text": Bert(9, 8, n, 2, 12, 6)}) for n in (4, 2))
+        >>> config = TransformerConfig(embed_dim=8, num_layers=4, num_heads=2, mlp_dim=12)
+        >>> configs = config, dataclasses.replace(config, num_layers=2)
+        >>> big, small = (Encoders({"text": Bert(9, c, length=6)}) for c in configs)
         >>> inheritance = Inheritance(small, big, {"text": SubNetwork(layers=(0, 3))})
         >>> variables = inheritance(initial(small), initial(big, jax.random.key(1)))
         >>> inheritance.describe()[:2]
@@ -130,9 +133,8 @@ class Inheritance:
                     rest.setdefault(of, {})[name if (of, name) not in inherited else path.partition("/")[2]] = None
             lines += [f"{of} {how}: {', '.join(names)}" for of, names in rest.items()]
         for modality, mine in self.student.encoders.items():
-            its = self.teacher.encoders[modality]
-            names = [f.name for f in dataclasses.fields(mine) if f.name not in _TOLD | set(SIZES.values())]
-            pairs = {n: (getattr(mine, n), getattr(its, n)) for n in names}
+            its, skipped = attributes(self.teacher.encoders[modality]), _TOLD | set(SIZES.values())
+            pairs = {n: (x, its[n]) for n, x in attributes(mine).items() if n not in skipped}
             lines += [f"{modality} {n} is {a!r}, the teacher's {b!r}" for n, (a, b) in pairs.items() if a != b]
         return lines
 

@@ -30,6 +30,7 @@ from mmkd_jax.pretrained import (
     wav2vec2,
     whisper,
 )
+from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
@@ -53,27 +54,28 @@ class Pretrained(NamedTuple):
     kind: str
 
 
-def load(path_or_id: str | os.PathLike, dtype: Any = None, **switches: Any) -> Pretrained:
+def load(path_or_id: str | os.PathLike, dtype: Any = None, **overrides: Any) -> Pretrained:
     """Load a pretrained encoder from a folder or the Hugging Face hub.
 
     Args:
         path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted unpickler), or a
             hub id, which is read from the local cache or downloaded.
         dtype: computation dtype, such as jnp.bfloat16; parameters are always float32.
-        switches: encoder attributes that override the configuration: remat, scan, pool, dropout …
+        **overrides: attributes of the encoder or of its `config`, such as remat, scan, dropout or pool.
 
     Raises:
-        UserError: config.json is missing; the `model_type` or a switch does not exist; tensors are missing, unexpected,
-            of another shape or damaged, by name; or a .bin file requests more than tensors.
+        UserError: config.json is missing; the `model_type` or an attribute does not exist; tensors are missing,
+            unexpected, of another shape or damaged, by name; or a .bin file requests more than tensors.
 
     Example:
         >>> import tempfile
-        >>> from mmkd_jax.models import Bert
-        >>> small = Encoders({"text": Bert(9, width=8, layers=1, heads=2, inner=16, length=6)})
+        >>> from mmkd_jax.models import Bert, TransformerConfig
+        >>> config = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=16)
+        >>> small = Encoders({"text": Bert(9, config, length=6)})
         >>> where = tempfile.mkdtemp()
         >>> save(where, "bert", small, initial(small))
-        >>> load(where).module.encoders["text"].width
-        8
+        >>> load(where, scan=True).module.encoders["text"].config.scan
+        True
     """
     where = folder.find(path_or_id)
     config = folder.read_json(where, "config.json")
@@ -84,13 +86,13 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, **switches: Any) -> P
     tensors = folder.read_tensors(where)
     processor = family.processor(where, config)
     module = family.build(config, tensors.keys(), processor)
-    encoders = module.encoders
-    if unknown := [s for s in switches if not any(hasattr(e, s) for e in encoders.values())]:
-        kinds = choices(type(e).__name__ for e in encoders.values())
+    known = {m: attributes(e).keys() for m, e in module.encoders.items()}
+    if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
+        kinds = choices(type(e).__name__ for e in module.encoders.values())
         raise UserError(f"{choices(unknown)}: {kinds} has no such attribute")
-    overrides = switches | {"dtype": dtype}
-    encoders = {m: e.clone(**{s: x for s, x in overrides.items() if hasattr(e, s)}) for m, e in encoders.items()}
-    module = module.clone(encoders=encoders)
+    overrides["dtype"] = dtype
+    own = {m: {n: x for n, x in overrides.items() if n in known[m]} for m in known}
+    module = module.clone(encoders={m: replaced(e, **own[m]) for m, e in module.encoders.items()})
     shapes = jax.eval_shape(lambda: initial(module))
     variables = mapping.to_flax(tensors, shapes, family.table(kind, module), family.ignored, family.prefix(kind))
     return Pretrained(module, variables, processor, kind)
@@ -118,7 +120,7 @@ def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables
 
     saved = {c: {k: variables[c][k] for k in tree} for c, tree in jax.eval_shape(lambda: initial(module)).items()}
     try:
-        tensors, config = mapping.from_flax(saved, family.table(kind, module)), family.describe(kind, module)
+        config, tensors = family.describe(kind, module), mapping.from_flax(saved, family.table(kind, module))
     except (KeyError, AttributeError) as error:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
         raise UserError(f"kind {kind!r} does not describe {kinds}: pass the kind that load returned") from error
@@ -135,8 +137,9 @@ def init_from(*loaded: Pretrained) -> dict[str, PretrainedVariables]:
         *loaded: pretrained encoders, from `load`; the model, such as a `Multimodal`, contains these encoders.
 
     Example:
-        >>> from mmkd_jax.models import Bert
-        >>> module = Encoders({"text": Bert(9, width=8, layers=1, heads=2, inner=16, length=6)})
+        >>> from mmkd_jax.models import Bert, TransformerConfig
+        >>> config = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=16)
+        >>> module = Encoders({"text": Bert(9, config, length=6)})
         >>> loaded = Pretrained(module, initial(module), lambda texts: {}, "bert")
         >>> list(init_from(loaded))
         ['params.encoders_text']

@@ -14,6 +14,7 @@ import numpy as np
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained.attributes import attributes
 from mmkd_jax.pretrained.loading import initial
 
 Score = Callable[[Any, Any], Any]
@@ -21,42 +22,43 @@ Which = Sequence[int] | Sequence[Sequence[int]]
 
 # tensor, or module whose tensors have the last of these axes -> names of the axes
 AXES: dict[str, tuple[str, ...]] = {
-    "tokens": ("vocabulary", "width"),
-    "positions/embedding": ("positions", "width"),
-    "positions": ("places", "width"),
-    "types": ("types", "width"),
-    "kernel": ("rows", "columns", "colors", "width"),
-    "bias": ("width",),
-    "class": ("width",),
-    "distillation": ("width",),
-    "norm_embedded": ("width",),
-    "norm": ("width",),
-    "layer/query": ("width", "heads"),
-    "layer/key": ("width", "heads"),
-    "layer/value": ("width", "heads"),
-    "layer/out": ("heads", "width"),
-    "layer/scale_attention": ("width",),
-    "layer/norm_attention": ("width",),
-    "layer/grow": ("width", "inner"),
-    "layer/shrink": ("inner", "width"),
-    "layer/scale_output": ("width",),
-    "layer/norm_output": ("width",),
-    "pooler": ("width", "pooled"),
-    "head": ("width", "space"),
-    "probe/probe": ("queries", "width"),
-    "probe/kernel": ("width", "heads"),
+    "tokens": ("vocabulary", "embed_dim"),
+    "positions/embedding": ("positions", "embed_dim"),
+    "positions": ("places", "embed_dim"),
+    "types": ("types", "embed_dim"),
+    "kernel": ("rows", "columns", "colors", "embed_dim"),
+    "bias": ("embed_dim",),
+    "class": ("embed_dim",),
+    "distillation": ("embed_dim",),
+    "norm_embedded": ("embed_dim",),
+    "norm": ("embed_dim",),
+    "layer/query": ("embed_dim", "heads"),
+    "layer/key": ("embed_dim", "heads"),
+    "layer/value": ("embed_dim", "heads"),
+    "layer/out": ("heads", "embed_dim"),
+    "layer/scale_attention": ("embed_dim",),
+    "layer/norm_attention": ("embed_dim",),
+    "layer/grow": ("embed_dim", "mlp_dim"),
+    "layer/shrink": ("mlp_dim", "embed_dim"),
+    "layer/scale_output": ("embed_dim",),
+    "layer/norm_output": ("embed_dim",),
+    "pooler": ("embed_dim", "pooled"),
+    "head": ("embed_dim", "space"),
+    "probe/probe": ("queries", "embed_dim"),
+    "probe/kernel": ("embed_dim", "heads"),
     "probe/bias": ("heads",),
-    "probe/out": ("heads", "width"),
-    "probe/norm": ("width",),
-    "probe/grow": ("width", "inner"),
-    "probe/shrink": ("inner", "width"),
-    "projection": ("width", "space"),
+    "probe/out": ("heads", "embed_dim"),
+    "probe/norm": ("embed_dim",),
+    "probe/grow": ("embed_dim", "mlp_dim"),
+    "probe/shrink": ("mlp_dim", "embed_dim"),
+    "projection": ("embed_dim", "space"),
 }
-SIZES = {"heads": "heads", "inner": "inner", "width": "width", "vocabulary": "vocabulary", "positions": "length"}
-"""Axis -> encoder attribute with its size."""
+SIZES = {"heads": "num_heads", "mlp_dim": "mlp_dim", "embed_dim": "embed_dim"}
+SIZES |= {"vocabulary": "vocabulary", "positions": "length"}
+"""Axis -> attribute of the encoder or of its `config` with its size."""
 CHOSEN = (*SIZES, "space")
 """Axes along which a student can inherit a subset."""
-PER_LAYER = ("heads", "inner")
+PER_LAYER = ("heads", "mlp_dim")
 ROWS = ("vocabulary", "positions")
 """Embedding axes: individual rows may keep the student's initialization."""
 _LAYER = re.compile(r"((?:.*/)?layer_|block_(?P<stage>\d+)_)(?P<number>\d+)([/_].*)")
@@ -71,21 +73,21 @@ class SubNetwork:
             stage. See `selection.spread`, `every` and `strided`.
         heads: heads to keep, the same for all layers, or per layer of the student (followed by SigLIP's probe); or a
             function that scores the teacher's heads, such as `selection.head_norms`, to keep the best in their order.
-        inner: hidden units of the MLPs to keep, specified like `heads`; `selection.inner_norms` scores them.
-        width: token channels to keep, the same in all layers.
+        mlp_dim: hidden units of the MLPs to keep, specified like `heads`; `selection.mlp_norms` scores them.
+        embed_dim: token channels to keep, the same in all layers.
         vocabulary: the teacher's token id for each of the student's; −1 keeps a row's initialization.
         positions: rows of a text encoder's position embeddings, specified like `vocabulary`.
         space: channels to keep of the projection of tokens: CLIP's shared space, SigLIP's text projection.
 
     Example:
         >>> from mmkd_jax.pretrained import selection
-        >>> keep = SubNetwork(layers=selection.every(6, 3), heads=selection.head_norms, width=range(192))
+        >>> keep = SubNetwork(layers=selection.every(6, 3), heads=selection.head_norms, embed_dim=range(192))
     """
 
     layers: Which | None = None
     heads: Which | Score | None = None
-    inner: Which | Score | None = None
-    width: Sequence[int] | None = None
+    mlp_dim: Which | Score | None = None
+    embed_dim: Sequence[int] | None = None
     vocabulary: Sequence[int] | None = None
     positions: Sequence[int] | None = None
     space: Sequence[int] | None = None
@@ -161,6 +163,7 @@ def taken(
             continue
         of, inner = within(name)
         its, selected = teacher.encoders.get(of), chosen.get(of, {})
+        sizes = {} if its is None else attributes(its)
         attention, row, source = -1, -1, path  # a probe comes last; layers are numbered
         if (layer := _LAYER.fullmatch(inner)) and "layers" in selected:
             attention = int(layer["number"])
@@ -172,7 +175,7 @@ def taken(
             missing[name] = source.partition("/")[2]
             continue
         names = _axes(inner, x.ndim, its)
-        if not names and selected.keys() & {"heads", "inner", "width"}:
+        if not names and selected.keys() & {"heads", "mlp_dim", "embed_dim"}:
             raise UserError(f"{name}: its channel and head axes are unknown: keep them whole, or {remedy}")
         axes = []
         for axis, mine, size in zip(names or [""] * x.ndim, x.shape, available[source].shape, strict=True):
@@ -180,15 +183,15 @@ def taken(
             if which is not None and axis == "space":
                 which = _indices(name, axis, which, mine, size)
             elif which is not None:
-                long, size = size, getattr(its, SIZES[axis])
+                long, size = size, sizes[SIZES[axis]]
                 which = which[attention] if axis in PER_LAYER else which
-                each = its.width // size if axis == "heads" else 1
+                each = sizes["embed_dim"] // size if axis == "heads" else 1
                 blocks = long // (size * each)
             axes.append(Axis(axis, size, which, row, each, blocks))
             if (many := axes[-1].length) != mine:
                 select = f"select which to keep, SubNetwork({axis}=…), or " if axis in CHOSEN else ""
-                sizes = f"{name} has {mine} along {axis or 'an axis'}, the inherited tensor {many}"
-                raise UserError(f"{sizes}: {select}{remedy}")
+                lengths = f"{name} has {mine} along {axis or 'an axis'}, the inherited tensor {many}"
+                raise UserError(f"{lengths}: {select}{remedy}")
         origins[path] = Taken(source, available[source].shape, of, tuple(axes))
     if missing:
         named, more = list(missing)[:5], f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -204,41 +207,42 @@ def taken(
     return origins
 
 
-def _chosen(modality, mine, its, keep) -> dict[str, Any]:
+def _chosen(modality, student, teacher, keep) -> dict[str, Any]:
     """Selection along each axis that is not kept whole; for heads and hidden units, one per attention layer."""
-    kind, selected = type(its).__name__, {}
-    if type(mine) is not type(its):
-        raise UserError(f"{modality}: a {type(mine).__name__} cannot inherit from a {kind}")
-    if hasattr(its, "heads") and mine.width * its.heads != its.width * mine.heads:
-        raise UserError(
-            f"{modality}: the student has {mine.heads} heads on a width of {mine.width}, but heads are inherited "
-            f"whole: its width must be {its.width // its.heads} times its number of heads"
-        )
-    if hasattr(its, "layers"):
-        if keep.layers is None and mine.layers != its.layers:
-            sizes = f"the student has {mine.layers} layers, the teacher {its.layers}"
+    kind, selected = type(teacher).__name__, {}
+    if type(student) is not type(teacher):
+        raise UserError(f"{modality}: a {type(student).__name__} cannot inherit from a {kind}")
+    mine, its = attributes(student), attributes(teacher)
+    if "num_heads" in its and mine["embed_dim"] * its["num_heads"] != its["embed_dim"] * mine["num_heads"]:
+        sizes = f"the student has num_heads={mine['num_heads']} and embed_dim={mine['embed_dim']}"
+        expected = f"its embed_dim must be {its['embed_dim'] // its['num_heads']} times its num_heads"
+        raise UserError(f"{modality}: {sizes}, but heads are inherited whole: {expected}")
+    if "num_layers" in its:
+        many, have = mine["num_layers"], its["num_layers"]
+        if keep.layers is None and many != have:
+            sizes = f"the student has {many} layers, the teacher {have}"
             raise UserError(f"{modality}: {sizes}: select them with SubNetwork(layers=…)")
-        which = range(its.layers) if keep.layers is None else keep.layers
-        selected["layers"] = _indices(modality, "layers", which, mine.layers, its.layers).tolist()
-    elif hasattr(its, "depths"):
-        if mine.widths != its.widths:
-            raise UserError(f"{modality}: the student has widths {mine.widths}; expected the teacher's, {its.widths}")
-        stages = [range(d) for d in its.depths] if keep.layers is None else keep.layers
-        if len(stages) != len(its.depths) or not all(isinstance(which, Sequence) for which in stages):
-            raise UserError(
-                f"{modality}: layers={keep.layers}; expected a sequence of blocks for each of {len(its.depths)} stages"
-            )
-        depths = zip(stages, mine.depths, its.depths, strict=True)
+        which = range(have) if keep.layers is None else keep.layers
+        selected["layers"] = _indices(modality, "layers", which, many, have).tolist()
+    elif "depths" in its:
+        if mine["widths"] != its["widths"]:
+            sizes = f"the student has widths {mine['widths']}; expected the teacher's, {its['widths']}"
+            raise UserError(f"{modality}: {sizes}")
+        stages = [range(d) for d in its["depths"]] if keep.layers is None else keep.layers
+        if len(stages) != len(its["depths"]) or not all(isinstance(which, Sequence) for which in stages):
+            expected = f"expected a sequence of blocks for each of {len(its['depths'])} stages"
+            raise UserError(f"{modality}: layers={keep.layers}; {expected}")
+        depths = zip(stages, mine["depths"], its["depths"], strict=True)
         selected["layers"] = [_indices(modality, f"layers of stage {i}", *n).tolist() for i, n in enumerate(depths)]
     elif keep.layers is not None:
         raise UserError(f"{modality}: {kind} has no layers to select")
     for axis in (a for a in CHOSEN if getattr(keep, a) is not None):
-        which, attribute = getattr(keep, axis), SIZES.get(axis, "width")
-        if not hasattr(its, attribute):
+        which, attribute = getattr(keep, axis), SIZES.get(axis, "embed_dim")
+        if attribute not in its:
             raise UserError(f"{modality}: {kind} has no {axis} to select")
-        want, have = getattr(mine, attribute), getattr(its, attribute)
+        want, have = mine[attribute], its[attribute]
         if axis in PER_LAYER:
-            attentions = mine.layers + (getattr(mine, "pool", None) == "probe")
+            attentions = mine["num_layers"] + (mine.get("pool") == "probe")
             shared = callable(which) or not isinstance(next(iter(which), 0), Sequence)
             rows = [which] * attentions if shared else which
             if len(rows) != attentions:
@@ -258,7 +262,7 @@ def _indices(where, axis, which, want, have) -> np.ndarray:
         raise UserError(f"{where}: {axis} selects {wrong[0]}; the teacher has {have}, 0 … {have - 1}")
     if len(indices) != want:
         raise UserError(f"{where}: {axis} selects {len(indices)}, the student has {want}")
-    if axis in ("heads", "inner", "width", "space") and len(set(indices)) < want:
+    if axis in ("heads", "mlp_dim", "embed_dim", "space") and len(set(indices)) < want:
         raise UserError(f"{where}: {axis} selects the same index twice")
     return np.asarray(indices, np.int32)
 
@@ -269,7 +273,7 @@ def _axes(inner, ndim, encoder):
     names = next((AXES[k] for k in (name, name.rpartition("/")[0]) if k in AXES), ())
     if len(names) < ndim:
         return []
-    same = "width" if getattr(encoder, "pooled", None) is None else "pooled"
+    same = "embed_dim" if getattr(encoder, "pooled", None) is None else "pooled"
     return [same if a == "pooled" else a for a in names[-ndim:]]
 
 

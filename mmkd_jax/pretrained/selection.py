@@ -85,25 +85,25 @@ def head_norms(encoder: nn.Module, params: Mapping[str, Any]) -> Float[Array, "a
 
     Example:
         >>> import jax
-        >>> from mmkd_jax.models import Bert, Encoders
+        >>> from mmkd_jax.models import Bert, Encoders, TransformerConfig
         >>> from mmkd_jax.pretrained import initial
-        >>> bert = Bert(9, width=8, layers=3, heads=2, inner=12, length=6)
+        >>> bert = Bert(9, TransformerConfig(embed_dim=8, num_layers=3, num_heads=2, mlp_dim=12), length=6)
         >>> head_norms(bert, initial(Encoders({"text": bert}))["params"]["encoders_text"]).shape
         (3, 2)
     """
-    scores = []
+    scores, heads = [], encoder.config.num_heads
     for layer in _attentions(params):
-        width = layer["out"]["kernel"].shape[0]
-        value = {k: x[..., -width:] for k, x in layer.items() if k in ("kernel", "bias")} or layer["value"]
-        read = _rows(value).reshape(-1, encoder.heads, width // encoder.heads)
-        written = layer["out"]["kernel"] * layer.get("scale_attention", jnp.ones(width, jnp.float32))[None]
-        written = written.reshape(encoder.heads, width // encoder.heads, -1)
+        dim = layer["out"]["kernel"].shape[0]
+        value = {k: x[..., -dim:] for k, x in layer.items() if k in ("kernel", "bias")} or layer["value"]
+        read = _rows(value).reshape(-1, heads, dim // heads)
+        written = layer["out"]["kernel"] * layer.get("scale_attention", jnp.ones(dim, jnp.float32))[None]
+        written = written.reshape(heads, dim // heads, -1)
         inside = jnp.einsum("rhi,rhj->hij", read, read) * jnp.einsum("hiw,hjw->hij", written, written)
         scores.append(jnp.sqrt(jnp.maximum(inside.sum((1, 2)), 0)))  # ‖VO‖² = tr(VᵀV · OOᵀ)
     return jnp.stack(scores)
 
 
-def inner_norms(encoder: nn.Module, params: Mapping[str, Any]) -> Float[Array, "attentions inner"]:
+def mlp_norms(encoder: nn.Module, params: Mapping[str, Any]) -> Float[Array, "attentions mlp_dim"]:
     """Score hidden units of the MLPs by the norms of their input and output weights.
 
     Formula: ‖[w₁; b₁]‖ ‖w₂‖ of each unit, with LayerScale folded into w₂; a gated MLP has the value's ‖[v; b]‖ as

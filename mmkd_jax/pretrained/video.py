@@ -11,6 +11,7 @@ from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.timesformer import Timesformer
 from mmkd_jax.models.vit import Vit
 from mmkd_jax.pretrained import vit
+from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, NORM, ROW, Table, inside, part
 
 OURS, THEIRS = vit.OURS, vit.THEIRS
@@ -34,7 +35,7 @@ FIELDS = {
     "timesformer": vit.FIELDS["dinov2"]
     | {
         "frames": ("num_frames", 8),
-        "inner": ("intermediate_size", 3072),
+        "mlp_dim": ("intermediate_size", 3072),
         "attention": ("attention_type", "divided_space_time"),
     },
 }
@@ -56,27 +57,28 @@ def prefix(kind: str) -> str:
 def build(config: Mapping[str, Any], names: Collection[str], processor: Videos) -> Encoders:
     """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     kind, pictures = config["model_type"], processor.pictures
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
+    fields = read(config, FIELDS[kind])
     fields |= {"mean": pictures.mean, "std": pictures.std, "size": vit.pair(config.get("image_size", 224))}
     if kind == "timesformer":
-        return Encoders({"video": Timesformer(**fields, patch=vit.pair(config.get("patch_size", 16)))})
+        return Encoders({"video": replaced(Timesformer(), **fields, patch=vit.pair(config.get("patch_size", 16)))})
     fields["size"] = (config.get("num_frames", 32), *fields["size"])
     fields["patch"] = tuple(config.get("tubelet_size", (2, 16, 16)))
-    return Encoders({"video": Vit(**fields, pooler=any("pooler.dense." in n for n in names))})
+    fields["pooler"] = any("pooler.dense." in n for n in names)
+    return Encoders({"video": replaced(Vit(), **fields)})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """Return the config.json of an encoder."""
     encoder = module.encoders["video"]
-    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
     if kind == "timesformer":  # transformers supports square sizes only
         if len({*encoder.size}) > 1 or len({*encoder.patch}) > 1:
             raise UserError(f"kind {kind!r} does not describe frames of {encoder.size} in patches of {encoder.patch}")
+        fields = written(kind, encoder, FIELDS[kind])
         fields |= {"image_size": encoder.size[0], "patch_size": encoder.patch[0]}
         return {"model_type": kind, "architectures": ["TimesformerModel"]} | fields
-    if (encoder.extra, encoder.scaled, len(encoder.size)) != (1, False, 3):
-        attributes = f"extra={encoder.extra}, scaled={encoder.scaled}, size={encoder.size}"
-        raise UserError(f"kind {kind!r} does not describe an encoder with {attributes}")
+    fields = written(kind, encoder, FIELDS[kind], num_prefix_tokens=1)
+    if len(encoder.size) != 3:
+        raise UserError(f"kind {kind!r} does not describe an encoder with size={encoder.size}")
     fields |= {"num_frames": encoder.size[0], "image_size": list(encoder.size[1:]), "tubelet_size": list(encoder.patch)}
     return {"model_type": kind, "architectures": ["VivitModel"]} | fields
 

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mmkd_jax.data import images
-from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.vit import Vit
+from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.mapping import CONV, DENSE, NORM, ROW, SAME, Table, Turn, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layer.{i}"
@@ -57,16 +57,16 @@ GATED: Table = DINOV2 | {
 # our attribute: (key in config.json, default)
 _FIELDS = {
     "channels": ("num_channels", 3),
-    "width": ("hidden_size", 768),
-    "layers": ("num_hidden_layers", 12),
-    "heads": ("num_attention_heads", 12),
+    "embed_dim": ("hidden_size", 768),
+    "num_layers": ("num_hidden_layers", 12),
+    "num_heads": ("num_attention_heads", 12),
     "activation": ("hidden_act", "gelu"),
     "bias": ("qkv_bias", True),
     "dropout": ("hidden_dropout_prob", 0.0),
     "attention_dropout": ("attention_probs_dropout_prob", 0.0),
 }
 _VIT = _FIELDS | {
-    "inner": ("intermediate_size", 3072),
+    "mlp_dim": ("intermediate_size", 3072),
     "eps": ("layer_norm_eps", 1e-12),
     "pooled": ("pooler_output_size", None),
     "pooler_activation": ("pooler_act", "tanh"),
@@ -80,7 +80,7 @@ ignored = (r"embeddings\.mask_token", r"(classifier|cls_classifier|distillation_
 
 def table(kind: str, module: Encoders) -> Table:
     """Return the tensor table of a `model_type`."""
-    tensors = VIT if kind != "dinov2" else GATED if module.encoders["image"].gated else DINOV2
+    tensors = VIT if kind != "dinov2" else GATED if module.encoders["image"].config.gated_mlp else DINOV2
     return inside("encoders_image", tensors)
 
 
@@ -92,32 +92,34 @@ def prefix(kind: str) -> str:
 def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
     """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     kind = config["model_type"]
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
+    fields = read(config, FIELDS[kind]) | {"mean": processor.mean, "std": processor.std}
     fields["patch"] = pair(config.get("patch_size", 14 if kind == "dinov2" else 16))
     fields["size"] = pair(config.get("image_size", 224))
     if kind == "dinov2":
-        fields["inner"] = int(fields["width"] * config.get("mlp_ratio", 4))
-        fields["scaled"], fields["gated"] = True, config.get("use_swiglu_ffn", False)
-        if fields["gated"]:  # two thirds, in multiples of 8
-            fields["inner"] = (int(fields["inner"] * 2 / 3) + 7) // 8 * 8
-            fields["activation"] = "silu"
-    extra, pooler = 2 if kind == "deit" else 1, any("pooler.dense." in n for n in names)
-    return Encoders({"image": Vit(**fields, extra=extra, pooler=pooler, mean=processor.mean, std=processor.std)})
+        fields["layer_scale"], fields["gated_mlp"] = True, config.get("use_swiglu_ffn", False)
+        fields["mlp_dim"] = _dinov2_mlp_dim(fields["embed_dim"], config.get("mlp_ratio", 4), fields["gated_mlp"])
+        fields["activation"] = "silu" if fields["gated_mlp"] else fields["activation"]
+    fields |= {"num_prefix_tokens": 2 if kind == "deit" else 1, "pooler": any("pooler.dense." in n for n in names)}
+    return Encoders({"image": replaced(Vit(), **fields)})
+
+
+def _dinov2_mlp_dim(embed_dim, ratio, gated):
+    dim = int(embed_dim * ratio)
+    return (int(dim * 2 / 3) + 7) // 8 * 8 if gated else dim  # two thirds, in multiples of 8
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """Return the config.json of an encoder."""
     encoder = module.encoders["image"]
-    expected = {"vit": (1, False), "deit": (2, False), "dinov2": (1, True)}[kind]
-    if (encoder.extra, encoder.scaled) != expected:
-        attributes = f"extra={encoder.extra}, scaled={encoder.scaled}"
-        raise UserError(f"kind {kind!r} does not describe an encoder with {attributes}")
-    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
-    fields |= {"image_size": list(encoder.size), "patch_size": list(encoder.patch)}
+    expected: dict[str, Any] = {"num_prefix_tokens": 2 if kind == "deit" else 1}
+    more: dict[str, Any] = {"image_size": list(encoder.size), "patch_size": list(encoder.patch)}
     if kind == "dinov2":
-        fields |= {"use_swiglu_ffn": encoder.gated, "use_mask_token": False}
-        inner = encoder.inner * 3 // 2 if encoder.gated else encoder.inner
-        fields["mlp_ratio"] = round(inner / encoder.width)
+        config, gated = encoder.config, encoder.config.gated_mlp
+        ratio = round((config.mlp_dim * 3 // 2 if gated else config.mlp_dim) / config.embed_dim)
+        expected |= {"layer_scale": True, "gated_mlp": gated, "activation": "silu" if gated else config.activation}
+        expected["mlp_dim"] = _dinov2_mlp_dim(config.embed_dim, ratio, gated)
+        more |= {"use_swiglu_ffn": gated, "use_mask_token": False, "mlp_ratio": ratio}
+    fields = written(kind, encoder, FIELDS[kind], **expected) | more
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | fields
 
 

@@ -9,6 +9,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.wav2vec2 import Wav2Vec2
 from mmkd_jax.pretrained import folder
+from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, TRANSPOSED, Table, Turn, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
@@ -47,10 +48,10 @@ _FIELDS = {
     "conv_activation": ("feat_extract_activation", "gelu"),
     "reach": ("num_conv_pos_embeddings", 128),
     "groups": ("num_conv_pos_embedding_groups", 16),
-    "width": ("hidden_size", 768),
-    "layers": ("num_hidden_layers", 12),
-    "heads": ("num_attention_heads", 12),
-    "inner": ("intermediate_size", 3072),
+    "embed_dim": ("hidden_size", 768),
+    "num_layers": ("num_hidden_layers", 12),
+    "num_heads": ("num_attention_heads", 12),
+    "mlp_dim": ("intermediate_size", 3072),
     "pre_norm": ("do_stable_layer_norm", False),
     "activation": ("hidden_act", "gelu"),
     "eps": ("layer_norm_eps", 1e-5),
@@ -92,20 +93,19 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
     for field, expected in {"add_adapter": False, "adapter_attn_dim": None, "conv_pos_batch_norm": False}.items():
         if config.get(field, expected) != expected:
             raise UserError(f"config.json has {field}={config[field]!r}; only {expected!r} is supported")
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
+    fields = read(config, FIELDS[kind])
     fields |= {n: tuple(fields[n]) for n in ("convolutions", "kernels", "strides")}
     norm = config.get("feat_extract_norm", "group")
     if norm not in NORMS:
         raise UserError(f"config.json has feat_extract_norm={norm!r}; expected 'group' or 'layer'")
-    return Encoders({"audio": Wav2Vec2(**fields, norm=NORMS[norm])})
+    return Encoders({"audio": replaced(Wav2Vec2(), **fields, norm=NORMS[norm])})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """Return the config.json of an encoder."""
     encoder = module.encoders["audio"]
-    if not encoder.projected_norm and kind == "wav2vec2":
-        raise UserError("kind 'wav2vec2' does not describe an encoder with projected_norm=False")
-    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
+    expected = {"projected_norm": True} if kind == "wav2vec2" else {}
+    fields = written(kind, encoder, FIELDS[kind], **expected)
     fields["feat_extract_norm"] = {ours: theirs for theirs, ours in NORMS.items()}[encoder.norm]
     unmasked = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}  # otherwise transformers adds a mask embedding
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | unmasked | fields

@@ -10,6 +10,7 @@ import numpy as np
 from mmkd_jax.data import sounds, spectrogram
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.whisper import Whisper
+from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.folder import read_processor
 from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, Table, inside
 
@@ -36,10 +37,10 @@ TABLE: Table = {
 _WHISPER = {
     "mels": ("num_mel_bins", 80),
     "length": ("max_source_positions", 1500),
-    "width": ("d_model", 384),
-    "layers": ("encoder_layers", 4),
-    "heads": ("encoder_attention_heads", 6),
-    "inner": ("encoder_ffn_dim", 1536),
+    "embed_dim": ("d_model", 384),
+    "num_layers": ("encoder_layers", 4),
+    "num_heads": ("encoder_attention_heads", 6),
+    "mlp_dim": ("encoder_ffn_dim", 1536),
     "activation": ("activation_function", "gelu"),
     "dropout": ("dropout", 0.0),
     "attention_dropout": ("attention_dropout", 0.0),
@@ -64,14 +65,13 @@ def prefix(kind: str) -> str:
 def build(config: Mapping[str, Any], names: Collection[str], processor: "LogMel") -> Encoders:
     """Build the encoder from config.json; settings of the decoder are ignored."""
     del names, processor
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in _WHISPER.items()}
-    return Encoders({"audio": Whisper(**fields)})
+    return Encoders({"audio": replaced(Whisper(), **read(config, _WHISPER))})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """Return the config.json of an encoder; its decoder has zero layers, and transformers initializes it randomly."""
     encoder = module.encoders["audio"]
-    fields = {theirs: getattr(encoder, ours) for ours, (theirs, _) in _WHISPER.items()}
+    fields = written(kind, encoder, _WHISPER)
     return {"model_type": kind, "architectures": ["WhisperModel"], "decoder_layers": 0} | fields
 
 

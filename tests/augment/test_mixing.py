@@ -145,7 +145,8 @@ def test_the_partner_goes_through_the_steps_before_with_draws_of_its_own(strict)
     assert np.abs(np.asarray(out["partner.image"])[:, 0, 4, 0] - 5).max() == 2
 
 
-TEXTS = linen(Multimodal({"text": TextTransformer(30, width=8, heads=2, layers=1, length=7)}, classes=3, width=8))
+READER = TextTransformer(30, embed_dim=8, num_heads=2, num_layers=1, length=7)
+TEXTS = linen(Multimodal({"text": READER}, classes=3, width=8))
 
 
 def run(model, variables, batch, patch=None, train=True):

@@ -76,7 +76,7 @@ def test_embedded_tokens():
         "label": rng.integers(0, 3, 16).astype(np.int32),
         "example_id": np.arange(16, dtype=np.int32),
     }
-    reader = linen(Multimodal({"text": TextTransformer(9, width=8, heads=2, layers=1)}, classes=3, width=4))
+    reader = linen(Multimodal({"text": TextTransformer(9, embed_dim=8, num_heads=2, num_layers=1)}, classes=3, width=4))
     state, _ = initialize(distil({"student": reader}, task()), batch)
     variables = {"params": state.params["student"]}
 

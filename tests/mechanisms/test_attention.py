@@ -18,8 +18,9 @@ WIDE, LENGTH = 8, 7
 TOKENS = {"mask": "batch.text.mask"}
 
 
-def transformer(width, heads):
-    return linen(Multimodal({"text": TextTransformer(9, width, heads=heads, layers=1, length=LENGTH)}, classes=3))
+def transformer(embed_dim, num_heads):
+    encoder = TextTransformer(9, embed_dim, num_heads, num_layers=1, length=LENGTH)
+    return linen(Multimodal({"text": encoder}, classes=3))
 
 
 MODELS = {"teacher": transformer(WIDE, 2), "student": transformer(4, 2), "many heads": transformer(WIDE, 4)}

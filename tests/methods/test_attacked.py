@@ -189,7 +189,7 @@ def test_embedded_tokens_are_attacked_but_not_the_padding():
     rng = np.random.default_rng(0)
     mask = np.arange(5)[None] < rng.integers(1, 6, 16)[:, None]
     batch = BATCH | {"text.ids": rng.integers(0, 9, (16, 5)).astype(np.int32), "text.mask": mask}
-    reader = linen(Multimodal({"text": TextTransformer(9, width=8, heads=2, layers=1)}, classes=3, width=4))
+    reader = linen(Multimodal({"text": TextTransformer(9, embed_dim=8, num_heads=2, num_layers=1)}, classes=3, width=4))
     models = {"teacher": net(6), "student": reader}
     method = methods.rslad("hidden.text.0", **BOX, mask="text.mask")
     state, frozen = initialize(distil(models, method), batch)

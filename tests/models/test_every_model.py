@@ -1,5 +1,7 @@
 """What holds for every model: intermediates can be patched, masks are respected, nothing is promoted silently."""
 
+from dataclasses import replace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ from mmkd_jax.models import (
     TextLSTM,
     TextTransformer,
     Timesformer,
+    TransformerConfig,
     Vit,
     VoiceLSTM,
     Wav2Vec2,
@@ -33,28 +36,30 @@ from mmkd_jax.models import (
 )
 
 ROWS, LENGTH = 6, 5
+CONFIG = TransformerConfig(embed_dim=4, num_layers=1, num_heads=2, mlp_dim=6)
+ROUGH = replace(CONFIG, eps=1e-5)
 
 
 def encoder(kind):
     return {
         "image mlp": {"image": ImageMLP((6, 4))},
         "image cnn": {"image": ImageCNN((3, 4))},
-        "image transformer": {"image": ImageTransformer(3, 4, heads=2, layers=1)},
+        "image transformer": {"image": ImageTransformer(3, 4, num_heads=2, num_layers=1)},
         "audio tdnn": {"audio": AudioTDNN((4, 3))},
         "audio cnn": {"audio": AudioCNN((3, 4))},
         "text lstm": {"text": TextLSTM(9, 4)},
         "text bag": {"text": TextBag(9, 4)},
-        "bert": {"text": Bert(9, 4, layers=1, heads=2, inner=6, length=LENGTH, types=0)},
+        "bert": {"text": Bert(9, CONFIG, length=LENGTH, types=0)},
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
-        "wav2vec2": {"wave": Wav2Vec2((3,), (3,), (2,), reach=2, groups=2, width=4, layers=1, heads=2, inner=6)},
-        "vit": {"image": Vit((6, 6), (3, 2), channels=1, width=4, layers=1, heads=2, inner=6, mean=(0.5,), std=(0.5,))},
-        "whisper": {"audio": Whisper(5, 4, 4, layers=1, heads=2, inner=6)},
-        "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), 1, 4, layers=1, heads=2, inner=6)},
+        "wav2vec2": {"wave": Wav2Vec2((3,), (3,), (2,), reach=2, groups=2, config=ROUGH)},
+        "vit": {"image": Vit((6, 6), (3, 2), channels=1, config=CONFIG, mean=(0.5,), std=(0.5,))},
+        "whisper": {"audio": Whisper(5, 4, ROUGH)},
+        "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), config=CONFIG)},
         "voice lstm": {"audio": VoiceLSTM(5, 4, layers=2, embedding=8, window=4)},
-        "text transformer": {"text": TextTransformer(9, 4, heads=2, layers=1, length=LENGTH)},
-        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), None, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
-        "timesformer": {"video": Timesformer((6, 6), (3, 3), 2, 1, 4, 1, 2, 6, mean=(0.5,), std=(0.5,))},
+        "text transformer": {"text": TextTransformer(9, 4, num_heads=2, num_layers=1, length=LENGTH)},
+        "vivit": {"video": Vit((2, 6, 6), (2, 3, 2), channels=1, config=CONFIG, mean=(0.5,), std=(0.5,))},
+        "timesformer": {"video": Timesformer((6, 6), (3, 3), 2, 1, replace(CONFIG, eps=1e-6), mean=(0.5,), std=(0.5,))},
         "frames": {"video": PerFrame(ImageCNN((3, 4)), pool="attention")},
     }[kind]
 

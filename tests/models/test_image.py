@@ -20,7 +20,7 @@ def features(module, variables, pictures):
 
 
 def test_vision_transformer_is_the_formula():
-    module = ImageTransformer(patch=2, width=6, heads=2, layers=1)
+    module = ImageTransformer(patch=2, embed_dim=6, num_heads=2, num_layers=1)
     variables = module.init(jax.random.key(0), PICTURES, "image", CTX, Taps({}))
     draw = np.random.default_rng(1)
     variables = jax.tree.map(lambda x: jnp.asarray(x + 0.3 * draw.normal(size=x.shape), jnp.float32), variables)
@@ -51,6 +51,6 @@ def test_vision_transformer_is_the_formula():
 
 
 def test_images_that_patches_do_not_divide_are_refused():
-    module = ImageTransformer(patch=4, width=4, heads=2)
+    module = ImageTransformer(patch=4, embed_dim=4, num_heads=2)
     with pytest.raises(UserError, match=r"image: images of 6 × 4 px do not divide into patches of 4 px"):
         module.init(jax.random.key(0), PICTURES, "image", CTX, Taps({}))

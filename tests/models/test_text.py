@@ -63,14 +63,14 @@ def test_a_bag_is_the_mean_of_the_words_there_are():
 
 
 def test_transformer_padding_equals_the_shorter_text():
-    module, batch = TextTransformer(9, 4, heads=2, layers=2, length=5), texts()
+    module, batch = TextTransformer(9, 4, num_heads=2, num_layers=2, length=5), texts()
     variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
     short = {k: v[1:2, :2] if v.ndim == 2 else v[1:2] for k, v in batch.items()}
     np.testing.assert_allclose(features(module, variables, batch)[1:2], features(module, variables, short), atol=1e-6)
 
 
 def test_a_row_without_tokens_is_finite_in_value_and_gradient():
-    for module in (TextTransformer(9, 4, heads=2, layers=1, length=5), TextLSTM(9, 4), TextBag(9, 4)):
+    for module in (TextTransformer(9, 4, num_heads=2, num_layers=1, length=5), TextLSTM(9, 4), TextBag(9, 4)):
         batch = texts()
         variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
         value, gradient = jax.value_and_grad(

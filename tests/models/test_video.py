@@ -1,5 +1,7 @@
 """Video encoders: an image encoder on each frame is that encoder by itself, and videos that do not fit are named."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,16 +10,17 @@ import pytest
 from mmkd_jax import pretrained
 from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Encoders, ImageCNN, PerFrame, ResNet, Timesformer, Vit
+from mmkd_jax.models import Encoders, ImageCNN, PerFrame, ResNet, Timesformer, TransformerConfig, Vit
 from mmkd_jax.models.vit import interpolated
 from tests.small import equal
 
 ROWS, TIMES = 3, 4
 HALF = {"mean": (0.5,), "std": (0.5,)}
-SMALL = {"width": 8, "layers": 2, "heads": 2, "inner": 6}
-VIT = Vit((4, 6), (2, 3), channels=1, **SMALL, dropout=0.3, attention_dropout=0.2, scan=True, **HALF)
-VIVIT = Vit((4, 4, 6), (2, 2, 3), channels=1, **SMALL, **HALF)
-TIMESFORMER = Timesformer((4, 6), (2, 3), 4, 1, 8, 1, 2, 6, **HALF)
+SMALL = TransformerConfig(embed_dim=8, num_layers=2, num_heads=2, mlp_dim=6)
+NOISY = replace(SMALL, dropout=0.3, attention_dropout=0.2)
+VIT = Vit((4, 6), (2, 3), channels=1, config=replace(NOISY, scan=True), **HALF)
+VIVIT = Vit((4, 4, 6), (2, 2, 3), channels=1, config=SMALL, **HALF)
+TIMESFORMER = Timesformer((4, 6), (2, 3), 4, 1, replace(SMALL, num_layers=1, eps=1e-6), **HALF)
 MASK = np.array([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
 STILL = StepContext(0, jax.random.key(0), train=False)
 
@@ -91,7 +94,7 @@ def test_frames_that_are_none_change_nothing(pool):
     assert jax.tree.structure(state["batch_stats"]) == jax.tree.structure(variables["batch_stats"])
 
 
-SHORTER = [(VIVIT.clone(pool=pool), kept) for pool in ("first", "mean", "extra", "probe") for kept in ([0, 1], [2, 3])]
+SHORTER = [(VIVIT.clone(pool=pool), kept) for pool in ("first", "mean", "prefix", "probe") for kept in ([0, 1], [2, 3])]
 SHORTER += [
     (TIMESFORMER.clone(attention=attention, pool=pool), kept)
     for attention in ("divided_space_time", "space_only", "joint_space_time")
@@ -197,7 +200,7 @@ def test_the_learned_pooling_begins_as_the_mean():
 
 @pytest.mark.full
 def test_pretrained_image_weights_go_in_as_they_are(tmp_path):
-    small = Encoders({"image": Vit((4, 6), (2, 3), **SMALL, eps=1e-6)})
+    small = Encoders({"image": Vit((4, 6), (2, 3), config=replace(SMALL, eps=1e-6))})
     pretrained.save(tmp_path, "vit", small, pretrained.initial(small, jax.random.key(3)))
     image = pretrained.load(tmp_path)
     module = Encoders({"video": PerFrame(image.module.encoders["image"])})
@@ -248,8 +251,9 @@ def test_positions_of_larger_videos_are_interpolated_within_each_time():
 @pytest.mark.full
 @pytest.mark.parametrize("attention", ["divided_space_time", "space_only", "joint_space_time"])
 def test_patches_dropout_and_mean_pooling_of_timesformer(attention):
-    own = TIMESFORMER.clone(attention=attention, pool="mean", layers=2, dropout=0.3, attention_dropout=0.2)
-    model, scanned = (linen(Encoders({"video": own.clone(scan=s, remat=s)})) for s in (False, True))
+    own = TIMESFORMER.clone(attention=attention, pool="mean", config=replace(NOISY, eps=1e-6))
+    both = (own, own.clone(config=replace(own.config, scan=True, remat=True)))
+    model, scanned = (linen(Encoders({"video": encoder})) for encoder in both)
     variables = started(Encoders({"video": own}))
     run = jax.jit(
         lambda m, given: m.apply(variables, given, StepContext(0, jax.random.key(1)), {})[0], static_argnums=0

@@ -1,46 +1,56 @@
 """Small encoders of every kind that begin as parts of others, their variables, and what they make of two rows."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 
 from mmkd_jax.core.model import StepContext, linen
-from mmkd_jax.models import Bert, Clip, ClipText, Encoders, Vit
+from mmkd_jax.models import Bert, Clip, ClipText, Encoders, TransformerConfig, Vit
 from mmkd_jax.pretrained import initial
 
 WORDS, LENGTH, SIDE = 11, 5, (4, 6)
-SMALL = {"width": 8, "layers": 2, "heads": 2, "inner": 6}
-BIG = {"width": 16, "layers": 2, "heads": 4, "inner": 15}
-PICTURES = {"size": SIDE, "patch": (2, 2), "eps": 1e-5}
+SMALL = {"embed_dim": 8, "num_layers": 2, "num_heads": 2, "mlp_dim": 6}
+BIG = {"embed_dim": 16, "num_layers": 2, "num_heads": 4, "mlp_dim": 15}
+PICTURES = {"size": SIDE, "patch": (2, 2)}
+
+
+def config(**sizes):
+    return TransformerConfig(**sizes, eps=1e-5)
 
 
 def bert(**sizes):
-    return Encoders({"text": Bert(WORDS, **sizes, length=LENGTH, pooler=True, eps=1e-5)})
+    return Encoders({"text": Bert(WORDS, config(**sizes), length=LENGTH, pooler=True)})
 
 
 def roberta(**sizes):
-    return Encoders({"text": Bert(WORDS, **sizes, length=LENGTH + 2, types=1, padding=1, pool="first")})
+    own = TransformerConfig(**sizes)
+    return Encoders({"text": Bert(WORDS, own, length=LENGTH + 2, types=1, padding=1, pool="first")})
 
 
 def deit(**sizes):
-    return Encoders({"image": Vit(**PICTURES, **sizes, extra=2, pooler=True, pool="pooler")})
+    return Encoders({"image": Vit(**PICTURES, config=config(**sizes), num_prefix_tokens=2, pooler=True, pool="pooler")})
 
 
 def vit_with_its_own_pooler(**sizes):
-    return Encoders({"image": Vit(**PICTURES, **sizes, pooler=True, pooled=3)})
+    return Encoders({"image": Vit(**PICTURES, config=config(**sizes), pooler=True, pooled=3)})
 
 
 def dinov2_gated(**sizes):
-    return Encoders({"image": Vit(**PICTURES, **sizes, scaled=True, gated=True, activation="silu", bias=False)})
+    gated = config(**sizes, layer_scale=True, gated_mlp=True, activation="silu", bias=False)
+    return Encoders({"image": Vit(**PICTURES, config=gated)})
 
 
 def clip(**sizes):
-    image = Vit(**PICTURES, **sizes, patch_bias=False, embedded_norm=True)
-    return Clip({"text": ClipText(WORDS, **sizes, length=LENGTH, end=2), "image": image}, 5)
+    image = Vit(**PICTURES, config=config(**sizes), patch_bias=False, embedded_norm=True)
+    return Clip({"text": ClipText(WORDS, replace(ClipText.config, **sizes), length=LENGTH, end=2), "image": image}, 5)
 
 
 def siglip(**sizes):
-    text = ClipText(WORDS, **sizes, length=LENGTH, causal=False, end=None, head=sizes["width"])
-    return Clip({"text": text, "image": Vit(**PICTURES, **sizes, extra=0, pool="probe")}, None, biased=True)
+    own = replace(ClipText.config, **sizes)
+    text = ClipText(WORDS, own, length=LENGTH, causal=False, end=None, head=own.embed_dim)
+    image = Vit(**PICTURES, config=config(**sizes), num_prefix_tokens=0, pool="probe")
+    return Clip({"text": text, "image": image}, None, biased=True)
 
 
 FAMILIES = [bert, roberta, deit, vit_with_its_own_pooler, dinov2_gated, clip, siglip]

@@ -1,16 +1,18 @@
 """Students that begin as parts of their teachers: what is taken is exact, and what is taken from where is said."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Bert, ConvNext, EfficientNetLite, Encoders, ResNet, Vit
+from mmkd_jax.models import Bert, ConvNext, EfficientNetLite, Encoders, ResNet, TransformerConfig, Vit
 from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
 from mmkd_jax.pretrained.origins import SubNetwork
-from mmkd_jax.pretrained.selection import head_norms, inner_norms
+from mmkd_jax.pretrained.selection import head_norms, mlp_norms
 from tests.pretrained.small_encoders import BIG, FAMILIES, LENGTH, SMALL, WORDS, bert, clip, drawn, run
 from tests.small import equal
 
@@ -22,8 +24,8 @@ def test_all_of_a_teacher_is_the_teacher_bit_for_bit(family):
     module = family(**SMALL)
     variables = drawn(module)
     assert equal(Inheritance(module, module)(drawn(module, 1), variables), variables)
-    layers, heads, inner = (range(SMALL[k]) for k in ("layers", "heads", "inner"))
-    for told in (SubNetwork(layers, heads, inner, range(8)), SubNetwork(heads=head_norms, inner=inner_norms)):
+    layers, heads, inner = (range(SMALL[k]) for k in ("num_layers", "num_heads", "mlp_dim"))
+    for told in (SubNetwork(layers, heads, inner, range(8)), SubNetwork(heads=head_norms, mlp_dim=mlp_norms)):
         same = Inheritance(module, module, dict.fromkeys(module.encoders, told))
         assert equal(same(drawn(module, 1), variables), variables)
     for line in Inheritance(module, module).describe():
@@ -33,7 +35,7 @@ def test_all_of_a_teacher_is_the_teacher_bit_for_bit(family):
 @pytest.mark.full
 @each_family
 def test_chosen_layers_are_a_teacher_whose_other_layers_are_removed(family):
-    big, small = family(**SMALL | {"layers": 3}), family(**SMALL)
+    big, small = family(**SMALL | {"num_layers": 3}), family(**SMALL)
     variables = drawn(big)
     whole = run(big, variables)  # layer 1 is removed: what it gives is what it was given
     removed = run(big, variables, {f"hidden.{m}.2": whole[f"hidden.{m}.1"] for m in big.encoders})
@@ -72,8 +74,8 @@ def grown(family, variables, big):
         layer = 0 if probe else next((int(n[6:]) for n in names if n.startswith("layer_")), 0)
         heads = [c for h in HEADS[layer] for c in range(4 * h, 4 * h + 4)]
         inner = [*INNER[layer]]
-        if module == "grow" and shape.shape[-1] == 2 * BIG["inner"]:
-            inner += [BIG["inner"] + i for i in inner]
+        if module == "grow" and shape.shape[-1] == 2 * BIG["mlp_dim"]:
+            inner += [BIG["mlp_dim"] + i for i in inner]
         if leaf in ("kernel", "bias") and (module in ("query", "key", "value") or module == "probe"):
             columns = [16 * b + c for b in range(3 if module == "probe" else 1) for c in heads]
         elif module == "grow":
@@ -112,10 +114,10 @@ def test_a_student_equals_its_teacher_where_nothing_that_is_left_out_is_read(fam
         more = modality == "image" and probe
         own = [x if callable(x) else x + x[:1] * more for x in (heads, inner)]
         return SubNetwork(
-            heads=own[0], inner=own[1], width=WIDTH, space=WIDTH if modality == "text" and probe else None
+            heads=own[0], mlp_dim=own[1], embed_dim=WIDTH, space=WIDTH if modality == "text" and probe else None
         )
 
-    for heads, inner in ((HEADS, INNER), (head_norms, inner_norms)):
+    for heads, inner in ((HEADS, INNER), (head_norms, mlp_norms)):
         told = Inheritance(small, big, {m: keep(m, heads, inner) for m in small.encoders})
         assert equal(told(drawn(small, 1), teacher), expected)
     ours, theirs = run(small, expected), run(big, teacher)
@@ -132,8 +134,9 @@ def test_a_student_equals_its_teacher_where_nothing_that_is_left_out_is_read(fam
 
 
 def test_a_vocabulary_and_further_positions_of_its_own():
-    big = Encoders({"text": Bert(WORDS, 8, 2, 2, 6, LENGTH, types=0, pooler=True)})
-    small = Encoders({"text": Bert(4, 8, 1, 2, 6, LENGTH + 2, types=0)})
+    own = TransformerConfig(**SMALL)
+    big = Encoders({"text": Bert(WORDS, own, LENGTH, types=0, pooler=True)})
+    small = Encoders({"text": Bert(4, dataclasses.replace(own, num_layers=1), LENGTH + 2, types=0)})
     own, given = drawn(small, 1), drawn(big)
     keep = SubNetwork(layers=(1,), vocabulary=(0, 7, -1, 3), positions=(*range(LENGTH), -1, -1))
     told = Inheritance(small, big, {"text": keep})
@@ -159,13 +162,14 @@ def test_a_vocabulary_and_further_positions_of_its_own():
 
 
 def test_what_is_taken_from_where_is_said():
-    small = Encoders({"text": bert(**SMALL).encoders["text"].clone(types=0, eps=0.1)})
-    big = bert(**BIG | {"layers": 3})
-    keep = SubNetwork((1, 2), [(0, 2), (1, 3)], inner_norms, (*range(4), 9, 10, 12, 15))
-    width = "width 0…3 9 10 12 15 of 16"
+    own = TransformerConfig(**SMALL, eps=0.1)
+    small = Encoders({"text": bert(**SMALL).encoders["text"].clone(types=0, config=own)})
+    big = bert(**BIG | {"num_layers": 3})
+    keep = SubNetwork((1, 2), [(0, 2), (1, 3)], mlp_norms, (*range(4), 9, 10, 12, 15))
+    width = "embed_dim 0…3 9 10 12 15 of 16"
     assert Inheritance(small, big, {"text": keep}).describe() == [
-        f"text layer_0 <- layer_1, heads 0 2 of 4, inner 6 of 15 by inner_norms, {width}",
-        f"text layer_1 <- layer_2, heads 1 3 of 4, inner 6 of 15 by inner_norms, {width}",
+        f"text layer_0 <- layer_1, heads 0 2 of 4, mlp_dim 6 of 15 by mlp_norms, {width}",
+        f"text layer_1 <- layer_2, heads 1 3 of 4, mlp_dim 6 of 15 by mlp_norms, {width}",
         f"text norm, pooler, positions, tokens <- the same, {width}",
         "text left to the teacher: layer_0, types",
         "text eps is 0.1, the teacher's 1e-05",
@@ -202,13 +206,13 @@ def test_an_encoder_that_the_table_does_not_know_is_taken_whole():
     module = Encoders({"image": EfficientNetLite()})
     shapes = jax.eval_shape(lambda: initial(module))
     assert jax.eval_shape(Inheritance(module, module), shapes, shapes) == shapes
-    with pytest.raises(UserError, match="image: EfficientNetLite has no width to select"):
-        Inheritance(module, module, {"image": SubNetwork(width=(0,))})
+    with pytest.raises(UserError, match="image: EfficientNetLite has no embed_dim to select"):
+        Inheritance(module, module, {"image": SubNetwork(embed_dim=(0,))})
 
 
 def test_a_student_learns_from_there():
     big, small = bert(**BIG), bert(**SMALL)
-    told = Inheritance(small, big, {"text": SubNetwork(heads=head_norms, inner=inner_norms, width=range(8))})
+    told = Inheritance(small, big, {"text": SubNetwork(heads=head_norms, mlp_dim=mlp_norms, embed_dim=range(8))})
     variables, target = jax.jit(told)(drawn(small, 1), drawn(big)), run(big, drawn(big))["pooled.text"][:, ::2]
     step = jax.jit(jax.value_and_grad(lambda v: jnp.mean((run(small, v)["pooled.text"] - target) ** 2)))
     losses = []
@@ -222,10 +226,10 @@ def test_a_student_learns_from_there():
 
 
 def test_the_patches_of_a_video_have_an_axis_that_the_table_does_not_know():
-    def vivit(layers, width, heads):
-        return Encoders({"video": Vit((2, 4, 4), (2, 2, 2), width=width, layers=layers, heads=heads, inner=6)})
+    def vivit(*sizes):
+        return Encoders({"video": Vit((2, 4, 4), (2, 2, 2), config=TransformerConfig(*sizes, mlp_dim=6))})
 
-    big, small = vivit(3, 8, 2), vivit(1, 8, 2)
+    big, small = vivit(8, 3, 2), vivit(8, 1, 2)
     given = drawn(big)
     found = Inheritance(small, big, {"video": SubNetwork(layers=(2,))})(drawn(small, 1), given)["params"][
         "encoders_video"
@@ -234,4 +238,4 @@ def test_the_patches_of_a_video_have_an_axis_that_the_table_does_not_know():
     assert equal(found["kernel"], given["kernel"])
     assert equal(found["transformer"], {"layer_0": given["transformer"]["layer_2"]})
     with pytest.raises(UserError, match="encoders_video/kernel: its channel and head axes are unknown"):
-        Inheritance(vivit(3, 4, 1), big, {"video": SubNetwork(heads=(0,), width=range(4))})
+        Inheritance(vivit(4, 3, 1), big, {"video": SubNetwork(heads=(0,), embed_dim=range(4))})

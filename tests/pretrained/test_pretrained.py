@@ -19,11 +19,13 @@ from mmkd_jax import pretrained
 from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Bert, Encoders, Multimodal, Timesformer, Vit
+from mmkd_jax.models import Bert, Encoders, Multimodal, Timesformer, TransformerConfig, Vit
+from mmkd_jax.pretrained.attributes import replaced
 from tests.small import equal
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "film", "good", "bad", "##ly", "!"]
-BERT = Bert(len(WORDS), width=8, layers=2, heads=2, inner=12, length=7, pooler=True)
+CONFIG = TransformerConfig(embed_dim=8, num_layers=2, num_heads=2, mlp_dim=12)
+BERT = Bert(len(WORDS), CONFIG, length=7, pooler=True)
 SMALL = Encoders({"text": BERT})
 
 
@@ -117,7 +119,7 @@ def test_compute_in_bfloat16_keeps_parameters_in_float32(folder):
         (lambda f: changed(f, model_type="gpt2"), "model_type 'gpt2'; expected one of: .*bert, .*roberta"),
         (lambda f: changed(f, position_embedding_type="relative_key"), "position_embedding_type='relative_key'"),
         (lambda f: changed(f, hidden_act="mish"), "unknown activation 'mish'"),
-        (lambda f: changed(f, num_attention_heads=3), "3 heads do not divide a width of 8"),
+        (lambda f: changed(f, num_attention_heads=3), "num_heads is 3; expected a divisor of embed_dim, 8"),
         (lambda f: changed(f, intermediate_size=16), r"dense.weight has shape \[12, 8\], expected \[16, 8\]"),
         (lambda f: changed(f, num_hidden_layers=3), "missing: encoder.layer.2.attention.output.LayerNorm.bias"),
         (lambda f: changed(f, num_hidden_layers=1), "unexpected: encoder.layer.1.attention.output.LayerNorm.bias"),
@@ -202,16 +204,34 @@ def test_a_file_that_is_no_weights_file_is_refused(folder, content):
 def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written(kind, tmp_path):
     with pytest.raises(UserError, match=f"kind (is '{kind}'; expected one of|'{kind}' does not describe)"):
         pretrained.save(tmp_path, kind, SMALL, pretrained.initial(SMALL))
-    with pytest.raises(UserError, match="kind 'deit' does not describe an encoder with extra=1, scaled=False"):
-        small = Encoders({"image": Vit((4, 4), (2, 2), width=4, layers=1, heads=2, inner=6)})
+    with pytest.raises(UserError, match="kind 'deit' does not describe an encoder with num_prefix_tokens=1"):
+        small = Encoders({"image": Vit((4, 4), (2, 2), config=CONFIG)})
         pretrained.save(tmp_path, "deit", small, pretrained.initial(small))
     with pytest.raises(
         UserError, match=r"kind 'timesformer' does not describe frames of \(4, 8\) in patches of \(4, 4\)"
     ):
-        small = Encoders({"video": Timesformer((4, 8), (4, 4), 2, 3, 4, 1, 2, 6)})
+        small = Encoders({"video": Timesformer((4, 8), (4, 4), 2, config=CONFIG)})
         pretrained.save(tmp_path, "timesformer", small, pretrained.initial(small))
     with pytest.raises(UserError, match="kind 'vivit' does not describe"):
         pretrained.save(tmp_path, "vivit", small, pretrained.initial(small))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "message"),
+    [
+        ("vit", {"gated_mlp": True, "bias": False}, "gated_mlp=True"),
+        ("deit", {"num_prefix_tokens": 2, "layer_scale": True}, "layer_scale=True"),
+        ("dinov2", {"layer_scale": True, "mlp_dim": 12}, "mlp_dim=12"),
+        ("dinov2", {"layer_scale": True, "gated_mlp": True, "mlp_dim": 24}, "activation='gelu'"),
+        ("vivit", {"layer_scale": True}, "layer_scale=True"),
+    ],
+)
+def test_what_a_kind_cannot_describe_is_named_and_nothing_written(kind, changed, message, tmp_path):
+    encoder = replaced(Vit((4, 4), (2, 2), config=CONFIG), **changed)
+    small = Encoders({"video" if kind == "vivit" else "image": encoder})
+    with pytest.raises(UserError, match=f"kind '{kind}' does not describe an encoder with {message}$"):
+        pretrained.save(tmp_path, kind, small, pretrained.initial(small))
     assert not list(tmp_path.iterdir())
 
 

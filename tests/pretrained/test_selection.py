@@ -7,7 +7,7 @@ import pytest
 from mmkd_jax.errors import UserError
 from mmkd_jax.pretrained.inheritance import Inheritance
 from mmkd_jax.pretrained.origins import SubNetwork
-from mmkd_jax.pretrained.selection import every, head_norms, inner_norms, spread, strided
+from mmkd_jax.pretrained.selection import every, head_norms, mlp_norms, spread, strided
 from tests.pretrained.small_encoders import BIG, bert, drawn
 from tests.small import equal
 
@@ -21,8 +21,11 @@ def test_layers_by_rule():
             rule(6, 7)
 
 
+SIZES = {"num_layers": 2, "embed_dim": 8, "num_heads": 2, "mlp_dim": 5}
+
+
 def test_the_heads_and_units_that_matter_are_found():
-    big, small = bert(**BIG | {"layers": 3}), bert(**BIG | {"layers": 2, "width": 8, "heads": 2, "inner": 5})
+    big, small = bert(**BIG | {"num_layers": 3}), bert(**BIG | SIZES)
     variables = jax.tree.map(np.copy, drawn(big))
     layers = variables["params"]["encoders_text"]["transformer"]
     best = {0: ((1, 3), (0, 1, 2, 3, 14)), 2: ((0, 2), (5, 6, 8, 9, 11))}
@@ -39,7 +42,7 @@ def test_the_heads_and_units_that_matter_are_found():
             own["shrink"]["kernel"][u] *= 1e-3 if u % 2 else 30.0
             own["grow"]["kernel"][:, u] *= 30.0 if u % 2 else 1e-3
             own["grow"]["bias"][u] *= 30.0 if u % 2 else 1e-3
-    scored = SubNetwork((0, 2), head_norms, inner_norms, range(8))
+    scored = SubNetwork((0, 2), head_norms, mlp_norms, range(8))
     named = SubNetwork((0, 2), [h for h, _ in best.values()], [u for _, u in best.values()], range(8))
     found, expected = (Inheritance(small, big, {"text": k})(drawn(small, 1), variables) for k in (scored, named))
     assert equal(found, expected)

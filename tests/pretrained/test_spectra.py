@@ -1,5 +1,6 @@
 """Pretrained encoders of mel spectra without PyTorch: recordings of any length, and what is refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,12 +11,13 @@ from safetensors.numpy import load_file, save_file
 from mmkd_jax import pretrained
 from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Ast, Encoders, Whisper
+from mmkd_jax.models import Ast, Encoders, TransformerConfig, Whisper
 from tests.small import equal
 
 RATE = 16_000
-MODELS = {"whisper": Whisper(12, 50, 8, layers=1, heads=2, inner=12)}
-MODELS["audio-spectrogram-transformer"] = Ast((12, 100), (4, 4), (3, 4), width=8, layers=1, heads=2, inner=12)
+CONFIG = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=12)
+MODELS = {"whisper": Whisper(12, 50, dataclasses.replace(CONFIG, eps=1e-5))}
+MODELS["audio-spectrogram-transformer"] = Ast((12, 100), (4, 4), (3, 4), config=CONFIG)
 SAID = {"whisper": {"feature_size": 12, "chunk_length": 1, "sampling_rate": RATE}}
 SAID["audio-spectrogram-transformer"] = {"num_mel_bins": 12, "max_length": 100, "mean": -3.0, "std": 2.0}
 

@@ -9,11 +9,11 @@ import pytest
 from mmkd_jax import pretrained
 from mmkd_jax.core.model import linen
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Encoders, Wav2Vec2
+from mmkd_jax.models import Encoders, TransformerConfig, Wav2Vec2
 from tests.small import equal
 
 SMALL = {"convolutions": (6, 4), "kernels": (5, 3), "strides": (3, 2), "reach": 4, "groups": 2}
-SMALL |= {"width": 8, "layers": 1, "heads": 2, "inner": 12}
+SMALL |= {"config": TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=12, eps=1e-5)}
 
 
 def written(folder, kind="wav2vec2", **fields):
@@ -89,5 +89,5 @@ def test_waveforms_that_the_model_cannot_take_are_named():
     with pytest.raises(UserError, match="waveforms of type int16"):
         model.init(jax.random.key(0), rows | {"audio": np.zeros((1, 20), np.int16)})
     uneven = linen(Encoders({"audio": Wav2Vec2(**SMALL | {"groups": 3})}))
-    with pytest.raises(UserError, match="3 groups of the positional convolution do not divide a width of 8"):
+    with pytest.raises(UserError, match="3 groups of the positional convolution do not divide an embed_dim of 8"):
         uneven.init(jax.random.key(0), rows | {"audio": np.zeros((1, 20), np.float32)})

@@ -15,7 +15,7 @@ from mmkd_jax.core.step import make_step
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, explain
-from mmkd_jax.models import Bert, Encoders, Multimodal
+from mmkd_jax.models import Bert, Encoders, Multimodal, TransformerConfig
 from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
 from mmkd_jax.pretrained.origins import SubNetwork
@@ -25,8 +25,9 @@ from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 from tests.small import equal
 
-BIG, SMALL = ({"text": Bert(9, w, n, w // 4, 12, 6)} for w, n in ((16, 3), (8, 2)))
-KEEP = SubNetwork((0, 2), head_norms, width=range(8))
+CONFIGS = TransformerConfig(16, 3, num_heads=4, mlp_dim=12), TransformerConfig(8, 2, num_heads=2, mlp_dim=12)
+BIG, SMALL = ({"text": Bert(9, config, length=6)} for config in CONFIGS)
+KEEP = SubNetwork((0, 2), head_norms, embed_dim=range(8))
 
 
 def trainings(student=None, teacher=None) -> dict[str, Training]:
@@ -94,7 +95,7 @@ def test_explain_says_what_is_taken_from_where():
     said = explain.text(trainings())
     assert "  model       student: " in said and "trained, from teacher.teacher" in said
     for layer, source in ((0, 0), (1, 2)):
-        line = f"text layer_{layer} <- layer_{source}, heads 2 of 4 by head_norms, width 0…7 of 16"
+        line = f"text layer_{layer} <- layer_{source}, heads 2 of 4 by head_norms, embed_dim 0…7 of 16"
         assert f"  layers      student: {line}" in said.splitlines()
     assert "  layers      student: text left to the teacher: layer_1" in said.splitlines()
 
@@ -104,7 +105,7 @@ def test_what_cannot_be_inherited_is_named_before_anything_runs():
         trainings({"init_from": None})
     with pytest.raises(UserError, match="layers and cache are mutually exclusive"):
         trainings(teacher={"cache": ("logits",), "layers": Inheritance(Encoders(BIG), Encoders(BIG))})
-    other = {"text": dataclasses.replace(BIG["text"], layers=2)}
+    other = {"text": dataclasses.replace(BIG["text"], config=dataclasses.replace(CONFIGS[0], num_layers=2))}
     with pytest.raises(
         UserError, match=r"training 'student': given variables have \[9, 16\] at params/encoders_text/tok"
     ):

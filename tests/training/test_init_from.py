@@ -14,7 +14,7 @@ from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import explain, runner
 from mmkd_jax.experiment.definition import Experiment, check
-from mmkd_jax.models import Bert, Encoders, Multimodal
+from mmkd_jax.models import Bert, Encoders, Multimodal, TransformerConfig
 from mmkd_jax.training import compiled
 from mmkd_jax.training import training as part
 from mmkd_jax.training.init_from import PretrainedVariables
@@ -22,7 +22,7 @@ from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 from tests.small import equal, with_role
 
-BERT = Bert(9, width=4, layers=1, heads=2, inner=6, length=5)
+BERT = Bert(9, TransformerConfig(embed_dim=4, num_layers=1, num_heads=2, mlp_dim=6), length=5)
 QUIET = runner.Callbacks(log=lambda line: None)
 
 
