@@ -50,7 +50,8 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     known = np.random.default_rng(0).permutation(read["train"].size) < config.labels
     every, few = read["train"], read["train"].with_columns(labelled=known).where("labelled")
     large = minilm.module
-    small = mmkd.models.Encoders({"text": large.encoders["text"].clone(layers=3)})
+    three = dataclasses.replace(large.encoders["text"].config, num_layers=3)
+    small = mmkd.models.Encoders({"text": large.encoders["text"].clone(config=three)})
     modules = (mmkd.models.Multimodal(m.encoders, classes=9) for m in (large, small))
     teacher, student = (mmkd.models.ExpectedValue(mmkd.linen(m), RATINGS) for m in modules)
     shared = {
