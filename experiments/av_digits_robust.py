@@ -139,7 +139,7 @@ def report(config: Config, results, folder) -> None:
                 row[name] = float(evaluate(student, test)["accuracy"]) if evaluate else result["accuracy"]
     mmkd.files.write(folder / "robustness.json", json.dumps(scores, indent=1) + "\n")
     heads = ["training", *under, "smallest … largest seed, clean", "against kd under PGD, points", "verdict"]
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 2) + ["---"]]
+    lines = []
     strongest = list(under)[2]
     for training in scores:
         summaries = {name: mmkd.reporting.summarize(scores, name, baseline) for name in under}
@@ -151,7 +151,7 @@ def report(config: Config, results, folder) -> None:
         cells.append("" if gap["difference"] is None else mmkd.reporting.points(gap["difference"], width, "+"))
         cells.append(mmkd.reporting.verdict(gap["difference"], width, config.seeds))
         lines.append([training, *cells])
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = mmkd.reporting.markdown_table(heads, lines, "l" + "r" * (len(heads) - 2) + "l")
     about = ABOUT.format(made=mmkd.experiment.made(), seeds=config.seeds, steps=config.steps, attack=config.attack)
     mmkd.files.write(folder / "robustness.md", about + table)
 

@@ -39,6 +39,7 @@ RENAMED = {
     "look": "evaluate",
     "nothing": "zero_metrics",
     "Observer": "Callbacks",
+    "observer": "callbacks",
     "rollout": "generation",
     "next_words": "next_tokens",
     "foretold": "next_token_outputs",

@@ -85,5 +85,5 @@ def test_what_only_the_data_tell_is_refused_before_the_first_part_trains(tmp_pat
     loaded = asked(objective=combine(far=methods.crd(48, width=4, negatives=8)), data=data.InMemory(rows, 16))
     definition.check(loaded.trainings(loaded.config), {})
     with pytest.raises(UserError, match="training 'student': term 'far'.*goes to 1000: give it size=1001"):
-        runner.run(loaded, loaded.config, out=tmp_path / "run")
+        runner.run(loaded, loaded.config, options=runner.RunOptions(out=tmp_path / "run"))
     assert not (tmp_path / "run" / "trainings").exists()

@@ -50,7 +50,7 @@ def fit(arrays, places, epochs, key, optimizer, models, objective, hyperparams=N
 def logits(model, variables, rows):
     """Return the logits of many rows, computed in chunks of 1,000."""
     trainings = {k: v.reshape(-1, 1000, *v.shape[1:]) for k, v in rows.items()}
-    return jax.lax.map(lambda part: mmkd.population.answer(model, variables, part)["logits"], trainings).reshape(-1, 10)
+    return jax.lax.map(lambda part: mmkd.predict(model, variables, part)["logits"], trainings).reshape(-1, 10)
 
 
 def teacher(arrays, seed, units, epochs):

@@ -163,6 +163,23 @@ def cached(name: str) -> Model:
     return Model(lambda key, batch: {}, apply, fixed)
 
 
+def predict(model: Model, variables: Any, batch: Batch, patch: ModelOutputs | None = None) -> ModelOutputs:
+    """Return a model's outputs in evaluation mode: without dropout, and without updates of its statistics.
+
+    Args:
+        model: the model.
+        variables: its variables.
+        batch: flat dict of arrays with leading axis b.
+        patch: outputs to replace by other values.
+
+    Example:
+        >>> twice = plain(lambda _, batch: {"y": 2 * batch["x"]})
+        >>> predict(twice, {"params": {}}, {"x": 3})
+        {'y': 6}
+    """
+    return model.apply(variables, batch, StepContext(jnp.int32(0), jax.random.key(0), train=False), patch or {})[0]
+
+
 def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -> Model:
     """Return a model that runs on `transform(batch, ctx)` instead of the batch."""
 

@@ -208,7 +208,7 @@ def combine(**objectives: Objective) -> Objective:
         try:
             return function(*arguments)
         except UserError as error:
-            raise UserError(f"term {name!r}: {error}") from error.__cause__
+            raise error.within(f"term {name!r}") from error.__cause__
 
     def init(outputs):
         initial = {n: named(n, o.init, outputs.at(n)) for n, o in objectives.items()}

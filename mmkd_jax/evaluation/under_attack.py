@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax.adversarial.inner_attack import attackable, shown
-from mmkd_jax.core.model import Batch, Model, StepContext
+from mmkd_jax.core.model import Batch, Model, StepContext, predict
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.core.tasks import Task
@@ -51,15 +51,12 @@ def robustness(
     def measure(variables, batch):
         batch = {k: jnp.asarray(x) for k, x in batch.items()}
 
-        def run(batch, patch):
-            return model.apply(variables, batch, ctx.at("model")._replace(where=batch.get("valid")), patch)[0]
-
         def loss(x):
-            outputs = Outputs(batch, {"model": run(*shown(batch, at, x))}, {}, ctx)
+            outputs = Outputs(batch, {"model": predict(model, variables, *shown(batch, at, x))}, {}, ctx)
             terms, _ = objective.apply(*objective.init(outputs), outputs)
             return sum(jnp.sum(t.values) for t in jax.tree.leaves(terms, is_leaf=lambda t: isinstance(t, Term)))
 
-        x = attackable(batch, run(batch, {}), at, "the model")
-        return task.metrics(run(*shown(batch, at, attack(loss, x))), batch)
+        x = attackable(batch, predict(model, variables, batch), at, "the model")
+        return task.metrics(predict(model, variables, *shown(batch, at, attack(loss, x))), batch)
 
     return lambda variables, batches: task.scores(averaged(measure, variables, batches))

@@ -150,7 +150,12 @@ def trainings(config, init_from={"head": "teacher.teacher.params.Classifier_0"})
 def test_in_an_experiment(tmp_path):
     """The classifier comes from the part that trained the teacher; the student never sees a label, and answers."""
     tiny = definition.Experiment("tiny", Config(), trainings, None, None, "")
-    results = runner.run(tiny, Config(), out=tmp_path / "run", observer=runner.Callbacks(log=lambda line: None))
+    results = runner.run(
+        tiny,
+        Config(),
+        options=runner.RunOptions(out=tmp_path / "run"),
+        callbacks=runner.Callbacks(log=lambda line: None),
+    )
     ends = {
         name: runner.finished(tmp_path / "run", training, name, 0, results[name][0]["variables"])[name]
         for name, training in trainings(Config()).items()

@@ -72,7 +72,7 @@ def experiment(loaded, cached=True, rate=0.1, scale=1.0):
 
 
 def run(folder, made, **how):
-    return runner.run(made, made.config, out=folder, observer=QUIET, **how)
+    return runner.run(made, made.config, options=runner.RunOptions(folder, **how), callbacks=QUIET)
 
 
 @pytest.mark.full

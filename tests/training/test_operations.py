@@ -144,8 +144,10 @@ def test_tensorboard_draws_the_learning_curve_and_the_speed_also_after_a_kill(tm
     )
     tiny = runner.Experiment("tiny", config, lambda c: {"teacher": trainings["teacher"]}, None, None, "")
     with pytest.raises(loop.Interrupted):
-        runner.run(tiny, config, out=tmp_path / "run", observer=watch)
-    results = runner.run(tiny, config, out=tmp_path / "run", observer=runner.Callbacks(log=lambda line: None))
+        runner.run(tiny, config, options=runner.RunOptions(out=tmp_path / "run"), callbacks=watch)
+    results = runner.run(
+        tiny, config, options=runner.RunOptions(out=tmp_path / "run"), callbacks=runner.Callbacks(log=lambda line: None)
+    )
     drawn = scalars(tmp_path / "run/events/teacher/0")
     curve = [(h["step"], np.float32(h["loss"])) for h in results["teacher"][0]["history"]]
     assert drawn["loss"] == curve and [s for s, _ in drawn["term/task"]] == list(range(5, 65, 5))
@@ -223,7 +225,12 @@ def test_runs_are_listed_with_their_state_and_how_to_go_on(tmp_path, capsys):
         should_stop=lambda: len(seen) == 4 and not seen.append(0),
     )
     with pytest.raises(loop.Interrupted):
-        runner.run(tiny, config, out=root / "cut", observer=watch, command="mmkd run cut.py --out there")
+        runner.run(
+            tiny,
+            config,
+            options=runner.RunOptions(root / "cut", command="mmkd run cut.py --out there"),
+            callbacks=watch,
+        )
     rows = {pathlib.Path(r[0]).name: r[1:] for r in run_folder.runs(root)}
     assert rows["done"][:2] == ("finished", "") and rows["done"][3] == f"mmkd run {TINY} --out {root / 'done'} " + (
         " ".join(words)
