@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_origin
+from typing import Any, Literal, NamedTuple, Protocol, get_origin, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,30 @@ class Term(NamedTuple):
     weight: Any = 1.0
 
 
+@runtime_checkable
+class Loss(Protocol):
+    """Loss: arrays and hyperparameters -> one value per example (or token, pixel …), or a scalar.
+
+    `term` passes `where` and `axis_name` to a loss that has these arguments.
+    """
+
+    def __call__(self, *arrays: Any, **arguments: Any) -> Any: ...
+
+
+@runtime_checkable
+class ObjectiveInit(Protocol):
+    """Initialization of an objective: parameters trained along with the student, and the objective state."""
+
+    def __call__(self, outputs: Outputs, /) -> tuple[Any, Any]: ...
+
+
+@runtime_checkable
+class ObjectiveApply(Protocol):
+    """Evaluation of an objective: a pytree of Term, and the new objective state."""
+
+    def __call__(self, params: Any, state: Any, outputs: Outputs, /) -> tuple[Any, Any]: ...
+
+
 class Objective(NamedTuple):
     """An objective: a pair of pure functions, as in optax.
 
@@ -40,12 +64,12 @@ class Objective(NamedTuple):
         apply: `(params, state, outputs) -> (terms, state)`; terms is any pytree of Term.
     """
 
-    init: Callable
-    apply: Callable
+    init: ObjectiveInit
+    apply: ObjectiveApply
 
 
 def term(
-    loss: Callable,
+    loss: Loss,
     *,
     weight: Scalar | Callable = 1.0,
     where: str | tuple[str, ...] | None = None,
