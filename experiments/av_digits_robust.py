@@ -128,7 +128,7 @@ def report(config: Config, results, folder) -> None:
         "at half the radius": partial(pgd, eps=eps / 2, step_size=eps / 8, steps=config.test_attack),
     }
     robustness = partial(mmkd.evaluation.robustness, STUDENT, TASK, "audio")
-    evaluations = {name: attack and robustness(attack) for name, attack in under.items()}
+    evaluations = {name: robustness(attack) if attack else None for name, attack in under.items()}
     test = [jax.device_put(b) for b in made["kd"].test.eval_batches()]
     scores = {training: [{} for _ in seeds] for training, seeds in results.items() if training != "teacher"}
     for training, rows_by_seed in scores.items():

@@ -16,11 +16,11 @@ STUB = ast.parse((ROOT / "mmkd_jax" / "__init__.pyi").read_text())
 
 def test_every_name_of_the_stub_is_there_and_no_other_is_listed():
     names = {a.name for node in STUB.body if isinstance(node, ast.ImportFrom) for a in node.names}
-    assert names == set(dir(mmkd)) == set(mmkd.__all__)
+    assert names == set(dir(mmkd)) == set(mmkd.__all__)  # pyrefly: ignore[missing-attribute]
     for name in names:
         assert getattr(mmkd, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
-        mmkd.nonsense  # noqa: B018
+        mmkd.nonsense  # noqa: B018  # pyrefly: ignore[missing-attribute]
 
 
 def test_importing_the_package_imports_no_jax():

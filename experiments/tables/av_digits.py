@@ -158,7 +158,7 @@ def shared(cached, subsets, situations, seeds, steps, names):
             trial = partial(tried, run, arrays, outputs, i, names)
             on_validation = cached(f"validation, {subset}, {situation}", trial)
             chosen.append({m: SETTINGS[m][np.argmax(on_validation[m][: len(SETTINGS[m])])] for m in names})
-        hyperparams[subset] = jax.tree.map(lambda *each: np.float32(each), *chosen)
+        hyperparams[subset] = jax.tree.map(lambda *each: np.asarray(each, np.float32), *chosen)
     return {"held": arrays, "teachers": jax.tree.map(lambda *x: np.stack(x), *teachers), "hyperparams": hyperparams}
 
 

@@ -10,6 +10,7 @@ those without threes, or on sevens and eights only.
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def teacher(arrays, seed, units, epochs):
 
 def shared(cached, units, epochs, teachers, size):
     """Return the images, the row indices of each transfer set, and the teachers' logits."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split in ("train", "test"):
         columns = mmkd.data.load_or_prepare("mnist", split).columns
         arrays[split] = {k: v[:size] for k, v in columns.items()}

@@ -1,5 +1,7 @@
 """Gradient schemes: each against its paper's formulas in NumPy, by its mechanism."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from mmkd_jax.gradients._pcgrad import orders
 
 RNG = np.random.default_rng(0)
 NAMES = ["a", "b", "c"]
-PLAIN = dict(learning_rate=0.1, transform=optax.identity())
+PLAIN: dict[str, Any] = dict(learning_rate=0.1, transform=optax.identity())
 
 
 def params(width=5):

@@ -85,7 +85,9 @@ def test_an_interchange():
     assert gap(advance(step, usual, frozen, make_batches())[0].params, last.params) > 1e-3
 
     # the image's features are another row's: their encoder learns through that row
-    moved = {n: gap(state.params["student"][n], last.params["student"][n]) for n in state.params["student"]}
+    moved: dict[str, float] = {
+        n: gap(state.params["student"][n], last.params["student"][n]) for n in state.params["student"]
+    }
     assert min(moved["encoders_image"], moved["encoders_audio"], moved["Dense_0"]) > 1e-4
 
 

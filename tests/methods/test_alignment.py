@@ -1,5 +1,7 @@
 """The three families of alignment: projections and heads are trained, the teacher stands, losses are swapped."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +100,7 @@ def test_what_is_refused():
 
 def headed(**more):
     """Of heads on the features of two modalities."""
-    options = {"classes": CLASSES, "present": PRESENT, "labelled": "labelled"} | more
+    options: dict[str, Any] = {"classes": CLASSES, "present": PRESENT, "labelled": "labelled"} | more
     return label_alignment(losses.agreement_kl, SIDES, **options)
 
 

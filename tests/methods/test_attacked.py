@@ -1,6 +1,7 @@
 """Methods under attack: what each makes large, what it makes small, on what, and what is refused."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ def test_the_attack_makes_large_what_the_paper_says(name, looked):
 
     def reached(x):  # student first
         s, t = (outputs.run[n]({**outputs.batch, "image": x})["logits"] for n in ("student", "teacher"))
-        return mean(INNER[name](s, t, *clean, y))
+        return mean(INNER[name](s, t, *clean, y=y))
 
     noise = 0.2 * np.sign(np.random.default_rng(0).normal(size=BATCH["image"].shape)).astype(np.float32)
     assert reached(found) > max(reached(BATCH["image"]), reached(BATCH["image"] + noise))
@@ -138,7 +139,7 @@ def test_an_experiment_refuses_it_before_the_first_step():
     """`cache=` of a part whose method shows the teacher the attack."""
     rows = data.from_columns({k: BATCH[k] for k in ("image", "label")}, "rows")
     reader = data.InMemory(rows, 8)
-    shared = {"optimizer": optax.sgd(0.1), "task": classification(3), "data": reader}
+    shared: dict[str, Any] = {"optimizer": optax.sgd(0.1), "task": classification(3), "data": reader}
     shared |= {"validation": reader, "test": reader, "steps": 1}
     teacher = Training({"teacher": Trained(MODELS["teacher"])}, classification(3).objective("teacher"), **shared)
 
@@ -175,7 +176,7 @@ def test_what_a_mask_leaves_out_is_not_even_clipped(looked):
     inside = jnp.ones(image.shape[:2], bool).at[:, 0].set(False)
     outputs = first_outputs(student)
     outputs = dataclasses.replace(outputs, batch={**outputs.batch, "image": image, "inside": inside})
-    box = BOX | {"low": -1.0, "high": 1.0}
+    box: dict[str, Any] = BOX | {"low": -1.0, "high": 1.0}
     for mask in ("inside", None):
         _, found = apart(methods.rslad("image", **box, mask=mask), outputs)
         assert bool((found[:, 0] == -7.0).all()) == (mask is not None)

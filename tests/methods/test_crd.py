@@ -156,7 +156,9 @@ def test_banks_and_z_are_saved_and_come_back(tmp_path):
         checkpoints.save(1, state, {})
         checkpoints.wait()
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), state)
-        _, restored, _, damaged = checkpoints.restore(like)
+        found = checkpoints.restore(like)
+    assert found is not None
+    _, restored, _, damaged = found
     assert not damaged and equal(restored, state)
     outputs = first_outputs(1)
     values, again = (PART.apply(params, m, outputs)[0].values for m in (state, restored))

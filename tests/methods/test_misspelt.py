@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+from typing import Any
 
 import jax
 import pytest
@@ -43,7 +44,7 @@ def classifiers():
     ("make", "said"),
     [
         (
-            lambda: methods.gkd(divergence="jds"),
+            lambda: methods.gkd(divergence="jds"),  # pyrefly: ignore[bad-argument-type]
             "gkd: divergence is 'jds'; expected 'jsd' or 'kl' or 'reverse_kl'",
         ),
         (
@@ -61,7 +62,7 @@ def test_words_are_refused_at_once(make, said):
         make()
 
 
-MISSPELT = {
+MISSPELT: dict[str, Any] = {
     "rslad": lambda **m: methods.rslad("image", steps=1, **m),
     "ard": lambda **m: methods.ard("image", steps=1, **m),
     "iad": lambda **m: methods.iad("image", steps=1, **m),

@@ -1,5 +1,7 @@
 """Numbers and words of methods that make no sense are refused by name, in the file and from the command line."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,11 @@ SPEC = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in make_batch().items
 
 
 def pgd(**wrong):
-    return attacks.pgd(lambda x: x.sum(-1), jnp.zeros((1, 2)), **{"eps": 0.5, "step_size": 0.1, "steps": 3} | wrong)
+    options: dict[str, Any] = {"eps": 0.5, "step_size": 0.1, "steps": 3} | wrong
+    return attacks.pgd(lambda x: x.sum(-1), jnp.zeros((1, 2)), **options)
 
 
-WRONG = {
+WRONG: dict[str, Any] = {
     "crd: temperature is -1.0; expected a number above 0": (methods.crd, 64, {"temperature": -1.0}),
     "crd: momentum is -2.0; expected a number from 0 to 1": (methods.crd, 64, {"momentum": -2.0}),
     "crd: negatives is 0; expected a whole number, 1 or more": (methods.crd, 64, {"negatives": 0}),

@@ -1,5 +1,7 @@
 """What holds for every model: intermediates can be patched, masks are respected, nothing is promoted silently."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -225,7 +227,7 @@ def test_dropout_keeps_the_mean():
     from mmkd_jax.nn.dropout import Dropout
 
     x = jnp.ones((64, 100))
-    out = Dropout(0.25).apply({}, x, StepContext(0, jax.random.key(0)), jnp.arange(64))
+    out: Any = Dropout(0.25).apply({}, x, StepContext(0, jax.random.key(0)), jnp.arange(64))
     np.testing.assert_allclose(np.unique(out), [0, 4 / 3], rtol=1e-6)
     assert abs(float(out.mean()) - 1) < 0.03
 

@@ -1,6 +1,7 @@
 """SimKD: the student answers through its teacher's classifier, which nobody trains."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,9 @@ def test_ten_steps():
     assert set(state.params["student"]) == {"student", "projector"}
     assert equal(last.model_state["student"]["head"], head)
     assert gap(last.params["student"]["projector"], state.params["student"]["projector"]) > 1e-3
-    moved = {n: gap(last.params["student"]["student"][n], x) for n, x in state.params["student"]["student"].items()}
+    moved: dict[str, float] = {
+        n: gap(last.params["student"]["student"][n], x) for n, x in state.params["student"]["student"].items()
+    }
     assert moved["encoders_image"] > 1e-3 and moved["Classifier_0"] == 0
 
 
@@ -136,7 +139,12 @@ def trainings(config, init_from={"head": "teacher.teacher.params.Classifier_0"})
     rows = data.from_columns({"image": image.astype(np.float32), "label": label}, "made-up")
     task, every = classification(CLASSES), data.InMemory(rows, 16)
     teacher, small = (linen(Multimodal({"image": ImageCNN(w)}, CLASSES, w[-1])) for w in ((6, 8), (4,)))
-    shared = {"task": task, "data": every, "validation": data.InMemory(rows, 20), "test": data.InMemory(rows, 20)}
+    shared: dict[str, Any] = {
+        "task": task,
+        "data": every,
+        "validation": data.InMemory(rows, 20),
+        "test": data.InMemory(rows, 20),
+    }
     shared |= {"optimizer": optax.adam(1e-2), "steps": 300, "evaluate_every": 100}
     student = Trained(simkd(small, Classifier(CLASSES), width=8), init_from=init_from)
     answers = Frozen(teacher, init_from="teacher.teacher", cache=("embedding",))

@@ -1,6 +1,7 @@
 """Pretrained encoders of mel spectra without PyTorch: recordings of any length, and what is refused."""
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,9 +15,9 @@ from mmkd_jax.models import Ast, Encoders, Whisper
 from tests.small import equal
 
 RATE = 16_000
-MODELS = {"whisper": Whisper(12, 50, 8, layers=1, heads=2, inner=12)}
+MODELS: dict[str, Any] = {"whisper": Whisper(12, 50, 8, layers=1, heads=2, inner=12)}
 MODELS["audio-spectrogram-transformer"] = Ast((12, 100), (4, 4), (3, 4), width=8, layers=1, heads=2, inner=12)
-SAID = {"whisper": {"feature_size": 12, "chunk_length": 1, "sampling_rate": RATE}}
+SAID: dict[str, Any] = {"whisper": {"feature_size": 12, "chunk_length": 1, "sampling_rate": RATE}}
 SAID["audio-spectrogram-transformer"] = {"num_mel_bins": 12, "max_length": 100, "mean": -3.0, "std": 2.0}
 
 

@@ -1,6 +1,7 @@
 """Each recipe runs from end to end on made-up rows, and does what it is there for."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -256,7 +257,7 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
 
 @pytest.mark.full
 def test_streamed_rows_teach_as_those_in_memory(tmp_path, ran):
-    readers = {n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
+    readers: dict[str, Any] = {n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, **readers))
     results = runner.run(
         as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET

@@ -72,7 +72,7 @@ def on_mesh(mesh, reference):
     @functools.cache
     def run(form):
         step = compile_step(make_step(whole()), form, mesh, donate=False)
-        return advance(step, *reference[:2], make_batches(STEPS, ROWS))
+        return advance(step, *reference[:2], batches=make_batches(STEPS, ROWS))
 
     return run
 

@@ -7,6 +7,7 @@ import pathlib
 import sys
 import time
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +118,7 @@ def test_operations_of_a_step_by_hand(tmp_path):
 
 def scalars(folder):
     """What TensorBoard would draw: {tag: [(step, value)]}, by tensorboardX's own protocol buffers."""
+    # pyrefly: ignore[missing-module-attribute]  protocol buffers make their classes when they are imported
     from tensorboardX.proto.event_pb2 import Event
 
     found = {}
@@ -164,7 +166,7 @@ def test_events_of_a_run_that_is_resumed_within_a_second_are_kept(tmp_path, monk
 
 
 def test_weights_and_biases_gets_a_run_for_each_part_and_seed(tmp_path, monkeypatch):
-    told = []
+    told: list[Any] = []
 
     def init(**options):
         told.append(("init", options["project"], options["group"], options["name"], options["config"]["seed"]))
@@ -216,7 +218,7 @@ def test_runs_are_listed_with_their_state_and_how_to_go_on(tmp_path, capsys):
     words = ["--seeds", "1", "--steps", "20"]
     with pytest.raises(SystemExit):
         cli.main(["run", TINY, "--out", str(root / "done"), *words])
-    seen = []
+    seen: list[Any] = []
     config = tiny_experiment.Config(seeds=1, steps=60)
     tiny = runner.Experiment("tiny", config, tiny_experiment.trainings, None, None, "")
     watch = runner.Callbacks(

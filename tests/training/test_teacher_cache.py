@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,14 @@ CHAIN = augment.Compose((augment.images.RandomFlip(), augment.images.RandomCrop(
 def tiny(kept=("logits",), chain=CHAIN, num_views=3, reader=data.InMemory, soft=losses.kl, **hyperparams):
     """The tiny experiment; its student reads a cached teacher, a line of the learning curve each step."""
 
+    options: dict[str, Any] = {"temperature": 2} | hyperparams
+
     def trainings(config):
         made = tiny_experiment.trainings(dataclasses.replace(config, steps=10))
         rows = made["student"].data.dataset
         own = combine(
             task=made["student"].task.objective(),
-            soft=term(soft, student="student.logits", teacher="teacher.logits", **({"temperature": 2} | hyperparams)),
+            soft=term(soft, student="student.logits", teacher="teacher.logits", **options),
         )
         student = dataclasses.replace(
             with_role(made["student"], "teacher", cache=kept),
