@@ -100,7 +100,7 @@ def _check_rows(name, given, annotations, sizes):
     if "axis_name" in annotations and not tokens:
         examples = ()  # rows are coupled: numbers per row make no sense
     for argument, value in given.items():
-        if annotations[argument] in KINDS or argument == "where" and tokens:
+        if annotations[argument] in KINDS or (argument == "where" and tokens):
             _check_per_example(f"{name}: {argument}", value, examples)
         classes = getattr(value, "indices", value if argument == "labels" else None)
         if "c" in sizes and hasattr(classes, "dtype") and jnp.issubdtype(classes.dtype, jnp.integer):
@@ -133,7 +133,7 @@ def check_number(argument: str, value: Any, annotation: Any) -> None:
 def _check(argument, value, annotation, sizes):
     """Validate one argument; return it, as a record if it is a plain tuple annotated as one."""
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    if value is None and type(None) in members or callable(value) and Callable in members:
+    if (value is None and type(None) in members) or (callable(value) and Callable in members):
         return value
     if (kind := next((k for k in (annotation, *members) if k in KINDS), None)) is not None:
         check_number(argument, value, kind)
@@ -194,7 +194,7 @@ def _check_array(argument, value, arrays, sizes):
 def _bind(argument, shape, dims, sizes) -> str | None:
     """Bind axis names to sizes and return None, or return the mismatch (empty for a wrong rank)."""
     variadic = [i for i, d in enumerate(dims) if d == "..." or d.startswith("*")]
-    if len(shape) < len(dims) - len(variadic) or not variadic and len(shape) != len(dims):
+    if len(shape) < len(dims) - len(variadic) or (not variadic and len(shape) != len(dims)):
         return ""
     if variadic:
         i, extra = variadic[0], len(shape) - len(dims) + 1

@@ -27,7 +27,7 @@ class ModelInit(Protocol):
 
 @runtime_checkable
 class ModelApply(Protocol):
-    """Forward pass of a model: flat outputs with dotted names, and new values of the collections besides "params"."""
+    """Forward pass of a model: flat outputs with dotted names, and the new model state, such as running statistics."""
 
     def __call__(
         self, variables: Any, batch: Batch, ctx: "StepContext", patch: ModelOutputs, /

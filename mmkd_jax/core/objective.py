@@ -204,9 +204,9 @@ def stateless(function: Callable) -> Objective:
         terms = jax.tree.map(
             lambda t: t if isinstance(t, Term) else Term(t, mask_of(outputs, ())), out, is_leaf=_is_term
         )
-        if outputs.ctx.axis_name is not None and "axis_name" not in asks:
-            if any(jnp.ndim(t.values) == 0 for t in jax.tree.leaves(terms, is_leaf=_is_term)):
-                raise UserError(_ungathered(getattr(function, "__name__", "the function")))
+        scalars = any(jnp.ndim(t.values) == 0 for t in jax.tree.leaves(terms, is_leaf=_is_term))
+        if outputs.ctx.axis_name is not None and "axis_name" not in asks and scalars:
+            raise UserError(_ungathered(getattr(function, "__name__", "the function")))
         return terms, state
 
     return Objective(lambda outputs: ({}, {}), apply)
@@ -220,7 +220,6 @@ def combine(**objectives: Objective) -> Objective:
         >>> both = combine(task=term(losses.cross_entropy, logits="student.logits", labels="batch.label"),
         ...                small=stateless(lambda outputs: (outputs["student.embedding"] ** 2).mean(-1)))
     """
-
     for name, objective in objectives.items():
         if not isinstance(objective, Objective):
             called = getattr(objective, "__name__", repr(objective))
@@ -261,7 +260,6 @@ def total(terms: Any, axis_name: str | None = None) -> tuple[jax.Array, dict[str
         >>> float(value), [float(m) for m in metrics["task"]]
         (2.0, [4.0, 2.0])
     """
-
     each, metrics = shares(terms, axis_name)
     return sum(each.values(), jnp.float32(0)), metrics
 

@@ -38,7 +38,7 @@ def characters(
 
 
 def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
-    """Store texts as a fixed-width UTF-8 bytes column, for tokenization later.
+    r"""Store texts as a fixed-width UTF-8 bytes column, for tokenization later.
 
     Args:
         texts: n strings, or UTF-8 bytes.

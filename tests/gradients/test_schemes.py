@@ -154,7 +154,7 @@ def averse(rows, c):
 def test_cagrad_is_the_optimum_that_scipy_finds():
     for trial in range(20):
         rows, c = vectors(2 + trial % 2) * [[1], [3], [0.5]][: 2 + trial % 2], 0.1 + 0.04 * trial
-        value, w, expected = averse(rows, c)
+        _value, _w, expected = averse(rows, c)
         out, own, _ = apply(aggregators.cagrad(c=c), rows)
         np.testing.assert_allclose(out, len(rows) * expected, rtol=5e-3, atol=5e-3)
         np.testing.assert_array_equal(own, np.ones(3))

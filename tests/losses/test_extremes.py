@@ -150,7 +150,7 @@ def test_zero_rows(case):
         assert not all_zero(jax.tree.map(lambda g: g[0], gradients["student"]))
     value, _, gradients = run(case, with_student(case, inputs, jnp.zeros_like))
     assert finite((value, gradients))
-    if case.still_at_zero or case.couples and not case.places:
+    if case.still_at_zero or (case.couples and not case.places):
         assert all_zero(gradients["student"])
 
 

@@ -1,5 +1,6 @@
 """Losses that take a record of a teacher's largest logits in the place of all of them."""
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,9 @@ def soft(s, t, temperature):
     return losses.cross_entropy(s, labels, label_smoothing=0.1)
 
 
-LOSSES = pytest.mark.parametrize("loss, temperature", [(kl, 3.0), (jsd, 3.0), (soft, 1.0)], ids=["kl", "jsd", "soft"])
+LOSSES = pytest.mark.parametrize(
+    ("loss", "temperature"), [(kl, 3.0), (jsd, 3.0), (soft, 1.0)], ids=("kl", "jsd", "soft")
+)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
@@ -67,7 +70,7 @@ def test_fewer_classes_are_a_lower_bound_that_rises_with_them(loss, temperature)
     s, t = logits(0), logits(1)
     bounds = [loss(s, topk(t, k, temperature=temperature), temperature) for k in range(1, CLASSES + 1)]
     bounds = jax.device_get(bounds)
-    assert all((a <= b + 1e-6).all() for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all((a <= b + 1e-6).all() for a, b in itertools.pairwise(bounds))
     assert np.min(bounds[-1] - bounds[0]) > 1e-3 and (bounds[0] >= 0).all()
 
 

@@ -76,7 +76,7 @@ def test_an_interchange():
     models = {"teacher": net(6, "image", "audio"), "student": net(8, "image", "audio", dropout=0.3)}
     distillation = distil(models, combine(causal=swap, plain=soft(weight=0.0)))
     step, (state, frozen) = stepper(distillation), initialize(distillation)
-    last, values, terms = advance(step, state, frozen, make_batches())
+    last, _values, terms = advance(step, state, frozen, make_batches())
     assert np.abs(terms["causal"] - terms["plain"]).mean() > 1e-2  # it is no plain KL
     assert equal(step(state, frozen, make_batch())[0].objective_state, state.objective_state)
 

@@ -45,7 +45,7 @@ def dense(params, x):
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "method, loss, options",
+    ("method", "loss", "options"),
     [
         (feature_alignment, losses.cosine, {}),
         (feature_alignment, losses.info_nce, {"temperature": 0.5}),
@@ -131,7 +131,7 @@ def test_values_of_heads():
     """From the formula; rows without audio say nothing, rows without a label teach no head."""
     batch = make_batch()
     distillation = distil(SEEING, headed(sharpness=2.0))
-    state, frozen = initialize(distillation, batch)
+    state, _frozen = initialize(distillation, batch)
     outputs = look_at(state, batch)
     found, _ = headed(sharpness=2.0).apply(state.params["objective"], state.objective_state, outputs)
     heads = state.params["objective"]

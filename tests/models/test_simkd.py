@@ -179,7 +179,7 @@ def test_explain_says_whose_classifier_it_is():
 
 
 @pytest.mark.parametrize(
-    "init_from, message",
+    ("init_from", "message"),
     [
         ({}, r"model 'student' does not define head: give it the variables"),
         ({"head": "teacher.teacher.params.Head"}, "no 'Head' in 'params.Head'; there are: Classifier_0"),

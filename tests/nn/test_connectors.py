@@ -61,7 +61,7 @@ def test_each_layer_has_a_connector_of_its_own():
     parts = zip(module.connectors, variables["params"].values(), layers, strict=True)
     expected = [run(one, {"params": params}, x) for one, params, x in parts]
     jax.tree.map(np.testing.assert_array_equal, run(module, variables, layers), tuple(expected))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="zip"):
         start(module, layers[:1])
 
 
@@ -81,7 +81,7 @@ def test_conv_of_one_pixel_is_linear_and_stride_halves():
 
 
 @pytest.mark.parametrize(
-    "module, x",
+    ("module", "x"),
     [
         (connectors.Linear(5, batch_norm=True), ROWS),
         (connectors.MLP(5, batch_norm=True), ROWS),
@@ -128,7 +128,7 @@ def test_linear_batch_norm_is_normalised():
 
 
 @pytest.mark.parametrize(
-    "module, x",
+    ("module", "x"),
     [
         (connectors.Linear(5, batch_norm=True), ROWS),
         (connectors.MLP(5, batch_norm=True), ROWS),

@@ -107,7 +107,7 @@ def test_accumulation_agrees_with_one_device(form, mesh, accumulated):
 
 def test_the_hard_parts_are_active(reference):
     """Else that the forms agree would say nothing."""
-    state, frozen, (last, _, terms) = reference
+    state, _frozen, (last, _, terms) = reference
     for name, value in terms.items():
         assert np.abs(value).min() > 1e-4, name
     assert np.mean(terms["robust.attacked"] - terms["robust.clean"]) > 1e-3  # the attack finds something
@@ -165,7 +165,7 @@ def means(student, teacher):
 
 @pytest.mark.parametrize("form", ["shard_map", "pmap"])
 @pytest.mark.parametrize(
-    "part, named",
+    ("part", "named"),
     [
         (term(means, student="student.logits", teacher="teacher.logits"), "means"),
         (stateless(lambda outputs: jnp.std(outputs["student.logits"])), "lambda"),

@@ -146,7 +146,7 @@ def _within(id_, row) -> str:
 def _departure(case, row) -> tuple[float, str]:
     """How far the two are apart, and the same in figures."""
     function = row.ours if row.verdict == "differs" else row.paper
-    if row.verdict == "not offered" or row.verdict == "differs" and function is None:
+    if row.verdict == "not offered" or (row.verdict == "differs" and function is None):
         return 0.0, " |  | "
     if function is None:
         return 0.0, "1 | 1 | 1"
