@@ -20,7 +20,7 @@ from mmkd_jax.training.training import Training
 
 
 class Experiment(NamedTuple):
-    """Contents of an experiment file.
+    """Contents of an experiment file, or of a notebook.
 
     Attributes:
         name: file name without .py.
@@ -28,15 +28,16 @@ class Experiment(NamedTuple):
         trainings: `(config) -> {name: Training}`; computes nothing.
         baseline: name of the training that the table compares the others with; None if the file defines none.
         report: `(config, results, folder)`, called at the end; None if the file defines none.
-        code: hash of the file's syntax tree, which ignores comments and formatting.
+        code: hash of the file's syntax tree, which ignores comments and formatting; empty for an experiment that is
+            made in Python, such as in a notebook.
     """
 
     name: str
     config: Any
     trainings: Callable[[Any], dict[str, Training]]
-    baseline: str | None
-    report: Callable | None
-    code: str
+    baseline: str | None = None
+    report: Callable | None = None
+    code: str = ""
 
 
 def load(path: str | pathlib.Path) -> Experiment:
