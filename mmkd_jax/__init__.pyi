@@ -61,3 +61,4 @@ from .training.training import Training as Training
 from .validation import validated as validated
 
 __version__: str
+__all__: list[str]

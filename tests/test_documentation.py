@@ -47,7 +47,7 @@ def test_every_public_name_is_in_the_reference():
 
 def test_a_loss_page_has_types_formula_and_source():
     text = reference.prepared(
-        mmkd.losses.dkd.__doc__.replace("\n    ", "\n"),
+        str(mmkd.losses.dkd.__doc__).replace("\n    ", "\n"),
         {"alpha": "Scalar", "student": 'Float[Array, "*n c"]'},
         "Scalar",
     )

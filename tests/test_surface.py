@@ -17,7 +17,7 @@ STUB = ast.parse((ROOT / "mmkd_jax" / "__init__.pyi").read_text())
 
 def test_every_name_of_the_stub_is_there_and_no_other_is_listed():
     names = {a.name for node in STUB.body if isinstance(node, ast.ImportFrom) for a in node.names}
-    assert names == set(dir(mmkd)) == set(mmkd.__all__)  # pyrefly: ignore[missing-attribute]
+    assert names == set(dir(mmkd)) == set(mmkd.__all__)
     for name in names:
         assert getattr(mmkd, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):

@@ -315,8 +315,8 @@ def _report(folder, experiment, trainings, results):
     report.examples(rows, folder / "figures" / "examples.png")
 
 
-def finished(folder: pathlib.Path, training: Training, name: str, seed: int, sha256: str) -> dict[str, Any]:
+def finished(folder: str | pathlib.Path, training: Training, name: str, seed: int, sha256: str) -> dict[str, Any]:
     """Load the final variables of a training: model -> variables."""
     state, _ = training.abstract()
-    path = folder / "trainings" / name / str(seed) / "variables.safetensors"
+    path = pathlib.Path(folder) / "trainings" / name / str(seed) / "variables.safetensors"
     return checkpoint.read_variables(path, variables(state, {}), sha256)
