@@ -1,12 +1,24 @@
 """Argument validation: errors name the argument, its shape or value, and the expected input."""
 
+import dataclasses
 import functools
 import inspect
 import math
 import numbers
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +43,11 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
 
     Arrays must have the dtype kind and rank of their annotation, and axes with the same name must have the same size.
     Numbers must be finite, and `Positive`, `NotNegative` or a `Share` where annotated so; a `Count` is an integer of at
-    least 1, an `int` one of at least 0; a `Literal` one of its values. Schedules pass where the annotation allows a
-    callable, and traced values pass, too. `labels` must lie in 0 … c − 1: this is checked where their values are known.
-    Under `jit`, labels and traced `Positive` numbers are checked only if `jax.experimental.checkify.checkify` is
-    applied. Hyperparameters in the state of a returned objective or gradient aggregator are checked again when it runs,
-    because the command line may have set them.
+    least 1, an `int` one of at least 0; a `Literal` one of its values; a dataclass an instance of it. Schedules pass
+    where the annotation allows a callable, and traced values pass, too. `labels` must lie in 0 … c − 1: this is checked
+    where their values are known. Under `jit`, labels and traced `Positive` numbers are checked only if
+    `jax.experimental.checkify.checkify` is applied. Hyperparameters in the state of a returned objective or gradient
+    aggregator are checked again when it runs, because the command line may have set them.
 
     Raises:
         UserError: an argument does not match its annotation; names the function, the argument, its value, and what was
@@ -64,7 +76,8 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> R:
         if not any_option and (unknown := [k for k in options if k not in annotations]):
-            raise TypeError(f"{name}() has no argument {unknown[0]!r}; it has: {', '.join(annotations)}")
+            home = _field_of(unknown[0], annotations)
+            raise TypeError(f"{name}() has no argument {unknown[0]!r}; {home}it has: {', '.join(annotations)}")
         try:
             bound = signature.bind(*arguments, **options)
         except TypeError as error:
@@ -91,6 +104,36 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
         return result._replace(apply=apply)
 
     return call
+
+
+def check_fields(value: Any) -> None:
+    """Validate a dataclass's fields against their annotations, as `validated` does arguments; for `__post_init__`.
+
+    Raises:
+        UserError: a field does not match its annotation; names the class, the field, its value, and what was expected.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Blur:
+        ...     width: Positive
+        ...     __post_init__ = check_fields
+        >>> Blur(-1.0)
+        Traceback (most recent call last):
+        mmkd_jax.errors.UserError: Blur: width is -1.0; expected a number above 0
+    """
+    for field, annotation in get_type_hints(type(value), include_extras=True).items():
+        try:
+            _check(field, getattr(value, field), annotation, {})
+        except UserError as error:
+            raise UserError(f"{type(value).__name__}: {error}") from None
+
+
+def _field_of(name, annotations) -> str:
+    """Where an unknown argument belongs, if it is a field of an argument that is a dataclass."""
+    for argument, annotation in annotations.items():
+        if dataclasses.is_dataclass(annotation) and name in {f.name for f in dataclasses.fields(annotation)}:
+            return f"pass {argument}={getattr(annotation, '__name__', '')}({name}=…); "
+    return ""
 
 
 def _check_rows(name, given, annotations, sizes):
@@ -144,6 +187,8 @@ def _check(argument, value, annotation, sizes):
         least = 1 if whole == Count else 0
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
             raise UserError(f"{argument} is {value!r}; expected a whole number, {least} or more")
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type) and not isinstance(value, annotation):
+        raise UserError(f"{argument} is {_described(value)}; expected {annotation.__name__}(…)")
     arrays = [m for m in members if isinstance(m, type) and issubclass(m, AbstractArray)]
     record = next((m for m in members if hasattr(m, "_fields")), None)
     if get_origin(annotation) is tuple:

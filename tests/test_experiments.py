@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax import data, methods, pretrained
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, runner
@@ -64,7 +65,7 @@ FAR = np.where(np.arange(48) == 3, 1_000, np.arange(48)).astype(np.int32)
 COLUMNS = tiny_experiment.trainings(tiny_experiment.config)["student"].data.dataset.columns
 CASES = {
     "a further pass": (
-        {"objective": combine(robust=methods.rslad("image", steps=1)), "microbatches": 2},
+        {"objective": combine(robust=methods.rslad("image", attack=PGD(steps=1))), "microbatches": 2},
         "training 'student': term 'robust': model 'student' is run again.*microbatches=1",
     ),
     "what does not divide": ({"microbatches": 3}, "training 'student': a batch of 16 rows does not divide into 3"),

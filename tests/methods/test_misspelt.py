@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from mmkd_jax import methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.model import StepContext, plain
 from mmkd_jax.core.objective import combine
 from mmkd_jax.core.outputs import Outputs, forward
@@ -63,11 +64,11 @@ def test_words_are_refused_at_once(make, said):
 
 
 MISSPELT: dict[str, Any] = {
-    "rslad": lambda **m: methods.rslad("image", steps=1, **m),
-    "ard": lambda **m: methods.ard("image", steps=1, **m),
-    "iad": lambda **m: methods.iad("image", steps=1, **m),
-    "adaad": lambda **m: methods.adaad("image", steps=1, **m),
-    "trades": lambda **m: methods.trades("image", steps=1, **m),
+    "rslad": lambda **m: methods.rslad("image", attack=PGD(steps=1), **m),
+    "ard": lambda **m: methods.ard("image", attack=PGD(steps=1), **m),
+    "iad": lambda **m: methods.iad("image", attack=PGD(steps=1), **m),
+    "adaad": lambda **m: methods.adaad("image", attack=PGD(steps=1), **m),
+    "trades": lambda **m: methods.trades("image", attack=PGD(steps=1), **m),
     "mke": lambda **m: methods.mke(("image",), **m),
     "interchange": lambda **m: methods.interchange("features.image", **m),
     "sequence_kd": methods.sequence_kd,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses, methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import combine, stateless, term
 from mmkd_jax.core.outputs import forward
@@ -36,7 +37,7 @@ COUPLED = {
     "bank": methods.crd(64, weight=0.02, **BANK),
 }
 AGAIN = {
-    "robust": methods.rslad("image", eps=0.1, step_size=0.05, steps=2, low=None, high=None),
+    "robust": methods.rslad("image", attack=PGD(eps=0.1, step_size=0.05, steps=2, low=None, high=None)),
     "causal": methods.interchange("features.image", where="present.audio"),
 }
 

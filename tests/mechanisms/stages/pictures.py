@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses, methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.cli import catalogue
 from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import term
@@ -99,7 +100,7 @@ METHODS = {
 }
 AGAIN = {
     "crd": methods.crd(64, width=4, negatives=8),
-    "rslad": methods.rslad("image", steps=2),
+    "rslad": methods.rslad("image", attack=PGD(steps=2)),
     "interchange": methods.interchange("features.image"),
 }
 
