@@ -201,7 +201,7 @@ def test_what_does_not_match_is_refused_by_name(tmp_path):
 @pytest.mark.full
 def test_another_augmentation_teacher_or_format_in_a_shared_folder(tmp_path):
     shared = tmp_path / "shared"
-    run(tmp_path / "a", tiny(), cache=shared, only_cache=True)
+    runner.build_caches(tiny(), options=runner.RunOptions(tmp_path / "a", cache=shared), callbacks=QUIET)
     said = []
     run(tmp_path / "b", tiny(), cache=shared, callbacks=runner.Callbacks(log=said.append))
     assert not any("computing" in line for line in said)  # the same teacher, made again, has the same hash
