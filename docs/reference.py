@@ -295,7 +295,7 @@ def _google(lines: list[str], section: str, kinds: dict[str, str], returned: str
     """Return an Args, Attributes, Returns or Raises section with types."""
     body = markup("\n".join(lines)).split("\n")
     if body[0] == "Attributes:" and kinds:
-        body[0] = "Args:"  # fields are what the constructor takes
+        body[0] = "Args:"  # the fields are the constructor's arguments
     if section == "Returns:" and returned and body[0] == section:
         body[1] = f"    ``{returned}``: {body[1].strip()}"
     if section in ("Args:", "Attributes:"):

@@ -40,6 +40,7 @@ RENAMED = {
     "nothing": "zero_metrics",
     "Observer": "Callbacks",
     "observer": "callbacks",
+    "answer": "predict",
     "rollout": "generation",
     "next_words": "next_tokens",
     "foretold": "next_token_outputs",

@@ -8,6 +8,7 @@ import sys
 
 import tyro
 
+from mmkd_jax.cli import running
 from mmkd_jax.errors import UserError
 
 _USAGE = """usage: mmkd COMMAND …
@@ -42,8 +43,6 @@ def main(arguments: list[str] | None = None) -> None:
                 print(_USAGE)
             case ["run" | "cache" | "explain" as command, "-h" | "--help"]:
                 more = f"mmkd {command} FILE --help also shows the options of the experiment's config."
-                from mmkd_jax.cli import running
-
                 tyro.cli(running.Options, args=["--help"], prog=f"mmkd {command} FILE", description=more)
             case ["losses", *rest] if {"-h", "--help"} & set(rest):
                 print(_LOSSES)
@@ -54,16 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
             case ["table", *rest]:
                 _table(rest)
             case ["run", file, *rest] if not file.startswith("-"):
-                from mmkd_jax.cli import running  # lazy, so that --help and errors are fast
-
                 code = running.run(file, rest)
             case ["cache", file, *rest] if not file.startswith("-"):
-                from mmkd_jax.cli import running
-
                 code = running.run(file, rest, only_cache=True)
             case ["explain", file, *rest] if not file.startswith("-"):
-                from mmkd_jax.cli import running
-
                 running.explain(file, rest)
             case ["losses", *rest]:
                 _losses(rest)

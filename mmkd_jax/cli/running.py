@@ -8,14 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from mmkd_jax.cli import terminal
-from mmkd_jax.core import sharding
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import definition, runner
-from mmkd_jax.experiment import explain as summary
-from mmkd_jax.experiment.options import RunOptions
-from mmkd_jax.reporting import loggers
-from mmkd_jax.training import loop
+from mmkd_jax.run_options import RunOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +65,12 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[Options, Any, dict[
 
 def run(file: str, words: list[str], only_cache: bool = False) -> int:
     """Run an experiment, or only compute its caches; returns the exit code."""
+    from mmkd_jax.cli import terminal  # lazy, so that --help and errors are fast
+    from mmkd_jax.core import sharding
+    from mmkd_jax.experiment import definition, runner
+    from mmkd_jax.reporting import loggers
+    from mmkd_jax.training import loop
+
     terminal.keep_programs()  # before the first compilation, after which jax ignores it
     experiment = definition.load(file)
     options, config, hyperparams = _parse(experiment, words, f"mmkd run {file}")
@@ -102,6 +102,9 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
 
 def explain(file: str, words: list[str]) -> None:
     """Print a summary of an experiment."""
+    from mmkd_jax.experiment import definition
+    from mmkd_jax.experiment import explain as summary
+
     experiment = definition.load(file)
     _, config, hyperparams = _parse(experiment, words, f"mmkd explain {file}")
     trainings = experiment.trainings(config)

@@ -89,7 +89,7 @@ def callbacks(seeds: int, asked: list[int]):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mmkd_jax.core import sharding
-    from mmkd_jax.experiment.options import Callbacks
+    from mmkd_jax.experiment.callbacks import Callbacks
 
     console = Console(soft_wrap=True, highlight=False, quiet=not sharding.is_primary_process())
     columns = (

@@ -17,10 +17,11 @@ from mmkd_jax.core import sharding
 from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import run_folder
+from mmkd_jax.experiment.callbacks import Callbacks
 from mmkd_jax.experiment.definition import Experiment, check, source_of
-from mmkd_jax.experiment.options import Callbacks, RunOptions
 from mmkd_jax.reporting import report
 from mmkd_jax.reporting.loggers import tensorboard
+from mmkd_jax.run_options import RunOptions
 from mmkd_jax.training import checkpoint, compiled, loop, teacher_outputs
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.training import Training
@@ -83,23 +84,14 @@ def build_caches(
 ) -> Results:
     """Compute the caches of an experiment, running only the trainings that they depend on.
 
-    Args:
-        experiment: from `load`.
-        config: configuration of the experiment; None is that of the file.
-        hyperparams: hyperparameters that override the file's, see `check`.
-        options: options of the run, such as its folder.
-        callbacks: callbacks for messages, progress and stop requests.
+    Arguments and errors are those of `run`.
 
     Returns:
         Training -> one result per seed, of the trainings that ran.
-
-    Raises:
-        UserError: an error that the user can fix.
-        training.Interrupted: stopped on request; the progress is saved.
     """
     with _opened(experiment, config, hyperparams, options, callbacks) as work:
         needed: set[str] = set()
-        for training in reversed(list(work.trainings.values())):
+        for training in work.trainings.values():
             sources = {m: s for m, s in training.init_from.items() if m in training.cache}
             needed |= {source_of(s)[0] for s in sources.values() if isinstance(s, str)}
         for name, training in reversed(list(work.trainings.items())):
