@@ -49,7 +49,7 @@ def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
 
     Example:
         >>> stored(["déjà vu"], "S10")
-        array([b'd\\xc3\\xa9j\\xc3\\xa0 vu'], dtype='|S10')
+        array([b'd\xc3\xa9j\xc3\xa0 vu'], dtype='|S10')
     """
     encoded = [t.encode() if isinstance(t, str) else t for t in texts]
     longest = max(map(len, encoded), default=0)
