@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 import mmkd_jax as mmkd
-from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_table, spent
+from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_table, spent, temporaries
 
 WIDTH, ROWS = 256, 2048
 TIMED = {2**14: 256, 2**15: 256, 2**16: 256, 2**17: 256, 50_000: ROWS}  # classes -> rows
@@ -47,7 +47,7 @@ def draw(rows, classes):
 def row(rows, classes, rounds):
     """One line of the table."""
     large = programs(jax.eval_shape(lambda: draw(ROWS, classes)))
-    sizes = [p.memory_analysis().temp_size_in_bytes / MIB for p in large]
+    sizes = [temporaries(p) / MIB for p in large]
     inputs = draw(rows, classes)
     both = programs(inputs)
     (value, slopes), (our_value, our_slopes) = (p(*inputs) for p in both)

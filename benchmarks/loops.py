@@ -55,7 +55,7 @@ def convolutions(name, conv):
 
 def steps(name, reader, folder, variables):
     """A cached student's step."""
-    run = cached_run(setting.part(mmkd.CacheSpec(setting.OUTPUTS), reader), folder, variables)
+    run = cached_run(setting.training(mmkd.CacheSpec(setting.OUTPUTS), reader), folder, variables)
     run(STEPS)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     took = milliseconds(partial(run, STEPS), STEPS)
@@ -74,7 +74,7 @@ if __name__ == "__main__":
     ways = [("XLA's own", xla), ("mmkd.nn.convolve", partial(mmkd.nn.convolve, strides=2))]
     print_table(("convolutions, ms", "alone", "in a loop"), (convolutions(*way) for way in ways))
     print()
-    teacher = setting.teacher_variables(setting.part())
+    teacher = setting.teacher_variables(setting.training())
     with tempfile.TemporaryDirectory() as folder:
         ways = [("in memory: a loop", mmkd.data.InMemory), ("streamed: calls", mmkd.data.GrainLoader)]
         rows = (steps(*way, pathlib.Path(folder), teacher) for way in ways)

@@ -33,6 +33,13 @@ def spent(program, inputs):
     return [b - a for a, b in zip(before, clocks(), strict=True)]
 
 
+def temporaries(program) -> int:
+    """Bytes that a compiled program needs beside its inputs and outputs."""
+    stats = program.memory_analysis()
+    assert stats is not None
+    return stats.temp_size_in_bytes
+
+
 def foreign(both):
     """The share of the machine that other processes took in a round."""
     wall, own, busy = (sum(x) for x in zip(*both, strict=True))

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import mmkd_jax as mmkd
-from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_table, spent
+from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_table, spent, temporaries
 
 DEVICES, ROWS, WIDTH = 8, 4096, 256
 LOSSES = {
@@ -48,7 +48,7 @@ def compiled(loss, ring, mesh, inputs):
 def row(name, rounds, mesh, inputs):
     """One line of the table."""
     both = [compiled(LOSSES[name], ring, mesh, inputs) for ring in (False, True)]
-    sizes = [p.memory_analysis().temp_size_in_bytes / MIB for p in both]
+    sizes = [temporaries(p) / MIB for p in both]
     (value, slopes), (our_value, our_slopes) = (p(*inputs) for p in both)
     gaps = difference(our_value, value), max(map(difference, our_slopes, slopes))
     seen = [[spent(p, inputs) for p in both] for _ in range(rounds)]

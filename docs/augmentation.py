@@ -4,6 +4,8 @@ python docs/augmentation.py
 """
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +51,7 @@ def pairs(at: int, partner: int) -> dict:
     return batch | {"view_index": np.arange(DRAWS, dtype=np.int32)}
 
 
-def seen(step, batch: dict) -> dict:
+def seen(step, batch: dict) -> Mapping:
     """Apply one augmentation to the batch, in training mode."""
     return mmkd.augment.Compose((step,), seed=1)(batch, mmkd.StepContext(0, jax.random.key(0)))
 
@@ -92,7 +94,7 @@ def picture(size: int = 64) -> np.ndarray:
 def colors(path: str) -> None:
     """Draw the four components of ColorJitter and the operations of RandAugment."""
     x = picture()
-    strengths = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.9}
+    strengths: dict[str, Any] = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.9}
     components = {n: mmkd.augment.images.ColorJitter(**{n: s}) for n, s in strengths.items()}
     components["hue"] = mmkd.augment.images.ColorJitter(hue=0.15)
     panels = {"before": x}

@@ -10,6 +10,7 @@ step is selected on validation; the test split, with unseen speakers, is used on
 
 import dataclasses
 import sys
+from typing import Any
 
 import optax
 
@@ -88,7 +89,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         "evaluate_every": max(1, min(50, config.steps // 20)),
         "save_every": max(1, config.steps // 4),
     }
-    learn = {
+    learn: dict[str, Any] = {
         "models": {"student": mmkd.Trained(student)},
         "optimizer": optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=1e-4),
         "steps": config.steps,

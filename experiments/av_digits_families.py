@@ -75,7 +75,7 @@ def families() -> dict[str, dict[str, mmkd.Objective]]:
             ),
         },
         "adversarial": {
-            "rslad": mmkd.methods.rslad("audio", eps=2 / 255, step_size=1 / 255, steps=3),
+            "rslad": mmkd.methods.rslad("audio", attack=mmkd.adversarial.PGD(eps=2 / 255, step_size=1 / 255, steps=3)),
             "discriminator": mmkd.methods.discriminator(**soft, strength=0.1),
         },
         "structure": {"interchange": mmkd.methods.interchange("embedding", temperature=2.0)},

@@ -104,31 +104,31 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         )
 
     eps = config.eps * LEVEL
-    attack = {"eps": eps, "step_size": eps / 2, "steps": config.attack, **RANGE}
+    attack = mmkd.adversarial.PGD(eps=eps, step_size=eps / 2, steps=config.attack, **RANGE)
     soft = mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)
     return found | {
         "labels": student(few, TASK.objective()),
         "kd": student(every, soft, "cached"),
-        "trades": student(few, mmkd.methods.trades("audio", **attack)),
-        "ard": student(few, mmkd.methods.ard("audio", **attack, alpha=0.5, temperature=2.0), "cached"),
-        "iad": student(few, mmkd.methods.iad("audio", **attack, alpha=0.5, temperature=2.0), "live"),
-        "rslad": student(every, mmkd.methods.rslad("audio", **attack), "cached"),
-        "adaad": student(every, mmkd.methods.adaad("audio", **attack), "live"),
+        "trades": student(few, mmkd.methods.trades("audio", attack=attack)),
+        "ard": student(few, mmkd.methods.ard("audio", attack=attack, alpha=0.5, temperature=2.0), "cached"),
+        "iad": student(few, mmkd.methods.iad("audio", attack=attack, alpha=0.5, temperature=2.0), "live"),
+        "rslad": student(every, mmkd.methods.rslad("audio", attack=attack), "cached"),
+        "adaad": student(every, mmkd.methods.adaad("audio", attack=attack), "live"),
     }
 
 
 def report(config: Config, results, folder) -> None:
     """Write robustness.json and robustness.md: clean and robust accuracy of each student, compared with KD."""
     eps, made = config.eps * LEVEL, trainings(config)
-    pgd = partial(mmkd.adversarial.pgd, **RANGE)
+    pgd = partial(mmkd.adversarial.PGD, steps=config.test_attack, **RANGE)
     under = {
         "accuracy, %": None,
-        "under FGSM": partial(mmkd.adversarial.fgsm, eps=eps, **RANGE),
-        f"under PGD-{config.test_attack}": partial(pgd, eps=eps, step_size=eps / 4, steps=config.test_attack),
-        "at half the radius": partial(pgd, eps=eps / 2, step_size=eps / 8, steps=config.test_attack),
+        "under FGSM": mmkd.adversarial.FGSM(eps=eps, **RANGE),
+        f"under PGD-{config.test_attack}": pgd(eps=eps, step_size=eps / 4),
+        "at half the radius": pgd(eps=eps / 2, step_size=eps / 8),
     }
     robustness = partial(mmkd.evaluation.robustness, STUDENT, TASK, "audio")
-    evaluations = {name: attack and robustness(attack) for name, attack in under.items()}
+    evaluations = {name: robustness(attack) if attack else None for name, attack in under.items()}
     test = [jax.device_put(b) for b in made["kd"].test.eval_batches()]
     scores = {training: [{} for _ in seeds] for training, seeds in results.items() if training != "teacher"}
     for training, rows_by_seed in scores.items():
@@ -139,7 +139,7 @@ def report(config: Config, results, folder) -> None:
                 row[name] = float(evaluate(student, test)["accuracy"]) if evaluate else result["accuracy"]
     mmkd.files.write(folder / "robustness.json", json.dumps(scores, indent=1) + "\n")
     heads = ["training", *under, "smallest … largest seed, clean", "against kd under PGD, points", "verdict"]
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 2) + ["---"]]
+    lines = []
     strongest = list(under)[2]
     for training in scores:
         summaries = {name: mmkd.reporting.summarize(scores, name, baseline) for name in under}
@@ -151,7 +151,7 @@ def report(config: Config, results, folder) -> None:
         cells.append("" if gap["difference"] is None else mmkd.reporting.points(gap["difference"], width, "+"))
         cells.append(mmkd.reporting.verdict(gap["difference"], width, config.seeds))
         lines.append([training, *cells])
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = mmkd.reporting.markdown_table(heads, lines, "l" + "r" * (len(heads) - 2) + "l")
     about = ABOUT.format(made=mmkd.experiment.made(), seeds=config.seeds, steps=config.steps, attack=config.attack)
     mmkd.files.write(folder / "robustness.md", about + table)
 

@@ -8,6 +8,7 @@ text (an LSTM) and fuses them with gates. Modality dropout in training prepares 
 
 import dataclasses
 import sys
+from typing import Any
 
 import optax
 
@@ -71,7 +72,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         "evaluate_every": max(1, min(50, config.steps // 20)),
         "save_every": max(1, config.steps // 4),
     }
-    learn = {
+    learn: dict[str, Any] = {
         "models": {"student": mmkd.Trained(student)},
         "optimizer": optax.adamw(optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=1e-4),
         "steps": config.steps,

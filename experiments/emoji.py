@@ -9,6 +9,7 @@ its resolution, the other the name, tokenized with a small vocabulary.
 
 import dataclasses
 import sys
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +91,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             "evaluate_every": max(1, config.steps // 20),
             **shared,
         }
-        taught = learn | {
+        taught: dict[str, Any] = learn | {
             "models": {"student": mmkd.Trained(student), "teacher": answers},
             "data": mmkd.data.InMemory(every, config.batch),
         }

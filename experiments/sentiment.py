@@ -12,6 +12,7 @@ their mean.
 import dataclasses
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import optax
@@ -93,7 +94,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             "evaluate_every": max(1, config.steps // 10),
             **shared,
         }
-        taught = learn | {
+        taught: dict[str, Any] = learn | {
             "models": {"student": mmkd.Trained(student), "teacher": answers},
             "data": mmkd.data.InMemory(every, config.batch),
         }

@@ -34,6 +34,7 @@ from .core.model import cached as cached
 from .core.model import linen as linen
 from .core.model import nnx as nnx
 from .core.model import plain as plain
+from .core.model import predict as predict
 from .core.model import with_input as with_input
 from .core.objective import Objective as Objective
 from .core.objective import Term as Term
@@ -60,3 +61,4 @@ from .training.training import Training as Training
 from .validation import validated as validated
 
 __version__: str
+__all__: list[str]

@@ -1,8 +1,34 @@
-"""Exception for errors that a user can fix; the command line prints it as one line and exits with code 2."""
+"""Exceptions for errors that a user can fix; the command line prints them as one line and exits with code 2."""
+
+import copy
 
 
 class UserError(ValueError):
     """Error that a user can fix; the message names the item, its value, and the remedy."""
+
+    def within(self, place: str, hint: str = "") -> "UserError":
+        """Return the same error with the place where it occurred before the message, and a hint after it.
+
+        Example:
+            >>> UserError("weight is -1").within("term 'soft'")
+            UserError("term 'soft': weight is -1")
+        """
+        error = copy.copy(self)
+        error.args = (f"{place}: {self}{hint}",)
+        return error
+
+
+class MissingOutput(UserError):
+    """A path names an output that a model does not have.
+
+    Attributes:
+        model: name of the model.
+        output: name of the missing output.
+    """
+
+    def __init__(self, message: str, *, model: str = "", output: str = ""):
+        super().__init__(message)
+        self.model, self.output = model, output
 
 
 def choices(names) -> str:

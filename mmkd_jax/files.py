@@ -68,7 +68,7 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
 
 
 def unused(path: pathlib.Path) -> pathlib.Path:
-    """Return the first path that does not exist: path, path.1, path.2, …"""
+    """Return the first path that does not exist: path, path.1, path.2, …."""
     candidates = [path, *(path.with_name(f"{path.name}.{i}") for i in range(1, 10_000))]
     return next(p for p in candidates if not p.exists())
 

@@ -39,6 +39,8 @@ RENAMED = {
     "look": "evaluate",
     "nothing": "zero_metrics",
     "Observer": "Callbacks",
+    "observer": "callbacks",
+    "answer": "predict",
     "rollout": "generation",
     "next_words": "next_tokens",
     "foretold": "next_token_outputs",

@@ -1,12 +1,24 @@
 """Argument validation: errors name the argument, its shape or value, and the expected input."""
 
+import dataclasses
 import functools
 import inspect
 import math
 import numbers
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +43,11 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
 
     Arrays must have the dtype kind and rank of their annotation, and axes with the same name must have the same size.
     Numbers must be finite, and `Positive`, `NotNegative` or a `Share` where annotated so; a `Count` is an integer of at
-    least 1, an `int` one of at least 0; a `Literal` one of its values. Schedules pass where the annotation allows a
-    callable, and traced values pass, too. `labels` must lie in 0 … c − 1: this is checked where their values are known.
-    Under `jit`, labels and traced `Positive` numbers are checked only if `jax.experimental.checkify.checkify` is
-    applied. Hyperparameters in the state of a returned objective or gradient aggregator are checked again when it runs,
-    because the command line may have set them.
+    least 1, an `int` one of at least 0; a `Literal` one of its values; a dataclass an instance of it. Schedules pass
+    where the annotation allows a callable, and traced values pass, too. `labels` must lie in 0 … c − 1: this is checked
+    where their values are known. Under `jit`, labels and traced `Positive` numbers are checked only if
+    `jax.experimental.checkify.checkify` is applied. Hyperparameters in the state of a returned objective or gradient
+    aggregator are checked again when it runs, because the command line may have set them.
 
     Raises:
         UserError: an argument does not match its annotation; names the function, the argument, its value, and what was
@@ -64,7 +76,8 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> R:
         if not any_option and (unknown := [k for k in options if k not in annotations]):
-            raise TypeError(f"{name}() has no argument {unknown[0]!r}; it has: {', '.join(annotations)}")
+            home = _field_of(unknown[0], annotations)
+            raise TypeError(f"{name}() has no argument {unknown[0]!r}; {home}it has: {', '.join(annotations)}")
         try:
             bound = signature.bind(*arguments, **options)
         except TypeError as error:
@@ -93,6 +106,36 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def check_fields(value: Any) -> None:
+    """Validate a dataclass's fields against their annotations, as `validated` does arguments; for `__post_init__`.
+
+    Raises:
+        UserError: a field does not match its annotation; names the class, the field, its value, and what was expected.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Blur:
+        ...     width: Positive
+        ...     __post_init__ = check_fields
+        >>> Blur(-1.0)
+        Traceback (most recent call last):
+        mmkd_jax.errors.UserError: Blur: width is -1.0; expected a number above 0
+    """
+    for field, annotation in get_type_hints(type(value), include_extras=True).items():
+        try:
+            _check(field, getattr(value, field), annotation, {})
+        except UserError as error:
+            raise UserError(f"{type(value).__name__}: {error}") from None
+
+
+def _field_of(name, annotations) -> str:
+    """Where an unknown argument belongs, if it is a field of an argument that is a dataclass."""
+    for argument, annotation in annotations.items():
+        if dataclasses.is_dataclass(annotation) and name in {f.name for f in dataclasses.fields(annotation)}:
+            return f"pass {argument}={getattr(annotation, '__name__', '')}({name}=…); "
+    return ""
+
+
 def _check_rows(name, given, annotations, sizes):
     """Reject numbers whose shape does not match the rows, and labels out of range."""
     tokens = "*n" in sizes and "b" not in sizes  # rows span all leading axes
@@ -100,7 +143,7 @@ def _check_rows(name, given, annotations, sizes):
     if "axis_name" in annotations and not tokens:
         examples = ()  # rows are coupled: numbers per row make no sense
     for argument, value in given.items():
-        if annotations[argument] in KINDS or argument == "where" and tokens:
+        if annotations[argument] in KINDS or (argument == "where" and tokens):
             _check_per_example(f"{name}: {argument}", value, examples)
         classes = getattr(value, "indices", value if argument == "labels" else None)
         if "c" in sizes and hasattr(classes, "dtype") and jnp.issubdtype(classes.dtype, jnp.integer):
@@ -133,7 +176,7 @@ def check_number(argument: str, value: Any, annotation: Any) -> None:
 def _check(argument, value, annotation, sizes):
     """Validate one argument; return it, as a record if it is a plain tuple annotated as one."""
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    if value is None and type(None) in members or callable(value) and Callable in members:
+    if (value is None and type(None) in members) or (callable(value) and Callable in members):
         return value
     if (kind := next((k for k in (annotation, *members) if k in KINDS), None)) is not None:
         check_number(argument, value, kind)
@@ -144,6 +187,8 @@ def _check(argument, value, annotation, sizes):
         least = 1 if whole == Count else 0
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
             raise UserError(f"{argument} is {value!r}; expected a whole number, {least} or more")
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type) and not isinstance(value, annotation):
+        raise UserError(f"{argument} is {_described(value)}; expected {annotation.__name__}(…)")
     arrays = [m for m in members if isinstance(m, type) and issubclass(m, AbstractArray)]
     record = next((m for m in members if hasattr(m, "_fields")), None)
     if get_origin(annotation) is tuple:
@@ -194,7 +239,7 @@ def _check_array(argument, value, arrays, sizes):
 def _bind(argument, shape, dims, sizes) -> str | None:
     """Bind axis names to sizes and return None, or return the mismatch (empty for a wrong rank)."""
     variadic = [i for i, d in enumerate(dims) if d == "..." or d.startswith("*")]
-    if len(shape) < len(dims) - len(variadic) or not variadic and len(shape) != len(dims):
+    if len(shape) < len(dims) - len(variadic) or (not variadic and len(shape) != len(dims)):
         return ""
     if variadic:
         i, extra = variadic[0], len(shape) - len(dims) + 1

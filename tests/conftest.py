@@ -10,8 +10,8 @@ import sys
 # (Without XLA's fusion emitters, too, it is a quarter, but then it computes wrong sums: test_schemes notices.)
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 LARGE = 1_100 * 2**20  # bytes of a worker
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax import data, methods, pretrained
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, runner
@@ -65,7 +66,7 @@ FAR = np.where(np.arange(48) == 3, 1_000, np.arange(48)).astype(np.int32)
 COLUMNS = tiny_experiment.trainings(tiny_experiment.config)["student"].data.dataset.columns
 CASES = {
     "a further pass": (
-        {"objective": combine(robust=methods.rslad("image", steps=1)), "microbatches": 2},
+        {"objective": combine(robust=methods.rslad("image", attack=PGD(steps=1))), "microbatches": 2},
         "training 'student': term 'robust': model 'student' is run again.*microbatches=1",
     ),
     "what does not divide": ({"microbatches": 3}, "training 'student': a batch of 16 rows does not divide into 3"),
@@ -86,5 +87,5 @@ def test_what_only_the_data_tell_is_refused_before_the_first_part_trains(tmp_pat
     loaded = asked(objective=combine(far=methods.crd(48, width=4, negatives=8)), data=data.InMemory(rows, 16))
     definition.check(loaded.trainings(loaded.config), {})
     with pytest.raises(UserError, match="training 'student': term 'far'.*goes to 1000: give it size=1001"):
-        runner.run(loaded, loaded.config, out=tmp_path / "run")
+        runner.run(loaded, loaded.config, options=runner.RunOptions(out=tmp_path / "run"))
     assert not (tmp_path / "run" / "trainings").exists()

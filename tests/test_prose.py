@@ -1,6 +1,7 @@
 """Docstrings, help, errors and pages read as a native engineer would write them: none of these turns of phrase."""
 
 import ast
+import json
 import pathlib
 import re
 import sys
@@ -54,6 +55,9 @@ def prose(path: pathlib.Path):
     text = path.read_text()
     if path.suffix == ".py":
         yield from docstrings(ast.parse(text))
+    elif path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        yield from ((i, "".join(c["source"])) for i, c in enumerate(cells) if c["cell_type"] == "markdown")
     else:
         text = re.sub(r"(?ms)^```.*?^```", lambda m: "\n" * m[0].count("\n"), text)
         yield from enumerate(text.split("\n"), 1)
@@ -77,6 +81,8 @@ def everything():
     yield from sorted((ROOT / "mmkd_jax").rglob("*.py"))
     yield from sorted((ROOT / "experiments").rglob("*.py"))
     yield from (p for p in sorted((ROOT / "docs").glob("*.md")) if p.name not in GENERATED)
+    yield from sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
+    yield from sorted((ROOT / "docs").glob("*.py"))
     yield ROOT / "README.md"
 
 

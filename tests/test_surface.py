@@ -1,6 +1,7 @@
 """`import mmkd_jax as mmkd`: what is reachable, what it costs, and that readers are shown nothing deeper."""
 
 import ast
+import json
 import pathlib
 import re
 import subprocess
@@ -20,7 +21,7 @@ def test_every_name_of_the_stub_is_there_and_no_other_is_listed():
     for name in names:
         assert getattr(mmkd, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
-        mmkd.nonsense  # noqa: B018
+        mmkd.nonsense  # noqa: B018  # pyrefly: ignore[missing-attribute]
 
 
 def test_importing_the_package_imports_no_jax():
@@ -30,13 +31,17 @@ def test_importing_the_package_imports_no_jax():
 
 
 def blocks(path: pathlib.Path) -> str:
-    """The Python of a file or of a page."""
+    """The Python of a file, of a page or of a notebook."""
     text = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = ["".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
+        return re.sub(r"(?m)^(\s*)%.*$", r"\1pass", "\n".join(cells))  # %pip
     return text if path.suffix == ".py" else "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.S | re.M))
 
 
 SHOWN = [p for d in ("experiments", "benchmarks", "examples", "docs") for p in sorted((ROOT / d).rglob("*.py"))]
-SHOWN += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+SHOWN += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))]
+SHOWN += [ROOT / "README.md"]
 
 
 @pytest.mark.parametrize("path", SHOWN, ids=lambda p: str(p.relative_to(ROOT)))

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Ordinary words that mean something else where they stand: word -> folders or files. All other old names stand nowhere.
 ORDINARY: dict[str, tuple[str, ...]] = {
+    "answer": ("benchmarks/", "experiments/", "tests/"),
     "axis": (
         "docs/",
         "experiments/",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from typing import Any
 
 import numpy as np
 import optax
@@ -41,7 +42,7 @@ def trainings(config: Config) -> dict[str, Training]:
     task = classification(config.classes)
     reader = data.GrainLoader(rows, 16) if config.stream else data.InMemory(rows, 16)
     whole = data.InMemory(rows, 20)
-    shared = {"task": task, "steps": config.steps, "evaluate_every": 5, "save_every": 10}
+    shared: dict[str, Any] = {"task": task, "steps": config.steps, "evaluate_every": 5, "save_every": 10}
     shared |= {"data": reader, "validation": whole, "test": whole}
     nets = {
         n: linen(Multimodal({"image": ImageMLP((w,))}, 3, w)) for n, w in (("teacher", 8), ("student", config.width))

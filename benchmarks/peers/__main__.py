@@ -39,16 +39,16 @@ class Worker:
 
     def __init__(self, name: str, folder: pathlib.Path):
         command = [sys.executable, "-m", "benchmarks.peers.worker", name, str(folder)]
-        self.name, self.process = (
-            name,
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True),
-        )
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
 
     def ask(self, line: str) -> dict:
         """Its answer to a line."""
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        self.stdin.write(line + "\n")
+        self.stdin.flush()
+        answer = self.stdout.readline()
         if not answer:
             raise SystemExit(f"{self.name} ended with status {self.process.wait()}; what it said stands above")
         return json.loads(answer)
@@ -78,7 +78,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         preparing = Worker(OURS, pathlib.Path(folder))
         operations = preparing.ask("prepare")
-        preparing.process.stdin.close()
+        preparing.stdin.close()
         preparing.process.wait()
         workers = {name: Worker(name, pathlib.Path(folder)) for name in (*ways, "products")}
         started = {name: worker.ask("start") for name, worker in workers.items()}
@@ -92,7 +92,7 @@ def main():
                 turns[name] = workers[name].ask(str(given.seconds))
             rounds.append(turns)
         for worker in workers.values():
-            worker.process.stdin.close()
+            worker.stdin.close()
             worker.process.wait()
     expected = started[PEER]["losses"]
 

@@ -1,6 +1,8 @@
 """This library's side: what all start from, and its steps."""
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,7 +31,7 @@ class Run:
 
 def cached_run(own: mmkd.Training, folder: pathlib.Path, variables=None) -> Run:
     """A training whose teacher's answers are read; computed first where `variables` are given."""
-    kept = own.kept["teacher"]
+    kept = own.cache["teacher"]
     about = {"training": "teacher", "model": "teacher", "seed": 0, "kept": repr(kept)}
     records, digest = mmkd.training.recorded(
         own, "teacher", folder / kept.dtype, about, lambda: variables, log=lambda line: None
@@ -52,15 +54,21 @@ def prepare(folder: pathlib.Path) -> dict[str, int]:
     """Write rows, their order, weights and the teacher's answers; returns the operations of a row."""
     run = online()
     reading = cached(folder, run.frozen["teacher"])
+    reader, cache = run.reader, reading.reader
+    assert isinstance(reader, mmkd.data.InMemory) and isinstance(cache, mmkd.data.InMemory) and cache.records
     params = {"teacher": run.frozen["teacher"]["params"], "student": run.state.params["student"]}
     params["connector"] = run.state.params["objective"]["hint"]["student"]
-    flat = {"/".join(k.key for k in at): np.asarray(v) for at, v in jax.tree.leaves_with_path(params)}
+    flat: dict[str, Any] = {"/".join(k.key for k in at): np.asarray(v) for at, v in jax.tree.leaves_with_path(params)}
     np.savez(folder / "weights.npz", **flat)
 
+    source: Any = run.source
+
     def rows(step):
-        return run.reader.batch(run.source, run.state.key, step)["example_id"]
+        return reader.batch(source, run.state.key, step)["example_id"]
 
     order = jax.jit(lambda steps: jax.lax.map(rows, steps))(np.arange(EPOCHS * setting.ROWS // setting.BATCH))
-    answers = {k: np.asarray(v[0], np.float32) for k, v in reading.reader.records.arrays.items()}
-    np.savez(folder / "rows.npz", order=np.asarray(order), **setting.columns(), **answers)
+    records: Mapping[str, Any] = cache.records.arrays
+    answers = {k: np.asarray(v[0], np.float32) for k, v in records.items()}
+    columns: dict[str, Any] = {"order": np.asarray(order), **setting.columns(), **answers}
+    np.savez(folder / "rows.npz", **columns)
     return {"online": run.program.flops() // setting.BATCH, "cached": reading.program.flops() // setting.BATCH}

@@ -101,7 +101,7 @@ def fit(arrays, seed, situation, steps, models, objective, rate, hyperparams=Non
 def teach(arrays, seed, situation, steps):
     """Train a teacher; return its outputs on the training rows and its test accuracy."""
     learned = fit(arrays, seed, situation, steps, {"student": TEACHER}, task, 1e-3)
-    outputs = mmkd.population.answer(TEACHER, learned, arrays["train"])
+    outputs = mmkd.predict(TEACHER, learned, arrays["train"])
     return {
         "logits": outputs["logits"],
         "embedding": outputs["embedding"],
@@ -158,7 +158,7 @@ def shared(cached, subsets, situations, seeds, steps, names):
             trial = partial(tried, run, arrays, outputs, i, names)
             on_validation = cached(f"validation, {subset}, {situation}", trial)
             chosen.append({m: SETTINGS[m][np.argmax(on_validation[m][: len(SETTINGS[m])])] for m in names})
-        hyperparams[subset] = jax.tree.map(lambda *each: np.float32(each), *chosen)
+        hyperparams[subset] = jax.tree.map(lambda *each: np.asarray(each, np.float32), *chosen)
     return {"held": arrays, "teachers": jax.tree.map(lambda *x: np.stack(x), *teachers), "hyperparams": hyperparams}
 
 
@@ -206,9 +206,10 @@ if __name__ == "__main__":  # python experiments/tables/av_digits.py FOLDER: sel
     found = pathlib.Path(sys.argv[1]).glob("validation, *.npz")
     tried_on = {p.stem.split(", ", 1)[1].rpartition("-")[0]: np.load(p) for p in found}
     heads = [f"{subset}, {situation}" for subset in SUBSETS for situation in SITUATIONS]
-    lines = [["", *heads], ["---"] * (1 + len(heads))]
+    lines = []
     for method, settings in SETTINGS.items():
         best = [settings[np.argmax(tried_on[head][method][: len(settings)])] for head in heads]
         cells = [", ".join(f"{k.split('.')[1].replace('_', ' ')} {v:g}" for k, v in each.items()) for each in best]
         lines.append([method, *cells])
-    print("\n".join("| " + " | ".join(line) + " |" for line in lines if any(line[1:])))
+    used = [line for line in lines if any(line[1:])]
+    print(mmkd.reporting.markdown_table(["", *heads], used, "l" * (1 + len(heads))), end="")

@@ -10,6 +10,7 @@ those without threes, or on sevens and eights only.
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def fit(arrays, places, epochs, key, optimizer, models, objective, hyperparams=N
 def logits(model, variables, rows):
     """Return the logits of many rows, computed in chunks of 1,000."""
     trainings = {k: v.reshape(-1, 1000, *v.shape[1:]) for k, v in rows.items()}
-    return jax.lax.map(lambda part: mmkd.population.answer(model, variables, part)["logits"], trainings).reshape(-1, 10)
+    return jax.lax.map(lambda part: mmkd.predict(model, variables, part)["logits"], trainings).reshape(-1, 10)
 
 
 def teacher(arrays, seed, units, epochs):
@@ -68,7 +69,7 @@ def teacher(arrays, seed, units, epochs):
 
 def shared(cached, units, epochs, teachers, size):
     """Return the images, the row indices of each transfer set, and the teachers' logits."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split in ("train", "test"):
         columns = mmkd.data.load_or_prepare("mnist", split).columns
         arrays[split] = {k: v[:size] for k, v in columns.items()}

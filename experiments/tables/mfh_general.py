@@ -41,10 +41,10 @@ def ranked(rows, key):
     nets = {"one": mmkd.models.mlp("x1", (2,)), "two": mmkd.models.mlp("x2", (2,))}
     learning = mmkd.Distillation(nets, together, optax.sgd(0.01, momentum=0.9), trained=("one", "two"))
     after = mmkd.population.train(learning, lambda step: rows, STEPS, key)
-    other = mmkd.population.answer(nets["two"], after["two"], rows)["logits"]
+    other = mmkd.predict(nets["two"], after["two"], rows)["logits"]
 
     def apart(x1):
-        return jnp.mean((mmkd.population.answer(nets["one"], after["one"], rows | {"x1": x1})["logits"] - other) ** 2)
+        return jnp.mean((mmkd.predict(nets["one"], after["one"], rows | {"x1": x1})["logits"] - other) ** 2)
 
     return jnp.argsort(
         -mmkd.evaluation.permutation_importance(apart, rows["x1"], jax.random.fold_in(key, 1), PERMUTATIONS)

@@ -70,7 +70,7 @@ def member(arrays, seed, teacher, starts):
 
     if teacher == "ours":
         variables = fit(one, task, points(arrays, "labelled"), TEACHER_STEPS, key)
-        labels = jnp.argmax(mmkd.population.answer(one, variables, unlabelled)["logits"], -1)
+        labels = jnp.argmax(mmkd.predict(one, variables, unlabelled)["logits"], -1)
         every = jax.vmap(lambda i: pair(i, jax.random.key(i), labels)[0])(jnp.arange(STUDENTS))
         found = jax.tree.map(jnp.mean, every)
     else:

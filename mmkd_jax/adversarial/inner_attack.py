@@ -1,18 +1,19 @@
 """Inner maximization of adversarial training: outputs of student, and optionally teacher, on attacked inputs."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from mmkd_jax.adversarial import attacks
+from mmkd_jax.adversarial.attack_values import PGD
+from mmkd_jax.adversarial.attacks import row_noise
 from mmkd_jax.core.method_hyperparams import with_method_hyperparams
 from mmkd_jax.core.modalities import unit
 from mmkd_jax.core.model import Batch, ModelOutputs
 from mmkd_jax.core.objective import Objective
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.typing import Scalar
 
 
 def under_attack(
@@ -20,14 +21,9 @@ def under_attack(
     inner: Callable[..., Any],
     at: str,
     *,
-    eps: Scalar,
-    step_size: Scalar,
-    steps: int,
-    norm: Literal["linf", "l2"],
-    low: float | None,
-    high: float | None,
-    mask: str | None,
+    attack: PGD,
     start: Literal["normal", "uniform"],
+    mask: str | None,
     student: str,
     teacher: str | None = None,
 ) -> Objective:
@@ -38,14 +34,9 @@ def under_attack(
         inner: `(outputs, attacked, guide) -> values` [b], the function of the outputs on x' to maximize; guide is None
             without a teacher.
         at: name of a batch input, or else of a student output, which is then patched.
-        eps: radius ε, in units of x.
-        step_size: step size, in units of x.
-        steps: number of attack steps.
-        norm: norm of the ball, "linf" or "l2".
-        low: lower bound of an input; outputs are unbounded.
-        high: upper bound of an input.
-        mask: name of a batch mask, such as "text.mask"; positions outside it are not perturbed.
+        attack: the attack; its `eps` and `step_size` become hyperparameters of the objective.
         start: initial perturbation of each row: "normal" is standard normal × 1e-3, "uniform" is uniform in [−ε, ε].
+        mask: name of a batch mask, such as "text.mask"; positions outside it are not perturbed.
         student: name of the attacked model.
         teacher: name of a model that also runs on x', as `guide`.
 
@@ -67,29 +58,25 @@ def under_attack(
 
     def attacked(outputs, hyperparams):
         x = clean(outputs)
+        current = dataclasses.replace(attack, eps=hyperparams["attack.eps"], step_size=hyperparams["attack.step_size"])
+        current = current if at in outputs.batch else current.unbounded()
         region = jnp.ones((), bool) if mask is None else outputs["batch." + mask]
         region = region.reshape(region.shape + (1,) * (x.ndim - region.ndim))
         ids, key = outputs["batch.example_id"], outputs.ctx.key
         if start == "normal":
-            first = 1e-3 * attacks.row_noise(key, ids, x.shape[1:])
+            first = 1e-3 * row_noise(key, ids, x.shape[1:])
         else:
-            first = hyperparams["eps"] * attacks.row_noise(key, ids, x.shape[1:], uniform=True)
+            first = current.eps * row_noise(key, ids, x.shape[1:], uniform=True)
 
         def run(x, **options):
             batch, patch = shown(outputs.batch, at, x)
             model_outputs = outputs.run[student](batch, patch=patch, **options)
             return model_outputs, outputs.run[teacher](batch) if teacher else None
 
-        adversarial = attacks.pgd(
+        adversarial = current(
             lambda moved: inner(outputs, *run(jnp.where(region, moved, x), train=False)),
             x,
-            eps=hyperparams["eps"],
-            step_size=hyperparams["step_size"],
-            steps=steps,
-            norm=norm,
             start=jnp.where(region, first, 0).astype(x.dtype),
-            low=low if at in outputs.batch else None,
-            high=high if at in outputs.batch else None,
         )
         adversarial = jnp.where(region, adversarial, x)  # undo clipping outside the mask
         if at not in outputs.batch:  # perturb, not replace: gradients reach the layers below
@@ -97,7 +84,8 @@ def under_attack(
         model_outputs, guide = run(adversarial)
         return outputs.add(attacked=model_outputs, **({"guide": guide} if teacher else {}))
 
-    return with_method_hyperparams(terms, attacked, eps=eps, step_size=step_size)
+    hyperparams = {"attack.eps": attack.eps, "attack.step_size": attack.step_size}
+    return with_method_hyperparams(terms, attacked, **hyperparams)
 
 
 def attackable(batch: Batch, outputs: ModelOutputs, at: str, model: str) -> jax.Array:

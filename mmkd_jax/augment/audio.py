@@ -76,7 +76,7 @@ class SpecAugment:
         return {**batch, self.modality: each(self._one, keys, x, mask_of(batch, self.modality, x))}
 
     def _one(self, key, row, mask):
-        frames, bands = row.shape
+        _frames, bands = row.shape
         keys = jax.random.split(key, 2 * (self.band_blocks + self.frame_blocks)).reshape(-1, 2)
         rank, length = jnp.cumsum(mask) - 1, mask.sum()
         blank = jnp.zeros(row.shape, bool)

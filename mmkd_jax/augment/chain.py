@@ -1,8 +1,7 @@
 """Composition of augmentations, keyed by example and view index."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -14,6 +13,13 @@ VERSION = 1
 """Version of the augmentation code. Increment it when values change, to invalidate caches and resumed runs."""
 PARTNER = "partner."
 _PARTNERS_KEY = 2**31 - 1  # larger than any step index
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """Augmentation of each row with its own key, such as `augment.images.RandomFlip()`: a frozen dataclass."""
+
+    def __call__(self, batch: Batch, keys: Any, /) -> Batch: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Compose:
         True
     """
 
-    steps: tuple[Callable[..., Batch], ...]
+    steps: tuple[Augmentation, ...]
     seed: int = 0
 
     def __post_init__(self):

@@ -83,13 +83,13 @@ def asked_to_stop() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def observer(seeds: int, asked: list[int]):
+def callbacks(seeds: int, asked: list[int]):
     """Callbacks that show a progress bar on a terminal, and plain lines elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mmkd_jax.core import sharding
-    from mmkd_jax.experiment.runner import Callbacks
+    from mmkd_jax.experiment.callbacks import Callbacks
 
     console = Console(soft_wrap=True, highlight=False, quiet=not sharding.is_primary_process())
     columns = (

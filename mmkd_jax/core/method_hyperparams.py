@@ -14,7 +14,8 @@ def with_method_hyperparams(terms: Objective, transform: Callable[..., Any], **h
     Args:
         terms: the objective; none of its terms can be named "hyperparams".
         transform: `(outputs, hyperparams) -> outputs`.
-        **hyperparams: the method's hyperparameters, added to those of the terms.
+        **hyperparams: the method's hyperparameters, added to those of the terms. The field of an argument has a dotted
+            name: `attack.eps`.
     """
     added = {k: np.float32(v) for k, v in hyperparams.items()}
 

@@ -3,7 +3,7 @@
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,30 @@ from mmkd_jax.losses.logits.topk import TopK
 
 Batch = Mapping[str, Any]
 ModelOutputs = Mapping[str, Any]
+Variables = Mapping[str, Any]
+
+
+@runtime_checkable
+class ModelInit(Protocol):
+    """Initialization of a model's variables; "params" are optimized if the model is trained."""
+
+    def __call__(self, key: Any, batch: Batch, /) -> Variables: ...
+
+
+@runtime_checkable
+class ModelApply(Protocol):
+    """Forward pass of a model: flat outputs with dotted names, and the new model state, such as running statistics."""
+
+    def __call__(
+        self, variables: Any, batch: Batch, ctx: "StepContext", patch: ModelOutputs, /
+    ) -> tuple[ModelOutputs, Variables]: ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Encoder of one modality: passes its intermediates through `tap` and returns features [b, d]; a Linen module."""
+
+    def __call__(self, batch: Batch, modality: str, ctx: "StepContext", tap: "Taps", /) -> jax.Array: ...
 
 
 class StepContext(NamedTuple):
@@ -72,8 +96,8 @@ class Model(NamedTuple):
         needs: collections of variables that `init` does not create; they are taken from another model.
     """
 
-    init: Callable
-    apply: Callable
+    init: ModelInit
+    apply: ModelApply
     fixed: str = ""
     needs: tuple[str, ...] = ()
 
@@ -161,6 +185,23 @@ def cached(name: str) -> Model:
     mend = "use the model itself instead (in a Training: omit cache=)"
     fixed = f"model {name!r} is cached and cannot be run on another input: {mend}"
     return Model(lambda key, batch: {}, apply, fixed)
+
+
+def predict(model: Model, variables: Any, batch: Batch, patch: ModelOutputs | None = None) -> ModelOutputs:
+    """Return a model's outputs in evaluation mode: without dropout, and without updates of its statistics.
+
+    Args:
+        model: the model.
+        variables: its variables.
+        batch: flat dict of arrays with leading axis b.
+        patch: outputs to replace by other values.
+
+    Example:
+        >>> twice = plain(lambda _, batch: {"y": 2 * batch["x"]})
+        >>> predict(twice, {"params": {}}, {"x": 3})
+        {'y': 6}
+    """
+    return model.apply(variables, batch, StepContext(jnp.int32(0), jax.random.key(0), train=False), patch or {})[0]
 
 
 def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -> Model:

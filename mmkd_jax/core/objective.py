@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_origin
+from typing import Any, Literal, NamedTuple, Protocol, get_origin, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,30 @@ class Term(NamedTuple):
     weight: Any = 1.0
 
 
+@runtime_checkable
+class Loss(Protocol):
+    """Loss: arrays and hyperparameters -> one value per example (or token, pixel …), or a scalar.
+
+    `term` passes `where` and `axis_name` to a loss that has these arguments.
+    """
+
+    def __call__(self, *arrays: Any, **arguments: Any) -> Any: ...
+
+
+@runtime_checkable
+class ObjectiveInit(Protocol):
+    """Initialization of an objective: parameters trained along with the student, and the objective state."""
+
+    def __call__(self, outputs: Outputs, /) -> tuple[Any, Any]: ...
+
+
+@runtime_checkable
+class ObjectiveApply(Protocol):
+    """Evaluation of an objective: a pytree of Term, and the new objective state."""
+
+    def __call__(self, params: Any, state: Any, outputs: Outputs, /) -> tuple[Any, Any]: ...
+
+
 class Objective(NamedTuple):
     """An objective: a pair of pure functions, as in optax.
 
@@ -40,12 +64,12 @@ class Objective(NamedTuple):
         apply: `(params, state, outputs) -> (terms, state)`; terms is any pytree of Term.
     """
 
-    init: Callable
-    apply: Callable
+    init: ObjectiveInit
+    apply: ObjectiveApply
 
 
 def term(
-    loss: Callable,
+    loss: Loss,
     *,
     weight: Scalar | Callable = 1.0,
     where: str | tuple[str, ...] | None = None,
@@ -180,9 +204,9 @@ def stateless(function: Callable) -> Objective:
         terms = jax.tree.map(
             lambda t: t if isinstance(t, Term) else Term(t, mask_of(outputs, ())), out, is_leaf=_is_term
         )
-        if outputs.ctx.axis_name is not None and "axis_name" not in asks:
-            if any(jnp.ndim(t.values) == 0 for t in jax.tree.leaves(terms, is_leaf=_is_term)):
-                raise UserError(_ungathered(getattr(function, "__name__", "the function")))
+        scalars = any(jnp.ndim(t.values) == 0 for t in jax.tree.leaves(terms, is_leaf=_is_term))
+        if outputs.ctx.axis_name is not None and "axis_name" not in asks and scalars:
+            raise UserError(_ungathered(getattr(function, "__name__", "the function")))
         return terms, state
 
     return Objective(lambda outputs: ({}, {}), apply)
@@ -196,7 +220,6 @@ def combine(**objectives: Objective) -> Objective:
         >>> both = combine(task=term(losses.cross_entropy, logits="student.logits", labels="batch.label"),
         ...                small=stateless(lambda outputs: (outputs["student.embedding"] ** 2).mean(-1)))
     """
-
     for name, objective in objectives.items():
         if not isinstance(objective, Objective):
             called = getattr(objective, "__name__", repr(objective))
@@ -208,7 +231,7 @@ def combine(**objectives: Objective) -> Objective:
         try:
             return function(*arguments)
         except UserError as error:
-            raise UserError(f"term {name!r}: {error}") from error.__cause__
+            raise error.within(f"term {name!r}") from error.__cause__
 
     def init(outputs):
         initial = {n: named(n, o.init, outputs.at(n)) for n, o in objectives.items()}
@@ -237,7 +260,6 @@ def total(terms: Any, axis_name: str | None = None) -> tuple[jax.Array, dict[str
         >>> float(value), [float(m) for m in metrics["task"]]
         (2.0, [4.0, 2.0])
     """
-
     each, metrics = shares(terms, axis_name)
     return sum(each.values(), jnp.float32(0)), metrics
 

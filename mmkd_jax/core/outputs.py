@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmkd_jax.core.model import Batch, Model, ModelOutputs, StepContext
-from mmkd_jax.errors import UserError, choices
+from mmkd_jax.errors import MissingOutput, UserError, choices
 
 
 def output_of(outputs: ModelOutputs, name: str, model: str) -> Any:
     """Return one output of an additional forward pass.
 
     Raises:
-        UserError: the model does not have this output.
+        MissingOutput: the model does not have this output.
     """
     if name not in outputs:
-        raise UserError(f"model {model!r} has no output {name!r}; it has: {choices(outputs)}")
+        message = f"model {model!r} has no output {name!r}; it has: {choices(outputs)}"
+        raise MissingOutput(message, model=model, output=name)
     return outputs[name]
 
 
@@ -60,7 +61,8 @@ class Outputs:
             raise UserError(f"path {path!r}: no outputs {model!r}; there are: {choices(['batch', *self.by_model])}")
         values = self.batch if model == "batch" else self.by_model[model]
         if name not in values:
-            raise UserError(f"path {path!r}: {model!r} has no {name!r}; it has: {choices(values)}")
+            message = f"path {path!r}: {model!r} has no {name!r}; it has: {choices(values)}"
+            raise MissingOutput(message, model=model, output=name)
         self.record(self.scope, path)
         return values[name]
 

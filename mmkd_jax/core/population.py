@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mmkd_jax.core import sharding
-from mmkd_jax.core.model import Batch, Model, ModelOutputs, StepContext
+from mmkd_jax.core.model import Batch, Model, predict
 from mmkd_jax.core.state import Distillation, init_state, variables
 from mmkd_jax.core.step import make_step
 
@@ -58,18 +58,6 @@ def train(
     return variables(jax.lax.fori_loop(0, steps, one, state), frozen)
 
 
-def answer(model: Model, variables: Any, batch: Batch) -> ModelOutputs:
-    """Return a model's outputs in evaluation mode: without dropout, and without updates of its statistics.
-
-    Example:
-        >>> from mmkd_jax.core.model import plain
-        >>> twice = plain(lambda _, batch: {"y": 2 * batch["x"]})
-        >>> answer(twice, {"params": {}}, {"x": np.float32(3)})["y"].item()
-        6.0
-    """
-    return model.apply(variables, batch, StepContext(np.int32(0), jax.random.key(0), train=False), {})[0]
-
-
 def accuracy(model: Model, variables: Any, batch: Batch) -> Float[Array, ""]:
     """Top-1 accuracy, in percent.
 
@@ -79,7 +67,7 @@ def accuracy(model: Model, variables: Any, batch: Batch) -> Float[Array, ""]:
         >>> accuracy(plain(lambda _, batch: {"logits": batch["x"]}), {"params": {}}, rows).item()
         75.0
     """
-    return 100 * jnp.mean(jnp.argmax(answer(model, variables, batch)["logits"], -1) == batch["label"])
+    return 100 * jnp.mean(jnp.argmax(predict(model, variables, batch)["logits"], -1) == batch["label"])
 
 
 def members(member: Callable[..., Any], width: int = 1) -> Callable[..., Any]:

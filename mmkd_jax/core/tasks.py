@@ -35,7 +35,7 @@ class Task(NamedTuple):
     predict: Callable[[Mapping[str, Any]], jax.Array]
     metrics: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, tuple[jax.Array, jax.Array]]]
     check: Callable[[Mapping[str, Any]], None]
-    scores: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict
+    scores: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     share: bool = True
 
 

@@ -38,7 +38,7 @@ def waveforms(
         >>> waveforms([np.zeros(8, np.int16)], 16_000, rate=8_000, resample=True)[0].shape
         (16,)
     """
-    if isinstance(recordings, str | os.PathLike) or isinstance(recordings, np.ndarray) and recordings.ndim < 2:
+    if isinstance(recordings, str | os.PathLike) or (isinstance(recordings, np.ndarray) and recordings.ndim < 2):
         raise UserError(f"{modality}: expected a sequence of recordings, got a single one: put it in a list")
     return [_waveform(f"{modality} {i}", x, wanted, rate, resample) for i, x in enumerate(recordings)]
 

@@ -38,7 +38,7 @@ def characters(
 
 
 def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
-    """Store texts as a fixed-width UTF-8 bytes column, for tokenization later.
+    r"""Store texts as a fixed-width UTF-8 bytes column, for tokenization later.
 
     Args:
         texts: n strings, or UTF-8 bytes.
@@ -49,7 +49,7 @@ def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
 
     Example:
         >>> stored(["déjà vu"], "S10")
-        array([b'd\\xc3\\xa9j\\xc3\\xa0 vu'], dtype='|S10')
+        array([b'd\xc3\xa9j\xc3\xa0 vu'], dtype='|S10')
     """
     encoded = [t.encode() if isinstance(t, str) else t for t in texts]
     longest = max(map(len, encoded), default=0)

@@ -52,7 +52,7 @@ class Videos:
         """
         one = (Image.Image, str, os.PathLike)
         if isinstance(videos, one) or any(
-            isinstance(v, one) or isinstance(v, np.ndarray) and v.ndim < 4 for v in videos
+            isinstance(v, one) or (isinstance(v, np.ndarray) and v.ndim < 4) for v in videos
         ):
             raise UserError(f"{self.modality}: expected a sequence of videos, got a single one: put it in a list")
         clips = [self._process(i, v, repeat) for i, v in enumerate(videos)]
@@ -69,7 +69,7 @@ class Videos:
 
     def _process(self, i, video, repeat):
         n, t = len(video), len(video) if self.frames is None else self.frames
-        if n == 0 or n < t and not repeat:
+        if n == 0 or (n < t and not repeat):
             expected = f"{t}: pass repeat=True to repeat frames" if n else "at least 1"
             raise UserError(f"{self.modality} {i}: {n} frames; expected {expected}")
         named = dataclasses.replace(self.pictures, modality=f"{self.modality} {i}, frame")

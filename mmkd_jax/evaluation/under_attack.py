@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import attackable, shown
-from mmkd_jax.core.model import Batch, Model, StepContext
+from mmkd_jax.core.model import Batch, Model, StepContext, predict
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.core.tasks import Task
@@ -16,7 +17,7 @@ from mmkd_jax.training.compiled import averaged
 
 
 def robustness(
-    model: Model, task: Task, at: str, attack: Callable[[Callable, jax.Array], jax.Array]
+    model: Model, task: Task, at: str, attack: PGD | Callable[[Callable, jax.Array], jax.Array]
 ) -> Callable[[Any, Iterable[Batch]], dict[str, np.ndarray]]:
     """Return a function that computes a model's metrics under attack, compiled once for all variables.
 
@@ -28,20 +29,20 @@ def robustness(
         task: provides the metrics to compute and the loss to maximize.
         at: name of an input (uint8 is scaled to [0, 1]), or else of a model output, such as
             "hidden.text.0", the embedded tokens.
-        attack: `(function, x) -> x'`, as in `attacks`: maximizes the function of x, here the sum of the rows' losses.
+        attack: a PGD or FGSM value, whose bounds apply to inputs, not to outputs; or a function `(function, x) -> x'`,
+            which maximizes the function of x, here the sum of the rows' losses.
 
     Returns:
         `(variables, batches) -> {name: mean over the rows}`; rows with `valid` False are excluded.
 
     Example:
-        >>> from functools import partial
-        >>> from mmkd_jax.adversarial import attacks
+        >>> from mmkd_jax.adversarial import FGSM
         >>> from mmkd_jax.core.tasks import classification
         >>> from mmkd_jax.core.model import plain
         >>> sign = plain(lambda params, batch: {"logits": jnp.stack([-batch["x"], batch["x"]], -1)})
         >>> batch = {"x": jnp.array([-0.5, 0.1, 0.5]), "label": jnp.array([0, 1, 1])}
-        >>> look = robustness(sign, classification(2), "x", partial(attacks.fgsm, eps=0.2))
-        >>> round(float(look({"params": {}}, [batch])["accuracy"]), 2)
+        >>> evaluate = robustness(sign, classification(2), "x", FGSM(eps=0.2, low=None, high=None))
+        >>> round(float(evaluate({"params": {}}, [batch])["accuracy"]), 2)
         0.67
     """
     objective = task.objective("model")
@@ -51,15 +52,13 @@ def robustness(
     def measure(variables, batch):
         batch = {k: jnp.asarray(x) for k, x in batch.items()}
 
-        def run(batch, patch):
-            return model.apply(variables, batch, ctx.at("model")._replace(where=batch.get("valid")), patch)[0]
-
-        def loss(x):
-            outputs = Outputs(batch, {"model": run(*shown(batch, at, x))}, {}, ctx)
+        def loss(x) -> Any:
+            outputs = Outputs(batch, {"model": predict(model, variables, *shown(batch, at, x))}, {}, ctx)
             terms, _ = objective.apply(*objective.init(outputs), outputs)
             return sum(jnp.sum(t.values) for t in jax.tree.leaves(terms, is_leaf=lambda t: isinstance(t, Term)))
 
-        x = attackable(batch, run(batch, {}), at, "the model")
-        return task.metrics(run(*shown(batch, at, attack(loss, x))), batch)
+        x = attackable(batch, predict(model, variables, batch), at, "the model")
+        maximize = attack.unbounded() if isinstance(attack, PGD) and at not in batch else attack
+        return task.metrics(predict(model, variables, *shown(batch, at, maximize(loss, x))), batch)
 
     return lambda variables, batches: task.scores(averaged(measure, variables, batches))

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import hashlib
 import pathlib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax
 from mmkd_jax import renamed
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.state import subtree, variables
-from mmkd_jax.errors import UserError, choices
+from mmkd_jax.errors import MissingOutput, UserError, choices
 from mmkd_jax.experiment import explain
 from mmkd_jax.experiment.python_file import module, told
 from mmkd_jax.training.init_from import PretrainedVariables
@@ -21,7 +20,7 @@ from mmkd_jax.training.training import Training
 
 
 class Experiment(NamedTuple):
-    """Contents of an experiment file.
+    """Contents of an experiment file, or of a notebook.
 
     Attributes:
         name: file name without .py.
@@ -29,15 +28,16 @@ class Experiment(NamedTuple):
         trainings: `(config) -> {name: Training}`; computes nothing.
         baseline: name of the training that the table compares the others with; None if the file defines none.
         report: `(config, results, folder)`, called at the end; None if the file defines none.
-        code: hash of the file's syntax tree, which ignores comments and formatting.
+        code: hash of the file's syntax tree, which ignores comments and formatting; empty for an experiment that is
+            made in Python, such as in a notebook.
     """
 
     name: str
     config: Any
     trainings: Callable[[Any], dict[str, Training]]
-    baseline: str | None
-    report: Callable | None
-    code: str
+    baseline: str | None = None
+    report: Callable | None = None
+    code: str = ""
 
 
 def load(path: str | pathlib.Path) -> Experiment:
@@ -97,8 +97,7 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
             training.check_step(state, frozen)
             training.check_banks(read=False)
         except UserError as error:
-            hint = _beside_the_cache(training, str(error))
-            raise UserError(f"training {name!r}: {error}{hint}") from error.__cause__
+            raise error.within(f"training {name!r}", _beside_the_cache(training, error)) from error.__cause__
         known[name] = {f"objective.{k}": k for k in hyperparams_of(state.objective_state)}
         known[name] |= {k: k for k in hyperparams_of({"gradients": state.aggregator_state})}
         done[name], taken_by[name] = variables(state, {}), given
@@ -117,7 +116,7 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
         try:
             trainings[name].abstract(overrides[name], taken_by[name])
         except UserError as error:
-            raise UserError(f"training {name!r}: {error}") from error.__cause__
+            raise error.within(f"training {name!r}") from error.__cause__
     for name, training in trainings.items():
         for model, kept in training.cache.items():
             if kept.top_k is not None:
@@ -137,14 +136,14 @@ def _same_variables(training: Training, model: str, given: Any) -> None:
         raise UserError(f"init_from[{model!r}] has the variables of another model: {first}{rest}")
 
 
-def _beside_the_cache(training: Training, error: str) -> str:
-    """Return a hint if a path is missing only because the cache does not store that output."""
-    found = re.search(r"path '([^'.]+)\.([^']+)': '\1' has no", error)
-    if found is None or found[1] not in training.cache or found[2] not in training.outputs(found[1]):
+def _beside_the_cache(training: Training, error: UserError) -> str:
+    """Return a hint if an output is missing only because the cache does not store it."""
+    if not isinstance(error, MissingOutput) or error.model not in training.cache:
         return ""
-    return (
-        f"; {found[1]!r} is cached: add the output to cache=, which stores {choices(training.cache[found[1]].outputs)}"
-    )
+    if error.output not in training.outputs(error.model):
+        return ""
+    stored = choices(training.cache[error.model].outputs)
+    return f"; {error.model!r} is cached: add the output to cache=, which stores {stored}"
 
 
 def _same_temperature(name, training, hyperparams, model, temperature):

@@ -47,9 +47,11 @@ def _beside(folder: pathlib.Path) -> None:
     """Make modules in the file's folder importable, as `python FILE` does, and unload modules of other folders."""
     for name, loaded in list(sys.modules.items()):
         file = getattr(loaded, "__file__", None)
-        if file and (folder / pathlib.Path(file).name).is_file() and pathlib.Path(file).parent != folder:
-            if "." not in name and str(pathlib.Path(file).parent) in sys.path[:1]:
-                del sys.modules[name]
+        if not file or "." in name:
+            continue
+        home, hidden = pathlib.Path(file).parent, (folder / pathlib.Path(file).name).is_file()
+        if hidden and home != folder and str(home) in sys.path[:1]:
+            del sys.modules[name]
     if str(folder) not in sys.path[:1]:
         sys.path.insert(0, str(folder))
 

@@ -5,9 +5,9 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,46 +17,25 @@ from mmkd_jax.core import sharding
 from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import run_folder
+from mmkd_jax.experiment.callbacks import Callbacks
 from mmkd_jax.experiment.definition import Experiment, check, source_of
 from mmkd_jax.reporting import report
-from mmkd_jax.reporting.loggers import Log, tensorboard
+from mmkd_jax.reporting.loggers import tensorboard
+from mmkd_jax.run_options import RunOptions
 from mmkd_jax.training import checkpoint, compiled, loop, teacher_outputs
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.training import Training
 
 Results = dict[str, list[dict[str, Any]]]  # training -> one result per seed
-
-
-class Callbacks(NamedTuple):
-    """Callbacks of a run: messages, progress, and a stop request.
-
-    Attributes:
-        log: called with messages for the user.
-        on_start: called with training, seed and number of steps, before the first.
-        on_metrics: called with training, seed and a row of the learning curve.
-        should_stop: polled during the run; True saves and raises `Interrupted`.
-    """
-
-    log: Callable[[str], None] = print
-    on_start: Callable[[str, int, int], None] = lambda training, seed, steps: None
-    on_metrics: Callable[[str, int, dict[str, float]], None] = lambda training, seed, row: None
-    should_stop: Callable[[], bool] = lambda: False
+_DEFAULTS, _PRINTING = RunOptions(), Callbacks()
 
 
 def run(
     experiment: Experiment,
-    config: Any,
+    config: Any = None,
     hyperparams: Mapping[str, float] | None = None,
-    out: str | pathlib.Path | None = None,
-    fresh: bool = False,
-    observer: Callbacks = Callbacks(),  # noqa: B008  an immutable tuple of functions
-    allow_changed_data: bool = False,
-    cache: str | pathlib.Path | None = None,
-    online: bool = False,
-    only_cache: bool = False,
-    profile: int | None = None,
-    logs: tuple[Log, ...] = (),
-    command: str = "",
+    options: RunOptions = _DEFAULTS,
+    callbacks: Callbacks = _PRINTING,
 ) -> Results:
     """Run an experiment: train, resume or reuse every training and seed, and write the run folder.
 
@@ -65,19 +44,10 @@ def run(
 
     Args:
         experiment: from `load`.
-        config: configuration of the experiment.
+        config: configuration of the experiment; None is that of the file.
         hyperparams: hyperparameters that override the file's, see `check`.
-        out: run folder; default `runs/NAME`.
-        fresh: start over; the old folder is renamed, not deleted.
-        observer: callbacks for messages, progress and stop requests.
-        allow_changed_data: continue with data, batch size, transforms or configuration that differ from the folder's;
-            changes are logged and recorded, and finished trainings are kept.
-        cache: folder for the outputs of cached models; default `cache` in the run folder. Runs may share it.
-        online: ignore caches and run the cached models in every step.
-        only_cache: compute the caches, and run only the trainings that they depend on.
-        profile: number of steps of each training to trace after compilation, into `profile/` of the run folder.
-        logs: loggers of the learning curve and the speed, in addition to TensorBoard events; see `reporting.loggers`.
-        command: command line of this call, which `mmkd runs` shows for resuming.
+        options: options of the run, such as its folder.
+        callbacks: callbacks for messages, progress and stop requests.
 
     Returns:
         Training -> one result per seed; `results.json` has the same without the learning curves.
@@ -86,78 +56,99 @@ def run(
         UserError: an error that the user can fix.
         training.Interrupted: stopped on request; the progress is saved.
     """
+    with _opened(experiment, config, hyperparams, options, callbacks) as work:
+        results: Results = {}
+        for name, training in work.trainings.items():
+            program = compiled.compile_training(training)
+            results[name] = []
+            for seed in range(work.config.seeds):
+                results[name].append(_run_seed(work, name, program, seed, results))
+                if any(sharding.process_allgather(callbacks.should_stop())):
+                    raise loop.Interrupted(f"{name}, seed {seed} is done")
+        if sharding.is_primary_process():
+            rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
+            files.write(work.folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
+            _report(work.folder, experiment, work.trainings, results)
+            if experiment.report is not None:
+                experiment.report(work.config, results, work.folder)
+        sharding.process_allgather(0)  # wait until all files are written
+    return results
+
+
+def build_caches(
+    experiment: Experiment,
+    config: Any = None,
+    hyperparams: Mapping[str, float] | None = None,
+    options: RunOptions = _DEFAULTS,
+    callbacks: Callbacks = _PRINTING,
+) -> Results:
+    """Compute the caches of an experiment, running only the trainings that they depend on.
+
+    Arguments and errors are those of `run`.
+
+    Returns:
+        Training -> one result per seed, of the trainings that ran.
+    """
+    with _opened(experiment, config, hyperparams, options, callbacks) as work:
+        needed: set[str] = set()
+        for training in work.trainings.values():
+            sources = {m: s for m, s in training.init_from.items() if m in training.cache}
+            needed |= {source_of(s)[0] for s in sources.values() if isinstance(s, str)}
+        for name, training in reversed(list(work.trainings.items())):
+            sources = training.init_from.values() if name in needed else ()
+            needed |= {source_of(s)[0] for s in sources if isinstance(s, str)}
+        results: Results = {}
+        for name, training in work.trainings.items():
+            program = compiled.compile_training(training)
+            results[name] = []
+            for seed in range(work.config.seeds):
+                if name in needed:
+                    results[name].append(_run_seed(work, name, program, seed, results))
+                elif training.cache:
+                    _with_records(work, training, name, seed, results)
+    return {n: r for n, r in results.items() if r}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    folder: pathlib.Path
+    config: Any
+    trainings: Mapping[str, Training]
+    overrides: Mapping[str, dict[str, float]]
+    options: RunOptions
+    callbacks: Callbacks
+
+
+@contextlib.contextmanager
+def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Work]:
+    """Check an experiment and open its run folder."""
+    config = experiment.config if config is None else config
     trainings = experiment.trainings(config)
-    if online:
-        trainings = {n: p.without_cache() for n, p in trainings.items()}
+    if options.online:
+        trainings = {n: t.without_cache() for n, t in trainings.items()}
     overrides = check(trainings, hyperparams or {})
-    folder = pathlib.Path(out or pathlib.Path("runs") / experiment.name)
+    folder = options.folder(experiment.name)
     configuration = {
         "experiment": experiment.name,
         "code": experiment.code,
         "config": dataclasses.asdict(config),
         "hyperparams": dict(hyperparams or {}),
-        **({"online": True} if online else {}),
+        **({"online": True} if options.online else {}),
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(run_folder.opened(folder, configuration, fresh, observer.log, allow_changed_data))
-        if sharding.is_primary_process() and command:
-            files.write(folder / "command.txt", command + "\n")
+        stack.enter_context(
+            run_folder.opened(folder, configuration, options.fresh, callbacks.log, options.allow_changed_data)
+        )
+        if sharding.is_primary_process() and options.command:
+            files.write(folder / "command.txt", options.command + "\n")
         events = stack.enter_context(tensorboard(folder / "events"))
-        caches = pathlib.Path(cache or folder / "cache")
-        work = _Work(folder, trainings, observer, allow_changed_data, caches, profile, (events, *logs))
+        callbacks = dataclasses.replace(callbacks, loggers=(events, *callbacks.loggers))
         for name, training in trainings.items():  # before any training starts
             try:
                 training.check_data()
             except UserError as error:
-                raise UserError(f"training {name!r}: {error}") from None
-        if only_cache:
-            return _build_caches(work, config, overrides)
-        results: Results = {}
-        for name, training in trainings.items():
-            program = compiled.compile_training(training)
-            results[name] = []
-            for seed in range(config.seeds):
-                results[name].append(_run_seed(work, name, program, seed, overrides[name], results))
-                if any(sharding.process_allgather(observer.should_stop())):
-                    raise loop.Interrupted(f"{name}, seed {seed} is done")
-        if sharding.is_primary_process():
-            rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
-            files.write(folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
-            _report(folder, experiment, trainings, results)
-            if experiment.report is not None:
-                experiment.report(config, results, folder)
-        sharding.process_allgather(0)  # wait until all files are written
-    return results
-
-
-class _Work(NamedTuple):
-    folder: pathlib.Path
-    trainings: Mapping[str, Training]
-    observer: Callbacks
-    allow_changed_data: bool
-    caches: pathlib.Path
-    profile: int | None
-    logs: tuple[Log, ...]
-
-
-def _build_caches(work: _Work, config: Any, overrides) -> Results:
-    """Compute all caches, running only the trainings that they depend on."""
-    needed: set[str] = set()
-    for training in reversed(list(work.trainings.values())):
-        needed |= {source_of(s)[0] for m, s in training.init_from.items() if m in training.cache and isinstance(s, str)}
-    for name, training in reversed(list(work.trainings.items())):
-        sources = training.init_from.values() if name in needed else ()
-        needed |= {source_of(s)[0] for s in sources if isinstance(s, str)}
-    results: Results = {}
-    for name, training in work.trainings.items():
-        program = compiled.compile_training(training)
-        results[name] = []
-        for seed in range(config.seeds):
-            if name in needed:
-                results[name].append(_run_seed(work, name, program, seed, overrides[name], results))
-            elif training.cache:
-                _with_records(work, training, name, seed, results)
-    return {n: r for n, r in results.items() if r}
+                raise error.within(f"training {name!r}") from None
+        yield _Work(folder, config, trainings, overrides, options, callbacks)
 
 
 def _source_variables(work, source, seed, results):
@@ -171,10 +162,10 @@ def _source_variables(work, source, seed, results):
 
 def _with_records(work, training, name, seed, results):
     """Return the training data with cached outputs; a model with a complete cache is not loaded."""
-    data, observer = training.data, work.observer
+    data, callbacks = training.data, work.callbacks
 
     def check_interrupt():
-        if any(sharding.process_allgather(observer.should_stop())):
+        if any(sharding.process_allgather(callbacks.should_stop())):
             raise loop.Interrupted(f"before the first step of {name}, seed {seed}")
 
     for model in training.cache:
@@ -189,12 +180,12 @@ def _with_records(work, training, name, seed, results):
         records, digest = teacher_outputs.recorded(
             training,
             model,
-            work.caches,
+            work.options.cache or work.folder / "cache",
             identity,
             partial(_source_variables, work, source, seed, results),
-            log=lambda line: observer.log(f"{name}, seed {seed}: {line}"),
-            on_start=lambda batches, model=model: observer.on_start(f"{name}: cache of {model}", seed, batches),
-            on_metrics=lambda batch, model=model: observer.on_metrics(
+            log=lambda line: callbacks.log(f"{name}, seed {seed}: {line}"),
+            on_start=lambda batches, model=model: callbacks.on_start(f"{name}: cache of {model}", seed, batches),
+            on_metrics=lambda batch, model=model: callbacks.on_metrics(
                 f"{name}: cache of {model}", seed, {"step": batch}
             ),
             check_interrupt=check_interrupt,
@@ -203,15 +194,15 @@ def _with_records(work, training, name, seed, results):
     return data
 
 
-def _run_seed(work, name, program, seed, hyperparams, results) -> dict[str, Any]:
+def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
     """Train one seed and return its result; a finished one is read from the run folder."""
-    folder, trainings, observer = work.folder, work.trainings, work.observer
-    training, directory = trainings[name], folder / "trainings" / name / str(seed)
+    folder, options, callbacks = work.folder, work.options, work.callbacks
+    training, directory = work.trainings[name], folder / "trainings" / name / str(seed)
     if any(sharding.process_allgather((directory / "result.json").is_file())):
         result = json.loads((directory / "result.json").read_text())
-        _check_pretrained(training, directory, result, work.allow_changed_data)
-        observer.on_start(name, seed, 0)
-        observer.log(
+        _check_pretrained(training, directory, result, options.allow_changed_data)
+        callbacks.on_start(name, seed, 0)
+        callbacks.log(
             f"{name}, seed {seed}: {training.task.metric} {result[training.task.metric]:.3f}, finished earlier"
         )
         return result
@@ -222,15 +213,15 @@ def _run_seed(work, name, program, seed, hyperparams, results) -> dict[str, Any]
         if m not in training.cache
     }
     data = _with_records(work, training, name, seed, results)
-    observer.on_start(name, seed, training.steps)
+    callbacks.on_start(name, seed, training.steps)
     kept = training.keep_last, training.keep_best, training.keep_every
     speeds: dict[str, float] = {}
 
     def on_metrics(step, row, speed):
         speeds.update(speed)
         row = row | {f"speed {k}": v for k, v in speed.items()}
-        observer.on_metrics(name, seed, row)
-        for log in work.logs if sharding.is_primary_process() else ():
+        callbacks.on_metrics(name, seed, row)
+        for log in callbacks.loggers if sharding.is_primary_process() else ():
             log(name, seed, row)
 
     with contextlib.closing(checkpoint.Checkpoints(directory / "checkpoints", *kept)) as checkpoints:
@@ -241,12 +232,12 @@ def _run_seed(work, name, program, seed, hyperparams, results) -> dict[str, Any]
             checkpoints,
             data=data,
             given=given,
-            hyperparams=hyperparams,
+            hyperparams=work.overrides[name],
             on_metrics=on_metrics,
-            profile=None if work.profile is None else (work.profile, folder / "profile" / name),
-            log=lambda line: observer.log(f"{name}, seed {seed}: {line}"),
-            should_stop=observer.should_stop,
-            allow_changed_data=work.allow_changed_data,
+            profile=None if options.profile is None else (options.profile, folder / "profile" / name),
+            log=lambda line: callbacks.log(f"{name}, seed {seed}: {line}"),
+            should_stop=callbacks.should_stop,
+            allow_changed_data=options.allow_changed_data,
         )
     scores = fitted.scores
     result = {
@@ -274,7 +265,7 @@ def _run_seed(work, name, program, seed, hyperparams, results) -> dict[str, Any]
         )  # last: this file marks the seed as finished
     sharding.process_allgather(0)  # other processes wait until it exists
     metric = training.task.metric
-    observer.log(
+    callbacks.log(
         f"{name}, seed {seed}: {metric} {result[metric]:.3f} "
         f"(validation {fitted.best:.3f} at step {fitted.best_step}), {seconds} s"
     )
@@ -316,8 +307,8 @@ def _report(folder, experiment, trainings, results):
     report.examples(rows, folder / "figures" / "examples.png")
 
 
-def finished(folder: pathlib.Path, training: Training, name: str, seed: int, sha256: str) -> dict[str, Any]:
+def finished(folder: str | pathlib.Path, training: Training, name: str, seed: int, sha256: str) -> dict[str, Any]:
     """Load the final variables of a training: model -> variables."""
     state, _ = training.abstract()
-    path = folder / "trainings" / name / str(seed) / "variables.safetensors"
+    path = pathlib.Path(folder) / "trainings" / name / str(seed) / "variables.safetensors"
     return checkpoint.read_variables(path, variables(state, {}), sha256)

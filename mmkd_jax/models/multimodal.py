@@ -1,11 +1,11 @@
 """Multimodal classifier: encoders, fusion and head; with one encoder, a unimodal model."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import flax.linen as nn
 
 from mmkd_jax.core.modalities import present
-from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
+from mmkd_jax.core.model import Batch, Encoder, ModelOutputs, StepContext, Taps
 from mmkd_jax.models.fusion import Concat
 from mmkd_jax.models.heads import Classifier
 from mmkd_jax.nn.batch_norm import BatchNorm
@@ -31,7 +31,7 @@ class Multimodal(nn.Module):
         >>> student = Multimodal(encoders={"audio": AudioTDNN((16, 16))}, classes=10, width=16)
     """
 
-    encoders: Any
+    encoders: Mapping[str, Encoder]
     classes: int
     width: int = 64
     fusion: nn.Module = Concat()

@@ -13,6 +13,7 @@ from mmkd_jax import files
 from mmkd_jax.errors import UserError
 from mmkd_jax.paper_tables.table import Table
 from mmkd_jax.reporting.figures import figure_of, save_figure
+from mmkd_jax.reporting.markdown import markdown_table
 
 HELPS = "↑ helps, ↓ hurts: significant in a paired t-test at 99.9 % confidence; no arrow: no difference shown."
 HEADS = (
@@ -52,9 +53,8 @@ def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]]
         below += [f"Mean ± standard error over {many} seeds. {HELPS}"]
     below += [table.about] if table.about else []
     below += [f"{row}: {note}" for row, note in table.notes.items()]
-    rows = [heads, ["---"] * left + ["---:"] * (len(heads) - left), *lines]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in rows)
-    files.write(folder / "table.md", f"# {table.title}\n\n{text}\n\n" + "\n\n".join(below) + "\n")
+    text = markdown_table(heads, lines, "l" * left + "r" * (len(heads) - left))
+    files.write(folder / "table.md", f"# {table.title}\n\n{text}\n" + "\n\n".join(below) + "\n")
     grid = Grid(title=table.title, title_justify="left")
     for i, head in enumerate(heads):
         grid.add_column(head, justify="right" if i >= left else "left")
@@ -96,8 +96,7 @@ def page(folder: pathlib.Path) -> str:
     Raises:
         UserError: the folder has no saved tables.
     """
-    lines = ["table", "seeds", "reproduced", "not reproduced", "not decidable", "wall time, s", "made"]
-    lines = ["| " + " | ".join(lines) + " |", "| --- |" + " ---: |" * 5 + " --- |"]
+    heads, lines = ["table", "seeds", "reproduced", "not reproduced", "not decidable", "wall time, s", "made"], []
     for path in sorted(folder.glob("*.json")):
         saved = json.loads(path.read_text())
         outcomes = [c["verdict"] for c in saved["cells"] if c["published"] is not None]
@@ -106,11 +105,10 @@ def page(folder: pathlib.Path) -> str:
         figure = f" ([figure]({path.stem}.png))" if path.with_suffix(".png").exists() else ""
         seeds = sorted({c["seeds"] for c in saved["cells"]})
         name = f"[{saved['title']}]({path.stem}.md){figure}"
-        line = [name, "–".join(map(str, seeds)), *counts, f"{saved['seconds']:.0f}", saved["made"]]
-        lines.append("| " + " | ".join(line) + " |")
-    if len(lines) == 2:
+        lines.append([name, "–".join(map(str, seeds)), *counts, f"{saved['seconds']:.0f}", saved["made"]])
+    if not lines:
         raise UserError(f"{folder} contains no saved tables: copy table.json there as NAME.json")
-    return "\n".join(lines)
+    return markdown_table(heads, lines, "lrrrrrl").removesuffix("\n")
 
 
 def _line(cell) -> tuple[str, ...]:

@@ -3,9 +3,8 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from types import ModuleType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +32,45 @@ from mmkd_jax.pretrained import (
 from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
-_FILES = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
-FAMILIES: Mapping[str, ModuleType] = {kind: family for family in _FILES for kind in family.FIELDS}
+_FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
+
+
+@runtime_checkable
+class Family(Protocol):
+    """Module of this package that supports the `model_type`s of one pretrained family."""
+
+    @property
+    def FIELDS(self) -> Collection[str]:
+        """Supported `model_type`s."""
+        ...
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Regular expressions of tensors that are not read, such as those of heads."""
+        ...
+
+    def prefix(self, kind: str) -> str:
+        """Return the prefix of tensor names in checkpoints with a head."""
+        ...
+
+    def processor(self, folder: pathlib.Path, config: Mapping[str, Any]) -> Any:
+        """Return the function from raw inputs to batch columns."""
+        ...
+
+    def build(self, config: Mapping[str, Any], names: Collection[str], processor: Any) -> Any:
+        """Return the Linen module of a config.json."""
+        ...
+
+    def table(self, kind: str, module: Any) -> mapping.Table:
+        """Return the tensor name of each variable."""
+        ...
+
+    def describe(self, kind: str, module: Any) -> dict[str, Any]:
+        """Return the config.json of a module."""
+        ...
+
+
+FAMILIES: Mapping[str, Family] = {kind: family for family in _FILES for kind in family.FIELDS}
 """`model_type` of config.json -> module that supports it."""
 
 

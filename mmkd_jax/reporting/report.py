@@ -14,6 +14,7 @@ from rich.table import Table
 from mmkd_jax import files
 from mmkd_jax.errors import UserError
 from mmkd_jax.reporting.figures import figure_of, save_figure
+from mmkd_jax.reporting.markdown import markdown_table
 
 _DASHES, _HATCHES = ("-", "--", ":", "-."), ("", "//", "..", "xx")  # to tell apart more than ten trainings
 Results = Mapping[str, Sequence[Mapping[str, Any]]]  # training -> one result per seed
@@ -77,8 +78,7 @@ def write(
     named, gap = (f"{metric}, %", f"against {baseline}, points") if share else (metric, f"against {baseline}")
     heads = ["training", named, "seeds"] + ([gap, "smallest … largest"] if baseline else [])
     cells = [c[: len(heads)] for c in cells]
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *cells]
-    files.write(folder / "table.md", "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+    files.write(folder / "table.md", markdown_table(heads, cells, "l" + "r" * (len(heads) - 1)))
     table = Table(title=title, title_justify="left")
     for i, head in enumerate(heads):
         table.add_column(head, justify="right" if i else "left")
@@ -87,8 +87,8 @@ def write(
     text = io.StringIO()
     Console(file=text, width=100).print(table)
     files.write(folder / "table.txt", text.getvalue())
-    if markdown := scores(results, classes):
-        files.write(folder / "scores.md", markdown)
+    if every := scores(results, classes):
+        files.write(folder / "scores.md", every)
     curves(results, metric, folder / "figures" / "learning_curves.png")
     if all("per_class" in r and r["per_class"] for seeds in results.values() for r in seeds):
         by_class(results, folder / "figures" / "by_class.png", classes)
@@ -118,13 +118,13 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
         return metrics
 
     columns = list(flat(first))
-    lines = [["training", *columns], ["---"] + ["---:"] * len(columns)]
+    rows = []
     for training, seeds in results.items():
         values = np.array([list(flat(r).values()) for r in seeds])
         errors = [_stderr(v) for v in values.T]
         cells = zip(values.mean(0), errors, strict=True)
-        lines.append([training, *(f"{m:.3f}" + ("" if e is None else f" ± {e:.3f}") for m, e in cells)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        rows.append([training, *(f"{m:.3f}" + ("" if e is None else f" ± {e:.3f}") for m, e in cells)])
+    return markdown_table(["training", *columns], rows, "l" + "r" * len(columns))
 
 
 def curves(results: Results, metric: str, path: pathlib.Path) -> None:

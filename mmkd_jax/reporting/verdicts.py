@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from scipy import stats
 
+from mmkd_jax.reporting.markdown import markdown_table
 from mmkd_jax.reporting.report import Results, points, span, summarize
 
 
@@ -58,13 +59,14 @@ def page(results: Results, metric: str, baseline: str, groups: Mapping[str, str]
         "seeds",
         "verdict",
     )
-    lines = [" | ".join(heads), " | ".join(["---", "---", *["---:"] * 4, "---"])]
+    lines = []
     for row in sorted(rows, key=lambda r: r["training"] in groups):
         training, seeds = row["training"], row["seeds"]
         gap = ["", ""]
         if row["difference"] is not None:
             gap = [points(row["difference"], row["difference_stderr"], "+"), span(row)]
         outcome = verdict(row["difference"], row["difference_stderr"], seeds) if training in groups else ""
-        cells = [groups.get(training, ""), training, points(row["mean"], row["stderr"]), *gap, str(seeds), outcome]
-        lines.append(" | ".join(cells))
-    return "".join(f"| {line} |\n" for line in lines)
+        lines.append(
+            [groups.get(training, ""), training, points(row["mean"], row["stderr"]), *gap, str(seeds), outcome]
+        )
+    return markdown_table(heads, lines, "llrrrrl")

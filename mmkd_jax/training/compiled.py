@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax.core import sharding
-from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.model import predict
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.training.operations import flops
 from mmkd_jax.training.teacher_cache import readable
@@ -97,9 +97,7 @@ def compile_training(training: Training) -> Program:
         )
 
     def measure(variables, batch):
-        ctx = StepContext(jnp.int32(0), jax.random.key(0), train=False)
-        outputs, _ = training.networks[training.evaluate].apply(variables, batch, ctx.at(training.evaluate), {})
-        return training.task.metrics(outputs, batch)
+        return training.task.metrics(predict(training.networks[training.evaluate], variables, batch), batch)
 
     return Program(
         start=training.start if mesh is None else sharding.on_mesh(training.start, mesh),

@@ -250,7 +250,7 @@ def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
     """Return [first, last) of each run of consecutive row numbers."""
     ends = np.flatnonzero(np.diff(rows) != 1) + 1
     marks = [0, *ends.tolist(), len(rows)]
-    return list(zip(marks[:-1], marks[1:], strict=True))
+    return list(itertools.pairwise(marks))
 
 
 def _checksum(path: pathlib.Path) -> int:

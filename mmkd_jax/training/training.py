@@ -11,7 +11,7 @@ import jax
 import optax
 
 from mmkd_jax.core.aggregator import Aggregator
-from mmkd_jax.core.model import Batch, Model, StepContext, cached
+from mmkd_jax.core.model import Batch, Model, StepContext, cached, predict
 from mmkd_jax.core.objective import Objective
 from mmkd_jax.core.sharding import is_bank
 from mmkd_jax.core.state import Distillation, augmented_spec, init_state
@@ -178,8 +178,7 @@ class Training:
         """Return `(variables, batch) -> outputs` of a model, with train=False."""
 
         def run(variables, batch):
-            ctx = StepContext(jax.numpy.int32(0), jax.random.key(0), train=False)
-            return self.networks[name].apply(variables, batch, ctx, {})[0]
+            return predict(self.networks[name], variables, batch)
 
         return run
 

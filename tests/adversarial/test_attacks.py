@@ -1,5 +1,7 @@
 """Attacks against functions whose worst input is known."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def test_the_ball_the_box_and_the_start(norm):
 
 def test_more_steps_find_a_worse_input():
     values = [hill(pgd(hill, X, eps=0.4, step_size=0.08, steps=n)) for n in (0, 1, 3, 10)]
-    assert all(bool((b > a).all()) for a, b in zip(values, values[1:], strict=False))
+    assert all(bool((b > a).all()) for a, b in itertools.pairwise(values))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

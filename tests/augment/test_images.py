@@ -1,3 +1,6 @@
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,7 +110,7 @@ def test_one_draw_for_all_frames(strict):
         images.ColorJitter(0.5, 0.5, 0.5, 0.2),
         images.RandAugment(),
     ):
-        moving = type(step)(**{**vars(step), "modality": "video"})
+        moving = dataclasses.replace(step, modality="video")
         frames = over(moving, video, 12)
         assert (frames == frames[:, :1]).all()
         np.testing.assert_array_equal(frames[:, 0], over(step, row, 12))
@@ -177,7 +180,7 @@ def test_randaugment_draws_every_operation(strict):
         for name, f in ((name, jax.jit(f)) for name, f in operations(9, 128).items())
         for sign in (1, -1)
     }
-    found = [next((n for n, r in results.items() if (s == r).all()), None) for s in seen]
+    found: list[Any] = [next((n for n, r in results.items() if (s == r).all()), None) for s in seen]
     assert None not in found and {n for n, _ in found} == set(operations(9, 128))
     assert {s for n, s in found if n == "rotate"} == {1, -1}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,8 @@ def training(augmented=MIXED, stream=False, **more):
     base = tiny_experiment.trainings(tiny_experiment.Config(steps=10))["teacher"]
     rows, partners = base.data.dataset, data.Partners(("image", "label"), seed=3)
     reader = (data.GrainLoader if stream else data.InMemory)(rows, 16, num_views=2, partners=partners)
-    return dataclasses.replace(base, **{"data": reader, "augment": augmented, "save_every": 5} | more)
+    changes: dict[str, Any] = {"data": reader, "augment": augmented, "save_every": 5} | more
+    return dataclasses.replace(base, **changes)
 
 
 def fit(training, folder, **options):
@@ -95,7 +97,7 @@ def test_both_readers_and_other_seeds(tmp_path, whole):
 @pytest.mark.parametrize("what", ["seed", "steps", "version"])
 def test_a_changed_augmentation_is_refused_by_name(what, tmp_path, monkeypatch):
     interrupted(tmp_path / "c")
-    changed = {"seed": 6, "steps": MIXED.steps[1:]}
+    changed: dict[str, Any] = {"seed": 6, "steps": MIXED.steps[1:]}
     if what == "version":
         monkeypatch.setattr(augment.chain, "VERSION", augment.VERSION + 1)
     now = training(dataclasses.replace(MIXED, **{k: v for k, v in changed.items() if k == what}))
@@ -105,15 +107,19 @@ def test_a_changed_augmentation_is_refused_by_name(what, tmp_path, monkeypatch):
 
 def test_other_slots_and_partners_are_refused_by_name(tmp_path):
     interrupted(tmp_path / "c")
-    for field, value in (("num_views", 3), ("partners", data.Partners(("image", "label"), seed=4))):
+    reader = training().data
+    assert isinstance(reader, data.InMemory)
+    others: dict[str, Any] = {"num_views": 3, "partners": data.Partners(("image", "label"), seed=4)}
+    for field, value in others.items():
         with pytest.raises(UserError, match=f"{field} was .*is "):
-            fit(training(data=dataclasses.replace(training().data, **{field: value})), tmp_path / "c")
+            fit(training(data=dataclasses.replace(reader, **{field: value})), tmp_path / "c")
 
 
 def test_a_cache_needs_a_number_of_slots():
     base = tiny_experiment.trainings(tiny_experiment.Config(cached=True))["student"]
     with pytest.raises(UserError, match="cache stores outputs of teacher.*num_views=16, or remove cache"):
         dataclasses.replace(base, augment=MIXED)
+    assert isinstance(base.data, data.InMemory)
     dataclasses.replace(base, data=dataclasses.replace(base.data, num_views=2), augment=MIXED)
 
 
@@ -136,7 +142,8 @@ class Melting:
 
 
 def test_what_is_no_step_or_no_batch_is_refused():
-    for step in (lambda batch, keys: batch, augment.images.RandomFlip, Melting()):
+    wrong: list[Any] = [lambda batch, keys: batch, augment.images.RandomFlip, Melting()]
+    for step in wrong:
         with pytest.raises(UserError, match="frozen dataclass"):
             augment.Compose((step,))
     with pytest.raises(UserError, match="needs the batch column view"):

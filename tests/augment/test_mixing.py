@@ -100,7 +100,9 @@ def test_paired_mixup_has_one_weight_and_unites_masks(strict):
     out = jax.jit(mixing.Mixup(1.0, ("image", "audio"), classes=2))(batch, KEYS[:n])
     w = np.asarray(out["label"])[:, 0]
     np.testing.assert_allclose(out["image"][:, 0, 0, 0], w, atol=1e-7)
-    np.testing.assert_allclose(out["audio"][:, :, 0], np.stack([2 - w, 2 - w, 2 * (1 - w), 0 * w], 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        out["audio"][:, :, 0], np.stack([2 - w, 2 - w, 2 * (1 - w), np.zeros_like(w)], 1), rtol=1e-6
+    )
     assert out["audio.mask"].tolist() == [[True, True, True, False]] * n
 
 

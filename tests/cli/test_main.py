@@ -248,6 +248,18 @@ def test_help_of_a_command(capsys, words, flag):
     assert code == 0 and f"usage: mmkd {words.split()[0]} " in said, said
 
 
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["losses", "--help"], ["frobnicate"]])
+def test_help_imports_no_jax(words):
+    code = f"""import sys
+from mmkd_jax import cli
+try:
+    cli.main({words!r})
+except SystemExit:
+    print("jax in memory:", "jax" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "jax in memory: False" in done.stdout
+
+
 KEEPS = '("logits",) if config.cached else None'
 
 

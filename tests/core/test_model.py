@@ -1,5 +1,7 @@
 """Models behind one signature, and the outputs of a batch."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -105,7 +107,7 @@ def test_who_looks_is_recorded():
     seen = []
     models, batch = {"student": net(8)}, on_device(make_batch())
     outputs, _ = forward(models, {"student": held(models["student"], batch)}, batch, CTX)
-    listening = type(outputs)(**{**vars(outputs), "record": lambda scope, path: seen.append((scope, path))})
+    listening = dataclasses.replace(outputs, record=lambda scope, path: seen.append((scope, path)))
     _ = listening.at("soft").at("inner")["student.logits"], listening["batch.label"]
     assert seen == [("soft.inner", "student.logits"), ("", "batch.label")]
 

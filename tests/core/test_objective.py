@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +117,7 @@ def test_where_and_valid_mask_rows():
 def test_a_loss_that_couples_rows_gets_the_mask():
     given = []
 
-    def count(student: Float[Array, "b d"], *, where=None, axis_name=None) -> Float[Array, ""]:
+    def count(student: Float[Array, "b d"], *, where: Any = None, axis_name=None) -> Float[Array, ""]:
         given.append((where, axis_name))
         return jnp.sum(jnp.where(where, student[:, 0], 0))
 
@@ -268,7 +268,8 @@ def test_terms_know_their_own_name():
 
     values(combine(one=stateless(keep), two=combine(three=stateless(keep))))
     assert [s for s, _ in seen] == ["one", "two.three"]
-    assert not np.array_equal(*(jax.random.key_data(k) for _, k in seen))
+    one, two = (jax.random.key_data(k) for _, k in seen)
+    assert not np.array_equal(one, two)
 
 
 def test_any_pair_of_functions_is_an_objective():

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from mmkd_jax import losses, methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.sharding import compile_step, population
@@ -78,7 +79,7 @@ def test_accumulation_refuses_what_it_would_change():
     with pytest.raises(UserError, match=r"model student has batch statistics \(BatchNorm\)"):
         stepper(normal, 4)(state, frozen, make_batch())
 
-    attack = methods.rslad("image", steps=1, low=None, high=None)
+    attack = methods.rslad("image", attack=PGD(steps=1, low=None, high=None))
     again = distil({"teacher": net(6), "student": net(8)}, combine(robust=attack))
     state, frozen = initialize(again)
     with pytest.raises(UserError, match="'robust'.*'student' is run again.*microbatches=1"):

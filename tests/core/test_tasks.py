@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +98,7 @@ def test_regression_scores_are_those_of_their_definitions(strict):
     y, x, group = drawn()
     y[:7] = 0
     task, valid = regression("rating", "guess", ("source", 3)), np.arange(len(y)) < 390
-    added = None
+    added: Any = None
     for rows in np.split(np.arange(len(y)), 8):
         batch = {"rating": y[rows], "source": group[rows], "valid": valid[rows]}
         batch = {k: jnp.asarray(v, jnp.float32 if k == "rating" else None) for k, v in batch.items()}

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def small(monkeypatch):
         "groups": {"0": "smileys-emotion", "2": "component", "8": "symbols", "9": "flags"},
         "subgroups": {"0": "heart", "94": "keycap", "32": "skin-tone"},
     }
-    entries = [{"label": "regional indicator A", "hexcode": "1F1E6", "type": 1}]
+    entries: list[dict[str, Any]] = [{"label": "regional indicator A", "hexcode": "1F1E6", "type": 1}]
     for i, (group, subgroup) in enumerate([(0, 0), (8, 94)] * 40 + [(2, 32), (9, 94)]):
         entries.append(
             {

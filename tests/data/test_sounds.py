@@ -30,7 +30,7 @@ def test_a_tone_keeps_its_pitch_when_resampled():
 
 
 @pytest.mark.parametrize(
-    "recordings, rate, said",
+    ("recordings", "rate", "said"),
     [
         ([np.zeros(4)], 8_000, "audio 0: rate is 8000 Hz; the model expects 16000 Hz: pass resample=True"),
         ([np.zeros(4)], None, "audio 0: sample rate missing: pass it, such as rate=16000"),

@@ -20,7 +20,8 @@ def test_a_tone_is_in_the_band_that_is_centred_on_it():
 def test_triangles_share_every_frequency_between_two_neighbours(scale):
     filters = spectrogram.mel_filters(512, 20, 16_000, low=60.0, scale=scale)
     where = np.fft.rfftfreq(512, 1 / 16_000)
-    edges = 700 * (10 ** (np.linspace(*2595 * np.log10(1 + np.array([60, 8_000]) / 700), 22) / 2595) - 1)
+    low, high = 2595 * np.log10(1 + np.array([60, 8_000]) / 700)
+    edges = 700 * (10 ** (np.linspace(low, high, 22) / 2595) - 1)
     inside = (where > edges[1]) & (where < edges[-2])
     np.testing.assert_allclose(filters[inside].sum(1), 1)
     assert not filters[where < 60].any() and ((filters > 0).sum(1) <= 2).all()

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mmkd_jax.adversarial import attacks
+from mmkd_jax.adversarial import FGSM, PGD, attacks
 from mmkd_jax.core.model import StepContext, linen, plain
 from mmkd_jax.core.objective import combine
 from mmkd_jax.core.tasks import classification
@@ -34,13 +34,13 @@ def test_a_linear_model_fails_where_its_margin_is_below_the_dual_norm(norm, dual
     sign = np.where(LABEL == 1, 1, -1)
     direction = SLOPE[:, 1] - SLOPE[:, 0]
     margin = sign * (X @ direction) / np.linalg.norm(direction, dual)
-    attack = partial(attacks.pgd, step_size=0.1, steps=12, norm=norm)
+    attack = partial(PGD, step_size=0.1, steps=12, norm=norm, low=None, high=None)
     found = []
     for eps in (0.0, 0.2, 0.7):
-        look = robustness(LINEAR, classification(2), "x", partial(attack, eps=eps))
+        look = robustness(LINEAR, classification(2), "x", attack(eps=eps))
         scores = look(VARIABLES, batches())
         assert scores["accuracy"] == pytest.approx(np.mean(margin > eps))
-        by_class = [np.mean(margin[LABEL == c] > eps) for c in (0, 1)]
+        by_class = [np.mean(margin[c == LABEL] > eps) for c in (0, 1)]
         np.testing.assert_allclose(scores["accuracy by class"], by_class, rtol=1e-6)
         found.append(float(scores["accuracy"]))
     assert found[0] > found[1] > found[2]
@@ -81,7 +81,7 @@ def test_embedded_tokens():
     variables = {"params": state.params["student"]}
 
     def look(at, eps):
-        attack = partial(attacks.pgd, eps=eps, step_size=0.5, steps=5)
+        attack = PGD(eps=eps, step_size=0.5, steps=5)
         return float(robustness(reader, classification(3), at, attack)(variables, [batch])["accuracy"])
 
     right = (
@@ -101,6 +101,6 @@ def test_a_task_whose_objective_is_combined_is_attacked_as_its_sum():
     both = plain_task._replace(
         objective=lambda model: combine(one=plain_task.objective(model), two=plain_task.objective(model))
     )
-    attack = partial(attacks.fgsm, eps=0.3)
+    attack = FGSM(eps=0.3, low=None, high=None)
     alone, twice = (robustness(LINEAR, t, "x", attack)(VARIABLES, batches()) for t in (plain_task, both))
     assert alone["accuracy"] == twice["accuracy"] < 0.9

@@ -5,6 +5,7 @@ import dataclasses
 import optax
 
 from mmkd_jax import losses, methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.experiment import explain
 from mmkd_jax.nn.connectors import Linear
@@ -22,20 +23,20 @@ TRAINING = dataclasses.replace(
             connect={"student": Linear(8)},
             weight=optax.linear_schedule(1.0, 0.0, 10),
         ),
-        robust=methods.rslad("image", eps=0.25, steps=2),
+        robust=methods.rslad("image", attack=PGD(eps=0.25, steps=2)),
     ),
 )
 
 
 def test_description():
-    d = explain.describe(TRAINING, {"robust.step_size": 0.5})
+    d = explain.describe(TRAINING, {"robust.attack.step_size": 0.5})
     role, size, outputs = d.models["student"]
     assert role == "trained" and size == (9 * 4 + 4) + (4 * 4 + 4) + (4 * 3 + 3)
     assert outputs["logits"].shape == (16, 3)
     assert d.models["teacher"][0] == "frozen, from teacher.teacher"
     assert d.terms["hint"] == (["student.features.image", "teacher.features.image"], {})
     assert d.terms["robust.clean"][0] == ["student.logits", "teacher.logits"]
-    assert d.hyperparams == {"robust.eps": 0.25, "robust.step_size": 0.5}
+    assert d.hyperparams == {"robust.attack.eps": 0.25, "robust.attack.step_size": 0.5}
     assert d.passes == {"student": 2}  # the attack's loop counts once, and the pass on what it found
     assert d.extra == 4 * 8 + 8
 
@@ -51,7 +52,7 @@ def test_text_names_everything():
     for piece in (
         "rows, classification",
         "weight: a schedule",
-        "hyperparams robust.eps 0.25",
+        "hyperparams robust.attack.eps 0.25",
         "student 2 extra",
         "40 param",
     ):

@@ -65,7 +65,7 @@ def started():
 
 @pytest.fixture(scope="module")
 def trained(started):
-    return {name: advance(stepper(whole(ALL[name])), *started[name], make_batches(4)) for name in ALL}
+    return {name: advance(stepper(whole(ALL[name])), *started[name], batches=make_batches(4)) for name in ALL}
 
 
 @pytest.mark.full
@@ -108,7 +108,7 @@ def test_a_scheme_changes_what_is_learned_and_remembers(name, started, trained):
 @pytest.mark.parametrize("name", ALL)
 def test_microbatches_are_the_whole_batch(name, started, trained):
     last, values, _ = trained[name]
-    here, each, _ = advance(stepper(whole(ALL[name]), 4), *started[name], make_batches(4))
+    here, each, _ = advance(stepper(whole(ALL[name]), 4), *started[name], batches=make_batches(4))
     near = 1e-4 if name == "cagrad" else 2e-5  # its optimum is flat: rounding moves the weights a little
     np.testing.assert_allclose(each, values, rtol=near)
     assert gap(here.params, last.params) < near

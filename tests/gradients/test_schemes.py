@@ -1,5 +1,7 @@
 """Gradient schemes: each against its paper's formulas in NumPy, by its mechanism."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from mmkd_jax.gradients._pcgrad import orders
 
 RNG = np.random.default_rng(0)
 NAMES = ["a", "b", "c"]
-PLAIN = dict(learning_rate=0.1, transform=optax.identity())
+PLAIN: dict[str, Any] = dict(learning_rate=0.1, transform=optax.identity())
 
 
 def params(width=5):
@@ -152,7 +154,7 @@ def averse(rows, c):
 def test_cagrad_is_the_optimum_that_scipy_finds():
     for trial in range(20):
         rows, c = vectors(2 + trial % 2) * [[1], [3], [0.5]][: 2 + trial % 2], 0.1 + 0.04 * trial
-        value, w, expected = averse(rows, c)
+        _value, _w, expected = averse(rows, c)
         out, own, _ = apply(aggregators.cagrad(c=c), rows)
         np.testing.assert_allclose(out, len(rows) * expected, rtol=5e-3, atol=5e-3)
         np.testing.assert_array_equal(own, np.ones(3))

@@ -104,7 +104,7 @@ def test_grassmann_sees_the_span_alone(metric):
     s, t = rows(3, 6), rows(3, 6)
     options = {"dimensions": 3, "metric": metric, "center": False}
     of = whole(losses.grassmann, **options)
-    angles = subspace_angles(s.T, t.T)
+    angles = np.asarray(subspace_angles(s.T, t.T))
     wanted = np.sum(np.sin(angles) ** 2 if metric == "projection" else angles**2)
     for mix in (np.eye(3), rows(3, 3)):
         np.testing.assert_allclose(of(mix @ s, t), wanted, rtol=1e-7)
@@ -120,7 +120,7 @@ def test_grassmann_of_fewer_rows_than_dimensions():
     value, slope = with_slope(losses.grassmann, **options)(padded, x)
     np.testing.assert_allclose(value, 3 - np.sum((u @ v.T) ** 2), rtol=1e-8)
     assert np.isfinite(slope).all() and np.abs(slope[:2]).max() > 0
-    wanted = np.sum(subspace_angles(u.T, v.T) ** 2) + 2 * (np.pi / 2) ** 2
+    wanted = np.sum(np.asarray(subspace_angles(u.T, v.T)) ** 2) + 2 * (np.pi / 2) ** 2
     geodesic = whole(losses.grassmann, metric="geodesic", **options)
     np.testing.assert_allclose(geodesic(padded, x), wanted, rtol=1e-7)
 

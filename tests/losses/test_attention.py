@@ -1,5 +1,7 @@
 """What the losses between layers of transformers say of padding, of empty texts, and of layers that do not fit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,7 @@ def test_what_stands_at_padding_changes_nothing(case):
 def test_probabilities_and_scores_say_the_same_of_attention():
     scores = arrays(CASES["attention_kl of scores"].inputs)
     mask = scores.pop("mask")
-    after = {k: jax.nn.softmax(x, -1) for k, x in scores.items()}
+    after: dict[str, Any] = {k: jax.nn.softmax(x, -1) for k, x in scores.items()}
     for chosen in (mask, None):
         ours = losses.attention_kl(**after, mask=chosen)
         np.testing.assert_allclose(ours, losses.attention_kl(**scores, mask=chosen, given="scores"), rtol=1e-5)

@@ -1,5 +1,7 @@
 """What losses between image–text models are in special cases, and what they do not look at."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,7 @@ def test_images_and_texts_count_alike(loss):
 
 def test_they_are_one_family():
     t = {"temperature": 0.3}
-    both = t | {"teacher_temperature": 0.3}
+    both: dict[str, Any] = t | {"teacher_temperature": 0.3}
     crd = losses.clip_crd(OURS, THEIRS, **both)
     close(losses.dime_vl(OURS, THEIRS, **t), 2 * crd, 1e-5)
     close(losses.mobileclip(OURS, THEIRS + turned(THEIRS, 0), **t, teacher_temperatures=(0.3, 0.3)), crd, 1e-4)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.losses.golden import ROWS, pages
-from tests.losses.golden.recorded import FOLDER, cases, chosen, compare
+from tests.losses.golden.recorded import FOLDER, cases, chosen, compare, row_of
 
 if not cases():
     pytest.skip(f"no recorded values under {FOLDER}", allow_module_level=True)
@@ -17,17 +17,17 @@ def test_every_case_has_a_row_and_every_row_a_sentence():
 
 
 def tolerance(id_):
-    return 1e-9 if cases()[id_]["dtype"] == "float64" and not ROW[id_].single else 1e-6
+    return 1e-9 if cases()[id_]["dtype"] == "float64" and not row_of(ROWS, id_).single else 1e-6
 
 
 @pytest.mark.parametrize("id_", [i for i, r in ROW.items() if r and r.verdict in ("equal", "composed")])
 def test_value_and_gradient_are_equal(id_):
-    assert max(compare(cases()[id_], ROW[id_])) <= tolerance(id_)
+    assert max(compare(cases()[id_], row_of(ROWS, id_))) <= tolerance(id_)
 
 
 @pytest.mark.parametrize("id_", [i for i, r in ROW.items() if r and r.verdict == "differs" and r.ours])
 def test_what_differs_on_purpose_does(id_):
-    assert max(compare(cases()[id_], ROW[id_])) > tolerance(id_)
+    assert max(compare(cases()[id_], row_of(ROWS, id_))) > tolerance(id_)
 
 
 def test_every_case_has_a_place_on_the_pages():

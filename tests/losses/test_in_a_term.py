@@ -1,5 +1,7 @@
 """Every loss binds through `term`, without further code: paths, tuples of paths, masks, numbers."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -15,7 +17,7 @@ def test_a_term_of_it_is_one_number_with_a_gradient(case):
     inputs = arrays(case.inputs)
     models = {"student": {}, "teacher": {}}
     batch = {"keep": jnp.arange(case.rows) != 1}
-    paths = {}
+    paths: dict[str, Any] = {}
     for name, value in inputs.items():
         home = "teacher" if name == "teacher" else "student" if name in case.floating else "batch"
         leaves = list(value) if isinstance(value, tuple) else [value]

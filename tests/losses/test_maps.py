@@ -1,5 +1,7 @@
 """What is particular to losses between feature maps and rankings: tuples of layers, dead channels, short lists."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,7 @@ def test_fsp_of_three_layers_is_the_sum_of_its_pairs():
 
     def value(maps, theirs, *names):
         outputs = Outputs({}, {"student": maps, "teacher": theirs}, {}, StepContext(jnp.int32(0), jax.random.key(0)))
-        paths = {side: tuple(f"{side}.{n}" for n in names) for side in ("student", "teacher")}
+        paths: dict[str, Any] = {side: tuple(f"{side}.{n}" for n in names) for side in ("student", "teacher")}
         objective = term(losses.fsp, **paths)
         return jnp.mean(objective.apply(*objective.init(outputs), outputs)[0].values)
 

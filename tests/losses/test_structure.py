@@ -1,5 +1,7 @@
 """Chains, and texts in unlike vocabularies: what holds beside the contract."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,7 +101,7 @@ def test_losses_of_logits_are_losses_of_tokens_under_a_mask(loss):
     }
     names = ("student", "teacher") if loss is losses.kl else ("logits", "labels")
     second = "answers" if loss is losses.kl else "labels"
-    paths = dict(zip(names, ("student.logits", "batch." + second), strict=True))
+    paths: dict[str, Any] = dict(zip(names, ("student.logits", "batch." + second), strict=True))
     outputs, _ = forward({"student": plain(lambda params, batch: batch)}, {"student": {"params": {}}}, batch, START)
     part = term(loss, where=("text.mask", "labelled"), **paths)
     made, _ = part.apply(*part.init(outputs), outputs)

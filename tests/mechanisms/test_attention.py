@@ -1,6 +1,7 @@
 """Losses between the layers of transformers, through `term`, on a teacher and a student of unlike widths."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def transformer(embed_dim, num_heads):
 MODELS = {"teacher": transformer(WIDE, 2), "student": transformer(4, 2), "many heads": transformer(WIDE, 4)}
 
 
-def paths(*names, teacher="teacher"):
+def paths(*names, teacher="teacher") -> dict[str, Any]:
     """One output of both models, or a tuple of several."""
     one = {m: tuple(f"{v}.{n}" for n in names) for m, v in (("student", "student"), ("teacher", teacher))}
     return one if len(names) > 1 else {m: p[0] for m, p in one.items()}
@@ -102,7 +103,9 @@ def test_attention_losses_teach_through_terms_and_padding_changes_nothing(variab
     first = learned(texts())
     for name, slopes in first[0].items():
         assert np.isfinite(first[1][name]) and first[1][name] > 1e-4, name
-        size = {m: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(g)) for m, g in slopes.items()}
+        size: dict[str, float] = {
+            m: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(g)) for m, g in slopes.items()
+        }
         assert np.isfinite(size["student"]) and size["student"] > 1e-5, name
         assert size["teacher"] == size["many heads"] == 0, name
     for other in (texts(padding=2), texts(length=LENGTH)):

@@ -46,7 +46,9 @@ def test_ten_steps_and_a_resumption_in_their_middle(stage, tmp_path):
         checkpoints.save(5, half, {})
         checkpoints.wait()
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), half)
-        _, restored, _, damaged = checkpoints.restore(like)
+        found = checkpoints.restore(like)
+    assert found is not None
+    _, restored, _, damaged = found
     assert not damaged
     again, repeated, _ = advance(step, restored, frozen, days[5:])
     np.testing.assert_array_equal(repeated, values)

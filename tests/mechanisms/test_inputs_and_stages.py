@@ -72,7 +72,7 @@ def test_fitnets_in_two_stages():
     state, frozen = initialize(one)
     first, values, _ = advance(stepper(one), state, frozen, [batches[0]] * 10)
     assert values[-1] < 0.9 * values[0]
-    moved = {n: gap(first.params["student"][n], x) for n, x in state.params["student"].items()}
+    moved: dict[str, float] = {n: gap(first.params["student"][n], x) for n, x in state.params["student"].items()}
     assert moved["encoders_image"] > 1e-3  # the guided layers learn; what lies above stays, bit for bit
     assert moved["Dense_0"] == moved["Classifier_0"] == 0
     assert gap(first.params["objective"], state.params["objective"]) > 1e-3  # the connector is trained beside them

@@ -84,7 +84,7 @@ def test_an_nnx_module_as_teacher():
     distillation = distil({"teacher": SIGHT, "student": net(8)}, combine(soft=soft(), causal=swap))
     state, frozen = initialize(distillation)
     before = jax.tree.map(np.array, frozen)
-    _, values, terms = advance(stepper(distillation), state, frozen, make_batches())
+    _, _values, terms = advance(stepper(distillation), state, frozen, make_batches())
     assert equal(frozen, before) and terms["causal"].min() > 1e-4
     batch = on_device(make_batch())  # frozen, it does not drop and uses its running statistics
     calm = apply(SIGHT, frozen["teacher"], batch, train=False)[0]["logits"]

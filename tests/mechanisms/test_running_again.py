@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses, methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.model import StepContext, plain
 from mmkd_jax.core.objective import combine, stateless
 from mmkd_jax.core.outputs import forward
@@ -36,7 +37,7 @@ def first_outputs(distillation, state, frozen, batch):
 
 def test_an_attacked_student():
     eps = 0.1
-    attack = methods.rslad("image", eps=eps, step_size=0.05, steps=3, low=None, high=None)
+    attack = methods.rslad("image", attack=PGD(eps=eps, step_size=0.05, steps=3, low=None, high=None))
     models = {"teacher": net(6, batch_norm=True), "student": net(8)}
     distillation = distil(models, combine(task=task(), robust=attack))
     step, (state, frozen) = stepper(distillation), initialize(distillation)
@@ -46,7 +47,7 @@ def test_an_attacked_student():
     assert equal(frozen, before)
 
     # without a radius there is no attack, and another student comes out
-    tame = set_hyperparams(state, {"robust.eps": 0.0})
+    tame = set_hyperparams(state, {"robust.attack.eps": 0.0})
     other, tamed, terms = advance(step, tame, frozen, make_batches())
     np.testing.assert_allclose(terms["robust.attacked"], terms["robust.clean"], rtol=1e-5)
     assert np.abs(tamed - values).max() > 1e-3 and gap(last.params, other.params) > 1e-3
@@ -76,7 +77,7 @@ def test_an_interchange():
     models = {"teacher": net(6, "image", "audio"), "student": net(8, "image", "audio", dropout=0.3)}
     distillation = distil(models, combine(causal=swap, plain=soft(weight=0.0)))
     step, (state, frozen) = stepper(distillation), initialize(distillation)
-    last, values, terms = advance(step, state, frozen, make_batches())
+    last, _values, terms = advance(step, state, frozen, make_batches())
     assert np.abs(terms["causal"] - terms["plain"]).mean() > 1e-2  # it is no plain KL
     assert equal(step(state, frozen, make_batch())[0].objective_state, state.objective_state)
 
@@ -85,7 +86,9 @@ def test_an_interchange():
     assert gap(advance(step, usual, frozen, make_batches())[0].params, last.params) > 1e-3
 
     # the image's features are another row's: their encoder learns through that row
-    moved = {n: gap(state.params["student"][n], last.params["student"][n]) for n in state.params["student"]}
+    moved: dict[str, float] = {
+        n: gap(state.params["student"][n], last.params["student"][n]) for n in state.params["student"]
+    }
     assert min(moved["encoders_image"], moved["encoders_audio"], moved["Dense_0"]) > 1e-4
 
 

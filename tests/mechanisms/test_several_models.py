@@ -1,5 +1,7 @@
 """More than one student and one fixed teacher. Each mechanism is shown to do what it says."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -67,7 +69,8 @@ def fool(turn=reverse):
 
     def apply(params, state, outputs):
         def says(x):
-            return judge.apply({"params": params["judge"]}, x)[:, 0]
+            logits: Any = judge.apply({"params": params["judge"]}, x)
+            return logits[:, 0]
 
         real, fake = says(jax.lax.stop_gradient(outputs["teacher.embedding"])), says(turn(outputs["student.embedding"]))
         return Term(jax.nn.softplus(-real) + jax.nn.softplus(fake), outputs["batch.valid"]), state

@@ -1,5 +1,7 @@
 """The three families of alignment: projections and heads are trained, the teacher stands, losses are swapped."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +45,7 @@ def dense(params, x):
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "method, loss, options",
+    ("method", "loss", "options"),
     [
         (feature_alignment, losses.cosine, {}),
         (feature_alignment, losses.info_nce, {"temperature": 0.5}),
@@ -98,7 +100,7 @@ def test_what_is_refused():
 
 def headed(**more):
     """Of heads on the features of two modalities."""
-    options = {"classes": CLASSES, "present": PRESENT, "labelled": "labelled"} | more
+    options: dict[str, Any] = {"classes": CLASSES, "present": PRESENT, "labelled": "labelled"} | more
     return label_alignment(losses.agreement_kl, SIDES, **options)
 
 
@@ -129,7 +131,7 @@ def test_values_of_heads():
     """From the formula; rows without audio say nothing, rows without a label teach no head."""
     batch = make_batch()
     distillation = distil(SEEING, headed(sharpness=2.0))
-    state, frozen = initialize(distillation, batch)
+    state, _frozen = initialize(distillation, batch)
     outputs = look_at(state, batch)
     found, _ = headed(sharpness=2.0).apply(state.params["objective"], state.objective_state, outputs)
     heads = state.params["objective"]

@@ -1,6 +1,7 @@
 """C2KD: proxies, which rows they pass on to each other, and who follows whom."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,8 @@ from tests.methods.cross import first_outputs
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIDES = {"student": "audio_net", "teacher": "image_net"}
-METHOD = c2kd(**{s: f"{m}.embedding" for s, m in SIDES.items()}, threshold=0.3, target="zero")
+PATHS: dict[str, Any] = {s: f"{m}.embedding" for s, m in SIDES.items()}
+METHOD = c2kd(**PATHS, threshold=0.3, target="zero")
 
 
 def proxy(layers, x, valid):

@@ -1,6 +1,7 @@
 """CLIP-KD: what the student sees masked, what is fused, and its six terms, each swappable."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,7 @@ def trained():
 
 @pytest.mark.full
 def test_its_six_terms_are_the_formulas(trained):
-    _, state, _, _, _, _, terms = trained
+    _, state, _, _, _, _, _terms = trained
     assert {k for k in hyperparams_of(state.objective_state) if k.endswith("weight")} == {
         f"kd.{t}.weight" for t in TERMS
     }
@@ -109,7 +110,7 @@ def test_its_six_terms_are_the_formulas(trained):
     params, objective_state = method.init(outputs)
     assert params["project"] == {}
     metrics = total(method.apply(params, objective_state, outputs)[0])[1]
-    expected = {
+    expected: dict[str, Any] = {
         "fd": formulas.clip_fd(ours, theirs),
         "crd": formulas.clip_crd(ours, theirs, 0.07, 0.05),
         "icl": formulas.clip_icl(ours, theirs, 0.07),
@@ -183,7 +184,7 @@ def test_both_sides_of_a_contrast_learn_and_a_term_stops_its_teacher():
     assert min(slopes(methods.contrast(images, texts, loss=losses.siglip))) > 1e-6
     assert slopes(term(losses.info_nce, student=images, teacher=texts, symmetric=True, temperature=0.5))[1] == 0
     here = np.asarray(outputs.batch["valid"])
-    expected = contrastive.info_nce(*(x[here] for x in embeddings(outputs, "student")), 0.5, symmetric=True)
+    expected = contrastive.info_nce(*(x[here] for x in embeddings(outputs, "student")), temperature=0.5, symmetric=True)
     assert value(both, outputs) == pytest.approx(expected.mean(), rel=1e-5)
     with pytest.raises(UserError, match="no argument 'student'|no argument .*teacher"):
         methods.contrast(images, texts, loss=losses.cross_entropy)

@@ -156,7 +156,9 @@ def test_banks_and_z_are_saved_and_come_back(tmp_path):
         checkpoints.save(1, state, {})
         checkpoints.wait()
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), state)
-        _, restored, _, damaged = checkpoints.restore(like)
+        found = checkpoints.restore(like)
+    assert found is not None
+    _, restored, _, damaged = found
     assert not damaged and equal(restored, state)
     outputs = first_outputs(1)
     values, again = (PART.apply(params, m, outputs)[0].values for m in (state, restored))
@@ -189,13 +191,13 @@ def examples(kind, ids, size):
 def test_an_experiment_with_more_examples_than_the_bank_has_rows_is_refused(kind, tmp_path):
     said = "training 'student': term 'far.pair': its bank has 40 rows, but example_id .* goes to 47.*give it size=48"
     with pytest.raises(UserError, match=said):
-        runner.run(*_asked(examples(kind, None, 40)), out=tmp_path / "small")
+        runner.run(*_asked(examples(kind, None, 40)), options=runner.RunOptions(out=tmp_path / "small"))
 
 
 def test_ids_beyond_the_bank_are_seen_in_data_that_are_few(tmp_path):
     far = np.where(np.arange(48) == 3, 1_000, np.arange(48)).astype(np.int32)
     with pytest.raises(UserError, match="has 48 rows, but example_id .* goes to 1000: give it size=1001"):
-        runner.run(*_asked(examples(data.InMemory, far, 48)), out=tmp_path / "far")
+        runner.run(*_asked(examples(data.InMemory, far, 48)), options=runner.RunOptions(out=tmp_path / "far"))
     examples(data.InMemory, None, 48).trainings(tiny_experiment.config)["student"].check_banks()  # fits
 
 

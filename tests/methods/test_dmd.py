@@ -118,6 +118,6 @@ def test_refusals():
     with pytest.raises(UserError, match=r"prior has the unknown edge \('text', 'touch'\)"):
         dmd(PATHS, prior={("text", "touch"): 1.0})
     outputs = first_outputs()
-    odd = outputs.add(net=outputs.by_model["net"] | {"features.text": jnp.zeros((ROWS, 3))})
+    odd = outputs.add(net={**outputs.by_model["net"], "features.text": jnp.zeros((ROWS, 3))})
     with pytest.raises(UserError, match=r"dmd: features have shapes .*'text': \[6, 3\].*one width"):
         METHOD.init(odd)

@@ -81,7 +81,9 @@ def test_the_gradient_flows_through_what_the_student_swaps_in_and_never_to_the_t
         return total(part.apply(*part.init(here), here)[0])[0]
 
     found = gradient({n: v["params"] for n, v in variables.items()})
-    largest = {n: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(x)) for n, x in found["student"].items()}
+    largest: dict[str, float] = {
+        n: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(x)) for n, x in found["student"].items()
+    }
     assert largest["encoders_image"] > 1e-4 and largest["encoders_audio"] > 1e-4
     assert not any(np.any(g) for g in jax.tree.leaves(found["teacher"]))
 

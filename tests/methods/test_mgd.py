@@ -24,7 +24,7 @@ def test_everything_learns(unit):
 def hidden(method, step=0, batch=None):
     """Where the aligned student's map gets no gradient: a pixel alone is masked, its neighbors see it no less."""
     outputs = first_outputs(step, batch)
-    same = dataclasses.replace(outputs, by_model=outputs.by_model | {"student": outputs.by_model["teacher"]})
+    same = dataclasses.replace(outputs, by_model={**outputs.by_model, "student": outputs.by_model["teacher"]})
     return np.asarray(gradients(method, same)[1]["student"]["hidden.image.0"] == 0)
 
 
@@ -59,5 +59,5 @@ def test_the_share_is_a_number():
 def test_channels_are_aligned_only_where_they_differ():
     outputs = first_outputs()
     assert mgd(**MAPS).init(outputs)[0]["align"]["student"]["kernel"].shape == (4, TEACHER)
-    same = dataclasses.replace(outputs, by_model=outputs.by_model | {"student": outputs.by_model["teacher"]})
+    same = dataclasses.replace(outputs, by_model={**outputs.by_model, "student": outputs.by_model["teacher"]})
     assert mgd(**MAPS).init(same)[0]["align"] == {}

@@ -3,11 +3,13 @@
 import functools
 import inspect
 import re
+from typing import Any
 
 import jax
 import pytest
 
 from mmkd_jax import methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.model import StepContext, plain
 from mmkd_jax.core.objective import combine
 from mmkd_jax.core.outputs import Outputs, forward
@@ -43,7 +45,7 @@ def classifiers():
     ("make", "said"),
     [
         (
-            lambda: methods.gkd(divergence="jds"),
+            lambda: methods.gkd(divergence="jds"),  # pyrefly: ignore[bad-argument-type]
             "gkd: divergence is 'jds'; expected 'jsd' or 'kl' or 'reverse_kl'",
         ),
         (
@@ -61,12 +63,12 @@ def test_words_are_refused_at_once(make, said):
         make()
 
 
-MISSPELT = {
-    "rslad": lambda **m: methods.rslad("image", steps=1, **m),
-    "ard": lambda **m: methods.ard("image", steps=1, **m),
-    "iad": lambda **m: methods.iad("image", steps=1, **m),
-    "adaad": lambda **m: methods.adaad("image", steps=1, **m),
-    "trades": lambda **m: methods.trades("image", steps=1, **m),
+MISSPELT: dict[str, Any] = {
+    "rslad": lambda **m: methods.rslad("image", attack=PGD(steps=1), **m),
+    "ard": lambda **m: methods.ard("image", attack=PGD(steps=1), **m),
+    "iad": lambda **m: methods.iad("image", attack=PGD(steps=1), **m),
+    "adaad": lambda **m: methods.adaad("image", attack=PGD(steps=1), **m),
+    "trades": lambda **m: methods.trades("image", attack=PGD(steps=1), **m),
     "mke": lambda **m: methods.mke(("image",), **m),
     "interchange": lambda **m: methods.interchange("features.image", **m),
     "sequence_kd": methods.sequence_kd,

@@ -1,5 +1,7 @@
 """Numbers and words of methods that make no sense are refused by name, in the file and from the command line."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 from mmkd_jax import gradients, losses, methods
-from mmkd_jax.adversarial import attacks
+from mmkd_jax.adversarial import PGD, attacks
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.state import init_state
 from mmkd_jax.errors import UserError
@@ -19,19 +21,18 @@ SPEC = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in make_batch().items
 
 
 def pgd(**wrong):
-    return attacks.pgd(lambda x: x.sum(-1), jnp.zeros((1, 2)), **{"eps": 0.5, "step_size": 0.1, "steps": 3} | wrong)
+    options: dict[str, Any] = {"eps": 0.5, "step_size": 0.1, "steps": 3} | wrong
+    return attacks.pgd(lambda x: x.sum(-1), jnp.zeros((1, 2)), **options)
 
 
-WRONG = {
+WRONG: dict[str, Any] = {
     "crd: temperature is -1.0; expected a number above 0": (methods.crd, 64, {"temperature": -1.0}),
     "crd: momentum is -2.0; expected a number from 0 to 1": (methods.crd, 64, {"momentum": -2.0}),
     "crd: negatives is 0; expected a whole number, 1 or more": (methods.crd, 64, {"negatives": 0}),
     "crd: width is 0; expected a whole number, 1 or more": (methods.crd, 64, {"width": 0}),
     "crd: size is True; expected": (methods.crd, True, {}),
-    "rslad: eps is -0.1; expected a number from 0 on": (methods.rslad, "image", {"eps": -0.1}),
-    "rslad: steps is -3; expected a whole number, 1 or more": (methods.rslad, "image", {"steps": -3}),
+    "rslad: attack is 0.1 .float.; expected PGD": (methods.rslad, "image", {"attack": 0.1}),
     "rslad: alpha is 3.0; expected a number from 0 to 1": (methods.rslad, "image", {"alpha": 3.0}),
-    "rslad: norm is 'l3'; expected 'linf' or 'l2'": (methods.rslad, "image", {"norm": "l3"}),
     "pgd: norm is 'L2'; expected 'linf' or 'l2'": (pgd, {"norm": "L2"}),
     "pgd: eps is -1; expected a number from 0 on": (pgd, {"eps": -1}),
     "kl: weight is nan; expected a finite number": (soft, {"weight": float("nan")}),
@@ -59,13 +60,15 @@ def test_nonsense_is_refused_at_once(said):
     [
         ("it.temperature", -1.0, "term 'it': crd: temperature is -1.0; expected a number above 0"),
         ("it.momentum", 1.5, "term 'it': crd: momentum is 1.5; expected a number from 0 to 1"),
-        ("robust.eps", -1.0, "term 'robust': rslad: eps is -1.0; expected a number from 0 on"),
+        ("robust.attack.eps", -1.0, "term 'robust': PGD: eps is -1.0; expected a number from 0 on"),
         ("task.weight", float("nan"), "task.weight is nan; expected a finite number"),
         ("gradients.c", -1.0, "cagrad: c is -1.0; expected a number from 0 on"),
     ],
 )
 def test_nonsense_from_the_command_line_is_refused(name, value, said):
-    objective = combine(task=task(), it=methods.crd(64, negatives=4, width=4), robust=methods.rslad("image", steps=1))
+    objective = combine(
+        task=task(), it=methods.crd(64, negatives=4, width=4), robust=methods.rslad("image", attack=PGD(steps=1))
+    )
     distillation = distil(MODELS, objective, gradients=gradients.cagrad())
 
     def initialize(hyperparams):

@@ -1,6 +1,7 @@
 """OFD: margins in closed form and as running means, on any number of devices; a connector with BatchNorm."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from tests.methods.trained import TEACHER, everything_learns, first_outputs
 from tests.small import make_batch
 
 pytestmark = pytest.mark.usefixtures("strict")
-PATHS = {side: f"{side}.preactivation.image.0" for side in ("student", "teacher")}
+PATHS: dict[str, Any] = {side: f"{side}.preactivation.image.0" for side in ("student", "teacher")}
 
 
 def margins(state):

@@ -45,7 +45,7 @@ def test_values():
 
 def test_of_equal_widths_only_the_head_is_added():
     outputs = first_outputs()
-    same = dataclasses.replace(outputs, by_model=outputs.by_model | {"student": outputs.by_model["teacher"]})
+    same = dataclasses.replace(outputs, by_model={**outputs.by_model, "student": outputs.by_model["teacher"]})
     method = pad(**MAPS)
     params, state = method.init(same)
     assert params.keys() == {"log_variance"}

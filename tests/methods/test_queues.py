@@ -52,7 +52,7 @@ def test_three_steps_of_two_queues_agree_with_the_reference():
     assert first < counts(first_outputs()).sum() * 3  # the oldest were replaced
 
 
-@pytest.mark.parametrize("method, formula", [(ONE, "compress"), (SEED, "seed")])
+@pytest.mark.parametrize(("method", "formula"), [(ONE, "compress"), (SEED, "seed")])
 def test_one_queue_of_the_teacher(method, formula):
     outputs = first_outputs(ALIKE)
     params, state = method.init(outputs)

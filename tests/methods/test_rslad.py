@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import total
@@ -37,7 +38,7 @@ def first_outputs(batch):
 
 def test_pixels_are_read_as_zero_to_one_and_stay_there():
     outputs, seen = first_outputs(PIXELS)
-    part = rslad("image", eps=0.2, step_size=0.1, steps=3)
+    part = rslad("image", attack=PGD(eps=0.2, step_size=0.1, steps=3))
     terms, _ = part.apply(*part.init(outputs), outputs)
     attacked, clean = np.asarray(seen[-1][0]), PIXELS["image"] / np.float32(255)
     assert attacked.dtype == np.float32 and attacked.min() >= 0 and attacked.max() <= 1
@@ -55,14 +56,14 @@ def test_pixels_are_read_as_zero_to_one_and_stay_there():
 
 def test_the_shares_add_up_to_one():
     outputs, _ = first_outputs(PIXELS)
-    part = rslad("image", steps=1, alpha=0.7, where="labelled")
+    part = rslad("image", attack=PGD(steps=1), alpha=0.7, where="labelled")
     params, state = part.init(outputs)
     found = hyperparams_of(state)
     assert {k: round(float(v), 6) for k, v in found.items() if "weight" in k} == {
         "clean.weight": 0.3,
         "attacked.weight": 0.7,
     }
-    assert {"eps", "step_size"} <= set(found)
+    assert {"attack.eps", "attack.step_size"} <= set(found)
     terms, after = part.apply(params, state, outputs)
     value, metrics = total(terms)
     means = {k: float(s / c) for k, (s, c) in metrics.items()}
@@ -72,7 +73,7 @@ def test_the_shares_add_up_to_one():
 
 
 def test_the_attack_belongs_to_the_example():
-    part = rslad("image", eps=0.2, step_size=0.05, steps=2)
+    part = rslad("image", attack=PGD(eps=0.2, step_size=0.05, steps=2))
     found = []
     for order in (np.arange(16), np.arange(16)[::-1]):
         outputs, seen = first_outputs({k: x[order] for k, x in PIXELS.items()})

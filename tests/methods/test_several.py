@@ -1,6 +1,7 @@
 """Several teachers and students: the weights by hand, who is heard where, and whose gradient flows."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,8 @@ def test_the_consistency_of_a_mean_teacher_goes_up_as_in_the_paper():
         now = dataclasses.replace(outputs(), ctx=StepContext(jnp.int32(step), jax.random.key(0)))
         value = float(total(ramped.apply(*ramped.init(now), now)[0])[0])
         assert value == pytest.approx(2 * full * np.exp(-5 * (1 - min(step / 10, 1)) ** 2), rel=1e-5)
-    for wrong in ({"ramp": -1}, {"ramp": 5, "weight": lambda step: 1.0}):
+    refused: list[dict[str, Any]] = [{"ramp": -1}, {"ramp": 5, "weight": lambda step: 1.0}]
+    for wrong in refused:
         with pytest.raises(UserError, match="ramp is"):
             methods.mean_teacher(**at, **wrong)
 

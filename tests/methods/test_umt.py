@@ -51,7 +51,7 @@ def test_each_modality_hears_its_own_teacher_only():
 
 def test_of_equal_widths_nothing_is_added():
     outputs = first_outputs()
-    same = dataclasses.replace(outputs, by_model=outputs.by_model | {"image_teacher": outputs.by_model["student"]})
+    same = dataclasses.replace(outputs, by_model={**outputs.by_model, "image_teacher": outputs.by_model["student"]})
     method = umt({"image": "image_teacher.features.image"})
     params, state = method.init(same)
     assert params == {"image": {}}

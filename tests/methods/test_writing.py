@@ -96,6 +96,6 @@ def test_on_policy_words_are_the_students_and_off_policy_the_datas(outputs):
 
 def test_a_vocabulary_of_another_size_and_a_missing_text_are_refused(outputs):
     with pytest.raises(UserError, match="expected one vocabulary"):
-        state, frozen = initialize(distil({**PAIR, "teacher": MODELS["stranger"]}, methods.sequence_kd()), BATCH)
+        _state, _frozen = initialize(distil({**PAIR, "teacher": MODELS["stranger"]}, methods.sequence_kd()), BATCH)
     with pytest.raises(UserError, match="'speech.ids'"):
         methods.gkd(text="speech").init(outputs)

@@ -1,5 +1,7 @@
 """Small image–text models and batches for tests: two towers, and what they owe under masks."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from mmkd_jax.core.outputs import forward
 from tests.small import on_device
 
 SIDES = ("image", "text")
-PATHS = {m: tuple(f"{m}.features.{side}" for side in SIDES) for m in ("student", "teacher")}
+PATHS: dict[str, Any] = {m: tuple(f"{m}.features.{side}" for side in SIDES) for m in ("student", "teacher")}
 
 
 def towers(width):

@@ -1,6 +1,7 @@
 """What the tests of methods that train parameters of their own share."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from tests.small import (
 )
 
 TEACHER, STUDENT = 5, 4  # channels
-MAPS = {side: f"{side}.hidden.image.0" for side in ("student", "teacher")}
+MAPS: dict[str, Any] = {side: f"{side}.hidden.image.0" for side in ("student", "teacher")}
 
 
 def seeing(channels):

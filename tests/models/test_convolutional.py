@@ -1,5 +1,7 @@
 """Convolutional encoders: depthwise products are XLA's own convolution, and statistics move in training alone."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ def test_depthwise_in_bfloat16_rounds_once():
     x = jax.random.normal(jax.random.key(0), (2, 9, 9, 4)).astype(jnp.bfloat16)
     module = Depthwise((7, 7), use_bias=False)
     kernel = {"params": {"kernel": jax.random.normal(jax.random.key(1), (7, 7, 4)).astype(jnp.bfloat16)}}
-    wide = module.apply(jax.tree.map(lambda k: k.astype(jnp.float32), kernel), x.astype(jnp.float32))
+    wide: Any = module.apply(jax.tree.map(lambda k: k.astype(jnp.float32), kernel), x.astype(jnp.float32))
     np.testing.assert_array_equal(module.apply(kernel, x), wide.astype(jnp.bfloat16))
 
 
@@ -36,7 +38,7 @@ def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding
         )
         return grouped + params["bias"]
 
-    def ours(params, x):
+    def ours(params, x) -> Any:
         return module.apply({"params": params}, x)
 
     params = {**variables["params"], "bias": jnp.arange(4.0)}

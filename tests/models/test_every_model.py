@@ -1,6 +1,7 @@
 """What holds for every model: intermediates can be patched, masks are respected, nothing is promoted silently."""
 
 from dataclasses import replace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -230,7 +231,7 @@ def test_dropout_keeps_the_mean():
     from mmkd_jax.nn.dropout import Dropout
 
     x = jnp.ones((64, 100))
-    out = Dropout(0.25).apply({}, x, StepContext(0, jax.random.key(0)), jnp.arange(64))
+    out: Any = Dropout(0.25).apply({}, x, StepContext(0, jax.random.key(0)), jnp.arange(64))
     np.testing.assert_allclose(np.unique(out), [0, 4 / 3], rtol=1e-6)
     assert abs(float(out.mean()) - 1) < 0.03
 

@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.core.model import StepContext
-from mmkd_jax.core.population import answer
+from mmkd_jax.core.model import StepContext, predict
 from mmkd_jax.models import mlp
 
 ROWS = {"a": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([[2.0], [-1.0]]), "example_id": jnp.arange(2)}
@@ -17,7 +16,7 @@ def test_it_is_the_formula():
     (one, two, three) = jax.tree.map(np.asarray, variables["params"]["layers"])
     first = np.maximum(x @ one["weight"] + one["bias"], 0)
     second = np.maximum(first @ two["weight"] + two["bias"], 0)
-    found = answer(model, variables, ROWS)
+    found = predict(model, variables, ROWS)
     for name, expected in (
         ("hidden.0", first),
         ("hidden.1", second),

@@ -1,6 +1,7 @@
 """SimKD: the student answers through its teacher's classifier, which nobody trains."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,9 @@ def test_ten_steps():
     assert set(state.params["student"]) == {"student", "projector"}
     assert equal(last.model_state["student"]["head"], head)
     assert gap(last.params["student"]["projector"], state.params["student"]["projector"]) > 1e-3
-    moved = {n: gap(last.params["student"]["student"][n], x) for n, x in state.params["student"]["student"].items()}
+    moved: dict[str, float] = {
+        n: gap(last.params["student"]["student"][n], x) for n, x in state.params["student"]["student"].items()
+    }
     assert moved["encoders_image"] > 1e-3 and moved["Classifier_0"] == 0
 
 
@@ -136,7 +139,12 @@ def trainings(config, init_from={"head": "teacher.teacher.params.Classifier_0"})
     rows = data.from_columns({"image": image.astype(np.float32), "label": label}, "made-up")
     task, every = classification(CLASSES), data.InMemory(rows, 16)
     teacher, small = (linen(Multimodal({"image": ImageCNN(w)}, CLASSES, w[-1])) for w in ((6, 8), (4,)))
-    shared = {"task": task, "data": every, "validation": data.InMemory(rows, 20), "test": data.InMemory(rows, 20)}
+    shared: dict[str, Any] = {
+        "task": task,
+        "data": every,
+        "validation": data.InMemory(rows, 20),
+        "test": data.InMemory(rows, 20),
+    }
     shared |= {"optimizer": optax.adam(1e-2), "steps": 300, "evaluate_every": 100}
     student = Trained(simkd(small, Classifier(CLASSES), width=8), init_from=init_from)
     answers = Frozen(teacher, init_from="teacher.teacher", cache=("embedding",))
@@ -150,7 +158,12 @@ def trainings(config, init_from={"head": "teacher.teacher.params.Classifier_0"})
 def test_in_an_experiment(tmp_path):
     """The classifier comes from the part that trained the teacher; the student never sees a label, and answers."""
     tiny = definition.Experiment("tiny", Config(), trainings, None, None, "")
-    results = runner.run(tiny, Config(), out=tmp_path / "run", observer=runner.Callbacks(log=lambda line: None))
+    results = runner.run(
+        tiny,
+        Config(),
+        options=runner.RunOptions(out=tmp_path / "run"),
+        callbacks=runner.Callbacks(log=lambda line: None),
+    )
     ends = {
         name: runner.finished(tmp_path / "run", training, name, 0, results[name][0]["variables"])[name]
         for name, training in trainings(Config()).items()
@@ -166,7 +179,7 @@ def test_explain_says_whose_classifier_it_is():
 
 
 @pytest.mark.parametrize(
-    "init_from, message",
+    ("init_from", "message"),
     [
         ({}, r"model 'student' does not define head: give it the variables"),
         ({"head": "teacher.teacher.params.Head"}, "no 'Head' in 'params.Head'; there are: Classifier_0"),

@@ -1,5 +1,7 @@
 """Connectors compute what they say, and train as models do."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,8 @@ from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.nn import connectors
 
 RNG = np.random.default_rng(0)
-ROWS = np.float32(RNG.normal(1, 2, size=(6, 3)))
-MAPS = np.float32(RNG.normal(1, 2, size=(2, 4, 4, 3)))
+ROWS = RNG.normal(1, 2, size=(6, 3)).astype(np.float32)
+MAPS = RNG.normal(1, 2, size=(2, 4, 4, 3)).astype(np.float32)
 
 
 def context(train=False, axis_name=None):
@@ -59,7 +61,7 @@ def test_each_layer_has_a_connector_of_its_own():
     parts = zip(module.connectors, variables["params"].values(), layers, strict=True)
     expected = [run(one, {"params": params}, x) for one, params, x in parts]
     jax.tree.map(np.testing.assert_array_equal, run(module, variables, layers), tuple(expected))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="zip"):
         start(module, layers[:1])
 
 
@@ -79,7 +81,7 @@ def test_conv_of_one_pixel_is_linear_and_stride_halves():
 
 
 @pytest.mark.parametrize(
-    "module, x",
+    ("module", "x"),
     [
         (connectors.Linear(5, batch_norm=True), ROWS),
         (connectors.MLP(5, batch_norm=True), ROWS),
@@ -126,7 +128,7 @@ def test_linear_batch_norm_is_normalised():
 
 
 @pytest.mark.parametrize(
-    "module, x",
+    ("module", "x"),
     [
         (connectors.Linear(5, batch_norm=True), ROWS),
         (connectors.MLP(5, batch_norm=True), ROWS),
@@ -190,7 +192,7 @@ def test_abf_fuses_what_the_deeper_stage_left(size):
 
 def test_resampler_gives_as_many_tokens_as_it_is_asked_for():
     draw = np.random.default_rng(3)
-    short, long = (np.float32(draw.normal(size=(3, n, 5))) for n in (2, 7))
+    short, long = (draw.normal(size=(3, n, 5)).astype(np.float32) for n in (2, 7))
     module = connectors.Resampler(4, 8, heads=2, layers=2)
     variables = start(module, short)
     rows, turned = run(module, variables, long), run(module, variables, long[:, ::-1])
@@ -201,13 +203,13 @@ def test_resampler_gives_as_many_tokens_as_it_is_asked_for():
 
 def test_resampler_sees_nothing_outside_the_mask():
     draw = np.random.default_rng(4)
-    x = np.float32(draw.normal(size=(3, 6, 5)))
+    x = draw.normal(size=(3, 6, 5)).astype(np.float32)
     mask = jnp.arange(6)[None] < jnp.array([[4], [6], [0]])
     module = connectors.Resampler(2, 8)
     variables = start(module, (x, mask))
 
     def value(x, variables):
-        out = module.apply(variables, (x, mask), context())
+        out: Any = module.apply(variables, (x, mask), context())
         return jnp.sum(out**2 * jnp.arange(8.0)), out
 
     both = jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ def test_value_and_gradients_are_those_of_flax_and_of_numpy(size, window, stride
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
     ours = Conv(4, window, strides, padding)
     theirs = nn.Conv(4, window, strides, padding, precision="highest")
-    variables = ours.init(jax.random.key(1), x)
+    variables: Any = ours.init(jax.random.key(1), x)
     jax.tree.map(np.testing.assert_array_equal, variables, theirs.init(jax.random.key(1), x))
     variables["params"]["bias"] += jnp.arange(4.0)
 

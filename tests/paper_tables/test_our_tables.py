@@ -72,7 +72,7 @@ def test_members_give_the_columns_of_the_table(name):
     assert seen <= set(table.columns)
 
 
-def av_digits_rows():
+def av_digits_rows() -> dict[str, np.ndarray]:
     draw = np.random.default_rng(0)
     return {
         "audio": draw.integers(0, 40, (900, 32, 32)).astype(np.uint8),

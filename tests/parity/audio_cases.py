@@ -13,7 +13,8 @@ def wave_case(family, kind, lengths=(SAMPLES,) * ROWS, last_normed=False, **fiel
     config = getattr(transformers, f"{kind}Config")(**SMALL | fields)
     mask = np.arange(SAMPLES)[None] < np.array(lengths)[:, None]
     waves = np.where(mask, np.random.default_rng(0).normal(size=(ROWS, SAMPLES)), 0).astype(np.float32)
-    batch, inputs = {"audio": waves}, {"input_values": waves}
+    batch: dict[str, np.ndarray] = {"audio": waves}
+    inputs: dict[str, np.ndarray] = {"input_values": waves}
     if not mask.all():
         batch["audio.mask"], inputs["attention_mask"] = mask, mask.astype(int)
 

@@ -90,7 +90,7 @@ def answer(loaded: pretrained.Pretrained, batch: dict[str, np.ndarray]) -> dict[
     model = linen(loaded.module)
     seen = batch | {"example_id": np.arange(len(next(iter(batch.values()))), dtype=np.int32)}
     run = jax.jit(lambda v, b: model.apply(v, b, StepContext(0, jax.random.key(0), False), {})[0])
-    found = {k: np.asarray(x) for k, x in run(loaded.variables, seen).items()}
+    found: dict[str, np.ndarray] = {k: np.asarray(x) for k, x in run(loaded.variables, seen).items()}
     for modality, encoder in loaded.module.encoders.items():
         if isinstance(encoder, Wav2Vec2) and f"{modality}.mask" in batch:
             found[f"frames.{modality}"] = np.asarray(encoder.frames(batch[f"{modality}.mask"]))

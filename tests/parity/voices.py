@@ -3,6 +3,7 @@
 import sys
 import tempfile
 import types
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ def published() -> types.ModuleType:
     """The package, without librosa, and without voice activity detection, which nothing here asks for."""
     code = tempfile.mkdtemp()
     sources.wheel(*RESEMBLYZER).extractall(code)
-    librosa, detection = types.ModuleType("librosa"), types.ModuleType("webrtcvad")
+    librosa: Any = types.ModuleType("librosa")
+    detection = types.ModuleType("webrtcvad")
     librosa.feature = types.SimpleNamespace(melspectrogram=melspectrogram)
     sys.path.insert(0, code)
     sys.modules |= {"librosa": librosa, "webrtcvad": detection}

@@ -70,7 +70,7 @@ def drawn(module, seed=0):
 def run(module, variables, patch=None):
     """What it makes of two rows."""
     draw = np.random.default_rng(9)
-    batch = {"example_id": np.arange(2, dtype=np.int32)}
+    batch: dict[str, np.ndarray] = {"example_id": np.arange(2, dtype=np.int32)}
     batch["text.ids"] = draw.integers(2, WORDS, (2, LENGTH)).astype(np.int32)
     batch["text.mask"] = np.arange(LENGTH)[None] < np.array([[LENGTH], [3]])
     batch["image"] = draw.integers(0, 256, (2, *SIDE, 3), dtype=np.uint8)

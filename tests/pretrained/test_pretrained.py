@@ -296,3 +296,8 @@ def test_a_hub_id_is_read_from_the_cache_and_an_unknown_one_refused(folder, tmp_
     assert first == "abc"
     assert other.startswith("'owner/other' is not a folder, is not in the hub's cache, and cannot be downloaded (")
     assert [line.partition(" is not a folder: ")[0] for line in rest] == ["'a/b/c'", "'/nowhere'"]
+
+
+def test_every_family_has_what_loading_and_saving_call():
+    for kind, family in pretrained.loading.FAMILIES.items():
+        assert isinstance(family, pretrained.loading.Family), kind

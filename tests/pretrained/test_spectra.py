@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,9 +17,9 @@ from tests.small import equal
 
 RATE = 16_000
 CONFIG = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=12)
-MODELS = {"whisper": Whisper(12, 50, dataclasses.replace(CONFIG, eps=1e-5))}
+MODELS: dict[str, Any] = {"whisper": Whisper(12, 50, dataclasses.replace(CONFIG, eps=1e-5))}
 MODELS["audio-spectrogram-transformer"] = Ast((12, 100), (4, 4), (3, 4), config=CONFIG)
-SAID = {"whisper": {"feature_size": 12, "chunk_length": 1, "sampling_rate": RATE}}
+SAID: dict[str, Any] = {"whisper": {"feature_size": 12, "chunk_length": 1, "sampling_rate": RATE}}
 SAID["audio-spectrogram-transformer"] = {"num_mel_bins": 12, "max_length": 100, "mean": -3.0, "std": 2.0}
 
 

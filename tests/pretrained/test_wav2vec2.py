@@ -1,6 +1,7 @@
 """Audio encoders on waveforms: what is read, written and refused, without PyTorch."""
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models import Encoders, TransformerConfig, Wav2Vec2
 from tests.small import equal
 
-SMALL = {"convolutions": (6, 4), "kernels": (5, 3), "strides": (3, 2), "reach": 4, "groups": 2}
+SMALL: dict[str, Any] = {"convolutions": (6, 4), "kernels": (5, 3), "strides": (3, 2), "reach": 4, "groups": 2}
 SMALL |= {"config": TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=12, eps=1e-5)}
 
 
@@ -70,7 +71,7 @@ def test_recordings_are_cut_with_a_warning_refused_or_padded(tmp_path):
     assert read(given, 8_000, resample=True)["audio"].shape == (2, 80)
     nested = {"feature_extractor": {"do_normalize": False, "sampling_rate": 8_000}, "tokenizer": {}}
     (tmp_path / "processor_config.json").write_text(json.dumps(nested))  # as transformers saves several parts
-    kept = pretrained.load(tmp_path).processor
+    kept: Any = pretrained.load(tmp_path).processor
     assert (kept.rate, kept.normalize, list(kept.files)) == (8_000, False, ["preprocessor_config.json"])
     (tmp_path / "preprocessor_config.json").write_text('{"padding_value": 1.0}')
     with pytest.raises(UserError, match="has padding_value=1.0, expected 0.0"):

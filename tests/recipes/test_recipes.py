@@ -1,6 +1,7 @@
 """Each recipe runs from end to end on made-up rows, and does what it is there for."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ QUIET = runner.Callbacks(log=lambda line: None)
 def ran(tmp_path_factory):
     """All recipes in one folder: what the trainings ended with."""
     folder = tmp_path_factory.mktemp("recipes") / "run"
-    results = runner.run(as_experiment(ALL), Config(), out=folder, observer=QUIET)
+    results = runner.run(as_experiment(ALL), Config(), options=runner.RunOptions(out=folder), callbacks=QUIET)
     ended = {n: runner.finished(folder, p, n, 0, results[n][0]["variables"]) for n, p in ALL.items()}
     return results, ended
 
@@ -109,7 +110,9 @@ def test_of_md_and_mtsd_both_sides_see_all(ran, name):
 @pytest.mark.full
 def test_mtsd_without_weight_is_md_and_with_it_has_a_term_for_every_feature(ran, tmp_path):
     without = recipes.mtsd(SETTING, weight=0.0)
-    results = runner.run(as_experiment(without), Config(), out=tmp_path / "run", observer=QUIET)
+    results = runner.run(
+        as_experiment(without), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
+    )
     ended = runner.finished(tmp_path / "run", without["mtsd"], "mtsd", 0, results["mtsd"][0]["variables"])
     assert gap(ended["student"], ran[1]["md"]["student"]) < 1e-6
     assert gap(ran[1]["mtsd"]["student"], ran[1]["md"]["student"]) > 1e-4
@@ -160,7 +163,9 @@ def test_each_generation_is_taught_by_the_one_before(ran):
 @pytest.mark.full
 def test_a_teacher_that_runs_stays_as_it_was_and_teaches_as_a_cached_one(tmp_path, ran):
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, cached=False))
-    results = runner.run(as_experiment(trainings), Config(), out=tmp_path / "run", observer=QUIET)
+    results = runner.run(
+        as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
+    )
     ended = {n: runner.finished(tmp_path / "run", p, n, 0, results[n][0]["variables"]) for n, p in trainings.items()}
     name = "image_audio_teacher"  # read again after the student was trained, against its hash
     assert equal(ended[name]["teacher"], ran[1][name]["teacher"])
@@ -240,17 +245,23 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
             log=lambda line: None, should_stop=lambda asked=asked, n=stops: asked.append(1) or len(asked) >= n
         )
         with pytest.raises(loop.Interrupted):
-            runner.run(as_experiment(trainings), Config(), out=tmp_path / "run", observer=watch)
-    results = runner.run(as_experiment(trainings), Config(), out=tmp_path / "run", observer=QUIET)
+            runner.run(
+                as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=watch
+            )
+    results = runner.run(
+        as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
+    )
     for name in trainings:
         assert results[name][0]["variables"] == ran[0][name][0]["variables"], name  # hashes: bit for bit
 
 
 @pytest.mark.full
 def test_streamed_rows_teach_as_those_in_memory(tmp_path, ran):
-    readers = {n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
+    readers: dict[str, Any] = {n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, **readers))
-    results = runner.run(as_experiment(trainings), Config(), out=tmp_path / "run", observer=QUIET)
+    results = runner.run(
+        as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
+    )
     for name in trainings:
         assert [h["loss"] for h in results[name][0]["history"]] == pytest.approx(
             [h["loss"] for h in ran[0][name][0]["history"]], rel=1e-6

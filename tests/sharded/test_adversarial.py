@@ -1,15 +1,18 @@
 """Attacks with a start of each row's own, and a discriminator: eight devices give what one gives."""
 
+import dataclasses
+
 import pytest
 
 from mmkd_jax import methods
+from mmkd_jax.adversarial import PGD
 from tests.sharded.agreement import agrees, on_one_device
 from tests.small import gap, net
 
-ATTACK = {"steps": 2, "eps": 0.1, "step_size": 0.05, "low": None, "high": None}
+ATTACK = PGD(eps=0.1, step_size=0.05, steps=2, low=None, high=None)
 TERMS = {
-    "iad": methods.iad("image", **ATTACK, alpha=0.5, where="labelled"),
-    "adaad": methods.adaad("image", **ATTACK, norm="l2", alpha=0.5),
+    "iad": methods.iad("image", attack=ATTACK, alpha=0.5, where="labelled"),
+    "adaad": methods.adaad("image", attack=dataclasses.replace(ATTACK, norm="l2"), alpha=0.5),
     "fool": methods.discriminator(student="student.logits", teacher="teacher.logits", hidden=4),
 }
 

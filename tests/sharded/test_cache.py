@@ -11,7 +11,9 @@ CONFIG = tiny_experiment.Config(seeds=1, steps=20, cached=True)
 
 def run(folder):
     loaded = definition.load(tiny_experiment.__file__)
-    results = runner.run(loaded, CONFIG, out=folder, observer=runner.Callbacks(log=lambda line: None))
+    results = runner.run(
+        loaded, CONFIG, options=runner.RunOptions(out=folder), callbacks=runner.Callbacks(log=lambda line: None)
+    )
     (records,) = (folder / "cache").iterdir()
     return [h["loss"] for h in results["student"][0]["history"]], np.fromfile(records / "teacher.logits.bin", "<f4")
 

@@ -67,7 +67,9 @@ def comes_back(state, mesh, folder):
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         checkpoints.save(STEPS, state, {})
         checkpoints.wait()
-        _, restored, _, damaged = checkpoints.restore(like)
+        found = checkpoints.restore(like)
+    assert found is not None
+    _, restored, _, damaged = found
     assert not damaged and equal(restored.objective_state, state.objective_state)
     objective_state = restored.objective_state["contrast"]
     assert all(float(z) > 0 for z in objective_state["z"].values())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax import losses, methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import combine, stateless, term
 from mmkd_jax.core.outputs import forward
@@ -36,7 +37,7 @@ COUPLED = {
     "bank": methods.crd(64, weight=0.02, **BANK),
 }
 AGAIN = {
-    "robust": methods.rslad("image", eps=0.1, step_size=0.05, steps=2, low=None, high=None),
+    "robust": methods.rslad("image", attack=PGD(eps=0.1, step_size=0.05, steps=2, low=None, high=None)),
     "causal": methods.interchange("features.image", where="present.audio"),
 }
 
@@ -72,7 +73,7 @@ def on_mesh(mesh, reference):
     @functools.cache
     def run(form):
         step = compile_step(make_step(whole()), form, mesh, donate=False)
-        return advance(step, *reference[:2], make_batches(STEPS, ROWS))
+        return advance(step, *reference[:2], batches=make_batches(STEPS, ROWS))
 
     return run
 
@@ -107,7 +108,7 @@ def test_accumulation_agrees_with_one_device(form, mesh, accumulated):
 
 def test_the_hard_parts_are_active(reference):
     """Else that the forms agree would say nothing."""
-    state, frozen, (last, _, terms) = reference
+    state, _frozen, (last, _, terms) = reference
     for name, value in terms.items():
         assert np.abs(value).min() > 1e-4, name
     assert np.mean(terms["robust.attacked"] - terms["robust.clean"]) > 1e-3  # the attack finds something
@@ -165,7 +166,7 @@ def means(student, teacher):
 
 @pytest.mark.parametrize("form", ["shard_map", "pmap"])
 @pytest.mark.parametrize(
-    "part, named",
+    ("part", "named"),
     [
         (term(means, student="student.logits", teacher="teacher.logits"), "means"),
         (stateless(lambda outputs: jnp.std(outputs["student.logits"])), "lambda"),

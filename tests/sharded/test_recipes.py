@@ -30,8 +30,8 @@ def curves(trainings, folder):
     ran = runner.run(
         definition.Experiment("recipes", Config(), lambda config: trainings, None, None, ""),
         Config(),
-        out=folder,
-        observer=runner.Callbacks(log=lambda line: None),
+        options=runner.RunOptions(folder),
+        callbacks=runner.Callbacks(log=lambda line: None),
     )
     return {n: [h["loss"] for h in r[0]["history"]] for n, r in ran.items()}
 

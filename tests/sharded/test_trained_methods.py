@@ -1,5 +1,7 @@
 """Methods with parameters, BatchNorm, masks and statistics of their own: eight devices give what one gives."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from tests.methods.trained import MAPS, MODELS
 from tests.sharded.agreement import agrees, on_one_device
 from tests.small import gap, task
 
-BEFORE_RELU = {side: path.replace("hidden", "preactivation") for side, path in MAPS.items()}
+BEFORE_RELU: dict[str, Any] = {side: path.replace("hidden", "preactivation") for side, path in MAPS.items()}
 TERMS = {
     "task": task(where="labelled"),
     "vid": methods.vid(**MAPS, weight=0.1),

@@ -13,7 +13,7 @@ CONFIG = tiny_experiment.Config(seeds=1, steps=20)
 
 def curves(folder, config):
     loaded = definition.load(tiny_experiment.__file__)
-    runner.run(loaded, config, out=folder, observer=runner.Callbacks(log=lambda line: None))
+    runner.run(loaded, config, options=runner.RunOptions(out=folder), callbacks=runner.Callbacks(log=lambda line: None))
     return [
         [h["loss"] for h in json.loads((folder / "trainings" / p / "0" / "result.json").read_text())["history"]]
         for p in ("teacher", "student")

@@ -13,7 +13,7 @@ STAGES = {
 }
 
 
-@pytest.fixture(scope="module", params=STAGES.values(), ids=STAGES.keys())
+@pytest.fixture(scope="module", params=STAGES.values(), ids=list(STAGES))
 def reference(request):
     stage, days = request.param
     return on_one_device(stage.models, stage.parts, days, trained=stage.trained, rate=0.01)

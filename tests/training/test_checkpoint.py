@@ -40,6 +40,13 @@ def _leaves(tree):
     ]
 
 
+def restored(checkpoints):
+    """What `restore` finds where something is saved."""
+    found = checkpoints.restore(like(state(0)))
+    assert found is not None
+    return found
+
+
 @pytest.fixture
 def saved(tmp_path):
     """Two checkpoints, of steps 1 and 2."""
@@ -52,7 +59,7 @@ def saved(tmp_path):
 
 def test_round_trip(saved):
     c = checkpoint.Checkpoints(saved)
-    step, tree, meta, damaged = c.restore(like(state(0)))
+    step, tree, meta, damaged = restored(c)
     assert (step, meta, damaged) == (2, {"note": "step 2"}, [])
     assert equal(tree, state(2)) and isinstance(tree, State)
     c.save(3, state(3), {})
@@ -66,7 +73,7 @@ def test_what_is_saved_beside_it_is_as_it_was_when_save_was_called(tmp_path):
     c.save(1, state(1), {"curve": curve})
     curve.append(2)
     c.close()
-    assert checkpoint.Checkpoints(tmp_path / "c").restore(like(state(0)))[2] == {"curve": [1]}
+    assert restored(checkpoint.Checkpoints(tmp_path / "c"))[2] == {"curve": [1]}
 
 
 def test_nothing_saved(tmp_path):
@@ -103,13 +110,13 @@ def empty(folder):
 def test_damage_falls_back_and_deletes_nothing(saved, damage):
     damage(saved / "2")
     c = checkpoint.Checkpoints(saved)
-    step, tree, _, damaged = c.restore(like(state(0)))
+    step, tree, _, damaged = restored(c)
     assert step == 1 and equal(tree, state(1))
     assert [s for s, _ in damaged] == [2]
     assert (saved / "2.damaged").is_dir() and not (saved / "2").exists()
     c.save(2, state(2), {})  # the number is free again
     c.close()
-    assert checkpoint.Checkpoints(saved).restore(like(state(0)))[0] == 2
+    assert restored(checkpoint.Checkpoints(saved))[0] == 2
 
 
 def test_all_damaged_is_an_error(saved):

@@ -1,6 +1,7 @@
 """A training whose student begins with a part of what the teacher before it learned."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,8 +39,8 @@ def trainings(student=None, teacher=None) -> dict[str, Training]:
     nets = {"teacher": linen(Multimodal(BIG, 2, 8)), "student": linen(Multimodal(SMALL, 2, 8))}
     shared = {"task": task, "data": rows, "validation": rows, "test": rows, "steps": 3, "optimizer": optax.sgd(0.1)}
     soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
-    source = {"init_from": "teacher.teacher"}
-    layers = {"layers": Inheritance(Encoders(SMALL), Encoders(BIG), {"text": KEEP})}
+    source: dict[str, Any] = {"init_from": "teacher.teacher"}
+    layers: dict[str, Any] = {"layers": Inheritance(Encoders(SMALL), Encoders(BIG), {"text": KEEP})}
     models = {
         "teacher": Frozen(nets["teacher"], **source | (teacher or {})),
         "student": Trained(nets["student"], **source | layers | (student or {})),

@@ -1,6 +1,7 @@
 """Variables from outside an experiment: what begins with them, what is computed once, what they are known by."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -72,7 +73,7 @@ def experiment(loaded, cached=True, rate=0.1, scale=1.0):
 
 
 def run(folder, made, **how):
-    return runner.run(made, made.config, out=folder, observer=QUIET, **how)
+    return runner.run(made, made.config, options=runner.RunOptions(folder, **how), callbacks=QUIET)
 
 
 @pytest.mark.full
@@ -95,7 +96,8 @@ def test_they_are_arguments_of_a_program_not_its_constants(loaded, monkeypatch):
     for scale in (1.0, 2.0):
         training = experiment(loaded, scale=scale).trainings(Config())["one"]
         program = program or compiled.compile_training(training)
-        given = {n: g.variables for n, g in training.init_from.items() if n not in training.cache}
+        sources: dict[str, Any] = training.init_from
+        given = {n: g.variables for n, g in sources.items() if n not in training.cache}
         starts.append(program.start(jax.random.key(0), given, {})[0].params["student"]["encoders_text"])
     assert len(traces) == 1
     assert equal(starts[1], jax.tree.map(lambda x: 2 * x, starts[0]))

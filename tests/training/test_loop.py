@@ -55,6 +55,7 @@ def test_other_data_are_refused(tmp_path):
     other = TRAINING.data.with_columns(extra=np.zeros(48, np.float32))
     with pytest.raises(UserError, match=r"columns was None, is .*--allow-changed-data"):
         fit(TRAINING, tmp_path / "c", data=other)
+    assert isinstance(TRAINING.data, data.InMemory)
     larger = dataclasses.replace(TRAINING, data=dataclasses.replace(TRAINING.data, batch_size=24))
     with pytest.raises(UserError, match="batch_size was 16, is 24"):
         fit(larger, tmp_path / "c")
@@ -120,6 +121,7 @@ def test_a_part_may_keep_its_last_step(tmp_path):
     program, fitted = fit(training, tmp_path / "c")
     assert fitted.best_step == 20 and fitted.best == fitted.history[-1]["accuracy"]
     state, frozen = program.start(jax.random.key(0), {}, {})
+    assert isinstance(training.data, data.InMemory)
     state, _ = program.advance(state, program.zero_metrics(state, frozen), frozen, training.data.arrays(), 20)
     jax.tree.map(np.testing.assert_array_equal, fitted.variables["teacher"]["params"], state.params["teacher"])
     with pytest.raises(UserError, match="'best' or 'last'"):

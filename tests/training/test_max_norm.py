@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,8 @@ def test_columns_stay_within_the_limit_and_others_move_as_they_would():
     params = {"weight": jax.random.normal(jax.random.key(0), (50, 8)), "bias": jnp.ones(8)}
     gradient = jax.tree.map(lambda p: jax.random.normal(jax.random.key(1), p.shape), params)
     free, bound = optax.sgd(0.1), optax.chain(optax.sgd(0.1), max_norm(7.0))
-    expected = optax.apply_updates(params, free.update(gradient, free.init(params))[0])
-    found = optax.apply_updates(params, bound.update(gradient, bound.init(params), params)[0])
+    expected: Any = optax.apply_updates(params, free.update(gradient, free.init(params))[0])
+    found: Any = optax.apply_updates(params, bound.update(gradient, bound.init(params), params)[0])
     norms = np.linalg.norm(expected["weight"], axis=0)
     assert (norms > 7).any() and (norms < 7).any()
     np.testing.assert_allclose(np.linalg.norm(found["weight"], axis=0), np.minimum(norms, 7), rtol=1e-5)

@@ -7,6 +7,7 @@ import pathlib
 import sys
 import time
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +118,7 @@ def test_operations_of_a_step_by_hand(tmp_path):
 
 def scalars(folder):
     """What TensorBoard would draw: {tag: [(step, value)]}, by tensorboardX's own protocol buffers."""
+    # pyrefly: ignore[missing-module-attribute]  protocol buffers make their classes when they are imported
     from tensorboardX.proto.event_pb2 import Event
 
     found = {}
@@ -144,8 +146,10 @@ def test_tensorboard_draws_the_learning_curve_and_the_speed_also_after_a_kill(tm
     )
     tiny = runner.Experiment("tiny", config, lambda c: {"teacher": trainings["teacher"]}, None, None, "")
     with pytest.raises(loop.Interrupted):
-        runner.run(tiny, config, out=tmp_path / "run", observer=watch)
-    results = runner.run(tiny, config, out=tmp_path / "run", observer=runner.Callbacks(log=lambda line: None))
+        runner.run(tiny, config, options=runner.RunOptions(out=tmp_path / "run"), callbacks=watch)
+    results = runner.run(
+        tiny, config, options=runner.RunOptions(out=tmp_path / "run"), callbacks=runner.Callbacks(log=lambda line: None)
+    )
     drawn = scalars(tmp_path / "run/events/teacher/0")
     curve = [(h["step"], np.float32(h["loss"])) for h in results["teacher"][0]["history"]]
     assert drawn["loss"] == curve and [s for s, _ in drawn["term/task"]] == list(range(5, 65, 5))
@@ -162,7 +166,7 @@ def test_events_of_a_run_that_is_resumed_within_a_second_are_kept(tmp_path, monk
 
 
 def test_weights_and_biases_gets_a_run_for_each_part_and_seed(tmp_path, monkeypatch):
-    told = []
+    told: list[Any] = []
 
     def init(**options):
         told.append(("init", options["project"], options["group"], options["name"], options["config"]["seed"]))
@@ -214,7 +218,7 @@ def test_runs_are_listed_with_their_state_and_how_to_go_on(tmp_path, capsys):
     words = ["--seeds", "1", "--steps", "20"]
     with pytest.raises(SystemExit):
         cli.main(["run", TINY, "--out", str(root / "done"), *words])
-    seen = []
+    seen: list[Any] = []
     config = tiny_experiment.Config(seeds=1, steps=60)
     tiny = runner.Experiment("tiny", config, tiny_experiment.trainings, None, None, "")
     watch = runner.Callbacks(
@@ -223,7 +227,12 @@ def test_runs_are_listed_with_their_state_and_how_to_go_on(tmp_path, capsys):
         should_stop=lambda: len(seen) == 4 and not seen.append(0),
     )
     with pytest.raises(loop.Interrupted):
-        runner.run(tiny, config, out=root / "cut", observer=watch, command="mmkd run cut.py --out there")
+        runner.run(
+            tiny,
+            config,
+            options=runner.RunOptions(root / "cut", command="mmkd run cut.py --out there"),
+            callbacks=watch,
+        )
     rows = {pathlib.Path(r[0]).name: r[1:] for r in run_folder.runs(root)}
     assert rows["done"][:2] == ("finished", "") and rows["done"][3] == f"mmkd run {TINY} --out {root / 'done'} " + (
         " ".join(words)

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,14 @@ CHAIN = augment.Compose((augment.images.RandomFlip(), augment.images.RandomCrop(
 def tiny(kept=("logits",), chain=CHAIN, num_views=3, reader=data.InMemory, soft=losses.kl, **hyperparams):
     """The tiny experiment; its student reads a cached teacher, a line of the learning curve each step."""
 
+    options: dict[str, Any] = {"temperature": 2} | hyperparams
+
     def trainings(config):
         made = tiny_experiment.trainings(dataclasses.replace(config, steps=10))
         rows = made["student"].data.dataset
         own = combine(
             task=made["student"].task.objective(),
-            soft=term(soft, student="student.logits", teacher="teacher.logits", **({"temperature": 2} | hyperparams)),
+            soft=term(soft, student="student.logits", teacher="teacher.logits", **options),
         )
         student = dataclasses.replace(
             with_role(made["student"], "teacher", cache=kept),
@@ -46,17 +49,17 @@ def tiny(kept=("logits",), chain=CHAIN, num_views=3, reader=data.InMemory, soft=
     return definition.Experiment("tiny", tiny_experiment.Config(seeds=1), trainings, None, None, "")
 
 
-def run(folder, loaded, **how):
-    return runner.run(loaded, loaded.config, out=folder, observer=how.pop("observer", QUIET), **how)
+def run(folder, loaded, callbacks=QUIET, **how):
+    return runner.run(loaded, options=runner.RunOptions(folder, **how), callbacks=callbacks)
 
 
 def curve(results):
     return [h["loss"] for h in results["student"][0]["history"]]
 
 
-def build(folder, loaded, **how):
+def build(folder, loaded, callbacks=QUIET):
     """The one cache of a run that only computes it."""
-    run(folder, loaded, only_cache=True, **how)
+    runner.build_caches(loaded, options=runner.RunOptions(folder), callbacks=callbacks)
     (found,) = (folder / "cache").iterdir()
     return found
 
@@ -117,13 +120,13 @@ def test_the_teacher_is_not_even_read(tmp_path):
     assert not (folder / "trainings/student").exists()
     said = []
     with pytest.raises(UserError, match=r"teacher.*missing"):  # only the report, at the end, looks at all trainings
-        run(folder, tiny(), allow_changed_data=True, observer=runner.Callbacks(log=said.append))
+        run(folder, tiny(), allow_changed_data=True, callbacks=runner.Callbacks(log=said.append))
     assert (folder / "trainings/student/0/result.json").exists() and not any("computing" in line for line in said)
 
 
 def test_its_size_is_said_before(tmp_path):
     said = []
-    build(tmp_path / "run", tiny(), observer=runner.Callbacks(log=said.append))
+    build(tmp_path / "run", tiny(), callbacks=runner.Callbacks(log=said.append))
     assert any("outputs of 'teacher' on 48 rows, 3 views: 0.0 MiB in " in line for line in said)
 
 
@@ -198,9 +201,9 @@ def test_what_does_not_match_is_refused_by_name(tmp_path):
 @pytest.mark.full
 def test_another_augmentation_teacher_or_format_in_a_shared_folder(tmp_path):
     shared = tmp_path / "shared"
-    run(tmp_path / "a", tiny(), cache=shared, only_cache=True)
+    runner.build_caches(tiny(), options=runner.RunOptions(tmp_path / "a", cache=shared), callbacks=QUIET)
     said = []
-    run(tmp_path / "b", tiny(), cache=shared, observer=runner.Callbacks(log=said.append))
+    run(tmp_path / "b", tiny(), cache=shared, callbacks=runner.Callbacks(log=said.append))
     assert not any("computing" in line for line in said)  # the same teacher, made again, has the same hash
     other = augment.Compose(CHAIN.steps, seed=6)
     for loaded, what in (

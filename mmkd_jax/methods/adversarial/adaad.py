@@ -1,12 +1,11 @@
 """Adaptive adversarial distillation (AdaAD)."""
 
-from typing import Literal
-
 from mmkd_jax import losses
+from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import under_attack
 from mmkd_jax.core.objective import Objective, combine, term
 from mmkd_jax.core.outputs import output_of
-from mmkd_jax.typing import Count, NotNegative, Share
+from mmkd_jax.typing import Share
 from mmkd_jax.validation import validated
 
 
@@ -14,16 +13,11 @@ from mmkd_jax.validation import validated
 def adaad(
     at: str,
     *,
-    eps: NotNegative = 8 / 255,
-    step_size: NotNegative = 2 / 255,
-    steps: Count = 10,
-    norm: Literal["linf", "l2"] = "linf",
+    attack: PGD = PGD(),
     alpha: Share = 1.0,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
-    low: float | None = 0.0,
-    high: float | None = 1.0,
     mask: str | None = None,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
@@ -33,16 +27,12 @@ def adaad(
 
     Args:
         at: name of the input to attack; uint8 is scaled to [0, 1].
-        eps: attack radius, in input units.
-        step_size: attack step size, in input units.
-        steps: number of attack steps.
-        norm: norm that bounds the attack, "linf" or "l2".
+        attack: radius, step size, number of steps, norm and input range of the attack, which starts from normal
+            noise × 1e-3.
         alpha: share of the attacked term; sets the initial weights `clean.weight` (1 − α) and `attacked.weight` (α).
         student: name of the trained model.
         teacher: name of the frozen model; it runs on the attacked input and cannot be cached.
         output: name of the logits output.
-        low: smallest input value; None for no bound.
-        high: largest input value; None for no bound.
         mask: name of a batch mask, such as "text.mask"; positions outside it are not attacked.
         where: batch mask(s) of the rows that count.
 
@@ -59,7 +49,7 @@ def adaad(
         classes
 
     Example:
-        >>> robust = adaad("image", eps=4 / 255, steps=3)
+        >>> robust = adaad("image", attack=PGD(eps=4 / 255, steps=3))
     """
     terms = combine(
         clean=term(
@@ -75,14 +65,9 @@ def adaad(
         terms,
         disagreement,
         at,
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        norm=norm,
-        low=low,
-        high=high,
-        mask=mask,
+        attack=attack,
         start="normal",
+        mask=mask,
         student=student,
         teacher=teacher,
     )

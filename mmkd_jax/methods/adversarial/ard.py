@@ -1,12 +1,11 @@
 """Adversarially robust distillation (ARD)."""
 
-from typing import Literal
-
 from mmkd_jax import losses
+from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import under_attack
 from mmkd_jax.core.objective import Objective, combine, term
 from mmkd_jax.core.outputs import output_of
-from mmkd_jax.typing import Count, NotNegative, Positive, Share
+from mmkd_jax.typing import Positive, Share
 from mmkd_jax.validation import validated
 
 
@@ -14,18 +13,13 @@ from mmkd_jax.validation import validated
 def ard(
     at: str,
     *,
-    eps: NotNegative = 8 / 255,
-    step_size: NotNegative = 2 / 255,
-    steps: Count = 10,
-    norm: Literal["linf", "l2"] = "linf",
+    attack: PGD = PGD(),
     alpha: Share = 1.0,
     temperature: Positive = 30.0,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
     labels: str = "batch.label",
-    low: float | None = 0.0,
-    high: float | None = 1.0,
     mask: str | None = None,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
@@ -36,18 +30,14 @@ def ard(
     Args:
         at: name of the input to attack; uint8 is scaled to [0, 1]. Or name of a student output, such as "hidden.text.0"
             (the token embeddings).
-        eps: attack radius, in input units.
-        step_size: attack step size, in input units.
-        steps: number of attack steps.
-        norm: norm that bounds the attack, "linf" or "l2".
+        attack: radius, step size, number of steps, norm and input range of the attack, which starts from uniform
+            noise within the radius.
         alpha: share of the attacked term; sets the initial weights `task.weight` (1 − α) and `attacked.weight` (α).
         temperature: T of the attacked term.
         student: name of the trained model.
         teacher: name of the frozen model.
         output: name of the logits output.
         labels: path of the class labels.
-        low: smallest input value; None for no bound.
-        high: largest input value; None for no bound.
         mask: name of a batch mask, such as "text.mask"; positions outside it are not attacked.
         where: batch mask(s) of the rows that count; must exclude unlabeled rows, because the attack reads the labels.
 
@@ -62,7 +52,7 @@ def ard(
         its attack runs the student in training mode
 
     Example:
-        >>> robust = ard("image", eps=4 / 255, steps=3, where="labelled")
+        >>> robust = ard("image", attack=PGD(eps=4 / 255, steps=3), where="labelled")
     """
     terms = combine(
         task=term(losses.cross_entropy, logits=f"{student}.{output}", labels=labels, weight=1 - alpha, where=where),
@@ -83,13 +73,8 @@ def ard(
         terms,
         attack_loss,
         at,
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        norm=norm,
-        low=low,
-        high=high,
-        mask=mask,
+        attack=attack,
         start="uniform",
+        mask=mask,
         student=student,
     )

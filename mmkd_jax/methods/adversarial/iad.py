@@ -1,16 +1,17 @@
 """Introspective adversarial distillation (IAD)."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mmkd_jax import losses
+from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import under_attack
 from mmkd_jax.core.objective import Objective, combine, term
 from mmkd_jax.core.outputs import output_of
-from mmkd_jax.typing import Count, NotNegative, Positive, Scalar, Share
+from mmkd_jax.typing import NotNegative, Positive, Scalar, Share
 from mmkd_jax.validation import validated
 
 
@@ -18,10 +19,7 @@ from mmkd_jax.validation import validated
 def iad(
     at: str,
     *,
-    eps: NotNegative = 8 / 255,
-    step_size: NotNegative = 2 / 255,
-    steps: Count = 10,
-    norm: Literal["linf", "l2"] = "linf",
+    attack: PGD = PGD(),
     alpha: Share = 1.0,
     beta: NotNegative = 0.1,
     temperature: Positive = 1.0,
@@ -30,8 +28,6 @@ def iad(
     teacher: str = "teacher",
     output: str = "logits",
     labels: str = "batch.label",
-    low: float | None = 0.0,
-    high: float | None = 1.0,
     mask: str | None = None,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
@@ -41,10 +37,8 @@ def iad(
 
     Args:
         at: name of the input to attack; uint8 is scaled to [0, 1].
-        eps: attack radius, in input units.
-        step_size: attack step size, in input units.
-        steps: number of attack steps.
-        norm: norm that bounds the attack, "linf" or "l2".
+        attack: radius, step size, number of steps, norm and input range of the attack, which starts from uniform
+            noise within the radius.
         alpha: share of the attacked terms.
         beta: β, how fast q falls with the teacher's probability of the label on the attacked input.
         temperature: T of the teacher term.
@@ -54,8 +48,6 @@ def iad(
         teacher: name of the frozen model; it runs on the attacked input and cannot be cached.
         output: name of the logits output.
         labels: path of the class labels.
-        low: smallest input value; None for no bound.
-        high: largest input value; None for no bound.
         mask: name of a batch mask, such as "text.mask"; positions outside it are not attacked.
         where: batch mask(s) of the rows that count; must exclude unlabeled rows, because the attack reads the labels.
 
@@ -71,7 +63,7 @@ def iad(
     Differs: the authors' code omits q from the teacher term and attacks the student in training mode
 
     Example:
-        >>> robust = iad("image", eps=4 / 255, steps=3, where="labelled")
+        >>> robust = iad("image", attack=PGD(eps=4 / 255, steps=3), where="labelled")
     """
     clean = f"{student}.{output}"
 
@@ -104,14 +96,9 @@ def iad(
         terms,
         attack_loss,
         at,
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        norm=norm,
-        low=low,
-        high=high,
-        mask=mask,
+        attack=attack,
         start="uniform",
+        mask=mask,
         student=student,
         teacher=teacher,
     )

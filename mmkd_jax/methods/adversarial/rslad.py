@@ -1,14 +1,13 @@
 """Robust soft label adversarial distillation (RSLAD)."""
 
-from typing import Literal
-
 import jax
 
+from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import under_attack
 from mmkd_jax.core.objective import Objective, combine, term
 from mmkd_jax.core.outputs import output_of
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.typing import Count, NotNegative, Share
+from mmkd_jax.typing import Share
 from mmkd_jax.validation import validated
 
 
@@ -16,16 +15,11 @@ from mmkd_jax.validation import validated
 def rslad(
     at: str,
     *,
-    eps: NotNegative = 8 / 255,
-    step_size: NotNegative = 2 / 255,
-    steps: Count = 10,
-    norm: Literal["linf", "l2"] = "linf",
+    attack: PGD = PGD(),
     alpha: Share = 5 / 6,
     student: str = "student",
     teacher: str = "teacher",
     output: str = "logits",
-    low: float | None = 0.0,
-    high: float | None = 1.0,
     mask: str | None = None,
     where: str | tuple[str, ...] | None = None,
 ) -> Objective:
@@ -36,16 +30,12 @@ def rslad(
     Args:
         at: name of the input to attack; uint8 is scaled to [0, 1]. Or name of a student output, such as "hidden.text.0"
             (the token embeddings).
-        eps: attack radius, in input units.
-        step_size: attack step size, in input units.
-        steps: number of attack steps.
-        norm: norm that bounds the attack, "linf" or "l2".
+        attack: radius, step size, number of steps, norm and input range of the attack, which starts from normal
+            noise × 1e-3.
         alpha: share of the attacked term; sets the initial weights `clean.weight` (1 − α) and `attacked.weight` (α).
         student: name of the trained model.
         teacher: name of the frozen model.
         output: name of the logits output.
-        low: smallest input value; None for no bound.
-        high: largest input value; None for no bound.
         mask: name of a batch mask, such as "text.mask"; positions outside it are not attacked.
         where: batch mask(s) of the rows that count.
 
@@ -60,7 +50,7 @@ def rslad(
         classes
 
     Example:
-        >>> robust = rslad("image", eps=4 / 255, steps=3)
+        >>> robust = rslad("image", attack=PGD(eps=4 / 255, steps=3))
     """
     soft = f"{teacher}.{output}"
     terms = combine(
@@ -75,13 +65,8 @@ def rslad(
         terms,
         disagreement,
         at,
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        norm=norm,
-        low=low,
-        high=high,
-        mask=mask,
+        attack=attack,
         start="normal",
+        mask=mask,
         student=student,
     )

@@ -58,7 +58,7 @@ def mgd(
         return term(losses.mgd, **paths, connect=align, weight=weight, where=where)
 
     def add_mask(params, share, outputs):
-        b, *places, d = outputs[teacher].shape
+        _b, *places, d = outputs[teacher].shape
         shape = tuple(places) if unit == "places" else (d,)
         sample_mask = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(outputs.ctx.key, i), 1 - share, shape))
         block = tuple(params[layer][k] for layer in ("first", "second") for k in ("kernel", "bias"))

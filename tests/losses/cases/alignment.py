@@ -5,10 +5,10 @@ from math import exp, log, pi
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import alignment as formulas
 
-draw = sampler(11)
+draw = Sampler(11)
 TURNED = [[1, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 1]]  # planes that share a line and are at right angles
 
 

@@ -5,11 +5,11 @@ from math import log, sqrt
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import attention as formulas
 from tests.losses.formulas.common import softmax
 
-draw = sampler(5)
+draw = Sampler(5)
 TOKENS = np.arange(4) < np.array([4, 3, 1])[:, None]
 PAIRS = np.tril(np.ones((4, 4), bool)) & (np.arange(4)[:, None] > np.array([-1, 0, 1])[:, None, None])
 LOG3 = sqrt(log(3))

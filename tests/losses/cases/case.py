@@ -75,16 +75,17 @@ class Case:
         return [k for k, x in self.inputs.items() if jax.tree.leaves(x)[0].dtype.kind == "f"]
 
 
-def sampler(seed: int):
+class Sampler:
     """Draws arrays: `draw(4, 3)` one, `draw.pair(4, 3)` a student's and a teacher's."""
-    rng = np.random.default_rng(seed)
 
-    def draw(*shape):
-        return rng.normal(size=shape)
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed)
 
-    draw.pair = lambda *shape, teacher=None: {"student": draw(*shape), "teacher": draw(*(teacher or shape))}
-    draw.rng = rng
-    return draw
+    def __call__(self, *shape) -> np.ndarray:
+        return self.rng.normal(size=shape)
+
+    def pair(self, *shape, teacher=None) -> dict[str, Any]:
+        return {"student": self(*shape), "teacher": self(*(teacher or shape))}
 
 
 def both(student, teacher, **more):

@@ -5,10 +5,10 @@ from math import exp, log, log1p
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import clip as formulas
 
-draw = sampler(31)
+draw = Sampler(31)
 EYE, TIE = np.eye(2), np.array([[1.0, 0.0], [1.0, 0.0]])
 NEAR = exp(1) / (1 + exp(1))  # of two rows at right angles, what softmax gives a row itself
 

@@ -6,10 +6,10 @@ from math import log, log1p
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import contrastive as formulas
 
-draw = sampler(3)
+draw = Sampler(3)
 RINGS = ("info_nce, both directions", "siglip")  # computed otherwise
 
 CASES = {

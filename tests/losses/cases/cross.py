@@ -5,10 +5,10 @@ from math import exp, log, log1p, sqrt
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, labels, sampler
+from tests.losses.cases.case import Case, Sampler, both, labels
 from tests.losses.formulas import cross as formulas
 
-draw = sampler(7)
+draw = Sampler(7)
 LABELS = labels(3, 0, 4, 2, 1, 0).reshape(2, 3)
 CLASSES = labels(0, 1, 0, 2, 1)
 

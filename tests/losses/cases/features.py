@@ -3,10 +3,10 @@
 from math import sqrt
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import features as formulas
 
-draw = sampler(1)
+draw = Sampler(1)
 
 CASES = {
     "hint": Case(losses.hint, formulas.mean_square, draw.pair(4, 3, 2), (both([[1, 3]], [[1, 1]]), {}, [2.0])),

@@ -5,10 +5,10 @@ from math import exp, log, sqrt
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, labels, sampler
+from tests.losses.cases.case import Case, Sampler, both, labels
 from tests.losses.formulas import logits as formulas
 
-draw = sampler(0)
+draw = Sampler(0)
 SOFT = draw.rng.dirichlet(np.ones(6), (2, 3)) * (np.arange(6) < 5)
 SOFT = SOFT / SOFT.sum(-1, keepdims=True)
 WEIGHTS = np.array([0.5, 1.0, 2.0, 0.7, 1.5, 3.0])

@@ -5,10 +5,10 @@ from math import exp, log, sqrt
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import relational as formulas
 
-draw = sampler(2)
+draw = Sampler(2)
 
 CASES = {
     "rkd_distance": Case(

@@ -3,10 +3,10 @@
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import stages as formulas
 
-draw = sampler(7)
+draw = Sampler(7)
 
 
 def stages(*shapes, rows=5):

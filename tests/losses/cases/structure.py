@@ -5,10 +5,10 @@ from math import log
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, labels, sampler
+from tests.losses.cases.case import Case, Sampler, both, labels
 from tests.losses.formulas import structure as formulas
 
-draw = sampler(11)
+draw = Sampler(11)
 TOKENS = np.arange(4) < np.array([4, 3, 1])[:, None]
 ANSWER = (np.arange(5) > 0) & (np.arange(5) < np.array([5, 3, 3])[:, None])  # each begins at its second token
 

@@ -5,10 +5,10 @@ from math import log
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import topk as formulas
 
-draw = sampler(7)
+draw = Sampler(7)
 
 CASES = {
     "topk_kl": Case(

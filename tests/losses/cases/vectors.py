@@ -5,10 +5,10 @@ from math import log
 import numpy as np
 
 from mmkd_jax import losses
-from tests.losses.cases.case import Case, both, sampler
+from tests.losses.cases.case import Case, Sampler, both
 from tests.losses.formulas import vectors as formulas
 
-draw = sampler(11)
+draw = Sampler(11)
 
 CASES = {
     "normalized_l2": Case(

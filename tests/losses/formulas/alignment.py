@@ -49,7 +49,7 @@ def cca(student, teacher, components=None, r1=1e-4, r2=1e-4):
 
 def grassmann(student, teacher, dimensions=4, metric="projection", center=True):
     u, v = (np.linalg.svd(x - center * x.mean(0))[2][:dimensions].T for x in (student, teacher))
-    angles = subspace_angles(u, v)
+    angles = np.asarray(subspace_angles(u, v))
     return np.sum(np.sin(angles) ** 2 if metric == "projection" else angles**2)
 
 

@@ -1,5 +1,7 @@
 """Losses between feature maps as the papers write them, in NumPy."""
 
+import itertools
+
 import numpy as np
 
 from tests.losses.formulas.common import divergence, softmax
@@ -23,7 +25,7 @@ def fsp(student, teacher, pool="max"):
         return out
 
     def flows(maps):
-        for a, b in zip(maps[:-1], maps[1:], strict=True):
+        for a, b in itertools.pairwise(maps):
             h, w = min(a.shape[1], b.shape[1]), min(a.shape[2], b.shape[2])
             yield np.einsum("bhwi,bhwj->bij", pooled(a, h, w), pooled(b, h, w)) / (h * w)
 

@@ -33,7 +33,7 @@ def mgd(student, teacher, mask, block):
 
 
 def conv(x, kernel):
-    b, h, w, _ = x.shape
+    _b, h, w, _ = x.shape
     padded, out = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 0
     for i, j in np.ndindex(3, 3):
         out = out + padded[:, i : i + h, j : j + w] @ kernel[i, j]

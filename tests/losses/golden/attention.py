@@ -14,7 +14,7 @@ def by_length(values, m, power):
     """The mean of the values, weighted by the length of the text to a power."""
     if m is None:
         return jnp.mean(values)
-    weight = jnp.sum(tokens(m), 1).astype(values.dtype) ** power
+    weight = jnp.sum(m.astype(bool), 1).astype(values.dtype) ** power
     return jnp.sum(weight * values) / jnp.sum(weight)
 
 

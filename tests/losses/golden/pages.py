@@ -3,12 +3,13 @@
 import pathlib
 import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
 from mmkd_jax.cli.catalogue import entries
 from tests.losses.golden import ROWS
-from tests.losses.golden.recorded import cases, chosen, compare, departure
+from tests.losses.golden.recorded import cases, compare, departure, row_of
 
 DOCS = pathlib.Path(__file__).resolve().parents[3] / "docs"
 VERDICTS = {"equal": "equal", "composed": "equal when composed", "differs": "differs on purpose"}
@@ -59,7 +60,7 @@ OUTSIDE = (
 
 def golden() -> str:
     """Every recorded case with its verdict."""
-    rows = {id_: chosen(ROWS, id_) for id_ in cases()}
+    rows = {id_: row_of(ROWS, id_) for id_ in cases()}
     count = Counter(r.verdict for r in rows.values())
     lines = [
         "# Recorded values of published implementations",
@@ -113,10 +114,10 @@ def others() -> str:
         "the implementations at the commits named; `python -m tests.losses.golden.pages` makes this page.",
     ]
     for method, names in METHODS.items():
-        worst = {}
+        worst: dict[tuple[str, str, str], Any] = {}
         for id_, case in cases().items():
             if case["loss"] in names:
-                row = chosen(ROWS, id_)
+                row = row_of(ROWS, id_)
                 place = (row.cases, case["repo"], case["symbol"])
                 worst[place] = max(worst.get(place, (-1.0,)), (*_departure(case, row), id_, row.why))
         found = []
@@ -126,7 +127,7 @@ def others() -> str:
         if found:
             head = "| toolkit | symbol | recorded case | value × | gradient × | cosine | |"
             lines += ["", f"## {method}", "", head, "| --- | --- | --- | ---: | ---: | ---: | --- |", *found]
-    seen = {chosen(ROWS, id_).cases for id_ in cases()}
+    seen = {row_of(ROWS, id_).cases for id_ in cases()}
     unseen = [r for r in ROWS if r.cases not in seen and (r.paper or r.verdict in ("differs", "not offered"))]
     lines += ["", "## Known from the code, without a recording here", ""]
     lines += [f"- `{r.cases.removesuffix('.*')}`: {r.why}" for r in unseen]
@@ -145,7 +146,7 @@ def _within(id_, row) -> str:
 def _departure(case, row) -> tuple[float, str]:
     """How far the two are apart, and the same in figures."""
     function = row.ours if row.verdict == "differs" else row.paper
-    if row.verdict == "not offered" or row.verdict == "differs" and function is None:
+    if row.verdict == "not offered" or (row.verdict == "differs" and function is None):
         return 0.0, " |  | "
     if function is None:
         return 0.0, "1 | 1 | 1"

@@ -41,7 +41,14 @@ class Golden:
 def chosen(rows, id_: str) -> Golden | None:
     """The row that speaks of a case."""
     fitting = [r for r in rows if fnmatchcase(id_, r.cases)]
-    return max(fitting, key=lambda r: len(r.cases), default=None)
+    return max(fitting, key=lambda r: len(r.cases)) if fitting else None
+
+
+def row_of(rows, id_: str) -> Golden:
+    """The row that speaks of a case; each has one."""
+    row = chosen(rows, id_)
+    assert row is not None, id_
+    return row
 
 
 @cache

@@ -45,7 +45,7 @@ def abf(h, s, t, **given):
         "attention": {"kernel": kernel(weights["att_conv_0_weight"]), "bias": weights["att_conv_0_bias"]},
     }
     t = channels_last(t)
-    fusion = ABF(weights["conv1_0_weight"].shape[0], t.shape[-1], t.shape[1:3])
+    fusion = ABF(weights["conv1_0_weight"].shape[0], t.shape[-1], (t.shape[1], t.shape[2]))
     out, _ = trained(fusion, params, channels_last(s), *(residual or [None]))
     return jnp.mean(losses.hcl((out,), (t,)))
 

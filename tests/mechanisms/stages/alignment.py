@@ -1,5 +1,7 @@
 """Models of image and audio: the alignment of their features, subspaces and predictions."""
 
+from typing import Any
+
 from mmkd_jax import losses, methods
 from mmkd_jax.core.objective import term
 from mmkd_jax.nn.connectors import Each, Linear
@@ -16,7 +18,7 @@ OPTIONS = {"grassmann": {"dimensions": 2}, "sinkhorn": {"iterations": 20}}
 def across(name):
     """From a teacher that sees both to what the student makes of the audio."""
     both = {"student": MODALITIES[1], "teacher": "teacher.embedding"}
-    options = OPTIONS.get(name, {})
+    options: dict[str, Any] = OPTIONS.get(name, {})
     return term(getattr(losses, name), **both, connect={"student": Linear(6)}, weight=0.01, **options)
 
 

@@ -1,5 +1,7 @@
 """Two image–text models of two towers: CLIP-KD and its kin; queues."""
 
+from typing import Any
+
 import flax.linen as nn
 
 from mmkd_jax import losses, methods
@@ -11,7 +13,7 @@ from tests.methods.towers import ALIKE, MODELS, PATHS, captions
 WIDER = {"connect": {"student": Each((Linear(6), Linear(6)))}}
 IMAGES = {"student": "student.embedding", "teacher": "teacher.embedding"}
 ONE = {"connect": {"student": Linear(6)}}
-SMALL = {"where": "present.text", "weight": 0.01}
+SMALL: dict[str, Any] = {"where": "present.text", "weight": 0.01}
 
 
 def batches(steps):

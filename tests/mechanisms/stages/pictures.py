@@ -1,11 +1,13 @@
 """Two convolutional models of pictures: logits, features, relations, regression; and what runs them again."""
 
 import inspect
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses, methods
+from mmkd_jax.adversarial import PGD
 from mmkd_jax.cli import catalogue
 from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import term
@@ -24,7 +26,7 @@ EMBEDDING = {"student": "student.embedding", "teacher": "teacher.embedding"}
 STAGES = tuple(f"{{}}.hidden.image.{i}" for i in (0, 1))
 
 
-def of(path, **more):
+def of(path, **more) -> dict[str, Any]:
     """The same output of both models."""
     return {"student": f"student.{path}", "teacher": f"teacher.{path}", **more}
 
@@ -36,7 +38,7 @@ def stages(name):
 MAP = of("hidden.image.0", connect={"student": Conv(WIDE)})
 RAW = of("hidden.image.0")
 # what a loss is given beside the logits of student and teacher, or in their place
-GIVEN = {
+GIVEN: dict[str, Any] = {
     "cross_entropy": {"logits": "student.logits", "labels": "batch.label"},
     "weighted_cross_entropy": {"logits": "student.logits", "labels": "batch.label", "class_weights": WEIGHTS},
     "binary_cross_entropy": {"logits": "student.logits", "labels": "batch.labels"},
@@ -98,7 +100,7 @@ METHODS = {
 }
 AGAIN = {
     "crd": methods.crd(64, width=4, negatives=8),
-    "rslad": methods.rslad("image", steps=2),
+    "rslad": methods.rslad("image", attack=PGD(steps=2)),
     "interchange": methods.interchange("features.image"),
 }
 

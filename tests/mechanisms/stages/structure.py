@@ -1,5 +1,7 @@
 """Models that write: next words, tags under masks, the student's own text and the teacher's."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,7 @@ def batches(steps):
 
 
 MODELS = {"teacher": speaker(6), "student": speaker(4), "stranger": speaker(5, WORDS + 3)}
-CHAINS = {m: (f"{m}.tags", f"{m}.transitions") for m in ("student", "teacher")}
+CHAINS: dict[str, Any] = {m: (f"{m}.tags", f"{m}.transitions") for m in ("student", "teacher")}
 LOSSES = {
     "uld": term(
         losses.uld,

@@ -1,0 +1,111 @@
+"""The commands `mmkd run`, `mmkd cache` and `mmkd explain`."""
+
+import contextlib
+import dataclasses
+import re
+import signal
+from typing import Annotated, Any
+
+import tyro
+
+from mmkd_jax.errors import UserError
+from mmkd_jax.run_options import RunOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(RunOptions):
+    """Options of `mmkd run`, `cache` and `explain`."""
+
+    command: tyro.conf.Suppress[str] = ""
+    """The command line itself."""
+    wandb: str | None = None
+    """Also log to this Weights & Biases project; WANDB_MODE=offline logs to disk."""
+    distributed: bool = False
+    """Join a multi-process run with automatic cluster detection (Slurm, TPU pods, Open MPI)."""
+    coordinator: str | None = None
+    """HOST:PORT of the coordinator (process 0), without cluster detection; requires --processes and --process."""
+    processes: int | None = None
+    """Total number of processes."""
+    process: int | None = None
+    """Index of this process, from 0."""
+
+
+def _parse(experiment, words: list[str], prog: str) -> tuple[Options, Any, dict[str, float]]:
+    """Parse run options, fields of the experiment's config, and hyperparameters of its objectives."""
+    rest, hyperparams = [], {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        match = re.fullmatch(r"--((?:[\w-]+\.)?(?:objective|gradients|scheme)\.[\w.]+)(?:=(.*))?", word)
+        if match is None:
+            rest.append(word)
+            continue
+        value = match[2] if match[2] is not None else words.pop(0) if words else ""
+        try:
+            hyperparams[match[1]] = float(value)
+        except ValueError:
+            raise UserError(f"--{match[1]} needs a number, not {value!r}") from None
+    flat, kind = tyro.conf.arg(name=""), type(experiment.config)
+    both = dataclasses.make_dataclass(
+        "Run",
+        [
+            ("options", Annotated[Options, flat], Options()),
+            ("config", Annotated[kind, flat], experiment.config),
+        ],
+        frozen=True,
+    )
+    both.__doc__ = (
+        "Hyperparameters of an objective are options as well, for all trainings (--objective.TERM.NAME 2) or for one "
+        "(--TRAINING.objective.TERM.NAME 2), as are those of a gradient aggregator (--gradients.NAME 2); `mmkd "
+        "explain` lists them. --debug prints the traceback of errors."
+    )
+    parsed = tyro.cli(both, args=rest, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+    return parsed.options, parsed.config, hyperparams
+
+
+def run(file: str, words: list[str], only_cache: bool = False) -> int:
+    """Run an experiment, or only compute its caches; returns the exit code."""
+    from mmkd_jax.cli import terminal  # lazy, so that --help and errors are fast
+    from mmkd_jax.core import sharding
+    from mmkd_jax.experiment import definition, runner
+    from mmkd_jax.reporting import loggers
+    from mmkd_jax.training import loop
+
+    terminal.keep_programs()  # before the first compilation, after which jax ignores it
+    experiment = definition.load(file)
+    options, config, hyperparams = _parse(experiment, words, f"mmkd run {file}")
+    command = " ".join([f"mmkd {'cache' if only_cache else 'run'}", file, *(w for w in words if w != "--fresh")])
+    options = dataclasses.replace(options, command=command)
+    folder = options.folder(experiment.name)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            terminal.together(options.coordinator, options.processes, options.process, options.distributed)
+        )
+        asked = stack.enter_context(terminal.asked_to_stop())
+        callbacks = stack.enter_context(terminal.callbacks(config.seeds, asked))
+        if options.wandb is not None and sharding.is_primary_process():
+            wandb = stack.enter_context(loggers.wandb(folder, options.wandb, dataclasses.asdict(config)))
+            callbacks = dataclasses.replace(callbacks, loggers=(wandb,))
+        start = runner.build_caches if only_cache else runner.run
+        try:
+            start(experiment, config, hyperparams, options, callbacks)
+        except loop.Interrupted as interrupted:
+            callbacks.log(f"stopped, {interrupted}; progress is saved. To resume: {command}")
+            return 128 + (asked or [signal.SIGTERM])[0]  # another process may have received the signal
+        if only_cache:
+            callbacks.log(f"the caches are in {options.cache or folder / 'cache'}/; mmkd run {file} reads them")
+            return 0
+        table = (folder / "table.txt").read_text().rstrip()
+        callbacks.log(f"\n{table}\n\nfigures, events and checkpoints are in {folder}/")
+    return 0
+
+
+def explain(file: str, words: list[str]) -> None:
+    """Print a summary of an experiment."""
+    from mmkd_jax.experiment import definition
+    from mmkd_jax.experiment import explain as summary
+
+    experiment = definition.load(file)
+    _, config, hyperparams = _parse(experiment, words, f"mmkd explain {file}")
+    trainings = experiment.trainings(config)
+    print(summary.text(trainings, definition.check(trainings, hyperparams)))
