@@ -129,7 +129,9 @@ def test_explain_says_where_they_come_from_and_wrong_shapes_are_refused(loaded):
 
 @pytest.mark.full
 def test_a_cached_model_of_the_same_weights_that_computes_something_else_has_records_of_its_own(loaded, tmp_path):
-    other = loaded._replace(module=Encoders({"text": BERT.clone(config=dataclasses.replace(BERT.config, activation="relu"))}))
+    other = loaded._replace(
+        module=Encoders({"text": BERT.clone(config=dataclasses.replace(BERT.config, activation="relu"))})
+    )
     hints = []
     for one in (loaded, other):
         made = experiment(one)
