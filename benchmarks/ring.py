@@ -66,6 +66,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=12)
     rounds = parser.parse_args().rounds
     jax.config.update("jax_num_cpu_devices", DEVICES)
+    mmkd.sharding.threads_for_devices()
     mesh = mmkd.sharding.make_mesh()
     rows = NamedSharding(mesh, P(mmkd.sharding.AXIS))
     keys = jax.random.split(jax.random.key(0))

@@ -71,6 +71,7 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
     from mmkd_jax.reporting import loggers
     from mmkd_jax.training import loop
 
+    sharding.threads_for_devices()
     terminal.keep_programs()  # before the first compilation, after which jax ignores it
     experiment = definition.load(file)
     options, config, hyperparams = _parse(experiment, words, f"mmkd run {file}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -28,6 +29,18 @@ def device_per_core() -> None:
     """Make each CPU core a device, so that the members of a population are sharded over the cores."""
     with contextlib.suppress(RuntimeError):  # the backend is already initialized: keep the caller's choice
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def threads_for_devices() -> None:
+    """Give virtual CPU devices enough threads, if called before the first array.
+
+    XLA has one pool for all of them, a thread per device or per core. A collective holds its thread until all devices
+    have joined: two at a time on one device can leave another without a thread, and XLA aborts the process after 40 s.
+    """
+    forced = re.search(r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    devices = max(jax.config.jax_num_cpu_devices, int(forced[1]) if forced else 1)
+    if devices > 1:
+        os.environ.setdefault("NPROC", str(16 * devices))  # read by XLA when it starts its CPU client
 
 
 def is_bank(path: Any, x: Any) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from mmkd_jax import data, losses, methods
+from mmkd_jax.core import sharding
 from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
@@ -62,6 +63,7 @@ def training() -> Training:
 
 if __name__ == "__main__":
     folder, until = sys.argv[1], int(sys.argv[2])
+    sharding.threads_for_devices()
     mine, seen = training(), []
     with contextlib.closing(Checkpoints(folder)) as checkpoints, contextlib.suppress(loop.Interrupted):
         loop.fit(

@@ -3,16 +3,16 @@
 import jax
 import pytest
 
+from mmkd_jax.core import sharding
+
 jax.config.update("jax_platforms", "cpu")
-jax.config.update(
-    "jax_num_cpu_devices", 8
-)  # refused by jax once a device is in use: no test here runs on one by mistake
+# refused by jax once a device is in use: no test here runs on one by mistake
+jax.config.update("jax_num_cpu_devices", 8)
+sharding.threads_for_devices()
 
 
 @pytest.fixture(scope="session")
 def mesh():
     """All eight, on one data axis."""
-    from mmkd_jax.core.sharding import make_mesh
-
     assert jax.device_count() == 8
-    return make_mesh()
+    return sharding.make_mesh()
