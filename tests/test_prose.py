@@ -22,7 +22,9 @@ PATTERNS = {
     r"\b[Bb]esides\b(?! the)": "besides",
     r"\b(of its own|of their own|of one's own)\b": "of its own",
     r"\b(who|whom) (has|have|gives?|wants?|sees?|asks?)\b|\bfor whoever\b": "who wants",
-    r"\b[Ww]hat (it|they|an?|the|its|this)( [a-z']+){0,3} (gives?|gave|says?|makes?|takes?|needs?)\b": "what it gives",
+    r"\b[Ww]hat (it|they|an?|the|its|this|that|those|these|s?he|you|we|one|each)( [a-z'`]+){0,3} "
+    r"(gives?|gave|says?|said|makes?|made|takes?|took|needs?|wants?|did|asks?|holds?)\b": "what it gives",
+    r"\b[Ww]hat (that|those|these|s?he|one|each)( [a-z'`]+){0,3} does\b": "what that does",
     r"\b[Aa]ll that\b|\bthose that\b(?= [a-z]+\.)": "all that",
     r"\bforetell|\bforetold\b": "foretell",
     r"\barms?\b": "arm",
@@ -91,7 +93,7 @@ def test_no_turn_of_phrase_reads_as_translated():
 
 
 def test_the_patterns_find_what_they_are_for():
-    for line in ("All that an objective may look at.", "of the step that nobody read", "which arm helped"):
+    for line in ("All that an objective may look at.", "of the step that nobody read", "which arm helped", "what those took"):
         assert any(re.search(p, line) for p in PATTERNS)
 
 
