@@ -93,7 +93,12 @@ def test_no_turn_of_phrase_reads_as_translated():
 
 
 def test_the_patterns_find_what_they_are_for():
-    for line in ("All that an objective may look at.", "of the step that nobody read", "which arm helped", "what those took"):
+    for line in (
+        "All that an objective may look at.",
+        "of the step that nobody read",
+        "which arm helped",
+        "what those took",
+    ):
         assert any(re.search(p, line) for p in PATTERNS)
 
 
