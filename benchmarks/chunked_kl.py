@@ -18,7 +18,7 @@ from benchmarks.measure import MIB, QUIET, difference, foreign, machine, print_t
 
 WIDTH, ROWS = 256, 2048
 TIMED = {2**14: 256, 2**15: 256, 2**16: 256, 2**17: 256, 50_000: ROWS}  # classes -> rows
-MEMORY, TIME = ("naive MiB", "chunked MiB", "less"), ("naive CPU s", "chunked CPU s", "CPU", "wall", "others")
+MEMORY, TIME = ("naive MiB", "chunked MiB", "saving"), ("naive CPU s", "chunked CPU s", "CPU", "wall", "other load")
 HEADER = ("classes", *MEMORY, "rows timed", *TIME, "Δ value", "Δ gradient")
 
 

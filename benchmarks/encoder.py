@@ -89,7 +89,7 @@ def main():
         apart = np.abs(said[name] - said["PyTorch eager"]).max()
         figures = [f"{statistics.median(each):.0f}", *(f"{r:.2f}" for r in ratios)]
         rows.append((name, *figures, f"{starts[name]:.1f}", f"{apart:.0e}"))
-    print_table(("", "sentences/s", "× eager", "× compile", "first call, s", "apart"), rows)
+    print_table(("", "sentences/s", "× eager", "× compile", "first call, s", "max. difference"), rows)
     print(f"\n{SENTENCES} sentences of {LENGTH // 2} to {LENGTH} tokens, float32, {rounds} rounds; {machine()}")
 
 

@@ -78,4 +78,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         ways = [("in memory: a loop", mmkd.data.InMemory), ("streamed: calls", mmkd.data.GrainLoader)]
         rows = (steps(*way, pathlib.Path(folder), teacher) for way in ways)
-        print_table(("cached step, ms", "took", "page faults"), rows)
+        print_table(("cached step", "ms", "page faults"), rows)

@@ -2,9 +2,9 @@
 
 `pip install -e '.[parity]'`, then `python -m benchmarks.population` (`--seeds N` for steadier figures). A member is a
 teacher, a student and a distilled student of one seed, 1,000 full-batch epochs each, as in
-`experiments/tables/mfh_gamma.py`, from the same rows and first weights in all ways. Members a second by wall clock, all
-ways one after the other in each round; a ratio is the median over rounds. "apart" is the largest difference of any
-trained weight from PyTorch's, relative to the largest weight.
+`experiments/tables/mfh_gamma.py`, with the same rows and initial weights in all variants. Members per second by wall
+clock, all variants in turn in each round; a ratio is the median over rounds. The last column is the largest difference
+of any trained weight from PyTorch's, relative to the largest weight.
 """
 
 import argparse
@@ -153,4 +153,4 @@ if __name__ == "__main__":
         first, second = list(ways)[:2]
         return name, f"{each:.2f}", f"{times(first):.1f}", f"{times(second):.1f}", f"{apart:.0e}"
 
-    print_table(("members a second", "", "× PyTorch eager", "× our step, from Python", "apart"), map(row, ways))
+    print_table(("", "members/s", "× PyTorch eager", "× our step, from Python", "max. difference"), map(row, ways))

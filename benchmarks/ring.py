@@ -26,7 +26,7 @@ LOSSES = {
     "InfoNCE, both directions": functools.partial(mmkd.losses.info_nce, symmetric=True),
     "SigLIP": mmkd.losses.siglip,
 }
-HEADER = ("loss", "gathered MiB", "ring MiB", "less", "CPU", "wall", "others", "Δ value", "Δ gradient")
+HEADER = ("loss", "gathered MiB", "ring MiB", "saving", "CPU", "wall", "other load", "Δ value", "Δ gradient")
 
 
 def compiled(loss, ring, mesh, inputs):

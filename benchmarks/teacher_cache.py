@@ -22,15 +22,15 @@ from benchmarks.peers.setting import BATCH, OUTPUTS
 
 SLOTS = 4
 HEADER = (
-    "kept as",
+    "stored as",
     "on disk",
     "online ÷ cached, CPU",
     "wall",
-    "others",
-    "rows/s eaten",
-    "read",
-    "waiting",
-    "loss apart",
+    "other load",
+    "rows/s consumed",
+    "rows/s read",
+    "data wait",
+    "loss difference",
 )
 
 
@@ -58,7 +58,7 @@ def row(kept: mmkd.CacheSpec, rounds: int, folder: pathlib.Path):
     ratios = [[a[i] / steps[0] / (b[i] / steps[1]) for a, b in seen] for i in range(2)]
     others = [foreign(pair) for pair in seen]
     quiet = [r for r, share in zip(ratios[0], others, strict=True) if not share > QUIET]
-    eaten = statistics.median(steps[1] * BATCH / b[0] for _, b in seen)
+    consumed = statistics.median(steps[1] * BATCH / b[0] for _, b in seen)
     source, before = cached.reader.batches(1), clocks()[0]
     for _ in range(200):
         next(source)
@@ -70,7 +70,7 @@ def row(kept: mmkd.CacheSpec, rounds: int, folder: pathlib.Path):
         f"{statistics.median(ratios[1]):.2f}",
         f"{statistics.median(quiet):.2f} ({len(quiet)})" if quiet else "–",
         f"{100 * statistics.median(others):.0f} %",
-        f"{eaten:,.0f}",
+        f"{consumed:,.0f}",
         f"{read:,.0f}",
         f"{100 * waiting:.1f} %",
         f"{apart:.1e}",

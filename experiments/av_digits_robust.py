@@ -60,7 +60,7 @@ trained on all 6,000. The attack changes each value of the log-mel spectrum by a
 2,000 test pairs, mean ± standard error over seeds. Nothing was tuned, the teacher was not trained adversarially, and
 the best step is selected by clean accuracy. The verdict is a paired t-test against *kd* at 95 %. A wide range between
 the smallest and the largest seed means that some seeds failed to learn in this number of steps (chance is 10 %); such a
-mean does not judge the method. robustness.json contains all seeds.
+mean says little about the method. `robustness.json` contains all seeds.
 
 """
 TASK = mmkd.tasks.classification(10)

@@ -1,11 +1,11 @@
-"""This library beside torchdistill and plain PyTorch, online and cached, on the same work and from the same weights.
+"""Benchmark against torchdistill and plain PyTorch, online and cached, on the same work and from the same weights.
 
 `pip install -e '.[peers]'`, then `python -m benchmarks.peers` prints two tables (`--rounds N` for steadier ratios,
-`--without-compile` leaves out torch.compile). `setting.py` says what the work is. Each way is a process of its own with
-all cores; they take turns of some seconds, one after the other, and a round is a turn of each. A ratio is the median
-over rounds of the samples a second of one turn by those of another, over the rounds in which other processes took at
-most 10 % of the machine (their number in brackets); the ratio by CPU seconds, which does not ask how many cores were
-free, stands beside it. "apart" is how far the first five losses differ from torchdistill's at most, relative to it.
+`--without-compile` leaves out torch.compile). `setting.py` defines the work. Each variant runs in a separate process
+with all cores; they take turns of a few seconds, and a round is one turn of each. A ratio is the median over rounds of
+the samples per second of one variant divided by those of another, over the rounds in which other processes used at most
+10 % of the machine (their number in parentheses); the ratio by CPU seconds does not depend on free cores. "loss
+difference" is the largest relative difference of the first five losses from torchdistill's.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from benchmarks.peers.worker import PRODUCTS
 OURS, CACHED, PEER = "mmkd_jax", "mmkd_jax, cached", "torchdistill 1.1.5"
 WAYS = (OURS, CACHED, PEER, "PyTorch")
 COMPILED = ("torch.compile", "torch.compile, cached")
-ASKED = (
+REQUIRED = (
     (OURS, PEER, 0.95),
     (CACHED, OURS, 4.0),
     (CACHED, PEER, 4.0),
@@ -118,12 +118,13 @@ def main():
         )
 
     print_table(
-        ("", "samples/s", f"× {PEER}", "of matrix products", "s to the first step", "others", "apart"), map(line, ways)
+        ("", "samples/s", f"× {PEER}", "vs. matrix products", "s to first step", "other load", "loss difference"),
+        map(line, ways),
     )
     online, cached = operations["online"], operations["cached"]
     print(
         f"\nmatrix products {statistics.median(best) / 1e9:.0f} GFLOP/s; a row costs {online / 1e6:.0f} M operations, "
-        f"cached {cached / 1e6:.0f} M: caching can win {online / cached:.1f}×\n"
+        f"cached {cached / 1e6:.0f} M: caching can gain at most {online / cached:.1f}×\n"
     )
 
     def compared(one, other, least):
@@ -139,9 +140,10 @@ def main():
             apart(other),
         )
 
-    asked = [a for a in ASKED if a[1] in ways]
-    header = ("samples/s", "asked", "measured", "middle half", "by CPU seconds", "losses apart", "and")
-    print_table(header, (compared(*a) for a in asked))
+    required = [a for a in REQUIRED if a[1] in ways]
+    differences = ("loss difference, numerator", "denominator")
+    header = ("samples/s", "required", "measured", "middle half", "by CPU seconds", *differences)
+    print_table(header, (compared(*a) for a in required))
 
 
 if __name__ == "__main__":

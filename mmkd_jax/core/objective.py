@@ -78,7 +78,7 @@ def term(
 ) -> Objective:
     """Bind a loss to paths and hyperparameters: `total += weight · Σ loss / Σ where`.
 
-    A string is a path `VIEW.NAME` (a tuple of them gives a tuple of arrays), unless the loss annotates the argument as
+    A string is a path `MODEL.NAME` (a tuple of them gives a tuple of arrays), unless the loss annotates the argument as
     a string. Arguments that the loss annotates as numbers are hyperparameters in the objective state: sweeps and the
     command line set them without recompiling. A function in place of a number is a schedule of the step. All other
     arguments are static and never called. The argument named `teacher` gets no gradient.

@@ -23,7 +23,7 @@ HEADS = (
     "ours",
     "seeds",
     "difference",
-    "within",
+    "tolerance",
     "percentile",
     "verdict",
     "checked",
@@ -96,7 +96,8 @@ def page(folder: pathlib.Path) -> str:
     Raises:
         UserError: the folder has no saved tables.
     """
-    heads, lines = ["table", "seeds", "reproduced", "not reproduced", "not decidable", "wall time, s", "made"], []
+    heads = ["table", "seeds", "reproduced", "not reproduced", "not decidable", "wall time, s", "date, machine"]
+    lines: list[list[str]] = []
     for path in sorted(folder.glob("*.json")):
         saved = json.loads(path.read_text())
         outcomes = [c["verdict"] for c in saved["cells"] if c["published"] is not None]
