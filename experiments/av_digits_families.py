@@ -143,7 +143,7 @@ def report(config: Config, results, folder) -> None:
     """Write families.json and families.md: every training compared with KD."""
     family = {training: name for name, trainings in families().items() for training in trainings}
     kept = {training: [{"accuracy": r["accuracy"]} for r in own] for training, own in results.items()}
-    saved = {"made": mmkd.experiment.made(), "steps": config.steps, "families": family, "results": kept}
+    saved = {"made": mmkd.experiment.provenance(), "steps": config.steps, "families": family, "results": kept}
     mmkd.files.write(folder / "families.json", json.dumps(saved, indent=1) + "\n")
     page = ABOUT.format(**saved) + mmkd.reporting.page(kept, "accuracy", baseline, family)
     mmkd.files.write(folder / "families.md", page)

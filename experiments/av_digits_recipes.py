@@ -116,8 +116,8 @@ def setting(config: Config) -> mmkd.recipes.Setting:
 
     return mmkd.recipes.Setting(
         task=mmkd.tasks.classification(10),
-        few=mmkd.data.InMemory(pairs.where("labelled"), config.batch),
-        every=mmkd.data.InMemory(pairs, config.batch),
+        labeled_data=mmkd.data.InMemory(pairs.where("labelled"), config.batch),
+        all_data=mmkd.data.InMemory(pairs, config.batch),
         validation=mmkd.data.InMemory(mmkd.data.load("av_digits", "validation"), 500),
         test=mmkd.data.InMemory(mmkd.data.load("av_digits", "test"), 500),
         model=model,
@@ -138,9 +138,9 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     teacher = shared.teacher("image", "audio")
     plain = {
         **teacher,
-        "labels": shared.alone(shared.student()),
-        "labels_both": shared.alone(shared.student("image", "audio")),
-        "kd": shared.taught(shared.student(), teacher, labels=False),
+        "labels": shared.supervised(shared.student()),
+        "labels_both": shared.supervised(shared.student("image", "audio")),
+        "kd": shared.distilled(shared.student(), teacher, labels=False),
     }
     recipes = mmkd.recipes
     own = {"hallucination_0": recipes.hallucination(shared, weight=0.0)["hallucination"]}
@@ -155,7 +155,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
 def report(config: Config, results, folder) -> None:
     """Write recipes.md: each recipe's student compared with plain KD, with labels only, and with its own baseline."""
     entries = [mmkd.catalogue.listed(e) for e in mmkd.catalogue.entries() if e.name.startswith("recipes.")]
-    page = [ABOUT.format(made=mmkd.experiment.made(), steps=config.steps), *entries, ""]
+    page = [ABOUT.format(made=mmkd.experiment.provenance(), steps=config.steps), *entries, ""]
     for against, students in SHOWN.items():
         shown = [training for training in students if training in results]
         if against in results and shown:

@@ -152,7 +152,9 @@ def report(config: Config, results, folder) -> None:
         cells.append(mmkd.reporting.verdict(gap["difference"], width, config.seeds))
         lines.append([training, *cells])
     table = mmkd.reporting.markdown_table(heads, lines, "l" + "r" * (len(heads) - 2) + "l")
-    about = ABOUT.format(made=mmkd.experiment.made(), seeds=config.seeds, steps=config.steps, attack=config.attack)
+    about = ABOUT.format(
+        made=mmkd.experiment.provenance(), seeds=config.seeds, steps=config.steps, attack=config.attack
+    )
     mmkd.files.write(folder / "robustness.md", about + table)
 
 

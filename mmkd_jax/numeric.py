@@ -74,14 +74,14 @@ def divergence(logp: Float[Array, "*n c"], logq: Float[Array, "*n c"]) -> Float[
 
 
 def pearson(
-    a: Float[Array, "..."], b: Float[Array, "..."], there: Bool[Array, "..."], over: int, *, clamped: bool, eps: float
+    a: Float[Array, "..."], b: Float[Array, "..."], where: Bool[Array, "..."], over: int, *, clamped: bool, eps: float
 ) -> Float[Array, "..."]:
     """Pearson correlation along an axis, over the entries under a mask; 0, with gradient 0, if a or b is constant."""
-    count = jnp.maximum(jnp.sum(there, over, keepdims=True).astype(a.dtype), 1)
+    count = jnp.maximum(jnp.sum(where, over, keepdims=True).astype(a.dtype), 1)
 
     def centered(x):
-        x = jnp.where(there, x, 0)
-        return varying(jnp.where(there, x - jnp.sum(x, over, keepdims=True) / count, 0), x, over)
+        x = jnp.where(where, x, 0)
+        return varying(jnp.where(where, x - jnp.sum(x, over, keepdims=True) / count, 0), x, over)
 
     a, b = centered(a), centered(b)
     size, other = (distance(jnp.sum(x * x, over)) for x in (a, b))

@@ -22,8 +22,8 @@ def setting(one_in: int, optimizer: optax.GradientTransformation, save_every: in
     rows, batch = data.from_columns(columns, "made-up"), 48 // one_in
     return recipes.Setting(
         task=classification(CLASSES),
-        few=data.InMemory(rows.where("labelled"), batch),
-        every=data.InMemory(rows, batch),
+        labeled_data=data.InMemory(rows.where("labelled"), batch),
+        all_data=data.InMemory(rows, batch),
         validation=data.InMemory(rows, 48),
         test=data.InMemory(rows, 48),
         model=lambda modalities, size: net(WIDTH[size], *modalities),

@@ -19,7 +19,7 @@ def train(
     batch: Callable[[Any], Batch],
     steps: int,
     key: jax.Array,
-    given: Mapping[str, Any] | None = None,
+    initial_variables: Mapping[str, Any] | None = None,
     hyperparams: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run a whole training, from initialization to the final variables; pure, for jit, vmap and `members`.
@@ -29,7 +29,7 @@ def train(
         batch: pure function `(step) -> batch`; `lambda step: rows` is full-batch training.
         steps: number of updates.
         key: random key for initialization and all later randomness.
-        given: name -> variables for models that are not initialized at random.
+        initial_variables: name -> variables for models that are not initialized at random.
         hyperparams: dotted name -> value, for hyperparameters of the objective.
 
     Returns:
@@ -50,7 +50,7 @@ def train(
     """
     step = make_step(distillation)
     spec = jax.eval_shape(batch, jax.ShapeDtypeStruct((), np.int32))
-    state, frozen = init_state(distillation, spec, key, given, hyperparams)
+    state, frozen = init_state(distillation, spec, key, initial_variables, hyperparams)
 
     def one(i, state):
         return step(state, frozen, batch(state.step))[0]

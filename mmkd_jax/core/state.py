@@ -27,8 +27,8 @@ class Distillation(NamedTuple):
         ema: name -> (source, decay): a model whose variables are the exponential moving average of a trained model's.
         gradients: aggregator of the gradients of single terms; None differentiates their sum.
         augment: `(batch, ctx) -> batch`, applied once to each training batch before all models.
-        inherit: name -> `(own, given) -> variables`: initial variables of a model that takes over only some of the
-            given ones.
+        inherit: name -> `(initial, source) -> variables`: initial variables of a model that inherits only a part of the
+            source variables.
     """
 
     models: Mapping[str, Model]

@@ -163,24 +163,24 @@ def fingerprint(
     return {**dataset.fingerprint, "batch_size": batch_size, **more}
 
 
-def batch_in_order(reader: Loader, view_index: int, number: int) -> dict[str, np.ndarray]:
+def batch_in_order(loader: Loader, view_index: int, number: int) -> dict[str, np.ndarray]:
     """Return a training batch of consecutive rows at one view index, with partners if the loader has them.
 
     Args:
-        reader: loader that gives rows, batch size and partners.
+        loader: source of the rows, batch size and partners.
         view_index: view index of all rows.
         number: batch index; the last batch is padded with row 0, marked by `valid` False.
 
     Returns:
         The batch, with row indices in the column `row`.
     """
-    partners, size, fetch = reader.partners, reader.size, reader.dataset.take
-    rows = np.arange(number * reader.batch_size, (number + 1) * reader.batch_size)
+    partners, size, fetch = loader.partners, loader.size, loader.dataset.take
+    rows = np.arange(number * loader.batch_size, (number + 1) * loader.batch_size)
     valid = rows < size
     batch = fetch(np.where(valid, rows, 0)) | {"view_index": np.full(len(rows), view_index, np.int32), "valid": valid}
     if partners is not None:
         fetched = fetch(np.asarray(partners.rows(batch["example_id"], batch["view_index"], size)))
-        batch |= {f"partner.{k}": fetched[k] for k in partners.columns(reader.dataset)}
+        batch |= {f"partner.{k}": fetched[k] for k in partners.columns(loader.dataset)}
     return batch | {"row": rows}
 
 

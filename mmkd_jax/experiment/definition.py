@@ -14,7 +14,7 @@ from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import MissingOutput, UserError, choices
 from mmkd_jax.experiment import explain
-from mmkd_jax.experiment.python_file import module, told
+from mmkd_jax.experiment.python_file import module, one_line_errors
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.training import Training
 
@@ -52,7 +52,7 @@ def load(path: str | pathlib.Path) -> Experiment:
         raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
     code = hashlib.sha256(ast.dump(ast.parse(path.read_text())).encode()).hexdigest()
     baseline, report = getattr(file, "baseline", None), getattr(file, "report", None)
-    trainings = told(path, "experiment")(file.trainings)
+    trainings = one_line_errors(path, "experiment")(file.trainings)
     return Experiment(path.stem, file.config, trainings, baseline, report, code)
 
 
@@ -73,12 +73,12 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
     known, done, taken_by = {}, {}, {}
     for name, training in trainings.items():
         try:
-            given = {}
+            initial = {}
             for model, source in training.init_from.items():
                 if isinstance(source, PretrainedVariables):
                     if model in training.models and model not in training.layers:
                         _same_variables(training, model, source.variables)
-                    given |= {} if model in training.cache else {model: source.variables}
+                    initial |= {} if model in training.cache else {model: source.variables}
                     continue
                 of, taken, inner = source_of(source)
                 if of not in done or taken not in done[of]:
@@ -87,20 +87,20 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
                         f"init_from[{model!r}] = {source!r} is not a model of an earlier training: {choices(have)}"
                     )
                 if model not in training.cache:
-                    given[model] = subtree(done[of][taken], inner)
+                    initial[model] = subtree(done[of][taken], inner)
             if bare := set(training.cache) - set(training.init_from):
                 raise UserError(
                     f"cached model {choices(bare)} needs init_from for all its variables: "
                     'init_from="TRAINING.MODEL" or PretrainedVariables(…)'
                 )
-            state, frozen = training.abstract(given=given)
+            state, frozen = training.abstract(initial_variables=initial)
             training.check_step(state, frozen)
             training.check_banks(read=False)
         except UserError as error:
             raise error.within(f"training {name!r}", _beside_the_cache(training, error)) from error.__cause__
         known[name] = {f"objective.{k}": k for k in hyperparams_of(state.objective_state)}
         known[name] |= {k: k for k in hyperparams_of({"gradients": state.aggregator_state})}
-        done[name], taken_by[name] = variables(state, {}), given
+        done[name], taken_by[name] = variables(state, {}), initial
     overrides: dict[str, dict[str, float]] = {name: {} for name in trainings}
     for flag, value in hyperparams.items():
         hit = {n: known[n].get(flag) or known[n].get(flag.removeprefix(f"{n}.")) for n in trainings}
@@ -118,17 +118,17 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
         except UserError as error:
             raise error.within(f"training {name!r}") from error.__cause__
     for name, training in trainings.items():
-        for model, kept in training.cache.items():
-            if kept.top_k is not None:
-                _same_temperature(name, training, overrides[name], model, kept.temperature)
+        for model, spec in training.cache.items():
+            if spec.top_k is not None:
+                _same_temperature(name, training, overrides[name], model, spec.temperature)
     return overrides
 
 
-def _same_variables(training: Training, model: str, given: Any) -> None:
+def _same_variables(training: Training, model: str, initial: Any) -> None:
     """Raise early if pretrained variables do not match the model; a cached model would fail only when it first runs."""
     expected, actual = (
         {jax.tree_util.keystr(p, simple=True, separator="."): list(x.shape) for p, x in jax.tree.leaves_with_path(tree)}
-        for tree in (training.shapes(model)[0], given)
+        for tree in (training.shapes(model)[0], initial)
     )
     if wrong := sorted(k for k in expected | actual if expected.get(k) != actual.get(k)):
         first = f"{wrong[0]} has {actual.get(wrong[0], 'nothing')}, expected {expected.get(wrong[0], 'nothing')}"

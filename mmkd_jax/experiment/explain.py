@@ -82,8 +82,8 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
             k: float(v) for k, v in hyperparams_of(objective_state).items() if isinstance(v, np.generic)
         }
         terms, _ = training.objective.apply(state.params["objective"], state.objective_state, watched)
-        given = hyperparams_of({"gradients": state.aggregator_state})
-        seen["gradients"] = {k: float(v) for k, v in given.items() if isinstance(v, np.generic)}
+        values = hyperparams_of({"gradients": state.aggregator_state})
+        seen["gradients"] = {k: float(v) for k, v in values.items() if isinstance(v, np.generic)}
         seen["terms"] = [
             jax.tree_util.keystr(p, simple=True, separator=".")
             for p, _ in jax.tree.leaves_with_path(terms, is_leaf=lambda t: isinstance(t, Term))
@@ -143,8 +143,8 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
                 how: Any = training.layers[model]
                 lines += [f"  layers      {model}: {line}" for line in how.describe()]
         for term, (reads, own) in d.terms.items():
-            given = ", ".join(f"{k} {v:g}" for k, v in own.items())
-            lines.append(f"  term        {term}: {', '.join(reads)}" + (f" ({given})" if given else ""))
+            values = ", ".join(f"{k} {v:g}" for k, v in own.items())
+            lines.append(f"  term        {term}: {', '.join(reads)}" + (f" ({values})" if values else ""))
             if "weight" not in own:
                 lines[-1] += " (weight: a schedule, or set by the method)"
         read = {p for reads, _ in d.terms.values() for p in reads}
@@ -157,9 +157,9 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
         if d.hyperparams:
             lines.append("  hyperparams " + ", ".join(f"{k} {v:g}" for k, v in d.hyperparams.items()))
         if d.gradients:
-            given = ", ".join(f"{k} {v:g}" for k, v in d.gradients[1].items())
+            values = ", ".join(f"{k} {v:g}" for k, v in d.gradients[1].items())
             lines.append(
-                f"  gradients   {d.gradients[0]}" + (f" ({given})" if given else "") + ": one gradient per term"
+                f"  gradients   {d.gradients[0]}" + (f" ({values})" if values else "") + ": one gradient per term"
             )
         if d.passes:
             lines.append(
@@ -184,11 +184,11 @@ def _role(training, name):
     if isinstance(role, MovingAverage):
         return f"moving average of {role.of}, decay {role.decay:g}"
     if name in training.cache:
-        kept = training.cache[name]
-        how = f", {kept.dtype}" if kept.dtype != "float32" else ""
-        how += f", {kept.top_k} largest logits at temperature {kept.temperature:g}" if kept.top_k else ""
+        spec = training.cache[name]
+        how = f", {spec.dtype}" if spec.dtype != "float32" else ""
+        how += f", {spec.top_k} largest logits at temperature {spec.temperature:g}" if spec.top_k else ""
         size = training.store(name, {}, ".").size
-        return f"frozen, cached ({', '.join(kept.outputs)}{how}): run once, {readable(size)} on disk{source}"
+        return f"frozen, cached ({', '.join(spec.outputs)}{how}): run once, {readable(size)} on disk{source}"
     return "frozen" + source
 
 

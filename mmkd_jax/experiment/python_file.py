@@ -32,15 +32,15 @@ def module(path: pathlib.Path, kind: str, wanted: tuple[str, ...]) -> Any:
         raise UserError(f"no {kind} {path}; {near}/ has: {choices(p.name for p in near.glob('*.py'))}")
     _beside(path.resolve().parent)
     name = f"{kind}_{path.stem}"
-    made = types.ModuleType(name)
-    made.__file__ = str(path)
-    sys.modules[name] = made  # needed by dataclasses
-    with told(path, kind):
-        importlib.machinery.SourceFileLoader(name, str(path)).exec_module(made)
-    if missing := [n for n in wanted if not hasattr(made, n)]:
-        old = "".join(hint(repr(n)) for n in vars(made) if RENAMED.get(n) in missing)
+    loaded = types.ModuleType(name)
+    loaded.__file__ = str(path)
+    sys.modules[name] = loaded  # needed by dataclasses
+    with one_line_errors(path, kind):
+        importlib.machinery.SourceFileLoader(name, str(path)).exec_module(loaded)
+    if missing := [n for n in wanted if not hasattr(loaded, n)]:
+        old = "".join(hint(repr(n)) for n in vars(loaded) if RENAMED.get(n) in missing)
         raise UserError(f"{kind} {path} does not define {choices(missing)}{old}")
-    return made
+    return loaded
 
 
 def _beside(folder: pathlib.Path) -> None:
@@ -57,7 +57,7 @@ def _beside(folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def told(path: pathlib.Path, kind: str) -> Iterator[None]:
+def one_line_errors(path: pathlib.Path, kind: str) -> Iterator[None]:
     """Convert errors in a user's file, or in a call from it, to a one-line `UserError`; other errors propagate."""
     try:
         yield

@@ -140,7 +140,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def made() -> str:
+def provenance() -> str:
     """Return date, machine and JAX version, for the header of a page of results."""
     system = environment()
     return f"{datetime.date.today()}, {system['cores']} cores, {system['system']}, jax {system['packages']['jax']}"

@@ -207,14 +207,14 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         )
         return result
     began = time.perf_counter()
-    given = {
+    initial_variables = {
         m: _source_variables(work, source, seed, results)
         for m, source in training.init_from.items()
         if m not in training.cache
     }
     data = _with_records(work, training, name, seed, results)
     callbacks.on_start(name, seed, training.steps)
-    kept = training.keep_last, training.keep_best, training.keep_every
+    retention = training.keep_last, training.keep_best, training.keep_every
     speeds: dict[str, float] = {}
 
     def on_metrics(step, row, speed):
@@ -224,14 +224,14 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         for log in callbacks.loggers if sharding.is_primary_process() else ():
             log(name, seed, row)
 
-    with contextlib.closing(checkpoint.Checkpoints(directory / "checkpoints", *kept)) as checkpoints:
+    with contextlib.closing(checkpoint.Checkpoints(directory / "checkpoints", *retention)) as checkpoints:
         fitted = loop.fit(
             training,
             program,
             seed,
             checkpoints,
             data=data,
-            given=given,
+            initial_variables=initial_variables,
             hyperparams=work.overrides[name],
             on_metrics=on_metrics,
             profile=None if options.profile is None else (options.profile, folder / "profile" / name),
@@ -296,7 +296,7 @@ def _report(folder, experiment, trainings, results):
     for name, training in trainings.items():
         final = finished(folder, training, name, 0, results[name][0]["variables"])[training.evaluate]
         predict = jax.jit(
-            lambda *given, training=training: training.task.predict(training.run(training.evaluate)(*given))
+            lambda *inputs, training=training: training.task.predict(training.run(training.evaluate)(*inputs))
         )
         predictions[name] = np.asarray(predict(final, batch))
     rows = []

@@ -31,7 +31,9 @@ HEADS = (
 )
 
 
-def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]], seconds: float, made: str) -> None:
+def write(
+    folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]], seconds: float, provenance: str
+) -> None:
     """Write `table.{json,md,txt}` and, where the table has an axis, `figure.png`.
 
     Args:
@@ -39,11 +41,14 @@ def write(folder: pathlib.Path, table: Table, cells: Sequence[Mapping[str, Any]]
         table: the table.
         cells: cells returned by `paper_tables.table.cells`.
         seconds: wall time of all seeds.
-        made: date, machine and version of the run.
+        provenance: date, machine and JAX version of the run.
     """
-    about = {"title": table.title, "source": table.source, "made": made, "seconds": round(seconds, 1)}
+    about = {"title": table.title, "source": table.source, "made": provenance, "seconds": round(seconds, 1)}
     files.write(folder / "table.json", as_json(cells, **about) + "\n")
-    below = [f"Source: {table.source}.", f"Values in {table.unit}; wall time of all seeds {seconds:.0f} s ({made})."]
+    below = [
+        f"Source: {table.source}.",
+        f"Values in {table.unit}; wall time of all seeds {seconds:.0f} s ({provenance}).",
+    ]
     if table.published or table.checked:
         heads, lines, left = HEADS, [_line(cell) for cell in cells], 2
         below += ["Percentile: percentage of our seeds below the published figure."]

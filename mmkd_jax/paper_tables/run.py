@@ -82,8 +82,8 @@ def run(
     code = _identity(file)
     if quick and isinstance(table.quick, Table):
         table, code, quick = table.quick, f"{code} quick", False
-    kept = folder / "seeds.json"
-    saved = json.loads(kept.read_text()) if kept.exists() else {"code": code, "seconds": 0.0, "scores": {}}
+    path = folder / "seeds.json"
+    saved = json.loads(path.read_text()) if path.exists() else {"code": code, "seconds": 0.0, "scores": {}}
     if saved["code"] != code:
         raise UserError(
             f"{folder} has seeds of another version of {file}: remove it, or choose another folder with --out"
@@ -99,7 +99,7 @@ def run(
         devices = jax.device_count()
         together = -(-min(table.together, wanted[row]) // devices) * devices
         while (done := min(map(len, values_of.values()), default=0)) < wanted[row]:
-            begun = time.perf_counter()
+            began = time.perf_counter()
             if (program := compiled.get(repr(fixed))) is None:
                 program = compiled[repr(fixed)] = population.members(partial(_member, table.member, fixed), width)
             members = np.arange(done, done + together, dtype=np.int32)
@@ -109,14 +109,14 @@ def run(
                 raise UserError(f"table {file}: member returns {choices(each)}; columns are {choices(table.columns)}")
             for column, values in each.items():
                 values_of.setdefault(column, []).extend(round(float(v), 6) for v in values)
-            saved |= {"seconds": saved["seconds"] + time.perf_counter() - begun, "made": run_folder.made()}
-            files.write(kept, json.dumps(saved) + "\n")
+            saved |= {"seconds": saved["seconds"] + time.perf_counter() - began, "made": run_folder.provenance()}
+            files.write(path, json.dumps(saved) + "\n")
             so_far = f"{min(done + together, wanted[row])} of {wanted[row]} seeds"
             log(f"{row} ({number} of {len(table.rows)}): {so_far}, {saved['seconds']:.0f} s")
     scores = {row: {c: v[: wanted[row]] for c, v in columns.items()} for row, columns in saved["scores"].items()}
-    every = cells(table, scores)
-    render.write(folder, table, every, saved["seconds"], saved["made"])
-    return every
+    all_cells = cells(table, scores)
+    render.write(folder, table, all_cells, saved["seconds"], saved["made"])
+    return all_cells
 
 
 def _identity(file):

@@ -21,7 +21,7 @@ _TOLD = set("num_layers depths types pooler dtype remat scan dropout attention_d
 
 @dataclasses.dataclass(frozen=True, eq=False)  # jit takes it as a function, by identity
 class Inheritance:
-    """Weight inheritance of a student from its teacher: a pure, jittable function `(own, given) -> variables`.
+    """Weight inheritance of a student from its teacher: a pure, jittable function `(student, teacher) -> variables`.
 
     Heads are inherited whole: the student's heads have as many channels as the teacher's. Inherited weights are not
     rescaled. The student therefore equals its teacher if the omitted parts are unused and do not change the statistics
@@ -61,17 +61,17 @@ class Inheritance:
     def __post_init__(self):
         object.__setattr__(self, "taken", taken(self.student, self.teacher, self.keep, self.fresh))
 
-    def __call__(self, own: Any, given: Any) -> Any:
+    def __call__(self, student: Any, teacher: Any) -> Any:
         """Return the student's variables; those not inherited, such as a classifier, keep their initialization.
 
         Args:
-            own: initial variables of the student.
-            given: variables of the teacher.
+            student: initial variables of the student.
+            teacher: variables of the teacher.
 
         Raises:
             UserError: the variables belong to other models.
         """
-        source_leaves, remaining = leaves(given), dict(self.taken)
+        source_leaves, remaining = leaves(teacher), dict(self.taken)
         for source, shape, *_ in self.taken.values():
             actual = list(source_leaves[source].shape) if source in source_leaves else "nothing"
             if actual != list(shape):
@@ -79,7 +79,7 @@ class Inheritance:
 
         @functools.cache
         def best(modality, score, many):
-            scores = score(self.teacher.encoders[modality], given["params"][f"encoders_{modality}"])
+            scores = score(self.teacher.encoders[modality], teacher["params"][f"encoders_{modality}"])
             return jnp.sort(jnp.argsort(-scores, 1, stable=True)[:, :many], 1)
 
         def take(path, x):
@@ -101,7 +101,7 @@ class Inheritance:
                 raise UserError(f"own variables have {list(x.shape)} at {path}; {expected}")
             return (y if initial_rows is None else jnp.where(initial_rows, x, y)).astype(x.dtype)
 
-        variables = jax.tree_util.tree_map_with_path(take, own)
+        variables = jax.tree_util.tree_map_with_path(take, student)
         if remaining:
             raise UserError(f"own variables have no {next(iter(remaining))}: pass all initial variables of the student")
         return variables

@@ -35,8 +35,8 @@ def born_again(setting: Setting, generations: int = 3) -> dict[str, Training]:
     """
     if generations < 2:
         raise UserError(f"born_again: generations is {generations}; expected at least 2")
-    trainings = {"born_again_1": setting.alone(setting.student())}
+    trainings = {"born_again_1": setting.supervised(setting.student())}
     for k in range(2, generations + 1):
         before = f"born_again_{k - 1}"
-        trainings[f"born_again_{k}"] = setting.taught(setting.student(), {before: trainings[before]})
+        trainings[f"born_again_{k}"] = setting.distilled(setting.student(), {before: trainings[before]})
     return trainings

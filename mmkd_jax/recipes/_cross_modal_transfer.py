@@ -32,4 +32,4 @@ def cross_modal_transfer(setting: Setting, labels: bool = False) -> dict[str, Tr
         ...     return cross_modal_transfer(setting)
     """
     teacher = setting.teacher(*setting.unseen)
-    return teacher | {"cross_modal_transfer": setting.taught(setting.student(), teacher, labels=labels)}
+    return teacher | {"cross_modal_transfer": setting.distilled(setting.student(), teacher, labels=labels)}

@@ -45,7 +45,9 @@ def hallucination(setting: Setting, weight: float = 1.0, features: str = "featur
     """
     teacher = setting.teacher(*setting.unseen)
     student = branches(dict.fromkeys(("seen", "imagined"), setting.student()))
-    models = {"student": Trained(student)} | setting.after(teacher, tuple(f"{features}.{m}" for m in setting.unseen))
+    models = {"student": Trained(student)} | setting.frozen_teacher(
+        teacher, tuple(f"{features}.{m}" for m in setting.unseen)
+    )
     where = setting.labelled
     task = {
         "task": setting.task.objective(where=where),
@@ -62,7 +64,7 @@ def hallucination(setting: Setting, weight: float = 1.0, features: str = "featur
         for mine in setting.seen
         for other in setting.unseen
     }
-    training = setting.training(combine(**task, **imagine), models=models, data=setting.every)
+    training = setting.training(combine(**task, **imagine), models=models, data=setting.all_data)
     return teacher | {"hallucination": training}
 
 

@@ -16,7 +16,7 @@ def label_free(setting: Setting, rows: Loader | None = None) -> dict[str, Traini
 
     Args:
         setting: settings shared by all trainings.
-        rows: the transfer set, such as `InMemory(pairs.where("labelled", False), 128)`; `setting.every` by default.
+        rows: the transfer set, such as `InMemory(pairs.where("labelled", False), 128)`; `setting.all_data` by default.
 
     Returns:
         The teacher's training, such as `image_audio_teacher`, and `label_free`.
@@ -32,5 +32,5 @@ def label_free(setting: Setting, rows: Loader | None = None) -> dict[str, Traini
         ...     return label_free(setting)
     """
     teacher = setting.teacher(*setting.modalities)
-    fields = {"data": setting.every if rows is None else rows, "select": "last"}
-    return teacher | {"label_free": setting.taught(setting.student(), teacher, labels=False, **fields)}
+    fields = {"data": setting.all_data if rows is None else rows, "select": "last"}
+    return teacher | {"label_free": setting.distilled(setting.student(), teacher, labels=False, **fields)}

@@ -28,4 +28,4 @@ def md(setting: Setting) -> dict[str, Training]:
         ...     return md(setting)
     """
     teacher = setting.teacher(*setting.modalities)
-    return teacher | {"md": setting.taught(setting.student(*setting.modalities), teacher)}
+    return teacher | {"md": setting.distilled(setting.student(*setting.modalities), teacher)}

@@ -49,6 +49,6 @@ def mtsd(
     soft = term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=setting.temperature)
     task = setting.task.objective(where=setting.labelled)
     models = {"student": Trained(setting.student(*setting.modalities))}
-    models |= setting.after(teacher, ("logits", *outputs.values()))
-    training = setting.training(combine(task=task, soft=soft, **hints), models=models, data=setting.every)
+    models |= setting.frozen_teacher(teacher, ("logits", *outputs.values()))
+    training = setting.training(combine(task=task, soft=soft, **hints), models=models, data=setting.all_data)
     return teacher | {"mtsd": training}

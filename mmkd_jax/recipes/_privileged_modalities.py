@@ -34,7 +34,7 @@ def privileged_modalities(setting: Setting) -> dict[str, Training]:
     """
     _ = setting.unseen  # raises if the student sees all modalities, also under python -O
     teacher = setting.teacher(*setting.modalities)
-    return teacher | {"privileged_modalities": setting.taught(setting.student(), teacher)}
+    return teacher | {"privileged_modalities": setting.distilled(setting.student(), teacher)}
 
 
 @validated
@@ -67,4 +67,4 @@ def missing_modalities(setting: Setting, missing: float | int = 0.5) -> dict[str
     """
     teacher = setting.teacher(*setting.modalities)
     student = with_input(setting.student(*setting.modalities), withhold(missing, setting.unseen))
-    return teacher | {"missing_modalities": setting.taught(student, teacher)}
+    return teacher | {"missing_modalities": setting.distilled(student, teacher)}

@@ -46,9 +46,13 @@ def staged_hints(
     if not 0 < first < setting.steps:
         raise UserError(f"staged_hints: share={share} gives the first stage {first} of {setting.steps} steps")
     source = setting.teacher(*setting.modalities)
-    models = {"student": Trained(setting.student())} | setting.after(source, (teacher,))
+    models = {"student": Trained(setting.student())} | setting.frozen_teacher(source, (teacher,))
     sides = {"student": f"student.{student}", "teacher": f"teacher.{teacher}"}
     hint = combine(hint=methods.feature_alignment(losses.hint, **sides))
-    stages = {"staged_hints_1": setting.training(hint, models=models, data=setting.every, steps=first, select="last")}
-    second = setting.taught(setting.student(), source, init_from="staged_hints_1.student", steps=setting.steps - first)
+    stages = {
+        "staged_hints_1": setting.training(hint, models=models, data=setting.all_data, steps=first, select="last")
+    }
+    second = setting.distilled(
+        setting.student(), source, init_from="staged_hints_1.student", steps=setting.steps - first
+    )
     return source | stages | {"staged_hints_2": second}

@@ -42,6 +42,6 @@ def teacher_assistant(setting: Setting) -> dict[str, Training]:
     before, steps = dict(trainings), setting.teacher_steps or setting.steps
     for size in between:
         model = setting.model(setting.modalities, size)
-        before = {f"assistant_{size}": setting.taught(model, before, size=size, steps=steps)}
+        before = {f"assistant_{size}": setting.distilled(model, before, size=size, steps=steps)}
         trainings |= before
-    return trainings | {"teacher_assistant": setting.taught(setting.student(), before)}
+    return trainings | {"teacher_assistant": setting.distilled(setting.student(), before)}

@@ -22,8 +22,8 @@ class Setting:
 
     Attributes:
         task: the task of all models: objective and metrics.
-        few: loader of the labeled rows.
-        every: loader of all rows, labeled and unlabeled.
+        labeled_data: loader of the labeled rows.
+        all_data: loader of all rows, labeled and unlabeled.
         validation: validation data, used to select the best checkpoint.
         test: test data, evaluated once, after training.
         model: `(modalities, size) -> Model`; `size` is one of `sizes`.
@@ -33,7 +33,7 @@ class Setting:
         seen: modalities that the student sees at inference.
         sizes: names of model sizes, from the teacher's to the student's.
         teacher_steps: number of updates of a teacher or a teacher assistant; 0 is the same as `steps`.
-        labelled: name of the mask of labeled rows in `every`; None means that all rows are labeled.
+        labelled: name of the mask of labeled rows in `all_data`; None means that all rows are labeled.
         temperature: temperature of the KL to a teacher.
         cached: cache the teacher's outputs for all rows instead of running it in every step.
         evaluate_every: steps between two validation evaluations.
@@ -41,8 +41,8 @@ class Setting:
     """
 
     task: Task
-    few: Loader
-    every: Loader
+    labeled_data: Loader
+    all_data: Loader
     validation: Loader
     test: Loader
     model: Callable[[tuple[str, ...], str], Model]
@@ -85,14 +85,14 @@ class Setting:
         """Return a model of the last size; by default of the modalities in `seen`."""
         return self.model(modalities or self.seen, self.sizes[-1])
 
-    def training(self, objective: Objective, *, size: str = "", steps: int = 0, **more: Any) -> Training:
+    def training(self, objective: Objective, *, size: str = "", steps: int = 0, **overrides: Any) -> Training:
         """Return a training with these settings.
 
         Args:
             objective: the loss to minimize.
             size: model size passed to `optimizer`; the student's by default.
             steps: number of updates; a student's by default.
-            **more: other fields of `Training`, such as models and data.
+            **overrides: other fields of `Training`, such as models and data.
         """
         size, steps = size or self.sizes[-1], steps or self.steps
         fields: dict[str, Any] = {
@@ -106,13 +106,13 @@ class Setting:
             optimizer=self.optimizer(size, steps),
             task=self.task,
             steps=steps,
-            **fields | more,
+            **fields | overrides,
         )
 
-    def alone(self, model: Model, **more: Any) -> Training:
+    def supervised(self, model: Model, **overrides: Any) -> Training:
         """Return a training of a student on labels alone."""
         return self.training(
-            combine(task=self.task.objective()), models={"student": Trained(model)}, data=self.few, **more
+            combine(task=self.task.objective()), models={"student": Trained(model)}, data=self.labeled_data, **overrides
         )
 
     def teacher(self, *modalities: str) -> dict[str, Training]:
@@ -125,11 +125,11 @@ class Setting:
                 size=size,
                 steps=self.teacher_steps or self.steps,
                 models={n: Trained(m) for n, m in models.items()},
-                data=self.few,
+                data=self.labeled_data,
             )
         }
 
-    def after(self, source: Mapping[str, Training], reads: tuple[str, ...] = ("logits",)) -> dict[str, Frozen]:
+    def frozen_teacher(self, source: Mapping[str, Training], reads: tuple[str, ...] = ("logits",)) -> dict[str, Frozen]:
         """Return the role `teacher` for the evaluated model of another training.
 
         Args:
@@ -140,14 +140,14 @@ class Setting:
         model, init_from = training.networks[training.evaluate], f"{name}.{training.evaluate}"
         return {"teacher": Frozen(model, init_from=init_from, cache=reads if self.cached else None)}
 
-    def taught(
+    def distilled(
         self,
         model: Model,
         source: Mapping[str, Training],
         *,
         labels: bool = True,
         init_from: str | None = None,
-        **more: Any,
+        **overrides: Any,
     ) -> Training:
         """Return a training of a student on the logits of another training's model, on all rows.
 
@@ -156,10 +156,10 @@ class Setting:
             source: name -> training whose evaluated model is the teacher.
             labels: also train on the labels of labeled rows.
             init_from: source of the student's initial variables, as in `Trained`.
-            **more: other fields of `Training`.
+            **overrides: other fields of `Training`.
         """
         soft = term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=self.temperature)
         task = {"task": self.task.objective(where=self.labelled)} if labels else {}
-        fields: dict[str, Any] = {"data": self.every} | more
-        fields["models"] = {"student": Trained(model, init_from=init_from), **self.after(source)}
+        fields: dict[str, Any] = {"data": self.all_data} | overrides
+        fields["models"] = {"student": Trained(model, init_from=init_from), **self.frozen_teacher(source)}
         return self.training(combine(**task, soft=soft), **fields)

@@ -46,10 +46,10 @@ class Program(NamedTuple):
 
 def compile_training(training: Training) -> Program:
     """Build the programs of a training, data-parallel over all devices; each compiles on its first call."""
-    step, reader = training.step, training.reader
+    step, data = training.step, training.data_with_cache
     mesh = sharding.make_mesh() if jax.device_count() > 1 else None
     if mesh is not None:
-        sharding.check_divides(reader.batch_size, mesh)
+        sharding.check_divides(data.batch_size, mesh)
     compiled = sharding.compile_step(step, mesh=mesh)
 
     def zero_metrics(state, frozen):
@@ -57,23 +57,23 @@ def compile_training(training: Training) -> Program:
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
         return zeros | {"broken": dict.fromkeys(_values(metrics), jnp.int32(NEVER))}
 
-    def gather(metrics, more, step):
+    def gather(metrics, new_metrics, step):
         """Add metrics, and record for each value the first step at which it was not finite."""
         first = {
             k: jnp.minimum(metrics["broken"][k], jnp.where(jnp.isfinite(v), NEVER, step))
-            for k, v in _values(more).items()
+            for k, v in _values(new_metrics).items()
         }
-        return jax.tree.map(jnp.add, {k: metrics[k] for k in more}, more) | {"broken": first}
+        return jax.tree.map(jnp.add, {k: metrics[k] for k in new_metrics}, new_metrics) | {"broken": first}
 
     together = jax.jit(gather)
 
     def within(state, metrics, frozen, arrays, steps):
-        assert isinstance(reader, InMemory)
+        assert isinstance(data, InMemory)
 
         def one(_, now):
-            batch = reader.batch(arrays, now[0].key, now[0].step)
-            state, more = step(now[0], frozen, batch if mesh is None else sharding.constrain_batch(batch, mesh))
-            return state, gather(now[1], more, state.step)
+            batch = data.batch(arrays, now[0].key, now[0].step)
+            state, new_metrics = step(now[0], frozen, batch if mesh is None else sharding.constrain_batch(batch, mesh))
+            return state, gather(now[1], new_metrics, state.step)
 
         return jax.lax.fori_loop(0, steps, one, (state, metrics))
 
@@ -81,8 +81,8 @@ def compile_training(training: Training) -> Program:
         for _ in range(steps):
             batch = next(batches)
             training.task.check(batch)
-            state, more = compiled(state, frozen, batch if mesh is None else sharding.shard_batch(batch, mesh))
-            metrics = together(metrics, more, state.step)
+            state, new_metrics = compiled(state, frozen, batch if mesh is None else sharding.shard_batch(batch, mesh))
+            metrics = together(metrics, new_metrics, state.step)
         return state, metrics
 
     def needs():
@@ -102,7 +102,7 @@ def compile_training(training: Training) -> Program:
     return Program(
         start=training.start if mesh is None else sharding.on_mesh(training.start, mesh),
         zero_metrics=jax.jit(zero_metrics, out_shardings=None if mesh is None else sharding.replicated(mesh)),
-        advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(reader, InMemory) else from_host,
+        advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(data, InMemory) else from_host,
         step=compiled,
         measure=jax.jit(measure),
         scores=training.task.scores,

@@ -14,7 +14,7 @@ class PretrainedVariables:
 
     Attributes:
         variables: pytree of arrays.
-        said: origin of the variables, as lines printed by `mmkd explain`.
+        origin: lines that describe where the variables come from, printed by `mmkd explain`.
 
     Example:
         >>> import numpy as np
@@ -24,7 +24,7 @@ class PretrainedVariables:
     """
 
     variables: Any
-    said: Sequence[str] = ()
+    origin: Sequence[str] = ()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -32,4 +32,4 @@ class PretrainedVariables:
         return write_variables("", self.variables, write=False)[:16]
 
     def __str__(self) -> str:
-        return "; ".join(self.said) or f"variables {self.fingerprint}"
+        return "; ".join(self.origin) or f"variables {self.fingerprint}"

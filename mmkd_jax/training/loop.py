@@ -50,7 +50,7 @@ def fit(
     checkpoints: Checkpoints,
     *,
     data: Loader | None = None,
-    given: Mapping[str, Any] | None = None,
+    initial_variables: Mapping[str, Any] | None = None,
     hyperparams: Mapping[str, float] | None = None,
     on_metrics: Callable[[int, dict[str, float], dict[str, float]], None] = lambda step, row, speed: None,
     log: Callable[[str], None] = print,
@@ -66,7 +66,7 @@ def fit(
         seed: seed of the initial variables, the data order and all other randomness.
         checkpoints: checkpoints to save to and resume from.
         data: training data to use instead of `training.data` (with cached outputs added).
-        given: name -> variables of models that are not initialized at random.
+        initial_variables: name -> variables of models that are not initialized at random.
         hyperparams: hyperparameters of the objective that override the file's.
         on_metrics: called with the step, a row of the learning curve, and its speed (`throughput.Stopwatch.elapsed`).
         log: called with messages for the user.
@@ -81,7 +81,7 @@ def fit(
             disk; a device that runs out of memory, with the memory that a step needs.
     """
     data = data or training.data
-    state, frozen = program.start(jax.random.key(seed), dict(given or {}), dict(hyperparams or {}))
+    state, frozen = program.start(jax.random.key(seed), dict(initial_variables or {}), dict(hyperparams or {}))
     now = {"state": state, "metrics": program.zero_metrics(state, frozen), "best": _copy(variables(state, {}))}
     meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
     meta["data"] |= training.identity
@@ -193,9 +193,9 @@ def _like(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
-def _on_device(reader: Loader) -> list[dict[str, Any]]:
+def _on_device(loader: Loader) -> list[dict[str, Any]]:
     """Return in-memory batches on the devices; streamed batches are read again at each evaluation."""
-    return [sharding.replicate(b) for b in reader.eval_batches()] if isinstance(reader, InMemory) else []
+    return [sharding.replicate(b) for b in loader.eval_batches()] if isinstance(loader, InMemory) else []
 
 
 def _out_of_patience(training, meta):

@@ -48,12 +48,12 @@ def flops(function: Callable, *arguments: Any) -> int:
 
 def _alive(jaxpr):
     """Drop equations that the outputs do not depend on, at this level."""
-    needed, kept = {v for v in jaxpr.outvars if isinstance(v, core.Var)}, []
+    needed, alive = {v for v in jaxpr.outvars if isinstance(v, core.Var)}, []
     for equation in reversed(jaxpr.eqns):
         if equation.effects or any(v in needed for v in equation.outvars):
-            kept.append(equation)
+            alive.append(equation)
             needed |= {v for v in equation.invars if isinstance(v, core.Var)}
-    return list(reversed(kept))
+    return list(reversed(alive))
 
 
 def _count(equations) -> int:

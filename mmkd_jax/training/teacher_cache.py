@@ -214,17 +214,17 @@ class Store:
             sharding.process_allgather(0)
 
     def _write(self, file, name, rows, x):
-        kept = self.columns[name]
-        width, floating = self._width(kept), jnp.issubdtype(kept.dtype, jnp.floating)
+        row = self.columns[name]
+        width, floating = self._width(row), jnp.issubdtype(row.dtype, jnp.floating)
         with np.errstate(over="ignore"):
-            data = np.ascontiguousarray(x.astype(kept.dtype))
+            data = np.ascontiguousarray(x.astype(row.dtype))
         # −inf is valid: log of an empty tail in a top-k record, or a removed class in logits
         if floating and np.isnan(data).any():
             raise UserError(
                 f"cache: {name} is NaN at row {rows[np.argwhere(np.isnan(data))[0][0]]}: check the teacher and the data"
             )
         if floating and (np.isinf(data) & np.isfinite(x)).any():
-            raise UserError(f"cache: {name} has values that {kept.dtype} cannot hold: use dtype float32 or bfloat16")
+            raise UserError(f"cache: {name} has values that {row.dtype} cannot hold: use dtype float32 or bfloat16")
         for first, last in _runs(rows):  # whole batches, except for padding at the end of a view
             os.pwrite(file.fileno(), data[first:last].tobytes(), int(rows[first]) * width)
 

@@ -118,8 +118,8 @@ def recorded(
     Raises:
         UserError: the folder has records of another teacher, data or format, or damaged records; a full disk.
     """
-    kept, data = training.cache[name], training.data
-    which = hashlib.sha256(json.dumps([dict(data.dataset.fingerprint), kept.outputs], sort_keys=True).encode())
+    spec, data = training.cache[name], training.data
+    which = hashlib.sha256(json.dumps([dict(data.dataset.fingerprint), spec.outputs], sort_keys=True).encode())
     folder = root / f"{teacher['training']}.{teacher['model']}-{teacher['seed']}-{which.hexdigest()[:8]}"
     store = training.store(name, teacher, folder)
     if not store.is_complete():
@@ -135,7 +135,7 @@ def recorded(
             places = (divmod(number, each) for number in range(first, store.num_views * each, step))
             inputs = (batch_in_order(data, view_index, batch) for view_index, batch in places)
             for batch, out in answers(
-                training.networks[name], own, inputs, kept.pack, jax.random.key(0), training.augment
+                training.networks[name], own, inputs, spec.pack, jax.random.key(0), training.augment
             ):
                 valid, view_index = batch["valid"], int(batch["view_index"][0])
                 rows = batch["row"][valid] + view_index * data.size

@@ -212,7 +212,7 @@ class Training:
         return self.cache[name].columns(name, self.outputs(name))
 
     @property
-    def reader(self) -> Loader:
+    def data_with_cache(self) -> Loader:
         """Training data with the cached outputs as columns, which have shapes but no values."""
         shapes = {k: s for n in self.cache for k, s in self.records(n).items()}
         if not shapes:
@@ -224,7 +224,7 @@ class Training:
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a training batch, including cached outputs."""
-        return dict(self.reader.spec)
+        return dict(self.data_with_cache.spec)
 
     def store(self, name: str, teacher: Mapping[str, Any], directory: str | os.PathLike) -> Store:
         """Return the store of a cached model's outputs, with the manifest that its files must match.
@@ -234,9 +234,9 @@ class Training:
             teacher: identity of its variables.
             directory: directory of the records.
         """
-        kept, partners = self.cache[name], self.data.partners
-        how = {"outputs": list(kept.outputs), "dtype": kept.dtype, "top_k": kept.top_k}
-        how |= {"temperature": kept.temperature} if kept.top_k else {}
+        spec, partners = self.cache[name], self.data.partners
+        how = {"outputs": list(spec.outputs), "dtype": spec.dtype, "top_k": spec.top_k}
+        how |= {"temperature": spec.temperature} if spec.top_k else {}
         about = {"teacher": dict(teacher), "kept": how, "data": dict(self.data.dataset.fingerprint)}
         if self.augment is not None:
             about |= {"augment": self.identity["augment"], "partners": None if partners is None else repr(partners)}
@@ -275,7 +275,9 @@ class Training:
         """Trace the step; raises for extra passes or batch statistics that do not support microbatches."""
         jax.eval_shape(self.step, state, frozen, self.spec)
 
-    def abstract(self, hyperparams: Mapping[str, Any] | None = None, given: Mapping[str, Any] | None = None):
+    def abstract(
+        self, hyperparams: Mapping[str, Any] | None = None, initial_variables: Mapping[str, Any] | None = None
+    ):
         """Return the shapes of the state and the frozen variables; raises for wrong paths, before any data is read."""
         for name, model in self.networks.items():
             if missing := [c for c in model.needs if not {name, f"{name}.{c}"} & set(self.init_from)]:
@@ -285,7 +287,7 @@ class Training:
                 )
 
         if not hyperparams:
-            return jax.eval_shape(self.start, _KEY, dict(given or {}), {})
+            return jax.eval_shape(self.start, _KEY, dict(initial_variables or {}), {})
         # as constants, so that invalid values raise
         initialize = functools.partial(init_state, self.distillation, self.spec, hyperparams=hyperparams)
-        return jax.eval_shape(initialize, _KEY, dict(given or {}))
+        return jax.eval_shape(initialize, _KEY, dict(initial_variables or {}))

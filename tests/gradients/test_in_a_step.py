@@ -147,7 +147,13 @@ def fit(folder, **options):
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         given = {"teacher": begin_teacher()}
         return loop.fit(
-            PART, compiled.compile_training(PART), 0, checkpoints, given=given, log=lambda line: None, **options
+            PART,
+            compiled.compile_training(PART),
+            0,
+            checkpoints,
+            initial_variables=given,
+            log=lambda line: None,
+            **options,
         )
 
 

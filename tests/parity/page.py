@@ -80,7 +80,7 @@ def main() -> None:
             model = saved(case, pathlib.Path(scratch))
             lines.append(row(case.family, name, "random", *compared(case, model, pathlib.Path(scratch))))
     head = HEAD.format(kinds=" | ".join(KINDS.values()), rule=" | ".join(["---:"] * len(KINDS)))
-    made = f"\nBy `python -m tests.parity.page`, {run_folder.made()}, transformers {transformers.__version__}.\n"
+    made = f"\nBy `python -m tests.parity.page`, {run_folder.provenance()}, transformers {transformers.__version__}.\n"
     PAGE.write_text(head + "\n".join(lines) + "\n" + made)
 
 

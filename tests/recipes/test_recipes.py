@@ -19,7 +19,7 @@ from tests.setting import setting
 from tests.small import CLASSES, equal, gap
 
 SETTING = setting(4, optax.adam(1e-2), save_every=2)
-UNLABELLED = data.InMemory(SETTING.every.dataset.where("labelled", False), 12)
+UNLABELLED = data.InMemory(SETTING.all_data.dataset.where("labelled", False), 12)
 CHAIN = dataclasses.replace(SETTING, sizes=("large", "middle", "small"))
 ALL = {
     **recipes.md(SETTING),

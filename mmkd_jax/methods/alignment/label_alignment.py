@@ -69,12 +69,12 @@ def label_alignment(
         raise UserError(
             f"label_alignment: classes is {classes!r}; give the number of classes, or 0 for paths of logits"
         )
-    presence = {"present": tuple(f"there.{i}" for i in range(len(present)))}
+    presence = {"present": tuple(f"available.{i}" for i in range(len(present)))}
 
     def add_presence(outputs):
         rows = len(outputs["batch.example_id"])
         masks = [jnp.ones(rows, bool) if name is None else outputs[f"batch.{name}"] for name in present]
-        return outputs.add(there={str(i): mask for i, mask in enumerate(masks)})
+        return outputs.add(available={str(i): mask for i, mask in enumerate(masks)})
 
     if not classes:
         agree = combine(agreement=term(loss, logits=student, **presence, weight=weight, where=where, **arguments))

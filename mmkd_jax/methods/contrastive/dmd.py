@@ -128,16 +128,16 @@ class Edges(nn.Module):
         self,
         logits: dict[str, Float[Array, "b c"]],
         features: dict[str, Float[Array, "b d"]],
-        here: dict[str, Bool[Array, " b"]],
+        present: dict[str, Bool[Array, " b"]],
         sharpness: Scalar,
     ) -> Float[Array, "b e"]:
         of_logits, of_features, edge = nn.Dense(self.size), nn.Dense(self.size), nn.Dense(1)
         q = {}
         for m in self.modalities:
-            z, h = (zero_rows(x, here[m]) for x in at_least_float32(logits[m], features[m]))
+            z, h = (zero_rows(x, present[m]) for x in at_least_float32(logits[m], features[m]))
             q[m] = jnp.concatenate([of_logits(z), of_features(h)], -1)
         score = jnp.concatenate([edge(jnp.concatenate([q[j], q[i]], -1)) for i, j in self.edges], -1)
-        mask = jnp.stack([here[i] & here[j] for i, j in self.edges], 1)
+        mask = jnp.stack([present[i] & present[j] for i, j in self.edges], 1)
         any_edge = jnp.any(mask, 1, keepdims=True)
         score = jnp.where(mask, jnp.asarray(sharpness, score.dtype) * score, -jnp.inf)
         return jnp.where(mask, jax.nn.softmax(jnp.where(any_edge, score, 0), -1), 0)

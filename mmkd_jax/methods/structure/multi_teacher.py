@@ -67,17 +67,17 @@ def multi_teacher(
     if not masks:
         raise UserError("multi_teacher: teachers is empty; give names of models, such as ('one', 'two')")
 
-    def taught(student, teacher, there, labels=None, *, temperature: Positive):
-        shares = weights(jnp.stack(teacher), there, by, labels)
+    def soft_loss(student, teacher, available, labels=None, *, temperature: Positive):
+        shares = weights(jnp.stack(teacher), available, by, labels)
         each = jnp.stack([kl(student, t, temperature=temperature) for t in teacher])
-        return jnp.sum(jnp.where(there, weighed(jax.lax.stop_gradient(shares), each), 0), 0)
+        return jnp.sum(jnp.where(available, weighed(jax.lax.stop_gradient(shares), each), 0), 0)
 
     label_args: dict[str, Any] = {"labels": labels} if by == "confidence" else {}
     soft = term(
-        taught,
+        soft_loss,
         student=student,
         teacher=tuple(f"{name}.{output}" for name in masks),
-        there="teachers.there",
+        available="teachers.available",
         temperature=temperature,
         weight=weight,
         where=where,
@@ -92,21 +92,21 @@ def multi_teacher(
                     f"{choices(outputs.batch)}"
                 )
         rows = len(outputs[student])
-        available = [jnp.ones(rows, bool) if m is None else outputs["batch." + m] for m in masks.values()]
-        return outputs.add(teachers={"there": jnp.stack(available)})
+        teacher_masks = [jnp.ones(rows, bool) if m is None else outputs["batch." + m] for m in masks.values()]
+        return outputs.add(teachers={"available": jnp.stack(teacher_masks)})
 
     def apply(params, state, outputs):
         outputs = add_availability(outputs)
         out, state = soft.apply(params, state, outputs)
-        taught_rows = jnp.any(outputs["teachers.there"], 0)
-        return out._replace(where=taught_rows if out.where is None else out.where & taught_rows), state
+        any_available = jnp.any(outputs["teachers.available"], 0)
+        return out._replace(where=any_available if out.where is None else out.where & any_available), state
 
     return Objective(lambda outputs: soft.init(add_availability(outputs)), apply)
 
 
 def weights(
     teachers: Float[Array, "k b c"],
-    there: Bool[Array, "k b"],
+    available: Bool[Array, "k b"],
     by: str,
     labels: Int[Array, " b"] | None = None,
 ) -> Float[Array, "k b"]:
@@ -114,27 +114,27 @@ def weights(
 
     Example:
         >>> sure, unsure = jnp.array([[9.0, 0.0]]), jnp.array([[0.0, 0.0]])
-        >>> there = jnp.ones((2, 1), bool)
-        >>> [f"{w:.3f}" for w in weights(jnp.stack([sure, unsure]), there, "entropy")[:, 0]]
+        >>> available = jnp.ones((2, 1), bool)
+        >>> [f"{w:.3f}" for w in weights(jnp.stack([sure, unsure]), available, "entropy")[:, 0]]
         ['0.666', '0.334']
     """
     (teachers,) = at_least_float32(teachers)
-    count = jnp.maximum(jnp.sum(there, 0), 1).astype(teachers.dtype)
+    count = jnp.maximum(jnp.sum(available, 0), 1).astype(teachers.dtype)
     if by == "mean":
-        return jnp.where(there, 1 / count, 0)
+        return jnp.where(available, 1 / count, 0)
     logp = log_softmax(teachers)
     if by == "confidence" and labels is not None:
-        ce = jnp.where(there, cross_entropy(teachers, jnp.broadcast_to(labels, there.shape)), -jnp.inf)
+        ce = jnp.where(available, cross_entropy(teachers, jnp.broadcast_to(labels, available.shape)), -jnp.inf)
         # teachers with an infinite cross-entropy share all of the softmax below
         infinite = jnp.isposinf(ce)
         ce = jnp.where(jnp.any(infinite, 0), jnp.where(infinite, 0, -jnp.inf), ce)
-        share = (1 - jax.nn.softmax(jnp.where(jnp.any(there, 0), ce, 0), 0)) / jnp.maximum(count - 1, 1)
-        return jnp.where(there, jnp.where(count > 1, share, 1), 0)
+        share = (1 - jax.nn.softmax(jnp.where(jnp.any(available, 0), ce, 0), 0)) / jnp.maximum(count - 1, 1)
+        return jnp.where(available, jnp.where(count > 1, share, 1), 0)
     p = jnp.exp(logp)
     if by == "entropy":
         uncertainty = -expected(p, finite(logp))
     else:
-        mean = jnp.sum(jnp.where(there[..., None], p, 0), 0) / count[..., None]
+        mean = jnp.sum(jnp.where(available[..., None], p, 0), 0) / count[..., None]
         uncertainty = divergence(logp, jnp.broadcast_to(jnp.log(jnp.where(mean > 0, mean, 1)), logp.shape))
-    trust = jnp.where(there, -uncertainty, -jnp.inf)
-    return jnp.where(there, jax.nn.softmax(jnp.where(jnp.any(there, 0), trust, 0), 0), 0)
+    trust = jnp.where(available, -uncertainty, -jnp.inf)
+    return jnp.where(available, jax.nn.softmax(jnp.where(jnp.any(available, 0), trust, 0), 0), 0)
