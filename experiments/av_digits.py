@@ -64,7 +64,7 @@ baseline = "labels"
 def trainings(config: Config) -> dict[str, mmkd.Training]:
     task = mmkd.tasks.classification(10)
     pairs = mmkd.data.load("av_digits", "train")
-    few, every = (mmkd.data.InMemory(d, config.batch) for d in (pairs.where("labelled"), pairs))
+    labeled, all_pairs = (mmkd.data.InMemory(d, config.batch) for d in (pairs.where("labelled"), pairs))
     teacher = mmkd.linen(
         mmkd.models.Multimodal(
             encoders={
@@ -102,19 +102,19 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             models={"teacher": mmkd.Trained(teacher)},
             objective=mmkd.combine(task=task.objective("teacher")),
             optimizer=optax.adamw(optax.cosine_decay_schedule(config.learning_rate / 3, half), weight_decay=1e-2),
-            data=few,
+            data=labeled,
             steps=half,
             **shared,
         ),
-        "labels": mmkd.Training(objective=mmkd.combine(task=task.objective("student")), data=few, **learn),
+        "labels": mmkd.Training(objective=mmkd.combine(task=task.objective("student")), data=labeled, **learn),
         "distilled": mmkd.Training(
             **learn | {"models": {"student": mmkd.Trained(student), "teacher": answers}},
             objective=mmkd.combine(
                 soft=mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0),
             ),
-            data=every if config.unlabelled else few,
+            data=all_pairs if config.unlabelled else labeled,
         ),
-        "oracle": mmkd.Training(objective=mmkd.combine(task=task.objective("student")), data=every, **learn),
+        "oracle": mmkd.Training(objective=mmkd.combine(task=task.objective("student")), data=all_pairs, **learn),
     }
 
 

@@ -85,7 +85,7 @@ def families() -> dict[str, dict[str, mmkd.Objective]]:
 def trainings(config: Config) -> dict[str, mmkd.Training]:
     task = mmkd.tasks.classification(10)
     pairs = mmkd.data.load("av_digits", "train")
-    few, every = (mmkd.data.InMemory(d, config.batch) for d in (pairs.where("labelled"), pairs))
+    labeled, all_pairs = (mmkd.data.InMemory(d, config.batch) for d in (pairs.where("labelled"), pairs))
     shared = {
         "task": task,
         "validation": mmkd.data.InMemory(mmkd.data.load("av_digits", "validation"), 500),
@@ -111,7 +111,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
                 ),
             },
             objective=mmkd.combine(soft=kd, **more),
-            data=every,
+            data=all_pairs,
             **learn,
         )
 
@@ -120,14 +120,14 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             models={"teacher": mmkd.Trained(teacher)},
             objective=mmkd.combine(task=task.objective("teacher")),
             optimizer=optax.adamw(optax.cosine_decay_schedule(config.learning_rate / 3, half), weight_decay=1e-2),
-            data=few,
+            data=labeled,
             steps=half,
             **shared,
         ),
         "labels": mmkd.Training(
             models={"student": mmkd.Trained(student)},
             objective=mmkd.combine(task=task.objective()),
-            data=few,
+            data=labeled,
             **learn,
         ),
         "kd": beside(),
@@ -142,10 +142,10 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
 def report(config: Config, results, folder) -> None:
     """Write families.json and families.md: every training compared with KD."""
     family = {training: name for name, trainings in families().items() for training in trainings}
-    kept = {training: [{"accuracy": r["accuracy"]} for r in own] for training, own in results.items()}
-    saved = {"made": mmkd.experiment.provenance(), "steps": config.steps, "families": family, "results": kept}
+    accuracies = {training: [{"accuracy": r["accuracy"]} for r in own] for training, own in results.items()}
+    saved = {"made": mmkd.experiment.provenance(), "steps": config.steps, "families": family, "results": accuracies}
     mmkd.files.write(folder / "families.json", json.dumps(saved, indent=1) + "\n")
-    page = ABOUT.format(**saved) + mmkd.reporting.page(kept, "accuracy", baseline, family)
+    page = ABOUT.format(**saved) + mmkd.reporting.page(accuracies, "accuracy", baseline, family)
     mmkd.files.write(folder / "families.md", page)
 
 

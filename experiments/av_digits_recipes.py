@@ -143,13 +143,18 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         "kd": shared.distilled(shared.student(), teacher, labels=False),
     }
     recipes = mmkd.recipes
-    own = {"hallucination_0": recipes.hallucination(shared, weight=0.0)["hallucination"]}
-    every = recipes.privileged_modalities(shared) | recipes.missing_modalities(shared)
-    every |= recipes.cross_modal_transfer(shared)
-    every |= recipes.hallucination(shared) | own | recipes.born_again(shared) | recipes.label_free(shared, unlabelled)
-    every |= recipes.teacher_assistant(shared) | recipes.staged_hints(shared) | recipes.md(shared)
-    every |= recipes.mtsd(shared)
-    return plain | every
+    baseline_student = {"hallucination_0": recipes.hallucination(shared, weight=0.0)["hallucination"]}
+    students = recipes.privileged_modalities(shared) | recipes.missing_modalities(shared)
+    students |= recipes.cross_modal_transfer(shared)
+    students |= (
+        recipes.hallucination(shared)
+        | baseline_student
+        | recipes.born_again(shared)
+        | recipes.label_free(shared, unlabelled)
+    )
+    students |= recipes.teacher_assistant(shared) | recipes.staged_hints(shared) | recipes.md(shared)
+    students |= recipes.mtsd(shared)
+    return plain | students
 
 
 def report(config: Config, results, folder) -> None:

@@ -69,7 +69,7 @@ STUDENT = mmkd.linen(mmkd.models.Multimodal({"audio": mmkd.models.AudioTDNN((16,
 
 def trainings(config: Config) -> dict[str, mmkd.Training]:
     pairs = mmkd.data.load("av_digits", "train")
-    few, every = (mmkd.data.InMemory(d, config.batch) for d in (pairs.where("labelled"), pairs))
+    labeled, all_pairs = (mmkd.data.InMemory(d, config.batch) for d in (pairs.where("labelled"), pairs))
     shared = {
         "task": TASK,
         "validation": mmkd.data.InMemory(mmkd.data.load("av_digits", "validation"), 500),
@@ -86,7 +86,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             models={"teacher": mmkd.Trained(teacher)},
             objective=mmkd.combine(task=TASK.objective("teacher")),
             optimizer=optax.adamw(schedule(config.learning_rate / 3, config.steps), weight_decay=1e-2),
-            data=few,
+            data=labeled,
             **shared,
         )
     }
@@ -107,19 +107,19 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     attack = mmkd.adversarial.PGD(eps=eps, step_size=eps / 2, steps=config.attack, **RANGE)
     soft = mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)
     return found | {
-        "labels": student(few, TASK.objective()),
-        "kd": student(every, soft, "cached"),
-        "trades": student(few, mmkd.methods.trades("audio", attack=attack)),
-        "ard": student(few, mmkd.methods.ard("audio", attack=attack, alpha=0.5, temperature=2.0), "cached"),
-        "iad": student(few, mmkd.methods.iad("audio", attack=attack, alpha=0.5, temperature=2.0), "live"),
-        "rslad": student(every, mmkd.methods.rslad("audio", attack=attack), "cached"),
-        "adaad": student(every, mmkd.methods.adaad("audio", attack=attack), "live"),
+        "labels": student(labeled, TASK.objective()),
+        "kd": student(all_pairs, soft, "cached"),
+        "trades": student(labeled, mmkd.methods.trades("audio", attack=attack)),
+        "ard": student(labeled, mmkd.methods.ard("audio", attack=attack, alpha=0.5, temperature=2.0), "cached"),
+        "iad": student(labeled, mmkd.methods.iad("audio", attack=attack, alpha=0.5, temperature=2.0), "live"),
+        "rslad": student(all_pairs, mmkd.methods.rslad("audio", attack=attack), "cached"),
+        "adaad": student(all_pairs, mmkd.methods.adaad("audio", attack=attack), "live"),
     }
 
 
 def report(config: Config, results, folder) -> None:
     """Write robustness.json and robustness.md: clean and robust accuracy of each student, compared with KD."""
-    eps, made = config.eps * LEVEL, trainings(config)
+    eps, all_trainings = config.eps * LEVEL, trainings(config)
     pgd = partial(mmkd.adversarial.PGD, steps=config.test_attack, **RANGE)
     under = {
         "accuracy, %": None,
@@ -129,12 +129,14 @@ def report(config: Config, results, folder) -> None:
     }
     robustness = partial(mmkd.evaluation.robustness, STUDENT, TASK, "audio")
     evaluations = {name: robustness(attack) if attack else None for name, attack in under.items()}
-    test = [jax.device_put(b) for b in made["kd"].test.eval_batches()]
+    test = [jax.device_put(b) for b in all_trainings["kd"].test.eval_batches()]
     scores = {training: [{} for _ in seeds] for training, seeds in results.items() if training != "teacher"}
     for training, rows_by_seed in scores.items():
         for seed, row in enumerate(rows_by_seed):
             result = results[training][seed]
-            student = mmkd.experiment.finished(folder, made[training], training, seed, result["variables"])["student"]
+            student = mmkd.experiment.finished(folder, all_trainings[training], training, seed, result["variables"])[
+                "student"
+            ]
             for name, evaluate in evaluations.items():
                 row[name] = float(evaluate(student, test)["accuracy"]) if evaluate else result["accuracy"]
     mmkd.files.write(folder / "robustness.json", json.dumps(scores, indent=1) + "\n")
@@ -153,7 +155,7 @@ def report(config: Config, results, folder) -> None:
         lines.append([training, *cells])
     table = mmkd.reporting.markdown_table(heads, lines, "l" + "r" * (len(heads) - 2) + "l")
     about = ABOUT.format(
-        made=mmkd.experiment.provenance(), seeds=config.seeds, steps=config.steps, attack=config.attack
+        all_trainings=mmkd.experiment.provenance(), seeds=config.seeds, steps=config.steps, attack=config.attack
     )
     mmkd.files.write(folder / "robustness.md", about + table)
 

@@ -52,10 +52,10 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     minilm = mmkd.pretrained.load(mmkd.pretrained.packages.minilm())
     efficientnet = mmkd.pretrained.load(mmkd.pretrained.packages.efficientnet_lite0())
     words = mmkd.data.train_tokenizer(emoji["train"].columns["text"].tolist(), size=1_000, length=8, modality="words")
-    read = {k: mmkd.data.tokenize(rows, {minilm.processor: 16, words: 8}) for k, rows in emoji.items()}
-    known = np.random.default_rng(0).permutation(read["train"].size) < config.labels
-    every = read["train"].with_columns(labelled=known)
-    few = every.where("labelled")
+    splits = {k: mmkd.data.tokenize(rows, {minilm.processor: 16, words: 8}) for k, rows in emoji.items()}
+    is_labeled = np.random.default_rng(0).permutation(splits["train"].size) < config.labels
+    train = splits["train"].with_columns(labelled=is_labeled)
+    labeled = train.where("labelled")
     task = mmkd.tasks.classification(8)
     teacher = mmkd.linen(mmkd.models.Multimodal({**efficientnet.module.encoders, **minilm.module.encoders}, classes=8))
     sees = mmkd.models.Multimodal({"image": mmkd.models.ImageCNN((32, 64, 96, 96))}, classes=8)
@@ -63,18 +63,18 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     students = {"sees": mmkd.with_input(mmkd.linen(sees), halved), "reads": mmkd.linen(reads)}
     shared = {
         "task": task,
-        "validation": mmkd.data.InMemory(read["validation"], 173),
-        "test": mmkd.data.InMemory(read["test"], 101),
+        "validation": mmkd.data.InMemory(splits["validation"], 173),
+        "test": mmkd.data.InMemory(splits["test"], 101),
         "save_every": 10_000,
     }
     tuned = max(1, config.steps // 8)
     rate = optax.warmup_cosine_decay_schedule(0, config.tuning_rate, max(1, tuned // 10), tuned)
-    made = {
+    all_trainings = {
         "teacher": mmkd.Training(
             models={"teacher": mmkd.Trained(teacher, init_from=mmkd.pretrained.init_from(minilm, efficientnet))},
             objective=mmkd.combine(task=task.objective("teacher")),
             optimizer=optax.adamw(rate, weight_decay=1e-2),
-            data=mmkd.data.InMemory(few, config.batch // 2),
+            data=mmkd.data.InMemory(labeled, config.batch // 2),
             steps=tuned,
             evaluate_every=max(1, tuned // 4),
             **shared,
@@ -85,7 +85,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
         learn = {
             "models": {"student": mmkd.Trained(student)},
-            "data": mmkd.data.InMemory(few, config.batch),
+            "data": mmkd.data.InMemory(labeled, config.batch),
             "optimizer": optax.adamw(rate, weight_decay=1e-2),
             "steps": config.steps,
             "evaluate_every": max(1, config.steps // 20),
@@ -93,11 +93,11 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         }
         taught: dict[str, Any] = learn | {
             "models": {"student": mmkd.Trained(student), "teacher": answers},
-            "data": mmkd.data.InMemory(every, config.batch),
+            "data": mmkd.data.InMemory(train, config.batch),
         }
         logits = {"student": "student.logits", "teacher": "teacher.logits"}
         soft = mmkd.term(mmkd.losses.kl, **logits, temperature=2.0)
-        made |= {
+        all_trainings |= {
             f"{name}_labels": mmkd.Training(objective=mmkd.combine(task=task.objective()), **learn),
             f"{name}_kd": mmkd.Training(
                 objective=mmkd.combine(soft=soft, task=task.objective(where="labelled")), **taught
@@ -107,7 +107,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             ),
             f"{name}_dist": mmkd.Training(objective=mmkd.combine(dist=mmkd.term(mmkd.losses.dist, **logits)), **taught),
         }
-    return made
+    return all_trainings
 
 
 if __name__ == "__main__":

@@ -51,10 +51,10 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     }
     minilm = mmkd.pretrained.load(mmkd.pretrained.packages.minilm())
     words = mmkd.data.train_tokenizer(texts["train"].columns["text"].tolist(), size=8_000, length=40, modality="words")
-    read = {k: mmkd.data.tokenize(rows, {minilm.processor: 40, words: 40}) for k, rows in texts.items()}
-    known = np.random.default_rng(0).permutation(read["train"].size) < config.labels
-    every = read["train"].with_columns(labelled=known)
-    few = every.where("labelled")
+    splits = {k: mmkd.data.tokenize(rows, {minilm.processor: 40, words: 40}) for k, rows in texts.items()}
+    is_labeled = np.random.default_rng(0).permutation(splits["train"].size) < config.labels
+    train = splits["train"].with_columns(labelled=is_labeled)
+    labeled = train.where("labelled")
     teacher = mmkd.models.ExpectedValue(mmkd.linen(mmkd.models.Multimodal(minilm.module.encoders, classes=9)), RATINGS)
     encoders = {
         "lstm": mmkd.models.TextLSTM(words.vocabulary, 64),
@@ -63,20 +63,20 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     }
     shared = {
         "task": task,
-        "validation": mmkd.data.InMemory(read["validation"], 250),
-        "test": mmkd.data.InMemory(read["test"], 250),
+        "validation": mmkd.data.InMemory(splits["validation"], 250),
+        "test": mmkd.data.InMemory(splits["test"], 250),
         "save_every": 10_000,
     }
     tuned = min(config.steps, int(7 * math.sqrt(config.labels)))
     rate = optax.warmup_cosine_decay_schedule(0, config.tuning_rate, max(1, tuned // 10), tuned)
-    made = {
+    all_trainings = {
         "teacher": mmkd.Training(
             models={"teacher": mmkd.Trained(teacher, init_from=mmkd.pretrained.init_from(minilm))},
             objective=mmkd.combine(
                 spread=mmkd.term(mmkd.losses.cross_entropy, logits="teacher.logits", labels="batch.ratings")
             ),
             optimizer=optax.adamw(rate, weight_decay=1e-2),
-            data=mmkd.data.InMemory(few, config.batch // 2),
+            data=mmkd.data.InMemory(labeled, config.batch // 2),
             steps=tuned,
             evaluate_every=max(1, tuned // 2),
             **shared,
@@ -88,7 +88,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
         learn = {
             "models": {"student": mmkd.Trained(student)},
-            "data": mmkd.data.InMemory(few, config.batch),
+            "data": mmkd.data.InMemory(labeled, config.batch),
             "optimizer": optax.adamw(rate, weight_decay=1e-2),
             "steps": config.steps,
             "evaluate_every": max(1, config.steps // 10),
@@ -96,7 +96,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         }
         taught: dict[str, Any] = learn | {
             "models": {"student": mmkd.Trained(student), "teacher": answers},
-            "data": mmkd.data.InMemory(every, config.batch),
+            "data": mmkd.data.InMemory(train, config.batch),
         }
         ratings = {"logits": "student.logits", "labels": "batch.ratings", "where": "labelled"}
         spread = mmkd.term(mmkd.losses.cross_entropy, **ratings)
@@ -106,7 +106,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         answer = mmkd.term(mmkd.losses.mse, predictions="student.prediction", targets="teacher.prediction")
         embedding = {"student": "student.embedding", "teacher": "teacher.embedding"}
         hint = mmkd.term(mmkd.losses.hint, **embedding, connect={"student": mmkd.connectors.Linear(64)})
-        made |= {
+        all_trainings |= {
             f"{name}_labels": mmkd.Training(objective=mmkd.combine(task=task.objective()), **learn),
             f"{name}_raters": mmkd.Training(objective=mmkd.combine(spread=spread), **learn),
             f"{name}_kd": mmkd.Training(objective=mmkd.combine(soft=soft), **taught),
@@ -114,7 +114,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             f"{name}_answer": mmkd.Training(objective=mmkd.combine(answer=answer), **taught),
             f"{name}_kd_hint": mmkd.Training(objective=mmkd.combine(soft=soft, hint=hint), **taught),
         }
-    return made
+    return all_trainings
 
 
 if __name__ == "__main__":

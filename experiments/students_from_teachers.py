@@ -46,9 +46,9 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         split: mmkd.data.load_or_prepare("sentiment_intensity", split) for split in ("train", "validation", "test")
     }
     minilm = mmkd.pretrained.load(mmkd.pretrained.packages.minilm())
-    read = {k: mmkd.data.tokenize(rows, {minilm.processor: 40}) for k, rows in texts.items()}
-    known = np.random.default_rng(0).permutation(read["train"].size) < config.labels
-    every, few = read["train"], read["train"].with_columns(labelled=known).where("labelled")
+    splits = {k: mmkd.data.tokenize(rows, {minilm.processor: 40}) for k, rows in texts.items()}
+    is_labeled = np.random.default_rng(0).permutation(splits["train"].size) < config.labels
+    train, labeled = splits["train"], splits["train"].with_columns(labelled=is_labeled).where("labelled")
     large = minilm.module
     three = dataclasses.replace(large.encoders["text"].config, num_layers=3)
     small = mmkd.models.Encoders({"text": large.encoders["text"].clone(config=three)})
@@ -56,8 +56,8 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     teacher, student = (mmkd.models.ExpectedValue(mmkd.linen(m), RATINGS) for m in modules)
     shared = {
         "task": mmkd.tasks.regression("rating", groups=("source", 4)),
-        "validation": mmkd.data.InMemory(read["validation"], 250),
-        "test": mmkd.data.InMemory(read["test"], 250),
+        "validation": mmkd.data.InMemory(splits["validation"], 250),
+        "test": mmkd.data.InMemory(splits["test"], 250),
         "evaluate_every": max(1, config.steps // 2),
         "save_every": 10_000,
     }
@@ -70,12 +70,12 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         return mmkd.combine(ratings=term)
 
     tuned = min(config.steps, 156)
-    made = {
+    all_trainings = {
         "teacher": mmkd.Training(
             models={"teacher": mmkd.Trained(teacher, init_from=mmkd.pretrained.init_from(minilm))},
             objective=ratings("teacher"),
             optimizer=optimizer(config.tuning_rate, tuned),
-            data=mmkd.data.InMemory(few, config.batch),
+            data=mmkd.data.InMemory(labeled, config.batch),
             steps=tuned,
             **shared,
         )
@@ -89,19 +89,19 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     answers = mmkd.Frozen(teacher, init_from="teacher.teacher", cache=("logits",))
     for name, (trained, rate) in starts.items():
         learn = {"optimizer": optimizer(rate, config.steps), "steps": config.steps, **shared}
-        made[f"{name}_labels"] = mmkd.Training(
+        all_trainings[f"{name}_labels"] = mmkd.Training(
             models={"student": trained},
             objective=ratings("student"),
-            data=mmkd.data.InMemory(few, config.batch),
+            data=mmkd.data.InMemory(labeled, config.batch),
             **learn,
         )
-        made[f"{name}_kd"] = mmkd.Training(
+        all_trainings[f"{name}_kd"] = mmkd.Training(
             models={"student": trained, "teacher": answers},
             objective=mmkd.combine(soft=mmkd.term(mmkd.losses.kl, student="student.logits", teacher="teacher.logits")),
-            data=mmkd.data.InMemory(every, config.batch),
+            data=mmkd.data.InMemory(train, config.batch),
             **learn,
         )
-    return made
+    return all_trainings
 
 
 if __name__ == "__main__":
