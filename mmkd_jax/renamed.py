@@ -1,4 +1,4 @@
-"""Names of version 0.1 and what they are called now: for messages, in this version only."""
+"""Current names of the names of version 0.1, for error messages; to be removed in the next version."""
 
 import re
 
@@ -92,11 +92,11 @@ ATTRIBUTES = {
     "ConvNext": {"scaled": "layer_scale"},
     "SubNetwork": {"inner": "mlp_dim", "width": "embed_dim"},
 }
-"""Class -> its attributes of version 0.1 that have another name; elsewhere they are ordinary words."""
+"""Class -> its renamed attributes, whose old names are ordinary words elsewhere."""
 
 
 def hint(message: str) -> str:
-    """What quoted words and options of an error message are called now, for its end; nothing for others.
+    """Return a suffix for an error message that gives the current names of quoted old names; empty without any.
 
     Example:
         >>> hint("Training has no argument 'take'")

@@ -129,7 +129,7 @@ def check_fields(value: Any) -> None:
 
 
 def _field_of(name, annotations) -> str:
-    """Where an unknown argument belongs, if it is a field of an argument that is a dataclass."""
+    """Return a hint if an unknown argument is a field of a dataclass that another argument accepts."""
     for argument, annotation in annotations.items():
         if dataclasses.is_dataclass(annotation) and name in {f.name for f in dataclasses.fields(annotation)}:
             return f"pass {argument}={getattr(annotation, '__name__', '')}({name}=…); "

@@ -14,7 +14,7 @@ from mmkd_jax.errors import UserError
 _USAGE = """usage: mmkd COMMAND …
 
   run FILE            run or resume an experiment (--help shows its options)
-  cache FILE          compute its teachers' outputs once and cache them on disk for `run FILE`
+  cache FILE          compute the teachers' outputs once and store them on disk for `run FILE`
   explain FILE        summarize an experiment from shapes alone, without training
   table NAME          retrain a paper's table and compare it with the published results; `table list` lists them
   losses              list losses and methods; NAME prints one, --json and --markdown print all

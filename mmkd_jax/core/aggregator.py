@@ -12,7 +12,7 @@ from mmkd_jax.errors import UserError, choices
 
 
 class Aggregator(NamedTuple):
-    """How the gradients of an objective's terms are combined: a pair of pure functions, as in optax.
+    """Gradient aggregator: a pair of pure functions, as in optax, that combine the gradients of an objective's terms.
 
     Attributes:
         name: display name.

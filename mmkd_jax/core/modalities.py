@@ -20,7 +20,7 @@ def present(batch: Batch, modality: str) -> Bool[Array, " b"]:
 
 
 def presence(batch: Batch, *modalities: str) -> tuple[str, ...]:
-    """Return the names of the modalities' presence masks, for `term(where=…)`; a modality of all rows needs no mask.
+    """Return the names of the modalities' presence masks, for `term(where=…)`; always present ones have no mask.
 
     Raises:
         UserError: the batch has neither the modality nor its mask; with a cached teacher the mask alone is enough.

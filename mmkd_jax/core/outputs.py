@@ -26,9 +26,9 @@ class _Runs(dict):
     def __missing__(self, name):
         if not self:
             raise UserError(
-                f"model {name!r} is to be run again, but these outputs have no models to run: create them with forward"
+                f"cannot run model {name!r} again: these outputs were created without models; create them with forward"
             )
-        raise UserError(f"model {name!r} is to be run again but does not exist; there are: {choices(self)}")
+        raise UserError(f"cannot run model {name!r} again: it does not exist; there are: {choices(self)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,7 +163,7 @@ def compile_step(
             raise UserError(f"a batch of {rows} rows does not divide over {devices} devices: pad it, or choose another")
         # a donated, sharded state passed again crashes the process instead of raising
         if any(x.is_deleted() for x in jax.tree.leaves(state) if isinstance(x, jax.Array)):
-            raise UserError("this state was donated to an earlier step: use the state which that step returned")
+            raise UserError("this state was donated to an earlier step: use the state that step returned")
         return call(state, frozen, batch)
 
     return guarded

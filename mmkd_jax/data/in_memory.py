@@ -23,7 +23,7 @@ class InMemory:
         batch_size: rows per batch.
         num_views: number of augmented views per row: `view_index` is the epoch modulo num_views; None is a new view in
             every epoch.
-        partners: columns of a second row per row, for mixing augmentations; training batches only.
+        partners: columns of a partner row for each row, for mixing augmentations; training batches only.
         records: additional columns of training batches for each row and view, such as a teacher's outputs.
 
     Example:

@@ -50,7 +50,7 @@ class Loader(Protocol):
 
     @property
     def partners(self) -> Partners | None:
-        """Columns of a second row per row, for augmentations that mix."""
+        """Columns of a partner row for each row, for mixing augmentations."""
         ...
 
     @property
@@ -93,7 +93,7 @@ class Loader(Protocol):
 
 
 def check_loader(loader: Any, name: str) -> None:
-    """Refuse a loader that lacks a member of the protocol, by name.
+    """Raise a UserError that names the members of the protocol that a loader lacks.
 
     Example:
         >>> check_loader([1, 2], "data")

@@ -29,7 +29,7 @@ class Experiment(NamedTuple):
         baseline: name of the training that the table compares the others with; None if the file defines none.
         report: `(config, results, folder)`, called at the end; None if the file defines none.
         code: hash of the file's syntax tree, which ignores comments and formatting; empty for an experiment that is
-            made in Python, such as in a notebook.
+            defined in a notebook.
     """
 
     name: str

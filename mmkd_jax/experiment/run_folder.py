@@ -61,7 +61,7 @@ def opened(
             before = old.pop("changed", [])
             if "numbers" in old:
                 raise UserError(
-                    f"{folder} was made by mmkd_jax 0.1, which this version cannot resume: start over (--fresh), or "
+                    f"{folder} was written by mmkd_jax 0.1, which this version cannot resume: start over (--fresh), or "
                     "use another folder (--out)"
                 )
             if (changed := changes(old, new)) and not allow_changed:

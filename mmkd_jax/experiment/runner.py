@@ -84,7 +84,7 @@ def build_caches(
 ) -> Results:
     """Compute the caches of an experiment, running only the trainings that they depend on.
 
-    Arguments and errors are those of `run`.
+    Takes the same arguments and raises the same errors as `run`.
 
     Returns:
         Training -> one result per seed, of the trainings that ran.

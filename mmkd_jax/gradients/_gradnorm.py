@@ -21,7 +21,7 @@ def gradnorm(
 ) -> Aggregator:
     """GradNorm: learn term weights so that terms with slower progress get larger gradients.
 
-    Formula: Σ_i w_i g_i; w descends Σ_i |w_i ‖g_i‖ − mean_j(w_j ‖g_j‖) · r_i^α|, its second part constant, and is then
+    Formula: Σ_i w_i g_i; w descends Σ_i |w_i ‖g_i‖ − c_i|, c_i = mean_j(w_j ‖g_j‖) · r_i^α held constant, and is then
     rescaled to Σ w_i = n; r_i = ρ_i / mean_j ρ_j, ρ_i = L_i / L_i of the first batch
 
     Args:

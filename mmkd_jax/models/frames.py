@@ -52,7 +52,7 @@ class PerFrame(nn.Module):
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         if self.pool not in POOLS:
             raise UserError(f"{modality}: pool is {self.pool!r}; expected one of: {choices(POOLS)}")
-        x, mask = frames_there(batch, modality)
+        x, mask = masked_frames(batch, modality)
         if x.ndim != 5:
             raise UserError(f"{modality}: videos of shape {list(x.shape)}; expected [b, t, h, w, c]")
         mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
@@ -72,7 +72,7 @@ class PerFrame(nn.Module):
         return (wide * tap(f"weights.{modality}", weights)[..., None]).sum(1).astype(y.dtype)
 
 
-def frames_there(batch: Batch, modality: str) -> tuple[Num[Array, "b t ..."], Bool[Array, "b t"] | None]:
+def masked_frames(batch: Batch, modality: str) -> tuple[Num[Array, "b t ..."], Bool[Array, "b t"] | None]:
     """Return videos with zeros in masked frames, and the mask (None if the batch has none).
 
     Raises:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mmkd_jax.core.modalities import unit
 from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.models.frames import each_frame, frames_there
+from mmkd_jax.models.frames import each_frame, masked_frames
 from mmkd_jax.models.vit import normalized, patches
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.pooling import masked_mean
@@ -71,7 +71,7 @@ class Timesformer(nn.Module):
             if value not in known:
                 raise UserError(f"{modality}: {name} is {value!r}; expected one of: {choices(known)}")
         config, dim, rows = self.config, self.config.embed_dim, batch["example_id"]
-        x, mask = frames_there(batch, modality)
+        x, mask = masked_frames(batch, modality)
         x = normalized(unit(x), self.mean, self.std, modality, 3)
         b, t = x.shape[:2]
         x = patches(x.reshape(b * t, *x.shape[2:]), self.patch, modality)

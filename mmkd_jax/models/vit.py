@@ -17,7 +17,7 @@ from mmkd_jax.core.modalities import unit
 from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models._inputs import masked_input
-from mmkd_jax.models.frames import frames_there
+from mmkd_jax.models.frames import masked_frames
 from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.pooling import masked_mean
@@ -90,7 +90,7 @@ class Vit(nn.Module):
             raise UserError(f"{modality}: pool is {self.pool!r}; expected one of: {choices(pools)}")
         rows, mask = batch["example_id"], None
         if len(self.size) == 3:
-            x, mask = frames_there(batch, modality)
+            x, mask = masked_frames(batch, modality)
         else:
             x = masked_input(batch, modality)[modality]
         x = normalized(unit(x), self.mean, self.std, modality, len(self.size))

@@ -31,7 +31,7 @@ class Whisper(nn.Module):
         mels: number of mel bands.
         length: number of tokens of a recording, half the number of frames.
         config: sizes and options of the layers, whose keys have no bias; the default is Whisper tiny's. The
-            convolutions use the exact GELU with any activation of the MLP.
+            convolutions always use the exact GELU, regardless of the MLP's activation.
 
     Source: Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, 2022,
         https://arxiv.org/abs/2212.04356

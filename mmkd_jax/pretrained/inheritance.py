@@ -35,7 +35,7 @@ class Inheritance:
         taken: path of each inherited tensor -> its origin.
 
     Raises:
-        UserError: the teacher lacks a selected part, or the student has another size, by name.
+        UserError: the teacher lacks a selected part, or sizes do not match; the message names them.
 
     Source: layers as in DistilBERT (Sanh et al., 2019, https://arxiv.org/abs/1910.01108); layers, heads and channels as
         in manual inheritance of TinyCLIP (Wu et al., 2023, https://arxiv.org/abs/2309.12314), which keeps the first
@@ -75,7 +75,7 @@ class Inheritance:
         for source, shape, *_ in self.taken.values():
             actual = list(source_leaves[source].shape) if source in source_leaves else "nothing"
             if actual != list(shape):
-                raise UserError(f"given variables have {actual} at {source}; expected the teacher's, {list(shape)}")
+                raise UserError(f"the teacher's variables have {actual} at {source}; expected {list(shape)}")
 
         @functools.cache
         def best(modality, score, many):
@@ -97,13 +97,13 @@ class Inheritance:
                 if axis.name in ROWS:
                     initial_rows = (kept < 0)[:, None]
             if y.shape != x.shape:
-                expected = f"expected the student's, {list(y.shape)}"
-                raise UserError(f"own variables have {list(x.shape)} at {path}; {expected}")
+                expected = f"expected {list(y.shape)}"
+                raise UserError(f"the student's variables have {list(x.shape)} at {path}; {expected}")
             return (y if initial_rows is None else jnp.where(initial_rows, x, y)).astype(x.dtype)
 
         variables = jax.tree_util.tree_map_with_path(take, student)
         if remaining:
-            raise UserError(f"own variables have no {next(iter(remaining))}: pass all initial variables of the student")
+            raise UserError(f"the student's variables lack {next(iter(remaining))}: pass all of its initial variables")
         return variables
 
     def describe(self) -> list[str]:

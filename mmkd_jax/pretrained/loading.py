@@ -101,7 +101,8 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, **overrides: Any) -> 
 
     Raises:
         UserError: config.json is missing; the `model_type` or an attribute does not exist; tensors are missing,
-            unexpected, of another shape or damaged, by name; or a .bin file requests more than tensors.
+            unexpected, damaged, or have the wrong shape (the message names them); or a .bin file contains anything
+            other than tensors.
 
     Example:
         >>> import tempfile

@@ -72,7 +72,7 @@ class SubNetwork:
         layers: the teacher's layer for each layer of the student, from 0; for ResNet and ConvNeXt, the blocks of each
             stage. See `selection.spread`, `every` and `strided`.
         heads: heads to keep, the same for all layers, or per layer of the student (followed by SigLIP's probe); or a
-            function that scores the teacher's heads, such as `selection.head_norms`, to keep the best in their order.
+            function that scores the teacher's heads, such as `selection.head_norms`, to keep the highest-scoring ones.
         mlp_dim: hidden units of the MLPs to keep, specified like `heads`; `selection.mlp_norms` scores them.
         embed_dim: token channels to keep, the same in all layers.
         vocabulary: the teacher's token id for each of the student's; −1 keeps a row's initialization.
@@ -148,7 +148,7 @@ def taken(
         fresh: paths, without the collection, of variables that are not inherited.
 
     Raises:
-        UserError: the teacher lacks a selected part, or the student has another size, by name.
+        UserError: the teacher lacks a selected part, or sizes do not match; the message names them.
     """
     both = set(student.encoders) & set(teacher.encoders)
     if unknown := (set(keep) | set(student.encoders)) - both:

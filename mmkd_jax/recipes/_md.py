@@ -7,7 +7,7 @@ from mmkd_jax.validation import validated
 
 @validated
 def md(setting: Setting) -> dict[str, Training]:
-    """Multimodal distillation (MD): a small student and a large teacher, both of all modalities.
+    """Multimodal distillation (MD): distill a large teacher into a small student with the same modalities.
 
     Formula: A: teacher(all) ← CE on labels; B: student(all) ← CE on labels + T² KL(teacher ‖ student) on all rows
 

@@ -68,7 +68,7 @@ class Setting:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """The modalities that the student lacks at inference.
+        """Modalities that the student lacks at inference.
 
         Raises:
             UserError: the student sees all modalities.
@@ -116,7 +116,7 @@ class Setting:
         )
 
     def teacher(self, *modalities: str) -> dict[str, Training]:
-        """Return a training of a teacher, of the first size, on labels alone, under a name made of its modalities."""
+        """Return a training of a teacher, of the first size, on labels alone, named after its modalities."""
         size, name = self.sizes[0], "_".join((*modalities, "teacher"))
         objective, models = combine(task=self.task.objective("teacher")), {"teacher": self.model(modalities, size)}
         return {

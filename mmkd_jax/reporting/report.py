@@ -16,7 +16,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.reporting.figures import figure_of, save_figure
 from mmkd_jax.reporting.markdown import markdown_table
 
-_DASHES, _HATCHES = ("-", "--", ":", "-."), ("", "//", "..", "xx")  # to tell apart more than ten trainings
+_DASHES, _HATCHES = ("-", "--", ":", "-."), ("", "//", "..", "xx")  # to distinguish more than ten trainings
 Results = Mapping[str, Sequence[Mapping[str, Any]]]  # training -> one result per seed
 
 

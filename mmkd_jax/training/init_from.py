@@ -10,7 +10,9 @@ from mmkd_jax.training.checkpoint import write_variables
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PretrainedVariables:
-    """Pretrained variables and their origin, for `init_from` of `Trained` and `Frozen`; arguments of compiled programs.
+    """Pretrained variables and their origin, for `init_from` of `Trained` and `Frozen`.
+
+    Compiled programs receive them as arguments, so that they are not embedded as constants.
 
     Attributes:
         variables: pytree of arrays.

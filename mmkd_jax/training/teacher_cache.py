@@ -92,7 +92,7 @@ class Store:
     Attributes:
         directory: directory of the files.
         manifest: origin of the records: teacher, data, augmentation, number of views. A directory with another manifest
-            is refused, and the message names the differences.
+            raises an error that names the differences.
         columns: name -> shape and dtype of one row.
         num_views: number of augmented views of each row.
         rows: number of rows of the data set.
@@ -130,8 +130,8 @@ class Store:
         sums = saved.pop("checksums", None)
         if changed := changes(saved, self.manifest):
             raise UserError(
-                f"the cache {self.directory} was made with another setup ({'; '.join(changed)}): revert that, use "
-                "another folder (--cache), or delete this one"
+                f"the cache {self.directory} was computed with another setup ({'; '.join(changed)}): revert the "
+                "change, use another folder (--cache), or delete this one"
             )
         if sums is None:
             return False

@@ -1,4 +1,4 @@
-"""Precomputed outputs of a frozen teacher."""
+"""Outputs of a frozen teacher, computed once and loaded from disk."""
 
 import hashlib
 import json

@@ -41,20 +41,19 @@ class Training:
         test: evaluated once, after training, with the selected variables.
         steps: number of updates.
         evaluate: name of the model to evaluate; "" is the first trained one.
-        gradients: how the gradients of single terms are combined, such as `gradients.pcgrad()`; None takes the
-            gradient of their sum.
+        gradients: gradient aggregator, such as `gradients.pcgrad()`; None takes the gradient of the sum of the terms.
         augment: `(batch, ctx) -> batch`, such as `augment.Compose(…)`, applied once to each training batch, so that
             teacher and student see the same augmented view.
         microbatches: number of microbatches that each batch is split into (gradient accumulation).
         evaluate_every: steps between two evaluations on validation, each one row of the learning curve.
         patience: stop after this many evaluations without improvement; None disables early stopping.
-        select: which variables the training ends with: of the "best" step on validation, or of the "last" one. Best
-            means nothing if the evaluated output is not trained yet (a hint stage), or if labels must not be read.
+        select: step whose variables are the result: the "best" on validation, or the "last". Use "last" if the
+            evaluated output is not trained yet (a hint stage), or if labels must not be used.
         save_every: steps between two checkpoints.
         keep_last: number of newest checkpoints to keep.
         keep_best: number of checkpoints with the best validation metric to keep as well, with the whole state; the best
             variables alone are in every checkpoint.
-        keep_every: keep the checkpoints of every so many steps as well; None keeps none of them.
+        keep_every: also keep checkpoints whose step is a multiple of this; None disables it.
     """
 
     models: Mapping[str, Role]

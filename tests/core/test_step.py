@@ -174,6 +174,6 @@ def test_a_donated_state_is_refused():
     state, frozen = initialize(distillation)
     step = compile_step(make_step(distillation))
     after, _ = step(state, frozen, make_batch())
-    with pytest.raises(UserError, match="use the state which that step returned"):
+    with pytest.raises(UserError, match="use the state that step returned"):
         step(state, frozen, make_batch())
     assert int(step(after, frozen, make_batch())[0].step) == 2

@@ -31,7 +31,7 @@ def test_a_folder_of_0_1_is_listed(tmp_path):
 def test_a_folder_of_0_1_is_not_resumed(tmp_path, allow_changed):
     old = folder_of_0_1(tmp_path / "old")
     now = {"experiment": "old", "code": "", "config": {}, "hyperparams": {}}
-    with pytest.raises(UserError, match=r"old was made by mmkd_jax 0.1.*--fresh"):
+    with pytest.raises(UserError, match=r"old was written by mmkd_jax 0.1.*--fresh"):
         with run_folder.opened(old, now, False, print, allow_changed):
             pass
     with run_folder.opened(old, now, True, lambda line: None):

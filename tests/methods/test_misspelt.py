@@ -94,7 +94,9 @@ def test_views_that_run_nothing(name):
     outputs = seen(name)
     objective = combine(it=MISSPELT[name]())
     still = Outputs(outputs.batch, outputs.by_model, {}, outputs.ctx)
-    with pytest.raises(UserError, match=re.escape("term 'it': ") + ".*is to be run again, but these outputs have no"):
+    with pytest.raises(
+        UserError, match=re.escape("term 'it': ") + ".*again: these outputs were created without models"
+    ):
         objective.apply(*objective.init(still), still)
 
 

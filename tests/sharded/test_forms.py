@@ -204,7 +204,7 @@ def test_a_donated_state_is_refused_not_a_crash(mesh):
     step, batch = compile_step(make_step(distillation), "jit", mesh), make_batch()
     first, _ = step(state, frozen, batch)
     second, _ = step(first, frozen, batch)
-    with pytest.raises(UserError, match="use the state which that step returned"):
+    with pytest.raises(UserError, match="use the state that step returned"):
         step(first, frozen, batch)
     step(second, frozen, batch)
 

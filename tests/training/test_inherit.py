@@ -108,7 +108,7 @@ def test_what_cannot_be_inherited_is_named_before_anything_runs():
         trainings(teacher={"cache": ("logits",), "layers": Inheritance(Encoders(BIG), Encoders(BIG))})
     other = {"text": dataclasses.replace(BIG["text"], config=dataclasses.replace(CONFIGS[0], num_layers=2))}
     with pytest.raises(
-        UserError, match=r"training 'student': given variables have \[9, 16\] at params/encoders_text/tok"
+        UserError, match=r"training 'student': the teacher's variables have \[9, 16\] at params/encoders_text/tok"
     ):
         wide = Encoders({"text": dataclasses.replace(BIG["text"], vocabulary=10)})
         keep = dataclasses.replace(KEEP, vocabulary=range(9))

@@ -24,7 +24,7 @@ def cross_entropy(
 
     Args:
         logits: z, [..., c].
-        labels: y, integers [...] in 0 … c − 1, probabilities [..., c], or a `TopK` record made at T = 1.
+        labels: y, integers [...] in 0 … c − 1, probabilities [..., c], or a `TopK` record computed at T = 1.
         label_smoothing: ε, 0 … 1.
 
     Returns:

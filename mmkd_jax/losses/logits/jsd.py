@@ -23,7 +23,7 @@ def jsd(
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c], or a `TopK` record made at this T.
+        teacher: logits t, [..., c], or a `TopK` record computed at this T.
         beta: β, 0 … 1. The value is 0 at both ends; divided by β or 1 − β, it tends to KL or reverse KL.
         temperature: T > 0, a scalar or one value per example.
 

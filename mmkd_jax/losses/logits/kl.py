@@ -18,7 +18,7 @@ def kl(
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c], or a `TopK` record made at this T.
+        teacher: logits t, [..., c], or a `TopK` record computed at this T.
         temperature: T > 0, a scalar or one value per example.
 
     Returns:
@@ -52,8 +52,8 @@ def reverse_kl(
         temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the teacher only, where
-        the student has probability, the value is +inf.
+        Values [...], with the factor T². A class at −inf in both is ignored; at −inf in the teacher only, the value
+        is +inf if the student gives it probability.
 
     Compares: logits
     Extra: none

@@ -31,8 +31,8 @@ def mft(
         temperature: T > 0, a scalar or one value per example.
 
     Returns:
-        Values [...], with the factor T². A class at −inf in both counts as removed; at −inf in the student only, where
-        the corrected teacher has probability, the value is +inf.
+        Values [...], with the factor T². A class at −inf in both is ignored; at −inf in the student only, the value
+        is +inf if the corrected teacher gives it probability.
 
     Compares: logits, labels
     Extra: none

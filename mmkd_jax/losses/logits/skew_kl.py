@@ -23,7 +23,7 @@ def skew_kl(
 
     Args:
         student: logits s, [..., c].
-        teacher: logits t, [..., c], or a `TopK` record made at this T.
+        teacher: logits t, [..., c], or a `TopK` record computed at this T.
         alpha: α, 0 … 1; α → 0 gives `kl` without T². With the arguments swapped it is the skew reverse KL.
         temperature: T > 0, a scalar or one value per example.
 

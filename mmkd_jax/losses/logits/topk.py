@@ -15,7 +15,8 @@ from mmkd_jax.validation import validated
 class TopK(NamedTuple):
     """Record of the k largest teacher logits, for one temperature.
 
-    It is valid only at the temperature T that it was made for; a loss at another T is wrong, without raising an error.
+    It is valid only at the temperature T that it was computed for; a loss at another T returns wrong values, without an
+    error.
 
     `kl`, `jsd`, `skew_kl` and `cross_entropy` accept it in place of the teacher's logits or the labels, also as a plain
     tuple. In a term: `teacher=("teacher.values", "teacher.indices", "teacher.lse", "teacher.tail")`. They then compare
@@ -36,7 +37,7 @@ class TopK(NamedTuple):
 
 @validated
 def topk(logits: Float[Array, "*n c"], k: int, *, temperature: Positive = 1.0) -> TopK:
-    """Make a `TopK` record of the k largest logits, for the temperature of the loss.
+    """Compute a `TopK` record of the k largest logits, for the temperature of the loss.
 
     Args:
         logits: t, [..., c].

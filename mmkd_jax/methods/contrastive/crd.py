@@ -49,11 +49,11 @@ def crd(
             banks.
 
     Returns:
-        An objective with two linear projections as parameters; its state has two banks and two Z.
+        An objective with two linear projections as parameters; its state has two banks and two normalizers Z.
 
     Topic: contrastive
     Compares: embeddings
-    Extra: two projections, two memory banks, two Z
+    Extra: trains two projections; keeps two memory banks and two normalizers
     Source: Tian et al., Contrastive Representation Distillation, 2020, https://arxiv.org/abs/1910.10699
     Differs: the authors' code samples negatives from other classes only, without replacement if there are enough; here
         from all rows, since no labels are needed

@@ -49,7 +49,7 @@ def gkd(
         teacher: name of the frozen model, with the same vocabulary.
         output: name of the logits output.
         text: name of the text modality; the batch has `TEXT.ids` and `TEXT.mask` [b, l].
-        prompt: name of the batch mask [b, l] of the prompt tokens; None: the first token.
+        prompt: name of the batch mask [b, l] of the prompt tokens; None is the first token.
         end: end-of-text token.
         weight: loss weight.
         where: batch mask(s) of the rows that count.

@@ -40,7 +40,7 @@ def logic_rules(
         imitation: π, a number or a schedule; the paper's is min(π₀, 1 − αᵗ), which relies on the rules more over time.
         strength: C.
         student: path of the student's logits [b, c].
-        teacher: path of the logits to project onto the rules; None: the student's.
+        teacher: path of the logits to project onto the rules; None is the student's.
         labels: path of the class labels.
         labelled: batch mask(s) of the labeled rows; the rules need no labels.
         where: batch mask(s) of the rows that count at all.

@@ -34,7 +34,7 @@ def sequence_kd(
         teacher: name of the frozen model, with the same vocabulary.
         output: name of the logits output.
         text: name of the text modality; the batch has `TEXT.ids` and `TEXT.mask` [b, l].
-        prompt: name of the batch mask [b, l] of the prompt tokens; None: the first token.
+        prompt: name of the batch mask [b, l] of the prompt tokens; None is the first token.
         end: end-of-text token.
         alpha: α; sets the initial weights `data.weight` (1 − α) and `written.weight` (α).
         where: further batch mask(s), over rows.

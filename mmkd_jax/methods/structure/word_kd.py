@@ -26,7 +26,7 @@ def word_kd(
         student: path of the student's next-token logits [b, l, c].
         teacher: path of the teacher's next-token logits [b, l, c].
         text: name of the text modality; the batch has `TEXT.ids` and `TEXT.mask` [b, l].
-        prompt: name of the batch mask [b, l] of the tokens that are not predicted; None: the first token.
+        prompt: name of the batch mask [b, l] of the tokens that are not predicted; None is the first token.
         alpha: α; sets the initial weights `data.weight` (1 − α) and `soft.weight` (α).
         temperature: T of the soft term.
         where: further batch mask(s), over rows.
