@@ -52,9 +52,9 @@ METHODS = {
 
 # departures that no value of a loss shows
 OUTSIDE = (
-    "mdistiller's VID keeps its variances outside of what it trains: they never move.",
-    "mdistiller's OFD puts the teacher into training mode: its BatchNorm statistics move.",
-    "torchdistill's CRD cannot draw its own negatives: it reads an attribute that does not exist.",
+    "mdistiller's VID does not pass its variances to the optimizer, so they are never trained.",
+    "mdistiller's OFD runs the teacher in training mode, so its BatchNorm statistics change.",
+    "torchdistill's CRD cannot sample negatives itself: it reads an attribute that does not exist.",
 )
 
 
@@ -65,12 +65,12 @@ def golden() -> str:
     lines = [
         "# Recorded values of published implementations",
         "",
-        f"Values and gradients of {len(rows)} cases, recorded in float64 (float32 where the original knows no other) "
-        "and compared with ours by `pytest tests/losses/test_golden.py`. Equal means at most 1e-9 of the largest "
-        "magnitude in the recording, 1e-6 where the original holds a float32 constant. An id tells loss, origin and "
-        "inputs: `8x10` is eight rows of ten classes or features, `6x12v20` six rows of twelve features against "
-        "twenty, `fm` feature maps (`up`: the teacher's are larger; `diff`: of other channels), `tok` tokens, `T4` "
-        "temperature 4.",
+        f"Values and gradients of {len(rows)} cases, recorded in float64 (float32 if the original supports nothing "
+        "else) and compared with ours by `pytest tests/losses/test_golden.py`. Equal means within 1e-9 of the largest "
+        "recorded magnitude, or 1e-6 if the original has a float32 constant. An id names loss, origin and inputs: "
+        "`8x10` is eight rows of ten classes or features; `6x12v20`, six rows of twelve features for the student and "
+        "twenty for the teacher; `fm`, feature maps (`up`: the teacher's are larger; `diff`: the channels differ); "
+        "`tok`, tokens; `T4`, temperature 4.",
         "",
         "| verdict | cases |",
         "| --- | ---: |",
@@ -87,8 +87,8 @@ def golden() -> str:
         "",
         "## Paper only",
         "",
-        "Nothing is recorded of these. Each loss is held against its paper's formula in plain NumPy and against the "
-        "contract ([checks](checks.md)), each method and recipe by tests of its mechanism:",
+        "No values are recorded for these. Each loss is compared with its paper's formula in plain NumPy and passes "
+        "the contract ([checks](checks.md)); each method and recipe has tests of its mechanism:",
         "",
         ", ".join(f"`{name}`" for name in unrecorded()) + ".",
     ]
@@ -105,13 +105,14 @@ def unrecorded() -> list[str]:
 def others() -> str:
     """How far each implementation is from the paper's loss."""
     lines = [
-        "# What others compute",
+        "# Differences from other toolkits",
         "",
-        "Published losses as the toolkits compute them, against the loss of the paper as `mmkd_jax` has it, on "
-        "recorded inputs: their value and their gradient (its norm) as multiples of ours, and the cosine between the "
-        "gradients; of several recorded cases, the one furthest away. A factor alone is absorbed by a weight, but a "
-        "weight copied from a paper means something else then; a cosine below 1 is another loss. Values come from "
-        "the implementations at the commits named; `python -m tests.losses.golden.pages` makes this page.",
+        "Published losses as other toolkits compute them, compared on recorded inputs with the loss of the paper in "
+        "`mmkd_jax`: their value and gradient norm as multiples of ours, and the cosine between the gradients. Of "
+        "several recorded cases, the table shows the one that differs most. A constant factor can be absorbed in the "
+        "loss weight, but then a weight copied from the paper has a different effect; a cosine below 1 means that the "
+        "losses differ. The implementations are those at the given commits; "
+        "`python -m tests.losses.golden.pages` generates this page.",
     ]
     for method, names in METHODS.items():
         worst: dict[tuple[str, str, str], Any] = {}
@@ -129,7 +130,7 @@ def others() -> str:
             lines += ["", f"## {method}", "", head, "| --- | --- | --- | ---: | ---: | ---: | --- |", *found]
     seen = {row_of(ROWS, id_).cases for id_ in cases()}
     unseen = [r for r in ROWS if r.cases not in seen and (r.paper or r.verdict in ("differs", "not offered"))]
-    lines += ["", "## Known from the code, without a recording here", ""]
+    lines += ["", "## Known from the code, not recorded", ""]
     lines += [f"- `{r.cases.removesuffix('.*')}`: {r.why}" for r in unseen]
     lines += [f"- {fact}" for fact in OUTSIDE]
     return "\n".join(lines) + "\n"
