@@ -83,10 +83,10 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError as error:
             keyword_only = [k for k, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY]
             raise TypeError(f"{name}(): {error}; keyword-only: {', '.join(keyword_only) or 'none'}") from None
-        given, sizes = bound.arguments, {}
-        for argument, value in given.items():
-            given[argument] = check(argument, value, sizes)
-        _check_rows(name, given, annotations, sizes)
+        values, sizes = bound.arguments, {}
+        for argument, value in values.items():
+            values[argument] = check(argument, value, sizes)
+        _check_rows(name, values, annotations, sizes)
         result: Any = function(*bound.args, **bound.kwargs)
         # index of the state among apply's arguments: 1 for objectives (params, state, outputs), 2 for aggregators
         fields = getattr(result, "_fields", None) or ("", "")
@@ -136,13 +136,13 @@ def _field_of(name, annotations) -> str:
     return ""
 
 
-def _check_rows(name, given, annotations, sizes):
+def _check_rows(name, arguments, annotations, sizes):
     """Reject numbers whose shape does not match the rows, and labels out of range."""
     tokens = "*n" in sizes and "b" not in sizes  # rows span all leading axes
     examples = sizes["*n"][0] if tokens else (sizes["b"][0],) if "b" in sizes else None
     if "axis_name" in annotations and not tokens:
         examples = ()  # rows are coupled: numbers per row make no sense
-    for argument, value in given.items():
+    for argument, value in arguments.items():
         if annotations[argument] in KINDS or (argument == "where" and tokens):
             _check_per_example(f"{name}: {argument}", value, examples)
         classes = getattr(value, "indices", value if argument == "labels" else None)

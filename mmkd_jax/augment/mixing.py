@@ -206,20 +206,22 @@ def together(batch: Batch, modalities: tuple[str, ...]) -> Bool[Array, " b"]:
     """Return which rows have the same subset of the modalities as their partner."""
     same = jnp.ones(len(next(v for k, v in batch.items() if k.startswith("partner."))), bool)
     for m in modalities:
-        own, other = (batch.get(f"{side}present.{m}") for side in ("", "partner."))
-        if own is not None or other is not None:
-            same = same & (jnp.asarray(True if own is None else own) == jnp.asarray(True if other is None else other))
+        present, other = (batch.get(f"{side}present.{m}") for side in ("", "partner."))
+        if present is not None or other is not None:
+            same = same & (
+                jnp.asarray(True if present is None else present) == jnp.asarray(True if other is None else other)
+            )
     return same
 
 
 def mix_labels(
-    batch: Batch, own: Float[Array, " b"], classes: int | None, label: str, step: object
+    batch: Batch, share: Float[Array, " b"], classes: int | None, label: str, step: object
 ) -> dict[str, Array | np.ndarray]:
-    """Mix labels of rows and partners, with weight `own` for the row and 1 − `own` for the partner.
+    """Mix labels of rows and partners, with weight `share` for the row and 1 − `share` for the partner.
 
     Args:
         batch: batch with label int32 [b] or a distribution [b, c], for row and partner.
-        own: weight of the row's label, [b]; where it is 1, the row's `labelled` is kept.
+        share: weight of the row's label, [b]; where it is 1, the row's `labelled` is kept.
         classes: number of classes; None leaves labels unchanged.
         label: name of the label column.
         step: augmentation, named in messages.
@@ -238,12 +240,12 @@ def mix_labels(
             return y.astype(jnp.float32)
         raise UserError(f"{step}: {side}{label} is {y.dtype}{list(y.shape)}; expected int [b] or [b, {classes}]")
 
-    w = own[:, None]
+    w = share[:, None]
     # the partner's label, which may be invalid, must not affect unmixed rows
     soft = jnp.where(w == 1, weights(""), w * weights("") + (1 - w) * weights("partner."))
     new = {**batch, label: soft}
     if "labelled" in batch:
-        new["labelled"] = batch["labelled"] & (batch.get("partner.labelled", True) | (own == 1))
+        new["labelled"] = batch["labelled"] & (batch.get("partner.labelled", True) | (share == 1))
     return new
 
 

@@ -82,8 +82,8 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
         stack.enter_context(
             terminal.together(options.coordinator, options.processes, options.process, options.distributed)
         )
-        asked = stack.enter_context(terminal.asked_to_stop())
-        callbacks = stack.enter_context(terminal.callbacks(config.seeds, asked))
+        signals = stack.enter_context(terminal.stop_signals())
+        callbacks = stack.enter_context(terminal.callbacks(config.seeds, signals))
         if options.wandb is not None and sharding.is_primary_process():
             wandb = stack.enter_context(loggers.wandb(folder, options.wandb, dataclasses.asdict(config)))
             callbacks = dataclasses.replace(callbacks, loggers=(wandb,))
@@ -92,7 +92,7 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
             start(experiment, config, hyperparams, options, callbacks)
         except loop.Interrupted as interrupted:
             callbacks.log(f"stopped, {interrupted}; progress is saved. To resume: {command}")
-            return 128 + (asked or [signal.SIGTERM])[0]  # another process may have received the signal
+            return 128 + (signals or [signal.SIGTERM])[0]  # another process may have received the signal
         if only_cache:
             callbacks.log(f"the caches are in {options.cache or folder / 'cache'}/; mmkd run {file} reads them")
             return 0

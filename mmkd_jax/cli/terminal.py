@@ -65,25 +65,25 @@ def together(coordinator: str | None, processes: int | None, process: int | None
 
 
 @contextlib.contextmanager
-def asked_to_stop() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM as stop requests; a second Ctrl-C interrupts without waiting for a checkpoint."""
-    asked: list[int] = []
+    signals: list[int] = []
 
-    def ask(number, frame):
-        if asked and number == signal.SIGINT:
+    def receive(number, frame):
+        if signals and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def callbacks(seeds: int, asked: list[int]):
+def callbacks(seeds: int, signals: list[int]):
     """Callbacks that show a progress bar on a terminal, and plain lines elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -115,4 +115,4 @@ def callbacks(seeds: int, asked: list[int]):
             shown |= {k.removeprefix("speed "): v for k, v in row.items() if k == "speed rows a second"}
             progress.update(bar, completed=row["step"], now="  ".join(f"{k} {v:.4g}" for k, v in shown.items()))
 
-        yield Callbacks(progress.console.print, on_start, on_metrics, lambda: bool(asked))
+        yield Callbacks(progress.console.print, on_start, on_metrics, lambda: bool(signals))

@@ -312,14 +312,14 @@ def mask_of(outputs: Outputs, where: str | tuple[str, ...] | None):
     return mask
 
 
-def masks(*given: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def masks(*names: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """Merge the mask names of several `where=` arguments into one tuple.
 
     Example:
         >>> masks("labelled", None, ("present.audio", "present.image"))
         ('labelled', 'present.audio', 'present.image')
     """
-    return tuple(name for some in given for name in ((some,) if isinstance(some, str) else some or ()))
+    return tuple(name for some in names for name in ((some,) if isinstance(some, str) else some or ()))
 
 
 def _ungathered(name: str) -> str:

@@ -16,7 +16,7 @@ from mmkd_jax.errors import UserError
 
 def waveforms(
     recordings: Sequence[Any] | np.ndarray,
-    wanted: int,
+    target_rate: int,
     rate: int | None = None,
     resample: bool = False,
     modality: str = "audio",
@@ -25,7 +25,7 @@ def waveforms(
 
     Args:
         recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
-        wanted: target sample rate, in Hz.
+        target_rate: sample rate of the result, in Hz.
         rate: sample rate of the arrays, in Hz; files contain their own.
         resample: resample recordings with a different rate; otherwise they raise an error.
         modality: name used in messages.
@@ -40,7 +40,7 @@ def waveforms(
     """
     if isinstance(recordings, str | os.PathLike) or (isinstance(recordings, np.ndarray) and recordings.ndim < 2):
         raise UserError(f"{modality}: expected a sequence of recordings, got a single one: put it in a list")
-    return [_waveform(f"{modality} {i}", x, wanted, rate, resample) for i, x in enumerate(recordings)]
+    return [_waveform(f"{modality} {i}", x, target_rate, rate, resample) for i, x in enumerate(recordings)]
 
 
 def bounded(
@@ -79,7 +79,7 @@ def bounded(
     return [x[:most] for x in waves]
 
 
-def _waveform(name, x, wanted, rate, resample):
+def _waveform(name, x, target_rate, rate, resample):
     if isinstance(x, str | os.PathLike):
         try:
             (rate, x), name = scipy.io.wavfile.read(x), f"{name}, {os.fspath(x)}"
@@ -95,13 +95,15 @@ def _waveform(name, x, wanted, rate, resample):
     if not np.isfinite(x).all():
         raise UserError(f"{name}: contains non-finite samples")
     if rate is None:
-        raise UserError(f"{name}: sample rate missing: pass it, such as rate={wanted}")
+        raise UserError(f"{name}: sample rate missing: pass it, such as rate={target_rate}")
     if rate != int(rate):
         raise UserError(f"{name}: rate={rate}; expected a whole number of Hz")
-    if rate != wanted:
+    if rate != target_rate:
         if not resample:
-            raise UserError(f"{name}: rate is {rate} Hz; the model expects {wanted} Hz: pass resample=True to resample")
-        x = scipy.signal.resample_poly(x, *(np.array([wanted, int(rate)]) // np.gcd(wanted, int(rate))))
+            raise UserError(
+                f"{name}: rate is {rate} Hz; the model expects {target_rate} Hz: pass resample=True to resample"
+            )
+        x = scipy.signal.resample_poly(x, *(np.array([target_rate, int(rate)]) // np.gcd(target_rate, int(rate))))
     return x.astype(np.float32)
 
 

@@ -16,13 +16,13 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.renamed import RENAMED, hint
 
 
-def module(path: pathlib.Path, kind: str, wanted: tuple[str, ...]) -> Any:
+def module(path: pathlib.Path, kind: str, required: tuple[str, ...]) -> Any:
     """Import a Python file and return its module.
 
     Args:
         path: path of the file.
         kind: kind of the file, for error messages, such as "experiment".
-        wanted: names that it must define.
+        required: names that it must define.
 
     Raises:
         UserError: the file does not exist, fails to import, or lacks a name.
@@ -37,7 +37,7 @@ def module(path: pathlib.Path, kind: str, wanted: tuple[str, ...]) -> Any:
     sys.modules[name] = loaded  # needed by dataclasses
     with one_line_errors(path, kind):
         importlib.machinery.SourceFileLoader(name, str(path)).exec_module(loaded)
-    if missing := [n for n in wanted if not hasattr(loaded, n)]:
+    if missing := [n for n in required if not hasattr(loaded, n)]:
         old = "".join(hint(repr(n)) for n in vars(loaded) if RENAMED.get(n) in missing)
         raise UserError(f"{kind} {path} does not define {choices(missing)}{old}")
     return loaded

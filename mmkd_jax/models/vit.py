@@ -215,9 +215,9 @@ def patches(
         (1, 2, 2, 3, 54)
     """
     if stride is None and any(n % p for n, p in zip(x.shape[1:-1], size, strict=True)):
-        given, asked = (" × ".join(map(str, sides)) for sides in (x.shape[-3:-1], size))
+        actual, patch = (" × ".join(map(str, sides)) for sides in (x.shape[-3:-1], size))
         what = f"videos of {x.shape[1]} frames of" if len(size) == 3 else "images of"
-        raise UserError(f"{modality}: {what} {given} px do not divide into patches of {asked}")
+        raise UserError(f"{modality}: {what} {actual} px do not divide into patches of {patch}")
     axes = len(size)
     for axis, p, s in zip(range(1, 2 * axes, 2), size, stride or size, strict=True):
         n = _places(x.shape[axis], p, s)

@@ -13,7 +13,17 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.pretrained.attributes import attributes
-from mmkd_jax.pretrained.origins import CHOSEN, ROWS, SIZES, SubNetwork, Taken, leaves, shapes, taken, within
+from mmkd_jax.pretrained.origins import (
+    CHOSEN,
+    ROWS,
+    SIZES,
+    SubNetwork,
+    TensorOrigin,
+    leaves,
+    shapes,
+    tensor_origins,
+    within,
+)
 
 # attributes that follow from the tensors, or do not affect results
 _TOLD = set("num_layers depths types pooler dtype remat scan dropout attention_dropout".split())
@@ -32,7 +42,7 @@ class Inheritance:
         teacher: encoders, as returned by `pretrained.load`; it may have more encoders than the student.
         keep: modality -> sub-network to inherit; modalities not listed are inherited whole.
         fresh: paths of student variables, such as "encoders_text/tokens", that keep their initialization.
-        taken: path of each inherited tensor -> its origin.
+        origins: path of each inherited tensor -> its origin.
 
     Raises:
         UserError: the teacher lacks a selected part, or sizes do not match; the message names them.
@@ -56,10 +66,10 @@ class Inheritance:
     teacher: Encoders | Clip
     keep: Mapping[str, SubNetwork] = dataclasses.field(default_factory=dict)
     fresh: tuple[str, ...] = ()
-    taken: Mapping[str, Taken] = dataclasses.field(init=False, repr=False)
+    origins: Mapping[str, TensorOrigin] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "taken", taken(self.student, self.teacher, self.keep, self.fresh))
+        object.__setattr__(self, "origins", tensor_origins(self.student, self.teacher, self.keep, self.fresh))
 
     def __call__(self, student: Any, teacher: Any) -> Any:
         """Return the student's variables; those not inherited, such as a classifier, keep their initialization.
@@ -71,8 +81,8 @@ class Inheritance:
         Raises:
             UserError: the variables belong to other models.
         """
-        source_leaves, remaining = leaves(teacher), dict(self.taken)
-        for source, shape, *_ in self.taken.values():
+        source_leaves, remaining = leaves(teacher), dict(self.origins)
+        for source, shape, *_ in self.origins.values():
             actual = list(source_leaves[source].shape) if source in source_leaves else "nothing"
             if actual != list(shape):
                 raise UserError(f"the teacher's variables have {actual} at {source}; expected {list(shape)}")
@@ -88,14 +98,14 @@ class Inheritance:
                 return x
             y, initial_rows = source_leaves[row.source], None
             for i, axis in enumerate(row.axes):
-                if (kept := axis.kept) is None:
+                if (selected := axis.selected) is None:
                     continue
-                kept = best(row.modality, *kept)[axis.row] if isinstance(kept, tuple) else kept
-                index = (kept[:, None] * axis.each + np.arange(axis.each)[None]).reshape(1, -1)
+                selected = best(row.modality, *selected)[axis.row] if isinstance(selected, tuple) else selected
+                index = (selected[:, None] * axis.each + np.arange(axis.each)[None]).reshape(1, -1)
                 index = index + np.arange(axis.blocks)[:, None] * (axis.size * axis.each)
                 y = jnp.take(jnp.asarray(y), index.reshape(-1), i, mode="clip")
                 if axis.name in ROWS:
-                    initial_rows = (kept < 0)[:, None]
+                    initial_rows = (selected < 0)[:, None]
             if y.shape != x.shape:
                 expected = f"expected {list(y.shape)}"
                 raise UserError(f"the student's variables have {list(x.shape)} at {path}; {expected}")
@@ -109,9 +119,9 @@ class Inheritance:
     def describe(self) -> list[str]:
         """Describe the origin of each inherited part, what is not inherited, and other differences of the models."""
         groups: dict[tuple[str, str, str], dict[str, str]] = {}
-        for path, row in self.taken.items():
+        for path, row in self.origins.items():
             axes = groups.setdefault((*_group(path), _group(row.source)[1]), {})
-            axes |= {a.name: f"{a.name} {_selection(a)}" for a in row.axes if a.kept is not None}
+            axes |= {a.name: f"{a.name} {_selection(a)}" for a in row.axes if a.selected is not None}
         lines, others = [], {}
         for (of, mine, its), axes in groups.items():
             what = ", ".join(axes[a] for a in CHOSEN if a in axes) or "whole"
@@ -120,9 +130,9 @@ class Inheritance:
             else:  # embeddings, norms and the like have the same names in both
                 others.setdefault((of, what), []).append(mine)
         lines += [f"{of} {', '.join(names)} <- the same, {what}" for (of, what), names in others.items()]
-        sources = {row.source for row in self.taken.values()}
+        sources = {row.source for row in self.origins.values()}
         for how, module, known in (
-            ("freshly initialized", self.student, set(self.taken)),
+            ("freshly initialized", self.student, set(self.origins)),
             ("left to the teacher", self.teacher, sources),
         ):
             inherited = {_group(path) for path in known}
@@ -148,14 +158,14 @@ def _group(path):
 
 def _selection(axis):
     """The indices kept along an axis, such as `0…3 6 of 8`."""
-    if isinstance(axis.kept, tuple):
-        return f"{axis.kept[1]} of {axis.size} by {axis.kept[0].__name__}"
-    runs, fresh = [], int((axis.kept < 0).sum())
-    for n in axis.kept[axis.kept >= 0].tolist():
+    if isinstance(axis.selected, tuple):
+        return f"{axis.selected[1]} of {axis.size} by {axis.selected[0].__name__}"
+    runs, fresh = [], int((axis.selected < 0).sum())
+    for n in axis.selected[axis.selected >= 0].tolist():
         if runs and n == runs[-1][1] + 1:
             runs[-1][1] = n
         else:
             runs.append([n, n])
     text = " ".join(str(a) if a == b else f"{a} {b}" if b == a + 1 else f"{a}…{b}" for a, b in runs[:8])
-    text += f" … ({len(axis.kept) - fresh})" if len(runs) > 8 else ""
+    text += f" … ({len(axis.selected) - fresh})" if len(runs) > 8 else ""
     return f"{text} of {axis.size}" + (f", {fresh} freshly initialized" if fresh else "")

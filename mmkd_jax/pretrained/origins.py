@@ -99,7 +99,7 @@ class Axis(NamedTuple):
     Attributes:
         name: name of the axis in the table.
         size: number of units in the teacher: heads, not their channels.
-        kept: indices of the units to keep; or a scoring function and the number to keep; None keeps all.
+        selected: indices of the units to keep; or a scoring function and the number to keep; None keeps all.
         row: row of the scores.
         each: channels per unit; more than one for heads.
         blocks: number of concatenated copies of the axis: gate and value; query, key and value of a probe.
@@ -107,7 +107,7 @@ class Axis(NamedTuple):
 
     name: str
     size: int
-    kept: np.ndarray | tuple[Score, int] | None = None
+    selected: np.ndarray | tuple[Score, int] | None = None
     row: int = 0
     each: int = 1
     blocks: int = 1
@@ -115,12 +115,12 @@ class Axis(NamedTuple):
     @property
     def length(self) -> int:
         """Length of the axis in the student."""
-        if self.kept is None:
+        if self.selected is None:
             return self.size
-        return self.each * self.blocks * (self.kept[1] if isinstance(self.kept, tuple) else len(self.kept))
+        return self.each * self.blocks * (self.selected[1] if isinstance(self.selected, tuple) else len(self.selected))
 
 
-class Taken(NamedTuple):
+class TensorOrigin(NamedTuple):
     """Origin of an inherited tensor.
 
     Attributes:
@@ -136,9 +136,9 @@ class Taken(NamedTuple):
     axes: tuple[Axis, ...]
 
 
-def taken(
+def tensor_origins(
     student: Encoders | Clip, teacher: Encoders | Clip, keep: Mapping[str, SubNetwork], fresh: Sequence[str] = ()
-) -> dict[str, Taken]:
+) -> dict[str, TensorOrigin]:
     """Return the origin of each inherited tensor by its path in the student.
 
     Args:
@@ -192,7 +192,7 @@ def taken(
                 select = f"select which to keep, SubNetwork({axis}=…), or " if axis in CHOSEN else ""
                 lengths = f"{name} has {mine} along {axis or 'an axis'}, the inherited tensor {many}"
                 raise UserError(f"{lengths}: {select}{remedy}")
-        origins[path] = Taken(source, available[source].shape, of, tuple(axes))
+        origins[path] = TensorOrigin(source, available[source].shape, of, tuple(axes))
     if missing:
         named, more = list(missing)[:5], f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise UserError(
