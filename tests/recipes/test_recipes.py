@@ -244,7 +244,9 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
             runner.run(
                 as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=watch
             )
-    runner.run(as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET)
+    results = runner.run(
+        as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
+    )
     for name in trainings:
         assert results[name][0]["variables"] == ran[0][name][0]["variables"], name  # hashes: bit for bit
 
@@ -253,7 +255,9 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
 def test_streamed_rows_teach_as_those_in_memory(tmp_path, ran):
     readers: dict[str, Any] = {n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, **readers))
-    runner.run(as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET)
+    results = runner.run(
+        as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
+    )
     for name in trainings:
         assert [h["loss"] for h in results[name][0]["history"]] == pytest.approx(
             [h["loss"] for h in ran[0][name][0]["history"]], rel=1e-6
