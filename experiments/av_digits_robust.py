@@ -134,9 +134,7 @@ def report(config: Config, results, folder) -> None:
     for training, rows_by_seed in scores.items():
         for seed, row in enumerate(rows_by_seed):
             result = results[training][seed]
-            student = mmkd.experiment.finished(folder, all_trainings[training], training, seed, result["variables"])[
-                "student"
-            ]
+            student = mmkd.experiment.load_variables(folder, all_trainings[training], training, seed)["student"]
             for name, evaluate in evaluations.items():
                 row[name] = float(evaluate(student, test)["accuracy"]) if evaluate else result["accuracy"]
     mmkd.files.write(folder / "robustness.json", json.dumps(scores, indent=1) + "\n")

@@ -104,9 +104,7 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
 def explain(file: str, words: list[str]) -> None:
     """Print a summary of an experiment."""
     from mmkd_jax.experiment import definition
-    from mmkd_jax.experiment import explain as summary
 
     experiment = definition.load(file)
     _, config, hyperparams = _parse(experiment, words, f"mmkd explain {file}")
-    trainings = experiment.trainings(config)
-    print(summary.text(trainings, definition.check(trainings, hyperparams)))
+    print(definition.explain(experiment, config, hyperparams))

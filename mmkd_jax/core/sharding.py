@@ -38,7 +38,7 @@ def threads_for_devices() -> None:
     have joined: two at a time on one device can leave another without a thread, and XLA aborts the process after 40 s.
     """
     forced = re.search(r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    devices = max(jax.config.jax_num_cpu_devices, int(forced[1]) if forced else 1)
+    devices = max(jax.config.values["jax_num_cpu_devices"], int(forced[1]) if forced else 1)
     if devices > 1:
         os.environ.setdefault("NPROC", str(16 * devices))  # read by XLA when it starts its CPU client
 

@@ -13,7 +13,7 @@ from mmkd_jax import renamed
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import MissingOutput, UserError, choices
-from mmkd_jax.experiment import explain
+from mmkd_jax.experiment import description
 from mmkd_jax.experiment.python_file import module, one_line_errors
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.training import Training
@@ -54,6 +54,21 @@ def load(path: str | pathlib.Path) -> Experiment:
     baseline, report = getattr(file, "baseline", None), getattr(file, "report", None)
     trainings = one_line_errors(path, "experiment")(file.trainings)
     return Experiment(path.stem, file.config, trainings, baseline, report, code)
+
+
+def explain(experiment: Experiment, config: Any = None, hyperparams: Mapping[str, float] | None = None) -> str:
+    """Summarize an experiment by abstract evaluation, without training or reading data, as `mmkd explain` prints it.
+
+    Args:
+        experiment: the experiment.
+        config: configuration of its trainings; None is the experiment's own.
+        hyperparams: dotted name -> value, as in `run`.
+
+    Raises:
+        UserError: the experiment is invalid.
+    """
+    trainings = experiment.trainings(experiment.config if config is None else config)
+    return description.text(trainings, check(trainings, hyperparams or {}))
 
 
 def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -148,7 +163,7 @@ def _beside_the_cache(training: Training, error: UserError) -> str:
 
 def _same_temperature(name, training, hyperparams, model, temperature):
     """Raise if a term's temperature differs from that of the cached top-k logits, which are valid for that one only."""
-    for term, (reads, own) in explain.describe(training, hyperparams).terms.items():
+    for term, (reads, own) in description.describe(training, hyperparams).terms.items():
         if f"{model}.logits" in reads and (found := own.get("temperature", 1.0)) != temperature:
             raise UserError(
                 f"training {name!r}: term {term!r} has temperature {found:g}, but the cache stores the largest logits "

@@ -156,7 +156,7 @@ def _source_variables(work, source, seed, results):
     if isinstance(source, PretrainedVariables):
         return source.variables
     of, taken, inner = source_of(source)
-    whole = finished(work.folder, work.trainings[of], of, seed, results[of][seed]["variables"])[taken]
+    whole = load_variables(work.folder, work.trainings[of], of, seed)[taken]
     return subtree(whole, inner)
 
 
@@ -294,7 +294,7 @@ def _report(folder, experiment, trainings, results):
         return
     predictions = {}
     for name, training in trainings.items():
-        final = finished(folder, training, name, 0, results[name][0]["variables"])[training.evaluate]
+        final = load_variables(folder, training, name)[training.evaluate]
         predict = jax.jit(
             lambda *inputs, training=training: training.task.predict(training.run(training.evaluate)(*inputs))
         )
@@ -307,8 +307,26 @@ def _report(folder, experiment, trainings, results):
     report.examples(rows, folder / "figures" / "examples.png")
 
 
-def finished(folder: str | pathlib.Path, training: Training, name: str, seed: int, sha256: str) -> dict[str, Any]:
-    """Load the final variables of a training: model -> variables."""
+def load_variables(folder: str | pathlib.Path, training: Training, name: str, seed: int = 0) -> dict[str, Any]:
+    """Load the variables of a finished training: those with the best validation metric.
+
+    Args:
+        folder: the run folder.
+        training: the training, as in the experiment.
+        name: its name in the experiment.
+        seed: which of its seeds.
+
+    Returns:
+        Trained and averaged model -> variables.
+
+    Raises:
+        UserError: the training has not finished with this seed, its file is damaged, or its variables have other names
+            or shapes.
+    """
+    directory = pathlib.Path(folder) / "trainings" / name / str(seed)
+    try:
+        sha256 = json.loads((directory / "result.json").read_text())["variables"]
+    except FileNotFoundError:
+        raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
     state, _ = training.abstract()
-    path = pathlib.Path(folder) / "trainings" / name / str(seed) / "variables.safetensors"
-    return checkpoint.read_variables(path, variables(state, {}), sha256)
+    return checkpoint.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)

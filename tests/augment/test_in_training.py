@@ -13,7 +13,7 @@ from mmkd_jax import augment, data
 from mmkd_jax.core.model import plain, with_input
 from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import explain
+from mmkd_jax.experiment import description
 from mmkd_jax.training import compiled, loop
 from mmkd_jax.training.checkpoint import Checkpoints
 from tests import tiny_experiment
@@ -126,7 +126,7 @@ def test_a_cache_needs_a_number_of_slots():
 def test_part_is_checked_and_explained_on_what_models_see():
     assert training().spec["label"].shape == (16,) and "logits" in training().outputs("teacher")
     training().abstract()
-    assert "logits" in explain.describe(training()).models["teacher"][2]
+    assert "logits" in description.describe(training()).models["teacher"][2]
     assert training(None).identity == {} and training().identity["augment"]["version"] == augment.VERSION
     odd = training(augment.Compose((augment.images.RandomFlip(modality="images"),)))
     with pytest.raises(UserError, match="needs 'images', missing from the batch; available: .*image"):

@@ -18,7 +18,7 @@ from mmkd_jax.core.sharding import population
 from mmkd_jax.core.state import variables
 from mmkd_jax.core.step import make_step
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import definition, explain
+from mmkd_jax.experiment import definition, description
 from mmkd_jax.nn.connectors import Linear
 from mmkd_jax.training import compiled, loop
 from mmkd_jax.training.checkpoint import Checkpoints
@@ -180,7 +180,7 @@ def test_the_command_line_sets_and_explains_a_scheme_s_numbers():
     )
     assert own["student"] == {"gradients.alpha": 0.5, "gradients.learning_rate": 0.2, "task.weight": 2}
     assert own["teacher"] == {"task.weight": 2}
-    assert "gradients   gradnorm (alpha 0.5, learning_rate 0.2)" in explain.text(trainings, own)
+    assert "gradients   gradnorm (alpha 0.5, learning_rate 0.2)" in description.text(trainings, own)
     state, _ = PART.abstract(own["student"])
     assert set(hyperparams_of(state.aggregator_state)) == {"alpha", "learning_rate"}
     with pytest.raises(UserError, match="no hyperparameter --gradients.c .*student.gradients.alpha"):

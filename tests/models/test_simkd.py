@@ -14,7 +14,7 @@ from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import definition, explain, runner
+from mmkd_jax.experiment import definition, description, runner
 from mmkd_jax.models import Classifier, ImageCNN, Multimodal, simkd
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
@@ -165,7 +165,7 @@ def test_in_an_experiment(tmp_path):
         callbacks=runner.Callbacks(log=lambda line: None),
     )
     ends = {
-        name: runner.finished(tmp_path / "run", training, name, 0, results[name][0]["variables"])[name]
+        name: runner.load_variables(tmp_path / "run", training, name, 0)[name]
         for name, training in trainings(Config()).items()
     }
     assert equal(ends["student"]["head"], ends["teacher"]["params"]["Classifier_0"])
@@ -173,7 +173,7 @@ def test_in_an_experiment(tmp_path):
 
 
 def test_explain_says_whose_classifier_it_is():
-    text = explain.text(trainings(Config()))
+    text = description.text(trainings(Config()))
     assert "trained, head from teacher.teacher.params.Classifier_0" in text
     assert "frozen, cached (embedding): run once, 0.0 MiB on disk, from teacher.teacher" in text
 

@@ -54,7 +54,7 @@ def ran(tmp_path_factory):
     """All recipes in one folder: what the trainings ended with."""
     folder = tmp_path_factory.mktemp("recipes") / "run"
     results = runner.run(as_experiment(ALL), Config(), options=runner.RunOptions(out=folder), callbacks=QUIET)
-    ended = {n: runner.finished(folder, p, n, 0, results[n][0]["variables"]) for n, p in ALL.items()}
+    ended = {n: runner.load_variables(folder, p, n, 0) for n, p in ALL.items()}
     return results, ended
 
 
@@ -110,10 +110,8 @@ def test_of_md_and_mtsd_both_sides_see_all(ran, name):
 @pytest.mark.full
 def test_mtsd_without_weight_is_md_and_with_it_has_a_term_for_every_feature(ran, tmp_path):
     without = recipes.mtsd(SETTING, weight=0.0)
-    results = runner.run(
-        as_experiment(without), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
-    )
-    ended = runner.finished(tmp_path / "run", without["mtsd"], "mtsd", 0, results["mtsd"][0]["variables"])
+    runner.run(as_experiment(without), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET)
+    ended = runner.load_variables(tmp_path / "run", without["mtsd"], "mtsd", 0)
     assert gap(ended["student"], ran[1]["md"]["student"]) < 1e-6
     assert gap(ran[1]["mtsd"]["student"], ran[1]["md"]["student"]) > 1e-4
     rows = ran[0]["mtsd"][0]["history"]
@@ -163,10 +161,8 @@ def test_each_generation_is_taught_by_the_one_before(ran):
 @pytest.mark.full
 def test_a_teacher_that_runs_stays_as_it_was_and_teaches_as_a_cached_one(tmp_path, ran):
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, cached=False))
-    results = runner.run(
-        as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET
-    )
-    ended = {n: runner.finished(tmp_path / "run", p, n, 0, results[n][0]["variables"]) for n, p in trainings.items()}
+    runner.run(as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET)
+    ended = {n: runner.load_variables(tmp_path / "run", p, n, 0) for n, p in trainings.items()}
     name = "image_audio_teacher"  # read again after the student was trained, against its hash
     assert equal(ended[name]["teacher"], ran[1][name]["teacher"])
     assert gap(ended["privileged_modalities"]["student"], ran[1]["privileged_modalities"]["student"]) < 1e-5

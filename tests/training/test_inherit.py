@@ -15,7 +15,7 @@ from mmkd_jax.core.state import init_state
 from mmkd_jax.core.step import make_step
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import definition, explain
+from mmkd_jax.experiment import definition, description
 from mmkd_jax.models import Bert, Encoders, Multimodal, TransformerConfig
 from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
@@ -88,12 +88,12 @@ def test_what_is_inherited_may_come_from_outside():
         for tree, i in ((state.params["student"], 1), (given.variables["params"], 2))
     ]
     np.testing.assert_array_equal(kernels[0], kernels[1][:8])
-    said = explain.text(own)
+    said = description.text(own)
     assert "from a pretrained bert" in said and "  layers      student: text layer_1 <- layer_2, heads 2" in said
 
 
 def test_explain_says_what_is_taken_from_where():
-    said = explain.text(trainings())
+    said = description.text(trainings())
     assert "  model       student: " in said and "trained, from teacher.teacher" in said
     for layer, source in ((0, 0), (1, 2)):
         line = f"text layer_{layer} <- layer_{source}, heads 2 of 4 by head_norms, embed_dim 0…7 of 16"

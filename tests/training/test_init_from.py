@@ -13,7 +13,7 @@ from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import explain, runner
+from mmkd_jax.experiment import description, runner
 from mmkd_jax.experiment.definition import Experiment, check
 from mmkd_jax.models import Bert, Encoders, Multimodal, TransformerConfig
 from mmkd_jax.training import compiled
@@ -80,7 +80,7 @@ def run(folder, made, **how):
 def test_models_begin_with_them_and_a_frozen_one_is_run_once(loaded, tmp_path):
     still = run(tmp_path / "still", experiment(loaded, rate=0.0))["one"][0]
     training = experiment(loaded).trainings(Config())["one"]
-    ended = runner.finished(tmp_path / "still", training, "one", 0, still["variables"])
+    ended = runner.load_variables(tmp_path / "still", training, "one", 0)
     text = ended["student"]["params"]["encoders_text"]
     assert equal(text, loaded.variables["params"]["encoders_text"])
     assert still["history"][0]["term hint"] < 1e-9
@@ -117,7 +117,7 @@ def test_results_of_other_weights_are_not_taken(loaded, tmp_path):
 def test_explain_says_where_they_come_from_and_wrong_shapes_are_refused(loaded):
     trainings = experiment(loaded).trainings(Config())
     check(trainings, {})
-    told = explain.text(trainings)
+    told = description.text(trainings)
     assert "trained, params.encoders_text from a pretrained bert" in told and "from a small BERT" in told
     wrong = {"params.encoders_text": PretrainedVariables({"tokens": np.zeros(3, np.float32)})}
     training = with_role(trainings["one"], "student", init_from=wrong)
