@@ -273,7 +273,8 @@ def shares(
         return psum(x, axis_name) if axis_name else x
 
     each, metrics = {}, {}
-    for path, (values, where, weight) in jax.tree.leaves_with_path(terms, is_leaf=_is_term):
+    for path, found in jax.tree.leaves_with_path(terms, is_leaf=_is_term):
+        values, where, weight = found.values, found.where, found.weight
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if where is None:
             where = jnp.ones(values.shape, bool)

@@ -137,9 +137,10 @@ def _forward(rows_per_chunk, student, teacher, t, mask):
 
 def _backward(rows_per_chunk, residuals, factor):
     del rows_per_chunk
-    (to_rows, to_head, to_bias), to_t, low = residuals
-    to_rows, to_head = ((factor * g).astype(low.dtype) for g in (to_rows, to_head))
-    return _Model(to_rows, to_head, None if to_bias is None else factor * to_bias), None, factor * to_t, None
+    slopes, to_t, low = residuals
+    to_rows, to_head = ((factor * g).astype(low.dtype) for g in (slopes.features, slopes.head))
+    to_bias = None if slopes.bias is None else factor * slopes.bias
+    return _Model(to_rows, to_head, to_bias), None, factor * to_t, None
 
 
 _total.defvjp(_forward, _backward)
