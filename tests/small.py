@@ -10,7 +10,8 @@ import optax
 from mmkd_jax import losses
 from mmkd_jax.core.hyperparams import with_hyperparams
 from mmkd_jax.core.model import linen
-from mmkd_jax.core.objective import term
+from mmkd_jax.core.objective import Objective, term
+from mmkd_jax.core.outputs import Outputs, forward
 from mmkd_jax.core.sharding import compile_step
 from mmkd_jax.core.state import Distillation, init_state
 from mmkd_jax.core.step import make_step
@@ -71,6 +72,50 @@ def initialize(distillation, batch=None, *, seed: int = 0, **more):
     batch = make_batch() if batch is None else batch
     spec = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in batch.items()}
     return jax.jit(lambda key: init_state(distillation, spec, key, **more))(jax.random.key(seed))
+
+
+def look(models, variables, batch, ctx, trained=("student",)) -> Outputs:
+    """The outputs of `forward`, of all models as one program, and of each that is run again as another.
+
+    Operation by operation, every shape of every operation would be a program of its own.
+    """
+
+    def by_model(variables, batch):
+        return forward(models, variables, batch, ctx, trained)[0].by_model
+
+    def rerun(name):
+        def run(shown, patch=None, train=None):
+            def once(own, batch, shown, patch):
+                outputs = forward({name: models[name]}, {name: own}, batch, ctx, trained)[0]
+                return outputs.run[name](shown, patch, *(() if train is None else (train,)))
+
+            return jax.jit(once)(variables[name], batch, shown, patch or {})
+
+        return run
+
+    return Outputs(batch, jax.jit(by_model)(variables, batch), {n: rerun(n) for n in models}, ctx)
+
+
+def applied(model, variables, batch, ctx, patch=None):
+    """`model.apply` as one program."""
+    return jax.jit(lambda v, b, p: model.apply(v, b, ctx, p))(variables, batch, patch or {})
+
+
+def compiled(method) -> Objective:
+    """The method with its `init` and its `apply` as one program each; for outputs of `look` and alike."""
+
+    def parts(outputs):
+        return (outputs.batch, outputs.by_model), lambda x: dataclasses.replace(outputs, batch=x[0], by_model=x[1])
+
+    def init(outputs):
+        arrays, whole = parts(outputs)
+        return jax.jit(lambda x: method.init(whole(x)))(arrays)
+
+    def apply(params, state, outputs):
+        arrays, whole = parts(outputs)
+        return jax.jit(lambda p, s, x: method.apply(p, s, whole(x)))(params, state, arrays)
+
+    return Objective(init, apply)
 
 
 def set_hyperparams(state, values):

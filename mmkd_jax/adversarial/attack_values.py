@@ -24,7 +24,7 @@ class PGD:
 
     Attributes:
         eps: ε, radius of the ball, in input units.
-        step_size: a, in input units.
+        step_size: a, in input units; None is ε, also where ε is changed from the command line (FGSM).
         steps: number of steps, 1 or more.
         norm: norm of the ball, "linf" or "l2".
         low: smallest input value; None for no bound. An attacked output of a model has no bounds.
@@ -44,7 +44,7 @@ class PGD:
     """
 
     eps: NotNegative = 8 / 255
-    step_size: NotNegative = 2 / 255
+    step_size: NotNegative | None = 2 / 255
     steps: Count = 10
     norm: Literal["linf", "l2"] = "linf"
     low: float | None = 0.0
@@ -74,7 +74,7 @@ class PGD:
             function,
             x,
             eps=self.eps,
-            step_size=self.step_size,
+            step_size=self.eps if self.step_size is None else self.step_size,
             steps=self.steps,
             norm=self.norm,
             start=start,
@@ -98,7 +98,7 @@ def FGSM(*, eps: NotNegative = 8 / 255, low: float | None = 0.0, high: float | N
     Formula: x + ε sign ∇f(x), clipped to [low, high]
 
     Args:
-        eps: ε, radius of the ball, in input units. To change it from the command line, set `attack.step_size`, too.
+        eps: ε, radius of the ball and size of the step, in input units.
         low: smallest input value; None for no bound.
         high: largest input value; None for no bound.
 
@@ -112,4 +112,4 @@ def FGSM(*, eps: NotNegative = 8 / 255, low: float | None = 0.0, high: float | N
         >>> FGSM(eps=0.5, low=-0.25)(lambda x: -x.sum(-1), jnp.zeros((1, 2)))
         Array([[-0.25, -0.25]], dtype=float32)
     """
-    return PGD(eps=eps, step_size=eps, steps=1, low=low, high=high)
+    return PGD(eps=eps, step_size=None, steps=1, low=low, high=high)

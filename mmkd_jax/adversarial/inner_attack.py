@@ -34,7 +34,7 @@ def under_attack(
         inner: `(outputs, attacked, guide) -> values` [b], the function of the outputs on x' to maximize; guide is None
             without a teacher.
         at: name of a batch input, or else of a student output, which is then patched.
-        attack: the attack; its `eps` and `step_size` become hyperparameters of the objective.
+        attack: the attack; its `eps` and, if given, its `step_size` become hyperparameters of the objective.
         start: initial perturbation of each row: "normal" is standard normal × 1e-3, "uniform" is uniform in [−ε, ε].
         mask: name of a batch mask, such as "text.mask"; positions outside it are not perturbed.
         student: name of the attacked model.
@@ -58,7 +58,7 @@ def under_attack(
 
     def attacked(outputs, hyperparams):
         x = clean(outputs)
-        current = dataclasses.replace(attack, eps=hyperparams["attack.eps"], step_size=hyperparams["attack.step_size"])
+        current = dataclasses.replace(attack, **{k.removeprefix("attack."): x for k, x in hyperparams.items()})
         current = current if at in outputs.batch else current.unbounded()
         region = jnp.ones((), bool) if mask is None else outputs["batch." + mask]
         region = region.reshape(region.shape + (1,) * (x.ndim - region.ndim))
@@ -84,7 +84,9 @@ def under_attack(
         model_outputs, guide = run(adversarial)
         return outputs.add(attacked=model_outputs, **({"guide": guide} if teacher else {}))
 
-    hyperparams = {"attack.eps": attack.eps, "attack.step_size": attack.step_size}
+    hyperparams = {"attack.eps": attack.eps}
+    if attack.step_size is not None:
+        hyperparams["attack.step_size"] = attack.step_size
     return with_method_hyperparams(terms, attacked, **hyperparams)
 
 

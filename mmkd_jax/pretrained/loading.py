@@ -206,4 +206,4 @@ def initial(module: Encoders | Clip, key: jax.Array | None = None) -> Any:
     batch: dict[str, Any] = {"example_id": jnp.zeros(1, jnp.int32)}
     for modality, encoder in module.encoders.items():
         batch |= encoder.sample(modality)
-    return module.init(key, batch, StepContext(0, key, train=False), {})
+    return jax.jit(lambda key: module.init(key, batch, StepContext(0, key, train=False), {}))(key)

@@ -74,7 +74,7 @@ def test_fgsm_is_pgd_of_one_step(bounds):
     np.testing.assert_array_equal(FGSM(eps=0.2, **bounds)(hill, X), attacks.fgsm(hill, X, eps=0.2, **bounds))
     with pytest.raises(UserError, match="PGD: eps is -1.0; expected a number from 0 on"):
         FGSM(eps=-1.0, **bounds)
-    assert FGSM(eps=0.2, **bounds) == PGD(eps=0.2, step_size=0.2, steps=1, **bounds)
+    assert FGSM(eps=0.2, **bounds) == PGD(eps=0.2, step_size=None, steps=1, **bounds)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -91,30 +91,33 @@ def test_a_parameter_given_to_a_method_is_referred_to_the_value(name):
         getattr(methods, name)("image", **{"attack": attacks.fgsm})
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_radius_and_step_size_are_hyperparameters(name):
-    """Set in the objective state, they give what other values in the file give."""
+@pytest.mark.parametrize(
+    ("name", "attack", "values"),
+    [(n, PGD(eps=0.2, step_size=0.1, steps=2, low=None, high=None), {"eps": 0.05, "step_size": 0.02}) for n in METHODS]
+    + [("rslad", FGSM(eps=0.2, low=None, high=None), {"eps": 0.05})],
+)
+def test_radius_and_step_size_are_hyperparameters(name, attack, values):
+    """Set in the objective state, they give what other values in the file give; the step of FGSM is its radius."""
     models = {"teacher": net(6), "student": net(8)}
-    box = PGD(eps=0.2, step_size=0.1, steps=2, low=None, high=None)
     wide, narrow = (
-        combine(robust=getattr(methods, name)("image", attack=attack))
-        for attack in (box, dataclasses.replace(box, eps=0.05, step_size=0.02))
+        combine(robust=getattr(methods, name)("image", attack=a))
+        for a in (attack, dataclasses.replace(attack, **values))
     )
     batch = make_batch()
     state, frozen = initialize(distil(models, wide), batch)
     outputs, _ = forward(models, variables(state, frozen), on_device(batch), StepContext(0, jax.random.key(1)))
 
     @jax.jit
-    def values(objective_state):
+    def terms(objective_state):
         return wide.apply(state.params["objective"], objective_state, outputs)[0]
 
-    assert {"robust.attack.eps", "robust.attack.step_size"} <= set(hyperparams_of(state.objective_state))
-    override = {"robust.attack.eps": 0.05, "robust.attack.step_size": 0.02}
-    overridden = values(with_hyperparams(state.objective_state, override))
-    in_file = values(narrow.init(outputs)[1])
+    override = {f"robust.attack.{k}": v for k, v in values.items()}
+    assert override.keys() == {k for k in hyperparams_of(state.objective_state) if k.startswith("robust.attack.")}
+    overridden = terms(with_hyperparams(state.objective_state, override))
+    in_file = terms(narrow.init(outputs)[1])
     for a, b in zip(jax.tree.leaves(overridden), jax.tree.leaves(in_file), strict=True):
         np.testing.assert_array_equal(a, b)
-    changed = zip(jax.tree.leaves(overridden), jax.tree.leaves(values(state.objective_state)), strict=True)
+    changed = zip(jax.tree.leaves(overridden), jax.tree.leaves(terms(state.objective_state)), strict=True)
     assert any(not np.array_equal(a, b) for a, b in changed)
 
 

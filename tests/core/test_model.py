@@ -11,7 +11,7 @@ import pytest
 from mmkd_jax.core.model import StepContext, Taps, cached, linen, plain, with_input
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.errors import UserError
-from tests.small import equal, gap, make_batch, net, on_device
+from tests.small import applied, equal, gap, make_batch, net, on_device
 
 KEY = jax.random.key(0)
 CTX = StepContext(jnp.int32(0), KEY)
@@ -35,8 +35,8 @@ def test_patching_an_output_with_itself_changes_nothing():
 def test_a_patch_is_taken_and_reaches_what_follows():
     model, batch = net(8), on_device(make_batch())
     variables = held(model, batch)
-    outputs, _ = model.apply(variables, batch, STILL, {})
-    patched, _ = model.apply(variables, batch, STILL, {"embedding": jnp.zeros((16, 8))})
+    outputs, _ = applied(model, variables, batch, STILL)
+    patched, _ = applied(model, variables, batch, STILL, {"embedding": jnp.zeros((16, 8))})
     assert equal(patched["features.image"], outputs["features.image"]) and not patched["embedding"].any()
     bias = variables["params"]["Classifier_0"]["Dense_0"]["bias"]
     assert gap(patched["logits"], jnp.broadcast_to(bias, (16, 3))) < 1e-6
@@ -86,8 +86,8 @@ def test_a_further_pass_draws_what_the_first_drew():
 def test_dropout_belongs_to_the_example():
     model, batch = net(8, dropout=0.5), on_device(make_batch())
     variables, order = held(model, batch), np.arange(16)[::-1][:8]
-    outputs, _ = model.apply(variables, batch, CTX, {})
-    some, _ = model.apply(variables, {k: x[order] for k, x in batch.items()}, CTX, {})
+    outputs, _ = applied(model, variables, batch, CTX)
+    some, _ = applied(model, variables, {k: x[order] for k, x in batch.items()}, CTX)
     np.testing.assert_allclose(some["logits"], outputs["logits"][order], rtol=1e-5, atol=1e-6)
 
 

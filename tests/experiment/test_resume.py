@@ -12,6 +12,7 @@ import pytest
 
 HERE = pathlib.Path(__file__).parents[1]
 EXPERIMENT = HERE / "tiny_experiment.py"
+SIZE = ("--steps", "100", "--seeds", "1")  # ten checkpoints of each training
 
 
 def launch(folder, *words):
@@ -42,12 +43,12 @@ def steps_saved(folder):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(folder, "--steps", "200", "--seeds", "1")
+    finish(folder, *SIZE)
     return outcome(folder)
 
 
 def kill_when(folder, ready, number=signal.SIGKILL):
-    process = launch(folder, "--steps", "200", "--seeds", "1")
+    process = launch(folder, *SIZE)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline and not ready():
         time.sleep(0.002)
@@ -67,7 +68,7 @@ def test_sigkill_and_resume_gives_the_same_bits(tmp_path, undisturbed):
     saving = folder.glob
     code, said = kill_when(folder, lambda: any(saving("trainings/student/0/checkpoints/*tmp*")))
     assert code == -signal.SIGKILL and "resuming from step" in said
-    said = finish(folder, "--steps", "200", "--seeds", "1")
+    said = finish(folder, *SIZE)
     assert "finished earlier" in said
     assert outcome(folder) == undisturbed
     for path, when in first.items():
@@ -86,7 +87,7 @@ def test_sigkill_at_thirty_random_instants(tmp_path, undisturbed):
             assert code in (0, -signal.SIGKILL), said
             killed += code == -signal.SIGKILL
             saving += bool(list(folder.glob("trainings/*/*/checkpoints/*tmp*")))
-        finish(folder, "--steps", "200", "--seeds", "1")
+        finish(folder, *SIZE)
         assert outcome(folder) == undisturbed, f"trial {trial}"
     print(f"{killed} kills in {trial} runs, {saving} of them within a save")
 
@@ -96,8 +97,8 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path, undisturbed):
     folder = tmp_path / "run"
     code, said = kill_when(folder, lambda: len(steps_saved(folder)) >= 1, signal.SIGINT)
     assert code == 130, said
-    assert f"mmkd run {EXPERIMENT} --out {folder} --steps 200 --seeds 1" in said and "Traceback" not in said
-    finish(folder, "--steps", "200", "--seeds", "1")
+    assert f"mmkd run {EXPERIMENT} --out {folder} {' '.join(SIZE)}" in said and "Traceback" not in said
+    finish(folder, *SIZE)
     assert outcome(folder) == undisturbed
 
 
@@ -110,7 +111,7 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 0xFF
     data.write_bytes(content)
-    said = finish(folder, "--steps", "200", "--seeds", "1")
+    said = finish(folder, *SIZE)
     assert f"checkpoint {newest.name} is damaged" in said and "resuming from step" in said
     assert newest.with_name(newest.name + ".damaged").is_dir()
     assert outcome(folder) == undisturbed

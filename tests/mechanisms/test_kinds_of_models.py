@@ -15,6 +15,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.nn.connectors import Linear
 from tests.small import (
     advance,
+    applied,
     distil,
     equal,
     gap,
@@ -48,7 +49,9 @@ SIGHT = from_nnx(Sight)
 
 
 def apply(model, held, batch, step=0, train=True, patch=None):
-    return model.apply(held, batch, StepContext(step, jax.random.fold_in(jax.random.key(0), step), train), patch or {})
+    return applied(
+        model, held, batch, StepContext(step, jax.random.fold_in(jax.random.key(0), step), train), patch or {}
+    )
 
 
 def test_an_nnx_module_as_student():

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 
 from mmkd_jax import methods
 from mmkd_jax.core.model import StepContext
-from mmkd_jax.core.outputs import forward
-from tests.small import make_batch, net, on_device
+from tests.small import look, make_batch, net, on_device
 
 MODELS = {
     "image_teacher": net(6, "image"),
@@ -50,7 +49,7 @@ def first_outputs(batch=None, step=0, train=True):
     """The outputs of a step; the models can be run again."""
     batch = on_device(make_batch() if batch is None else batch)
     ctx = StepContext(jnp.int32(step), jax.random.fold_in(jax.random.key(3), step), train)
-    return forward(MODELS, variables(), batch, ctx, TRAINED)[0]
+    return look(MODELS, variables(), batch, ctx, TRAINED)
 
 
 def without(batch, modality):

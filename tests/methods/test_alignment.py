@@ -17,6 +17,7 @@ from tests.methods.trained import everything_learns, first_outputs, gradients
 from tests.small import (
     CLASSES,
     advance,
+    compiled,
     distil,
     equal,
     gap,
@@ -57,10 +58,10 @@ def dense(params, x):
 def test_values(method, loss, options, width):
     outputs = first_outputs()
     objective = method(loss, width=width, weight=0.5, where="present.audio", **options)
-    params, state = objective.init(outputs)
+    params, state = compiled(objective).init(outputs)
     assert set(params) == ({"student", "teacher"} if width else {"student"})
     assert hyperparams_of(state)["weight"] == 0.5
-    found, after = objective.apply(params, state, outputs)
+    found, after = compiled(objective).apply(params, state, outputs)
     s, t = (outputs[p] for p in BOTH.values())
     mask = np.asarray(outputs["batch.present.audio"] & outputs["batch.valid"])
     sides = [dense(params["student"], s), dense(params["teacher"], t) if width else t]
@@ -133,7 +134,7 @@ def test_values_of_heads():
     distillation = distil(SEEING, headed(sharpness=2.0))
     state, _frozen = initialize(distillation, batch)
     outputs = look_at(state, batch)
-    found, _ = headed(sharpness=2.0).apply(state.params["objective"], state.objective_state, outputs)
+    found, _ = compiled(headed(sharpness=2.0)).apply(state.params["objective"], state.objective_state, outputs)
     heads = state.params["objective"]
     z = [dense(heads[f"connectors_{i}"], outputs[p]) for i, p in enumerate(SIDES)]
     masks = tuple(jnp.asarray(batch[m]) for m in PRESENT)
@@ -162,7 +163,9 @@ def test_padding_changes_nothing():
     there = batch["valid"].reshape(-1, 1, 1, 1)
     other = batch | {"image": np.where(there, batch["image"], 9.0).astype(np.float32)}
     values = [
-        float(total(headed().apply(state.params["objective"], state.objective_state, look_at(state, b))[0])[0])
+        float(
+            total(compiled(headed()).apply(state.params["objective"], state.objective_state, look_at(state, b))[0])[0]
+        )
         for b in (batch, other)
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
@@ -172,9 +175,9 @@ def test_logits_need_no_heads():
     outputs = first_outputs()
     paths = ("student.logits", "teacher.logits")
     objective = label_alignment(losses.agreement_jsd, paths, weight=2.0)
-    params, state = objective.init(outputs)
+    params, state = compiled(objective).init(outputs)
     assert jax.tree.leaves(params) == []
-    found, _ = objective.apply(params, state, outputs)
+    found, _ = compiled(objective).apply(params, state, outputs)
     np.testing.assert_allclose(
         found["agreement"].values, losses.agreement_jsd(tuple(outputs[p] for p in paths)), rtol=1e-6
     )

@@ -21,7 +21,7 @@ from mmkd_jax.experiment import definition
 from mmkd_jax.models import Multimodal, TextTransformer
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
-from tests.small import distil, gap, initialize, make_batch, net, on_device
+from tests.small import distil, gap, initialize, look, make_batch, net, on_device
 
 BOX = PGD(eps=0.2, step_size=0.1, steps=3, low=None, high=None)
 MODELS = {"teacher": net(6), "student": net(8)}
@@ -35,7 +35,7 @@ def looked():
     every = variables(state, frozen)
 
     def first_outputs(student):
-        return forward(MODELS, {**every, "student": student}, on_device(BATCH), StepContext(0, jax.random.key(1)))[0]
+        return look(MODELS, {**every, "student": student}, on_device(BATCH), StepContext(0, jax.random.key(1)))
 
     return first_outputs, every["student"]
 

@@ -15,6 +15,7 @@ from mmkd_jax.methods import c2kd
 from tests.losses.formulas.common import divergence, softmax
 from tests.losses.formulas.cross import non_target_kl
 from tests.methods.cross import first_outputs
+from tests.small import compiled
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIDES = {"student": "audio_net", "teacher": "image_net"}
@@ -32,8 +33,8 @@ def proxy(layers, x, valid):
 @pytest.mark.full
 def test_values():
     outputs = first_outputs()
-    params, state = METHOD.init(outputs)
-    terms, after = METHOD.apply(params, state, outputs)
+    params, state = compiled(METHOD).init(outputs)
+    terms, after = compiled(METHOD).apply(params, state, outputs)
     valid, y = (np.asarray(outputs.batch[k]) for k in ("valid", "label"))
     own = {s: np.asarray(outputs[f"{m}.logits"]) for s, m in SIDES.items()}
     proxies = {s: proxy(params[s], outputs[f"{m}.embedding"], valid) for s, m in SIDES.items()}
@@ -53,11 +54,11 @@ def test_values():
 
 def test_the_threshold_is_a_number():
     outputs = first_outputs()
-    params, state = METHOD.init(outputs)
+    params, state = compiled(METHOD).init(outputs)
     assert {"threshold", "student.learn.weight", "teacher.across.weight"} <= hyperparams_of(state).keys()
-    none = METHOD.apply(params, with_hyperparams(state, {"threshold": 1.0}), outputs)[0]
+    none = compiled(METHOD).apply(params, with_hyperparams(state, {"threshold": 1.0}), outputs)[0]
     assert not np.any(none["student"]["across"].values) and not np.any(none["teacher"]["across"].values)
-    every = METHOD.apply(params, with_hyperparams(state, {"threshold": -1.5}), outputs)[0]
+    every = compiled(METHOD).apply(params, with_hyperparams(state, {"threshold": -1.5}), outputs)[0]
     assert np.all(every["student"]["across"].values > 0)
 
 
@@ -66,12 +67,12 @@ def test_the_threshold_is_a_number():
 def test_gradients(part):
     """A proxy learns from its model and from the other's proxy, and the model from its proxy."""
     outputs = first_outputs()
-    params, state = METHOD.init(outputs)
+    params, state = compiled(METHOD).init(outputs)
     state = with_hyperparams(state, {"threshold": -1.5})
 
     @jax.jit
     def value(params, model_outputs):
-        terms, _ = METHOD.apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))
+        terms, _ = compiled(METHOD).apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))
         return jnp.mean(terms["student"][part].values)
 
     to_params, to_outputs = jax.grad(value, (0, 1))(params, outputs.by_model)

@@ -14,7 +14,7 @@ from tests.losses.formulas.common import divergence, softmax
 from tests.losses.formulas.cross import ccl as contrast
 from tests.methods.cross import first_outputs, without
 from tests.methods.trained import gradients
-from tests.small import gap
+from tests.small import compiled, equal, gap
 
 pytestmark = pytest.mark.usefixtures("strict")
 TEACHERS = {m: f"{m}_teacher.embedding" for m in ("image", "audio")}
@@ -24,10 +24,10 @@ METHOD = ccl(TEACHERS, temperature=0.4, agreement=0.3, weight=0.2, where="labell
 @pytest.mark.full
 def test_values():
     outputs = first_outputs()
-    params, state = METHOD.init(outputs)
+    params, state = compiled(METHOD).init(outputs)
     assert hyperparams_of(state).keys() == {"temperature", "agreement", "weight"}
-    terms, after = METHOD.apply(params, state, outputs)
-    assert after is state
+    terms, after = compiled(METHOD).apply(params, state, outputs)
+    assert equal(after, state)
     y = np.asarray(outputs.batch["label"])
     for m, path in TEACHERS.items():
         p = jax.tree.map(np.asarray, params[m])
@@ -72,7 +72,7 @@ def test_of_equal_widths_the_teacher_is_taken_as_it_is():
 def test_refusals():
     outputs = first_outputs()
     with pytest.raises(UserError, match="no modality 'audio'"):
-        METHOD.init(dataclasses.replace(outputs, batch=without(outputs.batch, "audio")))
+        compiled(METHOD).init(dataclasses.replace(outputs, batch=without(outputs.batch, "audio")))
     with pytest.raises(UserError, match="teachers is empty"):
         ccl({})
 
@@ -81,6 +81,6 @@ def test_a_cached_teachers_modality_may_be_there_by_its_mask_alone():
     outputs = first_outputs()
     told = dataclasses.replace(outputs, batch={k: x for k, x in outputs.batch.items() if k != "audio"})
     method = ccl({"audio": TEACHERS["audio"]}, where="labelled")
-    params, state = method.init(told)
-    one, other = (total(method.apply(params, state, v)[0])[0] for v in (told, outputs))
+    params, state = compiled(method).init(told)
+    one, other = (total(compiled(method).apply(params, state, v)[0])[0] for v in (told, outputs))
     assert float(one) == float(other)

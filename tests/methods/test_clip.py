@@ -16,7 +16,7 @@ from mmkd_jax.methods.contrastive.clip_mfd import mask_patches
 from tests.losses.formulas import clip as formulas
 from tests.losses.formulas import contrastive
 from tests.methods.towers import ALIKE, MODELS, PATHS, SIDES, captions, first_outputs
-from tests.small import advance, distil, equal, gap, initialize, set_hyperparams, stepper
+from tests.small import advance, compiled, distil, equal, gap, initialize, set_hyperparams, stepper
 
 pytestmark = pytest.mark.usefixtures("strict")
 TERMS = ("fd", "mfd", "crd", "icl", "gd", "afd")
@@ -27,8 +27,8 @@ def embeddings(outputs, model):
 
 
 def value(method, outputs, params=None):
-    made, state = method.init(outputs)
-    return float(total({"it": method.apply(params or made, state, outputs)[0]})[0])
+    made, state = compiled(method).init(outputs)
+    return float(total({"it": compiled(method).apply(params or made, state, outputs)[0]})[0])
 
 
 def test_whole_patches_are_masked_by_step_and_example():
@@ -66,7 +66,7 @@ def _numbers(weight):
 
 def test_afd_fuses_student_and_teacher():
     method, outputs = methods.clip_afd(temperature=0.5, where=("present.text",)), first_outputs()
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
     sides = zip(SIDES, embeddings(outputs, "student"), embeddings(outputs, "teacher"), strict=True)
     fused = [
         np.concatenate([formulas.to_unit(s), formulas.to_unit(t)], 1) @ np.asarray(params[n]["kernel"], np.float64)
@@ -78,7 +78,9 @@ def test_afd_fuses_student_and_teacher():
     assert value(method, outputs) == pytest.approx(expected.mean(), rel=1e-5)
 
     def loss(params, model_outputs):
-        return total({"it": method.apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))[0]})[0]
+        return total(
+            {"it": compiled(method).apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))[0]}
+        )[0]
 
     to_params, to_outputs = jax.jit(jax.grad(loss, (0, 1)))(params, outputs.by_model)
     assert all(float(jnp.abs(g).max()) > 1e-4 for g in jax.tree.leaves(to_params["image"]["kernel"]))
@@ -107,9 +109,9 @@ def test_its_six_terms_are_the_formulas(trained):
     here = np.asarray(outputs.batch["valid"])
     ours, theirs = ([x[here] for x in embeddings(outputs, m)] for m in ("student", "teacher"))
     method = methods.clip_kd(patch=2, teacher_temperature=0.05)
-    params, objective_state = method.init(outputs)
+    params, objective_state = compiled(method).init(outputs)
     assert params["project"] == {}
-    metrics = total(method.apply(params, objective_state, outputs)[0])[1]
+    metrics = total(compiled(method).apply(params, objective_state, outputs)[0])[1]
     expected: dict[str, Any] = {
         "fd": formulas.clip_fd(ours, theirs),
         "crd": formulas.clip_crd(ours, theirs, 0.07, 0.05),
@@ -141,8 +143,8 @@ def test_each_term_can_be_swapped_or_left_out():
     outputs = first_outputs(ALIKE)
     relations = term(losses.rkd_distance, student="projected.image", teacher=PATHS["teacher"][0])
     method = methods.clip_kd(swap={"crd": relations, "mfd": None, "gd": None})
-    params, state = method.init(dataclasses.replace(outputs, run={}))  # no second pass
-    made = method.apply(params, state, dataclasses.replace(outputs, run={}))[0]
+    params, state = compiled(method).init(dataclasses.replace(outputs, run={}))  # no second pass
+    made = compiled(method).apply(params, state, dataclasses.replace(outputs, run={}))[0]
     assert set(made) == {"fd", "crd", "icl", "afd"}
     direct = losses.rkd_distance(
         outputs["student.features.image"], outputs["teacher.features.image"], where=_valid(outputs)
@@ -163,7 +165,7 @@ def test_padding_changes_nothing():
         spoilt[name][gone] = 5.0
     method = methods.clip_kd(patch=2, where="present.text")
     one, other = first_outputs(), first_outputs(batch=spoilt)
-    params, _ = method.init(one)
+    params, _ = compiled(method).init(one)
     assert value(method, one, params) == pytest.approx(value(method, other, params), rel=1e-6)
 
 
@@ -174,7 +176,7 @@ def test_both_sides_of_a_contrast_learn_and_a_term_stops_its_teacher():
     def slopes(method):
         def loss(model_outputs):
             here = dataclasses.replace(outputs, by_model=model_outputs)
-            return total({"it": method.apply(*method.init(here), here)[0]})[0]
+            return total({"it": compiled(method).apply(*compiled(method).init(here), here)[0]})[0]
 
         found = jax.jit(jax.grad(loss))(outputs.by_model)["student"]
         return [float(jnp.abs(found[f"features.{s}"]).max()) for s in SIDES]

@@ -18,7 +18,7 @@ from mmkd_jax.experiment import definition, runner
 from mmkd_jax.methods import crd
 from mmkd_jax.training.checkpoint import Checkpoints
 from tests import tiny_experiment
-from tests.small import equal, with_role
+from tests.small import compiled, equal, with_role
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIZE, K, WIDTH, ROWS, TAU, MOMENTUM = 20, 6, 4, 5, 0.3, 0.6
@@ -71,7 +71,7 @@ def reference(params, state, outputs, valid=None):
 def check(step, state, params, **batch):
     outputs = first_outputs(step, **batch)
     valid = None if "valid" not in batch else np.asarray(batch["valid"])
-    part, after = PART.apply(params, state, outputs)
+    part, after = compiled(PART).apply(params, state, outputs)
     values, expected = reference(params, state, outputs, valid)
     here = np.ones(ROWS, bool) if valid is None else valid
     np.testing.assert_allclose(np.asarray(part.values)[here], values[here], rtol=1e-5)
@@ -84,7 +84,7 @@ def check(step, state, params, **batch):
 
 @pytest.mark.full
 def test_three_steps_agree_with_the_reference():
-    params, state = PART.init(first_outputs())
+    params, state = compiled(PART).init(first_outputs())
     assert hyperparams_of(state).keys() == {"temperature", "momentum", "weight"}
     first = state
     for step in range(3):
@@ -97,26 +97,26 @@ def test_three_steps_agree_with_the_reference():
 
 
 def test_padding_counts_nowhere():
-    params, state = PART.init(first_outputs())
+    params, state = compiled(PART).init(first_outputs())
     valid = jnp.array([True, True, False, True, False])
     after = check(0, state, params, valid=valid)
     assert np.array_equal(after["bank"]["student"][12], state["bank"]["student"][12])
-    nobody = PART.apply(params, state, first_outputs(valid=jnp.zeros(ROWS, bool)))[1]
+    nobody = compiled(PART).apply(params, state, first_outputs(valid=jnp.zeros(ROWS, bool)))[1]
     assert float(nobody["z"]["student"]) == -1  # Z waits for a row that counts
     assert np.array_equal(nobody["bank"]["teacher"], state["bank"]["teacher"])
 
 
 def test_of_equal_ids_the_first_row_is_kept():
-    params, state = PART.init(first_outputs())
+    params, state = compiled(PART).init(first_outputs())
     twice = first_outputs(ids=np.array([7, 7, 19, 3, 7], np.int32))
-    after = PART.apply(params, state, twice)[1]["bank"]["student"]
-    once = PART.apply(params, state, first_outputs())[1]["bank"]["student"]
+    after = compiled(PART).apply(params, state, twice)[1]["bank"]["student"]
+    once = compiled(PART).apply(params, state, first_outputs())[1]["bank"]["student"]
     np.testing.assert_array_equal(after[7], once[7])
 
 
 def test_an_id_beyond_the_bank_is_seen():
-    params, state = PART.init(first_outputs())
-    part, after = PART.apply(params, state, first_outputs(ids=np.array([7, SIZE, 19, -1, 12], np.int32)))
+    params, state = compiled(PART).init(first_outputs())
+    part, after = compiled(PART).apply(params, state, first_outputs(ids=np.array([7, SIZE, 19, -1, 12], np.int32)))
     assert np.isnan(np.asarray(part.values)).tolist() == [False, True, False, True, False]
     assert np.isfinite(np.asarray(after["bank"]["student"])).all()
     assert np.array_equal(after["bank"]["student"][SIZE - 2], state["bank"]["student"][SIZE - 2])
@@ -125,13 +125,13 @@ def test_an_id_beyond_the_bank_is_seen():
 @pytest.mark.full
 def test_gradients():
     """As finite differences say; none to the teacher, one to its projection."""
-    params, state = PART.init(first_outputs())
-    state = PART.apply(params, state, first_outputs())[1]  # Z is fixed from here on
+    params, state = compiled(PART).init(first_outputs())
+    state = compiled(PART).apply(params, state, first_outputs())[1]  # Z is fixed from here on
     outputs = first_outputs(1)
 
     def loss(params, student, teacher):
         model_outputs = {"student": {"embedding": student}, "teacher": {"embedding": teacher}}
-        return total(PART.apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))[0])[0]
+        return total(compiled(PART).apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))[0])[0]
 
     x = outputs["student.embedding"], outputs["teacher.embedding"]
     to_params, to_student, to_teacher = jax.jit(jax.grad(loss, (0, 1, 2)))(params, *x)
@@ -149,8 +149,8 @@ def test_gradients():
 
 
 def test_banks_and_z_are_saved_and_come_back(tmp_path):
-    params, state = PART.init(first_outputs())
-    state = jax.tree.map(jnp.asarray, PART.apply(params, state, first_outputs())[1])
+    params, state = compiled(PART).init(first_outputs())
+    state = jax.tree.map(jnp.asarray, compiled(PART).apply(params, state, first_outputs())[1])
     assert all(float(z) > 0 for z in state["z"].values())
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(1, state, {})
@@ -161,7 +161,7 @@ def test_banks_and_z_are_saved_and_come_back(tmp_path):
     _, restored, _, damaged = found
     assert not damaged and equal(restored, state)
     outputs = first_outputs(1)
-    values, again = (PART.apply(params, m, outputs)[0].values for m in (state, restored))
+    values, again = (compiled(PART).apply(params, m, outputs)[0].values for m in (state, restored))
     np.testing.assert_array_equal(again, values)
 
 
@@ -209,7 +209,10 @@ def test_rows_outside_of_the_mask_are_no_positives_and_enter_no_bank():
     there = jnp.array([True, False, True, True, False])
     part = crd(SIZE, width=WIDTH, negatives=K, temperature=TAU, momentum=MOMENTUM, weight=0.5, where="present.audio")
     masked, valid = first_outputs(**{"present.audio": there}), first_outputs(valid=there)
-    params, state = part.init(masked)
-    (one, after), (two, expected) = part.apply(params, state, masked), PART.apply(params, state, valid)
+    params, state = compiled(part).init(masked)
+    (one, after), (two, expected) = (
+        compiled(part).apply(params, state, masked),
+        compiled(PART).apply(params, state, valid),
+    )
     assert total({"it": one})[0] == total({"it": two})[0] and equal(after, expected)
     assert np.array_equal(after["bank"]["student"][IDS[1]], state["bank"]["student"][IDS[1]])

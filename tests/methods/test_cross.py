@@ -9,6 +9,7 @@ from mmkd_jax.core.objective import combine, total
 from tests.methods.cross import METHODS, MODELS, TRAINED, first_outputs
 from tests.small import (
     advance,
+    compiled,
     distil,
     equal,
     gap,
@@ -58,8 +59,8 @@ def test_padding(name):
         k: np.where(batch["valid"].reshape(-1, *[1] * (x.ndim - 1)), x, 7) for k, x in batch.items() if x.ndim > 1
     }
     seen = [first_outputs(b) for b in (batch, batch | {k: x.astype(np.float32) for k, x in spoilt.items()})]
-    params, state = METHODS[name].init(seen[0])
-    one, other = (total(METHODS[name].apply(params, state, outputs)[0])[1] for outputs in seen)
+    params, state = compiled(METHODS[name]).init(seen[0])
+    one, other = (total(compiled(METHODS[name]).apply(params, state, outputs)[0])[1] for outputs in seen)
     for term in one:
         np.testing.assert_allclose(one[term][0], other[term][0], rtol=1e-4, atol=1e-5)
         assert one[term][1] == other[term][1]

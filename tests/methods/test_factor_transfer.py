@@ -12,6 +12,7 @@ from mmkd_jax.methods import factor_transfer
 from tests.methods.trained import MAPS, MODELS, first_outputs, gradients
 from tests.small import (
     advance,
+    compiled,
     distil,
     equal,
     gap,
@@ -88,7 +89,7 @@ def test_gradients(at):
 def test_values(form):
     outputs = first_outputs(FIRST + 1)
     method = factor_transfer(**MAPS, paraphrase_steps=FIRST, rate=0.6, power=2, form=form, weight=0.5)
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
     assert {k: float(v) for k, v in hyperparams_of(state).items()} == {
         "reconstruction.weight": 1.0,
         "factor.weight": 0.5,
@@ -111,7 +112,7 @@ def test_values(form):
     if form == "attention":
         s, code = (np.mean(x**2, -1) for x in (s, code))
     s, code = (x.reshape(16, -1) / np.linalg.norm(x.reshape(16, -1), axis=1, keepdims=True) for x in (s, code))
-    terms, _ = method.apply(params, state, outputs)
+    terms, _ = compiled(method).apply(params, state, outputs)
     np.testing.assert_allclose(terms["factor"].values, np.linalg.norm(s - code, axis=1), rtol=1e-4)
     np.testing.assert_allclose(terms["reconstruction"].values, np.mean((t - rebuilt) ** 2, (1, 2, 3)), rtol=1e-4)
     assert float(terms["reconstruction"].weight) == 0 and float(terms["factor"].weight) == 0.5

@@ -12,7 +12,7 @@ from mmkd_jax.core.objective import total
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.errors import UserError
 from mmkd_jax.methods import interchange
-from tests.small import gap, make_batch, net, on_device
+from tests.small import compiled, gap, look, make_batch, net, on_device
 
 pytestmark = pytest.mark.usefixtures("strict")
 MODELS = {"teacher": net(6, "image", "audio"), "student": net(8, "image", "audio", dropout=0.5)}
@@ -23,20 +23,20 @@ KEY = jax.random.key(0)
 @pytest.fixture(scope="module")
 def outputs():
     variables = {n: jax.jit(m.init)(KEY, BATCH) for n, m in MODELS.items()}
-    return forward(MODELS, variables, BATCH, StepContext(jnp.int32(0), KEY))[0]
+    return look(MODELS, variables, BATCH, StepContext(jnp.int32(0), KEY))
 
 
 def test_the_partner_is_the_row_before(outputs):
     part = interchange("features.image", temperature=2.0)
-    params, state = part.init(outputs)
+    params, state = compiled(part).init(outputs)
     assert params == {} and hyperparams_of(state) == {"temperature": 2.0, "weight": 1.0}
-    made, after = part.apply(params, state, outputs)
+    made, after = compiled(part).apply(params, state, outputs)
     answers = {}
     for name in MODELS:
         clean = outputs.run[name](BATCH)["features.image"]
         answers[name] = outputs.run[name](BATCH, patch={"features.image": jnp.roll(clean, 1, 0)})["logits"]
     expected = losses.kl(answers["student"], answers["teacher"], temperature=2.0)
-    np.testing.assert_allclose(made.values, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(made.values, expected, rtol=1e-4, atol=1e-6)
     assert after.keys() == state.keys()
 
 
@@ -78,7 +78,7 @@ def test_the_gradient_flows_through_what_the_student_swaps_in_and_never_to_the_t
     def gradient(params):
         held = {n: {"params": p} for n, p in params.items()}
         here, _ = forward(MODELS, held, BATCH, StepContext(jnp.int32(0), KEY))
-        return total(part.apply(*part.init(here), here)[0])[0]
+        return total(compiled(part).apply(*compiled(part).init(here), here)[0])[0]
 
     found = gradient({n: v["params"] for n, v in variables.items()})
     largest: dict[str, float] = {
@@ -95,7 +95,7 @@ def test_a_wrong_output_is_named(outputs):
 
 def test_two_sources_each_give_one_intermediate(outputs):
     both = interchange(("features.image", "features.audio"))
-    made, _ = both.apply(*both.init(outputs), outputs)
+    made, _ = compiled(both).apply(*compiled(both).init(outputs), outputs)
     answers = {}
     for name in MODELS:
         clean = outputs.run[name](BATCH)
@@ -105,6 +105,6 @@ def test_two_sources_each_give_one_intermediate(outputs):
     valid = np.asarray(BATCH["valid"])
     assert np.array_equal(made.where, valid & np.roll(valid, 1) & np.roll(valid, 2))
     one = interchange("features.image")
-    assert gap(made.values, one.apply(*one.init(outputs), outputs)[0].values) > 1e-3
+    assert gap(made.values, compiled(one).apply(*compiled(one).init(outputs), outputs)[0].values) > 1e-3
     with pytest.raises(UserError, match="16 sources need more than 16 rows"):
         interchange(("features.image",) * 16).init(outputs)

@@ -10,7 +10,7 @@ import pytest
 from mmkd_jax.core.hyperparams import hyperparams_of, with_hyperparams
 from mmkd_jax.methods import mgd
 from tests.methods.trained import MAPS, TEACHER, everything_learns, first_outputs, gradients
-from tests.small import make_batch
+from tests.small import compiled, make_batch
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -43,9 +43,9 @@ def test_the_mask_belongs_to_step_and_example(unit):
 
 def test_the_share_is_a_number():
     method, outputs = mgd(**MAPS, weight=0.5, masked=0.3), first_outputs()
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
     assert {k: round(float(v), 6) for k, v in hyperparams_of(state).items()} == {"weight": 0.5, "masked": 0.3}
-    apply = jax.jit(lambda state: method.apply(params, state, outputs))
+    apply = jax.jit(lambda state: compiled(method).apply(params, state, outputs))
     term, after = apply(state)
     assert jax.tree.structure(after) == jax.tree.structure(state) and float(after["hyperparams"]["masked"]) > 0
     values = [np.asarray(apply(with_hyperparams(state, {"masked": m}))[0].values) for m in (0.0, 0.3, 1.0)]

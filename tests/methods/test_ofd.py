@@ -13,7 +13,7 @@ from mmkd_jax.core.objective import total
 from mmkd_jax.methods import ofd
 from mmkd_jax.methods.features.ofd import negative_mean
 from tests.methods.trained import TEACHER, everything_learns, first_outputs
-from tests.small import make_batch
+from tests.small import compiled, make_batch
 
 pytestmark = pytest.mark.usefixtures("strict")
 PATHS: dict[str, Any] = {side: f"{side}.preactivation.image.0" for side in ("student", "teacher")}
@@ -41,13 +41,13 @@ def test_everything_learns():
 def test_the_running_margin_is_the_mean_of_what_is_negative():
     method = ofd(**PATHS, where="present.audio", momentum=0.75)
     one, two = first_outputs(0), first_outputs(1, make_batch(1))
-    params, state = method.init(one)
+    params, state = compiled(method).init(one)
     assert hyperparams_of(state) == {"weight": 1.0, "momentum": 0.75}
     here = [np.asarray(v.batch["present.audio"] & v.batch["valid"]) for v in (one, two)]
-    term, state = method.apply(params, state, one)
+    term, state = compiled(method).apply(params, state, one)
     np.testing.assert_allclose(margins(state), by_hand(one, here[0]), rtol=1e-5)  # without a bias to the start
     assert np.isfinite(np.asarray(term.values)).all()
-    _, after = method.apply(params, state, two)
+    _, after = compiled(method).apply(params, state, two)
     assert np.abs(margins(after) - margins(state)).min() > 1e-4
     share = np.asarray(after["margin"]["share"])
     shares = [
@@ -56,14 +56,14 @@ def test_the_running_margin_is_the_mean_of_what_is_negative():
     ]
     np.testing.assert_allclose(share, 0.75 * 0.25 * shares[0] + 0.25 * shares[1], rtol=1e-5)
     # evaluated, nothing moves
-    still = method.apply(params, state, first_outputs(1, make_batch(1), train=False))[1]
+    still = compiled(method).apply(params, state, first_outputs(1, make_batch(1), train=False))[1]
     assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (still, state)), strict=True))
 
 
 def test_without_a_valid_row_the_margins_stay_finite():
     batch = make_batch() | {"valid": np.zeros(16, bool)}
     method, outputs = ofd(**PATHS), first_outputs(batch=batch)
-    term, state = method.apply(*method.init(outputs), outputs)
+    term, state = compiled(method).apply(*compiled(method).init(outputs), outputs)
     assert not np.any(state["margin"]["share"]) and np.isfinite(np.asarray(term.values)).all()
 
 
@@ -77,15 +77,15 @@ def test_margins_in_closed_form():
     outputs = first_outputs()
     ones = np.ones(TEACHER, np.float32)
     given = ofd(**PATHS, batch_norm=(0 * ones, ones))
-    params, state = given.init(outputs)
+    params, state = compiled(given).init(outputs)
     assert hyperparams_of(state) == {"weight": 1.0}
-    _, after = given.apply(params, state, outputs)
+    _, after = compiled(given).apply(params, state, outputs)
     np.testing.assert_allclose(after["margin"]["mean"], -np.sqrt(2 / np.pi) * ones, rtol=1e-6)
 
     # further below 0 asks more of the student
     def value(scale):
         method = ofd(**PATHS, batch_norm=(0 * ones, scale * ones))
-        return float(total(method.apply(params, method.init(outputs)[1], outputs)[0])[0])
+        return float(total(compiled(method).apply(params, compiled(method).init(outputs)[1], outputs)[0])[0])
 
     assert abs(value(0.01) - value(3.0)) > 1e-2
 
@@ -93,13 +93,13 @@ def test_margins_in_closed_form():
 def test_two_devices_are_one():
     """Margins and BatchNorm see all devices' rows; so do values and gradients."""
     method, outputs = ofd(**PATHS), first_outputs()
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
 
     def loss(params, batch, model_outputs, axis_name):
         here = dataclasses.replace(
             outputs, batch=batch, by_model=model_outputs, ctx=outputs.ctx._replace(axis_name=axis_name)
         )
-        term, after = method.apply(params, state, here)
+        term, after = compiled(method).apply(params, state, here)
         return total(term, axis_name)[0], after
 
     def each(batch, model_outputs):

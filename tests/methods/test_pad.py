@@ -10,7 +10,7 @@ from mmkd_jax import losses
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.methods import pad
 from tests.methods.trained import MAPS, STUDENT, TEACHER, everything_learns, first_outputs
-from tests.small import equal
+from tests.small import compiled, equal
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -29,7 +29,7 @@ def test_everything_learns():
 def test_values():
     outputs = first_outputs()
     method = pad(**MAPS, eps=1e-3, weight=0.5)
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
     assert hyperparams_of(state).keys() == {"eps", "weight"}
     kernel = np.asarray(params["log_variance"]["Dense_0"]["kernel"], np.float64)
     assert kernel.shape == (STUDENT, TEACHER)
@@ -39,7 +39,7 @@ def test_values():
     v = (raw - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
     adapted = s @ np.asarray(params["student"]["kernel"], np.float64) + np.asarray(params["student"]["bias"])
     values = np.mean((t - adapted) ** 2 / (1e-3 + np.exp(v)) + v, -1)
-    term, _ = method.apply(params, state, outputs)
+    term, _ = compiled(method).apply(params, state, outputs)
     np.testing.assert_allclose(term.values, values, rtol=1e-3, atol=1e-3)  # one a place
 
 
@@ -47,10 +47,10 @@ def test_of_equal_widths_only_the_head_is_added():
     outputs = first_outputs()
     same = dataclasses.replace(outputs, by_model={**outputs.by_model, "student": outputs.by_model["teacher"]})
     method = pad(**MAPS)
-    params, state = method.init(same)
+    params, state = compiled(method).init(same)
     assert params.keys() == {"log_variance"}
     still = dataclasses.replace(same, ctx=same.ctx._replace(train=False))
-    term, after = method.apply(params, state, still)
+    term, after = compiled(method).apply(params, state, still)
     assert equal(after, state)
     x = still[MAPS["teacher"]]
     v = x @ params["log_variance"]["Dense_0"]["kernel"] / np.float32(np.sqrt(1 + 1e-5))

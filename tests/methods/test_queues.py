@@ -12,7 +12,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.methods import _queue as queues
 from tests.losses.formulas import clip as formulas
 from tests.methods.towers import ALIKE, MODELS, captions, first_outputs
-from tests.small import advance, distil, equal, gap, initialize, set_hyperparams, stepper
+from tests.small import advance, compiled, distil, equal, gap, initialize, set_hyperparams, stepper
 
 pytestmark = pytest.mark.usefixtures("strict")
 SIZE, ROWS = 20, 16
@@ -34,16 +34,16 @@ def pushed(rows, new, first):
 
 
 def test_three_steps_of_two_queues_agree_with_the_reference():
-    params, state = TWO.init(first_outputs())
+    params, state = compiled(TWO).init(first_outputs())
     first = 0
     for step in range(3):
         outputs = first_outputs(batch=captions(step), step=step)
         here, queue = counts(outputs), state["queue"]
         ours, theirs = (np.asarray(outputs[f"{m}.embedding"], np.float64) for m in ("student", "teacher"))
-        value = total({"it": TWO.apply(params, state, outputs)[0]})[0]
+        value = total({"it": compiled(TWO).apply(params, state, outputs)[0]})[0]
         expected = formulas.compress(ours, theirs, queue["student"]["rows"], queue["teacher"]["rows"], 0.3)
         np.testing.assert_allclose(float(value), 0.5 * expected[here].mean(), rtol=1e-5)
-        state = TWO.apply(params, state, outputs)[1]
+        state = compiled(TWO).apply(params, state, outputs)[1]
         for name, x in (("student", ours), ("teacher", theirs)):
             wanted = pushed(np.asarray(queue[name]["rows"]), x[here], first)
             np.testing.assert_allclose(state["queue"][name]["rows"], wanted, atol=1e-6)
@@ -55,28 +55,28 @@ def test_three_steps_of_two_queues_agree_with_the_reference():
 @pytest.mark.parametrize(("method", "formula"), [(ONE, "compress"), (SEED, "seed")])
 def test_one_queue_of_the_teacher(method, formula):
     outputs = first_outputs(ALIKE)
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
     keys = np.asarray(state["queue"]["teacher"]["rows"])
     assert set(state["queue"]) == {"teacher"}
     ours, theirs = (np.asarray(outputs[f"{m}.embedding"], np.float64) for m in ("student", "teacher"))
     with_keys = (keys, keys, 0.3) if formula == "compress" else (keys, 0.3, 0.4)
     expected = getattr(formulas, formula)(ours, theirs, *with_keys)
-    values = method.apply(params, state, outputs)[0].values
+    values = compiled(method).apply(params, state, outputs)[0].values
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 def test_rows_that_do_not_count_do_not_enter():
     outputs = first_outputs()
-    params, state = TWO.init(outputs)
+    params, state = compiled(TWO).init(outputs)
     spoilt = captions()
     gone = ~counts(outputs)
     assert gone.any()
     spoilt["image"][gone] = 7.0
-    after, other = (TWO.apply(params, state, first_outputs(batch=b)) for b in (captions(), spoilt))
+    after, other = (compiled(TWO).apply(params, state, first_outputs(batch=b)) for b in (captions(), spoilt))
     assert equal(after[1], other[1])
     assert float(total({"it": after[0]})[0]) == pytest.approx(float(total({"it": other[0]})[0]), rel=1e-6)
     nobody = captions() | {"valid": np.zeros(ROWS, bool)}
-    part, still = TWO.apply(params, state, first_outputs(batch=nobody))
+    part, still = compiled(TWO).apply(params, state, first_outputs(batch=nobody))
     assert equal(still, state) and float(total({"it": part})[0]) == 0
 
 

@@ -11,7 +11,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.methods import reviewkd
 from mmkd_jax.nn.connectors import ABF
 from tests.methods.stages import MODELS, check_mechanism, check_padding, pictures, views_of
-from tests.small import distil, initialize
+from tests.small import compiled, distil, initialize
 
 pytestmark = pytest.mark.usefixtures("strict")
 STAGES = {
@@ -39,7 +39,7 @@ def test_the_deepest_stage_is_fused_first():
     state, frozen = initialize(distil(MODELS, objective), pictures())
     outputs = views_of(state, frozen, pictures(), train=False)
     assert hyperparams_of(state.objective_state) == {"weight": 0.5}
-    term, _ = jax.jit(lambda: objective.apply(state.params["objective"], state.objective_state, outputs))()
+    term, _ = jax.jit(lambda: compiled(objective).apply(state.params["objective"], state.objective_state, outputs))()
     params, stats = state.params["objective"]["student"], state.objective_state["state"]["student"]["batch_stats"]
     residual, made = None, []
     for i, (s, t) in enumerate(reversed(list(zip(*STAGES.values(), strict=True)))):
@@ -59,7 +59,7 @@ def test_the_deepest_stage_reaches_the_shallowest_target():
 
     def shallow(x):
         seen = outputs.add(student={**outputs.by_model["student"], "embedding": x})
-        return jnp.sum(METHOD.apply(state.params["objective"], state.objective_state, seen)[0].values)
+        return jnp.sum(compiled(METHOD).apply(state.params["objective"], state.objective_state, seen)[0].values)
 
     def own(x):
         only = reviewkd(STAGES["student"][-1:], STAGES["teacher"][-1:], width=4)

@@ -12,9 +12,8 @@ from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import total
-from mmkd_jax.core.outputs import forward
 from mmkd_jax.methods import rslad
-from tests.small import make_batch, net, on_device
+from tests.small import look, make_batch, net, on_device
 
 pytestmark = pytest.mark.usefixtures("strict")
 MODELS = {"teacher": net(6), "student": net(8, batch_norm=True, dropout=0.5)}
@@ -26,7 +25,7 @@ def first_outputs(batch):
     """Outputs whose student notes on what it is run: (image, train)."""
     batch = on_device(batch)
     variables = {n: jax.jit(m.init)(KEY, batch) for n, m in MODELS.items()}
-    outputs, _ = forward(MODELS, variables, batch, StepContext(jnp.int32(0), KEY))
+    outputs = look(MODELS, variables, batch, StepContext(jnp.int32(0), KEY))
     run, seen = outputs.run["student"], []
 
     def spy(shown, patch=None, train=True):

@@ -10,7 +10,7 @@ from mmkd_jax.core.model import StepContext
 from mmkd_jax.methods import semckd
 from mmkd_jax.methods.features.semckd import Match
 from tests.methods.stages import MODELS, check_mechanism, check_padding, pictures, views_of
-from tests.small import distil, gap, initialize
+from tests.small import compiled, distil, gap, initialize
 
 pytestmark = pytest.mark.usefixtures("strict")
 LAYERS = {
@@ -70,7 +70,7 @@ def test_the_weights_are_learned():
     outputs = views_of(state, frozen, pictures())
 
     def values(params, state):
-        return jnp.sum(METHOD.apply(params, state, outputs)[0].values)
+        return jnp.sum(compiled(METHOD).apply(params, state, outputs)[0].values)
 
     run = jax.jit(jax.value_and_grad(values))
     value, slope = run(state.params["objective"], state.objective_state)
@@ -88,6 +88,6 @@ def test_the_teacher_gets_no_gradient():
 
     def value(x):
         seen = outputs.add(teacher={**outputs.by_model["teacher"], "hidden.image.0": x})
-        return jnp.sum(METHOD.apply(state.params["objective"], state.objective_state, seen)[0].values)
+        return jnp.sum(compiled(METHOD).apply(state.params["objective"], state.objective_state, seen)[0].values)
 
     assert not np.any(jax.jit(jax.grad(value))(outputs["teacher.hidden.image.0"]))

@@ -14,7 +14,7 @@ from mmkd_jax.core.objective import total
 from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.errors import UserError
 from mmkd_jax.methods.structure.multi_teacher import weights
-from tests.small import CLASSES
+from tests.small import CLASSES, compiled
 
 ROWS = 6
 RNG = np.random.default_rng(0)
@@ -65,10 +65,10 @@ def test_weights_and_value(by):
     np.testing.assert_allclose(ours, expected, atol=1e-6)
     np.testing.assert_allclose(expected.sum(0), THERE.any(0))
     method = methods.multi_teacher({n: f"m{i}" for i, n in enumerate(NAMES)}, by=by, temperature=2.0)
-    params, state = method.init(outputs())
+    params, state = compiled(method).init(outputs())
 
     def value(logits):
-        return total(method.apply(params, state, outputs(**logits))[0])[0]
+        return total(compiled(method).apply(params, state, outputs(**logits))[0])[0]
 
     each = np.stack([losses.kl(jnp.asarray(LOGITS["student"]), jnp.asarray(LOGITS[n]), temperature=2.0) for n in NAMES])
     heard = THERE.any(0)
@@ -80,17 +80,17 @@ def test_weights_and_value(by):
 
 def test_equal_weights_have_the_gradient_of_the_mean_teacher():
     method = methods.multi_teacher(NAMES)
-    params, state = method.init(outputs())
+    params, state = compiled(method).init(outputs())
     mean = jnp.log(sum(jax.nn.softmax(jnp.asarray(LOGITS[n])) for n in NAMES) / 3)
-    ours = jax.grad(lambda s: total(method.apply(params, state, outputs(student=s))[0])[0])
+    ours = jax.grad(lambda s: total(compiled(method).apply(params, state, outputs(student=s))[0])[0])
     one = jax.grad(lambda s: jnp.mean(losses.kl(s, mean)))
     np.testing.assert_allclose(ours(jnp.asarray(LOGITS["student"])), one(jnp.asarray(LOGITS["student"])), atol=1e-6)
 
 
 def test_students_teach_one_another_with_equal_shares():
     method = methods.dml(*NAMES, weight=0.6)
-    params, state = method.init(outputs())
-    value, metrics = total(method.apply(params, state, outputs())[0])
+    params, state = compiled(method).init(outputs())
+    value, metrics = total(compiled(method).apply(params, state, outputs())[0])
     at = {n: jnp.asarray(LOGITS[n]) for n in NAMES}
     expected = sum(float(jnp.mean(losses.cross_entropy(x, jnp.asarray(LABELS)))) for x in at.values())
     pairs = [float(jnp.mean(losses.kl(at[a], at[b]))) for a in NAMES for b in NAMES if a != b]
@@ -107,12 +107,12 @@ def test_a_mask_that_the_batch_lacks_is_named():
 def test_the_consistency_of_a_mean_teacher_goes_up_as_in_the_paper():
     at = {"student": "one.logits", "teacher": "two.logits"}
     ramped, flat = methods.mean_teacher(**at, weight=2.0, ramp=10), methods.mean_teacher(**at)
-    full = float(total(flat.apply(*flat.init(outputs()), outputs())[0])[0])
+    full = float(total(compiled(flat).apply(*compiled(flat).init(outputs()), outputs())[0])[0])
     p, q = (softmax(LOGITS[n].astype(float)) for n in ("one", "two"))
     assert full == pytest.approx(float(((p - q) ** 2).mean()), rel=1e-5)
     for step in (0, 3, 10, 25):
         now = dataclasses.replace(outputs(), ctx=StepContext(jnp.int32(step), jax.random.key(0)))
-        value = float(total(ramped.apply(*ramped.init(now), now)[0])[0])
+        value = float(total(compiled(ramped).apply(*compiled(ramped).init(now), now)[0])[0])
         assert value == pytest.approx(2 * full * np.exp(-5 * (1 - min(step / 10, 1)) ** 2), rel=1e-5)
     refused: list[dict[str, Any]] = [{"ramp": -1}, {"ramp": 5, "weight": lambda step: 1.0}]
     for wrong in refused:

@@ -13,7 +13,7 @@ from mmkd_jax.core.model import cached
 from mmkd_jax.errors import UserError
 from mmkd_jax.methods import srrl
 from tests.methods.stages import MODELS, check_mechanism, check_padding, pictures, views_of
-from tests.small import distil, gap, initialize
+from tests.small import compiled, distil, gap, initialize
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -35,7 +35,7 @@ def test_the_head_is_the_teachers():
     state, frozen = initialize(distil(MODELS, METHOD), pictures())
     outputs = views_of(state, frozen, pictures(), train=False)
     assert hyperparams_of(state.objective_state) == {"alpha": 0.5, "beta": 2.0, "weight": 1.0}
-    found, _ = METHOD.apply(state.params["objective"], state.objective_state, outputs)
+    found, _ = compiled(METHOD).apply(state.params["objective"], state.objective_state, outputs)
     kernel = state.params["objective"]["Dense_0"]["kernel"]
     z = jnp.maximum(outputs["student.embedding"] @ kernel / np.float32(np.sqrt(1 + 1e-5)), 0)
     head = frozen["teacher"]["params"]["Classifier_0"]["Dense_0"]
@@ -52,7 +52,9 @@ def test_the_logits_teach_through_the_head():
     @functools.partial(jax.grad, argnums=(0, 1))
     def gradient(x, y, objective_state):
         model_outputs = {n: {**outputs.by_model[n], "embedding": v} for n, v in (("student", x), ("teacher", y))}
-        return jnp.sum(METHOD.apply(state.params["objective"], objective_state, outputs.add(**model_outputs))[0].values)
+        return jnp.sum(
+            compiled(METHOD).apply(state.params["objective"], objective_state, outputs.add(**model_outputs))[0].values
+        )
 
     gradients = []
     for beta in (0.0, 2.0):

@@ -12,7 +12,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.methods import umt
 from tests.methods.cross import METHODS, first_outputs, without
 from tests.methods.trained import gradients
-from tests.small import make_batch
+from tests.small import compiled, make_batch
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.usefixtures("strict")
 def test_values():
     outputs = first_outputs()
     method = METHODS["umt"]
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
     assert {k: round(float(v), 6) for k, v in hyperparams_of(state).items()} == {
         "image.weight": 0.1,
         "audio.weight": 0.1,
     }
-    terms, _ = method.apply(params, state, outputs)
+    terms, _ = compiled(method).apply(params, state, outputs)
     _, metrics = total(terms)
     for m in ("image", "audio"):
         layer = {k: np.asarray(x) for k, x in params[m]["student"]["Dense_0"].items()}
@@ -53,9 +53,9 @@ def test_of_equal_widths_nothing_is_added():
     outputs = first_outputs()
     same = dataclasses.replace(outputs, by_model={**outputs.by_model, "image_teacher": outputs.by_model["student"]})
     method = umt({"image": "image_teacher.features.image"})
-    params, state = method.init(same)
+    params, state = compiled(method).init(same)
     assert params == {"image": {}}
-    assert not np.any(method.apply(params, state, same)[0]["image"].values)
+    assert not np.any(compiled(method).apply(params, state, same)[0]["image"].values)
 
 
 def test_refusals():
@@ -63,7 +63,7 @@ def test_refusals():
     outputs = first_outputs(batch)
     silent = dataclasses.replace(outputs, batch=without(outputs.batch, "audio"))
     with pytest.raises(UserError, match="no modality 'audio'; it has: example_id, image"):
-        METHODS["umt"].init(silent)
+        compiled(METHODS["umt"]).init(silent)
     with pytest.raises(UserError, match="'student' has no 'features.touch'"):
         touched = dataclasses.replace(outputs, batch={**outputs.batch, "touch": jnp.ones((16, 2))})
         umt({"touch": "image_teacher.features.image"}).init(touched)

@@ -9,7 +9,7 @@ from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.errors import UserError
 from mmkd_jax.methods import vid
 from tests.methods.trained import MAPS, STUDENT, TEACHER, everything_learns, first_outputs
-from tests.small import make_batch
+from tests.small import compiled, make_batch
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -27,7 +27,7 @@ def test_everything_learns():
 def test_values(paths):
     outputs = first_outputs()
     method = vid(**paths, hidden=7, variance=2.0, weight=0.5, where="present.audio")
-    params, state = method.init(outputs)
+    params, state = compiled(method).init(outputs)
     assert hyperparams_of(state) == {"weight": 0.5}
     names = {"student": "student.embedding", "teacher": "teacher.embedding"} | paths
     s, t = (np.asarray(outputs[p], np.float64) for p in names.values())
@@ -36,7 +36,7 @@ def test_values(paths):
         assert [k.shape for k in kernels] == [(STUDENT, 7), (7, 7), (7, TEACHER)]
     mean = np.maximum(np.maximum(s @ kernels[0], 0) @ kernels[1], 0) @ kernels[2]
     values = ((t - mean) ** 2 / 2 + np.log(2)) / 2
-    term, after = method.apply(params, state, outputs)
+    term, after = compiled(method).apply(params, state, outputs)
     np.testing.assert_allclose(term.values, values.reshape(len(s), -1).mean(1), rtol=1e-4)
     batch = make_batch()
     assert np.array_equal(term.where, batch["present.audio"] & batch["valid"])
@@ -46,12 +46,12 @@ def test_values(paths):
 def test_a_variance_never_reaches_zero():
     outputs = first_outputs()
     method = vid(**MAPS)
-    params, state = method.init(outputs)
-    term, _ = method.apply(params | {"scale": jnp.full(TEACHER, -1e4)}, state, outputs)
+    params, state = compiled(method).init(outputs)
+    term, _ = compiled(method).apply(params | {"scale": jnp.full(TEACHER, -1e4)}, state, outputs)
     assert np.isfinite(np.asarray(term.values)).all()
 
 
 def test_maps_of_unlike_size_are_refused():
     method = vid(student="student.embedding", teacher=MAPS["teacher"])
     with pytest.raises(UserError, match="vid: teacher is float32"):
-        method.apply(*method.init(first_outputs()), first_outputs())
+        compiled(method).apply(*compiled(method).init(first_outputs()), first_outputs())

@@ -11,11 +11,10 @@ from mmkd_jax import losses, methods
 from mmkd_jax.core import generation
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import total
-from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import variables
 from mmkd_jax.errors import UserError
 from tests.mechanisms.stages.structure import LENGTH, MODELS, batches
-from tests.small import distil, initialize, on_device
+from tests.small import compiled, distil, initialize, look, on_device
 
 BATCH = next(batches(1))
 PAIR = {n: MODELS[n] for n in ("student", "teacher")}
@@ -24,12 +23,12 @@ PAIR = {n: MODELS[n] for n in ("student", "teacher")}
 @pytest.fixture(scope="module")
 def outputs():
     state, frozen = initialize(distil(PAIR, methods.word_kd()), BATCH)
-    return forward(PAIR, variables(state, frozen), on_device(BATCH), StepContext(jnp.int32(0), jax.random.key(1)))[0]
+    return look(PAIR, variables(state, frozen), on_device(BATCH), StepContext(jnp.int32(0), jax.random.key(1)))
 
 
 def value(method, outputs):
-    params, state = method.init(outputs)
-    return total(method.apply(params, state, outputs)[0])[0]
+    params, state = compiled(method).init(outputs)
+    return total(compiled(method).apply(params, state, outputs)[0])[0]
 
 
 def by_hand(student, teacher, ids, mask, alpha):

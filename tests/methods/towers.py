@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax.core.model import StepContext, plain
-from mmkd_jax.core.outputs import forward
-from tests.small import on_device
+from tests.small import look, on_device
 
 SIDES = ("image", "text")
 PATHS: dict[str, Any] = {m: tuple(f"{m}.features.{side}" for side in SIDES) for m in ("student", "teacher")}
@@ -48,5 +47,7 @@ def captions(seed=0, rows=16):
 def first_outputs(models=MODELS, batch=None, step=0):
     """The outputs of a step."""
     key, batch = jax.random.key(5), on_device(batch or captions())
-    variables = {n: m.init(jax.random.fold_in(key, i), batch) for i, (n, m) in enumerate(models.items())}
-    return forward(models, variables, batch, StepContext(jnp.int32(step), jax.random.fold_in(key, step)))[0]
+    variables = jax.jit(
+        lambda b: {n: m.init(jax.random.fold_in(key, i), b) for i, (n, m) in enumerate(models.items())}
+    )(batch)
+    return look(models, variables, batch, StepContext(jnp.int32(step), jax.random.fold_in(key, step)))

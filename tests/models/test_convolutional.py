@@ -11,6 +11,7 @@ from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import ConvNext, Encoders, ResNet
 from mmkd_jax.nn.conv import Depthwise
+from tests.small import applied
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 BATCH = {"image": jnp.asarray(PIXELS), "example_id": jnp.arange(3)}
@@ -42,16 +43,18 @@ def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding
         return module.apply({"params": params}, x)
 
     params = {**variables["params"], "bias": jnp.arange(4.0)}
-    np.testing.assert_allclose(ours(params, x), theirs(params, x), atol=1e-5)
-    one, other = (jax.grad(lambda p, x, f=f: jnp.sum(jnp.sin(f(p, x))), (0, 1))(params, x) for f in (ours, theirs))
+    np.testing.assert_allclose(jax.jit(ours)(params, x), jax.jit(theirs)(params, x), atol=1e-5)
+    one, other = (
+        jax.jit(jax.grad(lambda p, x, f=f: jnp.sum(jnp.sin(f(p, x))), (0, 1)))(params, x) for f in (ours, theirs)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other)
 
 
 def test_statistics_move_in_training_alone():
     model = linen(Encoders({"image": ResNet(stem=4, widths=(8,), depths=(1,))}))
     variables = jax.jit(model.init)(jax.random.key(0), BATCH)
-    _, moved = model.apply(variables, BATCH, StepContext(0, jax.random.key(0)), {})
-    _, still = model.apply(variables, BATCH, StepContext(0, jax.random.key(0), train=False), {})
+    _, moved = applied(model, variables, BATCH, StepContext(0, jax.random.key(0)))
+    _, still = applied(model, variables, BATCH, StepContext(0, jax.random.key(0), train=False))
     assert not still
     before, after = (jax.tree.leaves(v["batch_stats"]) for v in (variables, moved))
     assert all((a != b).any() for a, b in zip(before, after, strict=True))

@@ -16,12 +16,12 @@ PICTURES = {
 
 
 def features(module, variables, pictures):
-    return module.apply(variables, pictures, "image", CTX, Taps({}))
+    return jax.jit(lambda v, p: module.apply(v, p, "image", CTX, Taps({})))(variables, pictures)
 
 
 def test_vision_transformer_is_the_formula():
     module = ImageTransformer(patch=2, embed_dim=6, num_heads=2, num_layers=1)
-    variables = module.init(jax.random.key(0), PICTURES, "image", CTX, Taps({}))
+    variables = jax.jit(lambda key: module.init(key, PICTURES, "image", CTX, Taps({})))(jax.random.key(0))
     draw = np.random.default_rng(1)
     variables = jax.tree.map(lambda x: jnp.asarray(x + 0.3 * draw.normal(size=x.shape), jnp.float32), variables)
     p = jax.tree.map(np.float64, variables["params"])

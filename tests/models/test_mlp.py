@@ -5,6 +5,7 @@ import pytest
 
 from mmkd_jax.core.model import StepContext, predict
 from mmkd_jax.models import mlp
+from tests.small import applied
 
 ROWS = {"a": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([[2.0], [-1.0]]), "example_id": jnp.arange(2)}
 
@@ -45,7 +46,7 @@ def test_dropout_is_drawn_in_training_only_and_keeps_the_mean():
     variables["params"]["layers"][0] = {"weight": jnp.eye(200, 64), "bias": jnp.zeros(64)}
 
     def seen(key, train=True):
-        return model.apply(variables, rows, StepContext(0, jax.random.key(key), train=train), {})[0]["hidden.0"]
+        return applied(model, variables, rows, StepContext(0, jax.random.key(key), train=train))[0]["hidden.0"]
 
     np.testing.assert_array_equal(seen(0, train=False), 1)
     assert np.unique(seen(0)).tolist() == pytest.approx([0, 4 / 3])

@@ -19,7 +19,7 @@ from mmkd_jax.models import Classifier, ImageCNN, Multimodal, simkd
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 from tests.methods.stages import cnn, pictures
-from tests.small import CLASSES, advance, distil, equal, gap, initialize, on_device, stepper
+from tests.small import CLASSES, advance, applied, distil, equal, gap, initialize, on_device, stepper
 
 TEACHER, OWN = cnn(6, 7, width=8), cnn(4, 5, width=5)
 STUDENTS = {
@@ -36,7 +36,7 @@ def ready(student):
 
 
 def run(student, variables, train=False, patch=None):
-    return student.apply(variables, BATCH, StepContext(0, jax.random.key(2), train), patch or {})
+    return applied(student, variables, BATCH, StepContext(0, jax.random.key(2), train), patch or {})
 
 
 @pytest.mark.full

@@ -18,12 +18,16 @@ def texts(rows=3, length=5):
 
 
 def features(module, variables, batch):
-    return module.apply(variables, batch, "text", CTX, Taps({}))
+    return jax.jit(lambda v, b: module.apply(v, b, "text", CTX, Taps({})))(variables, batch)
+
+
+def started(module, batch):
+    return jax.jit(lambda key: module.init(key, batch, "text", CTX, Taps({})))(jax.random.key(0))
 
 
 def test_lstm_is_the_formula():
     module, batch = TextLSTM(9, 4), texts()
-    variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
+    variables = started(module, batch)
     p = jax.tree.map(np.float64, variables["params"])
 
     def sigmoid(x):
@@ -56,7 +60,7 @@ def test_an_lstm_in_bfloat16_does_not_forget_what_is_small():
 
 def test_a_bag_is_the_mean_of_the_words_there_are():
     module, batch = TextBag(9, 4), texts()
-    variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
+    variables = started(module, batch)
     table, ids = np.asarray(variables["params"]["Embed_0"]["embedding"]), np.asarray(batch["text.ids"])
     expected = [table[ids[0]].mean(0), table[ids[1, :2]].mean(0), np.zeros(4)]
     np.testing.assert_allclose(features(module, variables, batch), expected, atol=1e-6)
@@ -64,7 +68,7 @@ def test_a_bag_is_the_mean_of_the_words_there_are():
 
 def test_transformer_padding_equals_the_shorter_text():
     module, batch = TextTransformer(9, 4, num_heads=2, num_layers=2, length=5), texts()
-    variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
+    variables = started(module, batch)
     short = {k: v[1:2, :2] if v.ndim == 2 else v[1:2] for k, v in batch.items()}
     np.testing.assert_allclose(features(module, variables, batch)[1:2], features(module, variables, short), atol=1e-6)
 
@@ -72,17 +76,16 @@ def test_transformer_padding_equals_the_shorter_text():
 def test_a_row_without_tokens_is_finite_in_value_and_gradient():
     for module in (TextTransformer(9, 4, num_heads=2, num_layers=1, length=5), TextLSTM(9, 4), TextBag(9, 4)):
         batch = texts()
-        variables = module.init(jax.random.key(0), batch, "text", CTX, Taps({}))
-        value, gradient = jax.value_and_grad(
-            lambda v, module=module, batch=batch: jnp.sum(features(module, v, batch) ** 2)
-        )(variables)
+        variables = started(module, batch)
+        loss = jax.jit(lambda v, module=module, batch=batch: jnp.sum(features(module, v, batch) ** 2))
+        value, gradient = jax.value_and_grad(loss)(variables)
         assert np.isfinite(value) and all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
         np.testing.assert_array_equal(features(module, variables, batch)[2], 0)
 
 
 def test_lstm_exports_with_a_symbolic_batch():
     model, batch = linen(Multimodal({"text": TextLSTM(9, 4)}, 3, 4)), texts()
-    variables = model.init(jax.random.key(0), batch)
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
 
     def logits(batch):
         return {"logits": model.apply(variables, batch, CTX, {})[0]["logits"]}

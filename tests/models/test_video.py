@@ -12,7 +12,7 @@ from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Encoders, ImageCNN, PerFrame, ResNet, Timesformer, TransformerConfig, Vit
 from mmkd_jax.models.vit import interpolated
-from tests.small import equal
+from tests.small import applied, equal
 
 ROWS, TIMES = 3, 4
 HALF = {"mean": (0.5,), "std": (0.5,)}
@@ -138,7 +138,7 @@ def test_a_patch_over_two_frames_is_there_with_one_of_them():
     dark = batch()["video"].at[:, 1].set(0)
     mask = np.array([[1, 0, 1, 1]] * ROWS, bool)
     found, expected = (
-        linen(module).apply(variables, batch(video=dark, **more), STILL, {})[0]["features.video"]
+        applied(linen(module), variables, batch(video=dark, **more), STILL)[0]["features.video"]
         for more in ({"video.mask": mask}, {})
     )
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -149,20 +149,22 @@ def test_statistics_are_those_of_the_frames_that_count():
     image = ResNet(1, 4, (6,), (1,), **HALF)
     model, variables, alone, its = on_frames(image)
     valid = np.array([1, 0, 1], bool)
-    _, moved = model.apply(variables, batch(**{"video.mask": MASK}), StepContext(0, jax.random.key(0), where=valid), {})
+    _, moved = applied(
+        model, variables, batch(**{"video.mask": MASK}), StepContext(0, jax.random.key(0), where=valid), {}
+    )
     count = MASK & valid[:, None]
     pixels = {"image": batch()["video"][count], "example_id": jnp.arange(count.sum())}
-    _, expected = alone.apply(its, pixels, StepContext(0, jax.random.key(0)), {})
+    _, expected = applied(alone, its, pixels, StepContext(0, jax.random.key(0)))
     ours, theirs = moved["batch_stats"]["encoders_video"]["encoder"], expected["batch_stats"]["encoders_image"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), ours, theirs)
 
 
 def test_a_patched_frame_reaches_the_features_and_one_of_another_shape_is_named():
     model, variables, _, _ = on_frames(VIT)
-    plain = model.apply(variables, batch(), STILL, {})[0]
+    plain = applied(model, variables, batch(), STILL)[0]
     for name in ("hidden.video.0", "attentions.video.1", "frames.video"):
         changed = plain[name].at[1, 2].set(jnp.linspace(0, 1, plain[name].shape[-1]))
-        patched = model.apply(variables, batch(), STILL, {name: changed})[0]
+        patched = applied(model, variables, batch(), STILL, {name: changed})[0]
         np.testing.assert_array_equal(patched[name], changed)
         moved = np.abs(patched["features.video"] - plain["features.video"]).max(1)
         assert moved[1] > 1e-4 and moved[[0, 2]].max() < 1e-5, name  # rounding: the layers are unrolled now
@@ -176,7 +178,7 @@ def test_dropout_differs_by_frame_and_belongs_to_the_example():
     still = batch(video=np.full((ROWS, TIMES, 4, 6, 1), 90, np.uint8))
 
     def run(given):
-        return model.apply(variables, given, StepContext(0, jax.random.key(1)), {})[0]["frames.video"]
+        return applied(model, variables, given, StepContext(0, jax.random.key(1)))[0]["frames.video"]
 
     frames = run(still).reshape(ROWS * TIMES, -1)
     apart = np.abs(frames[:, None] - frames[None]).max(-1) + 1 * np.eye(ROWS * TIMES)
@@ -190,10 +192,10 @@ def test_the_learned_pooling_begins_as_the_mean():
     mean, attention = (linen(Encoders({"video": PerFrame(ImageCNN((4,)), pool)})) for pool in ("mean", "attention"))
     given = batch(**{"video.mask": MASK})
     variables = attention.init(jax.random.key(0), given)
-    found, expected = (m.apply(variables, given, STILL, {})[0]["features.video"] for m in (attention, mean))
+    found, expected = (applied(m, variables, given, STILL)[0]["features.video"] for m in (attention, mean))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     variables["params"]["encoders_video"]["score"]["kernel"] = 50 * jnp.eye(4, 1)  # all looks at the first feature
-    out = attention.apply(variables, given, STILL, {})[0]
+    out = applied(attention, variables, given, STILL)[0]
     most = np.where(MASK[0], out["frames.video"][0, :, 0], -1).argmax()
     assert out["weights.video"][0, most] > 0.5 and not out["weights.video"][0, 2]
 
@@ -208,8 +210,8 @@ def test_pretrained_image_weights_go_in_as_they_are(tmp_path):
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, pretrained.initial(module))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 6, 3), dtype=np.uint8)
     rows = {"example_id": jnp.arange(2)}
-    found = linen(module).apply(variables, rows | {"video": jnp.asarray(pixels)}, STILL, {})[0]
-    alone = linen(image.module).apply(image.variables, rows | {"image": jnp.asarray(pixels[:, 0])}, STILL, {})[0]
+    found = applied(linen(module), variables, rows | {"video": jnp.asarray(pixels)}, STILL)[0]
+    alone = applied(linen(image.module), image.variables, rows | {"image": jnp.asarray(pixels[:, 0])}, STILL)[0]
     np.testing.assert_allclose(found["features.video"], alone["features.image"], atol=1e-6)
 
 
@@ -266,7 +268,9 @@ def test_patches_dropout_and_mean_pooling_of_timesformer(attention):
     last = np.asarray(plain["tokens.video"])
     places = last[:, 1:] if last.ndim == 3 else last[:, :, 1:].reshape(ROWS, -1, last.shape[-1])
     np.testing.assert_allclose(plain["features.video"], places.mean(1), atol=1e-5)
-    quiet = model.apply(variables, batch(), STILL, {})[0]
-    patched = scanned.apply(variables, batch(), STILL, {"hidden.video.1": quiet["hidden.video.1"] + jnp.arange(8.0)})[0]
+    quiet = applied(model, variables, batch(), STILL)[0]
+    patched = applied(
+        scanned, variables, batch(), STILL, {"hidden.video.1": quiet["hidden.video.1"] + jnp.arange(8.0)}
+    )[0]
     assert np.abs(patched["features.video"] - quiet["features.video"]).max() > 1e-3
     assert np.abs(plain["features.video"] - quiet["features.video"]).max() > 1e-3

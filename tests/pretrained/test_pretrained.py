@@ -21,7 +21,7 @@ from mmkd_jax.data.images import Pictures
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Bert, Encoders, Multimodal, Timesformer, TransformerConfig, Vit
 from mmkd_jax.pretrained.attributes import replaced
-from tests.small import equal
+from tests.small import applied, equal
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "film", "good", "bad", "##ly", "!"]
 CONFIG = TransformerConfig(embed_dim=8, num_layers=2, num_heads=2, mlp_dim=12)
@@ -63,12 +63,12 @@ def test_the_variables_fit_a_multimodal_model(folder):
     loaded = pretrained.load(folder)
     model = linen(Multimodal(loaded.module.encoders, classes=3))
     batch = loaded.processor(["a film", "bad"]) | {"example_id": np.arange(2, dtype=np.int32)}
-    fresh = model.init(jax.random.key(0), batch)
+    fresh = jax.jit(model.init)(jax.random.key(0), batch)
     given = {"params": {**fresh["params"], **loaded.variables["params"]}}
     assert jax.tree.structure(given) == jax.tree.structure(fresh)
     ctx = StepContext(0, jax.random.key(0), train=False)
-    features = model.apply(given, batch, ctx, {})[0]["features.text"]
-    alone = linen(loaded.module).apply(loaded.variables, batch, ctx, {})[0]["features.text"]
+    features = applied(model, given, batch, ctx)[0]["features.text"]
+    alone = applied(linen(loaded.module), loaded.variables, batch, ctx)[0]["features.text"]
     np.testing.assert_array_equal(features, alone)
 
 
@@ -88,7 +88,7 @@ def test_dropout_belongs_to_the_example_in_every_form(folder):
     still = run([0, 1], scan=True)["hidden.text.2"]
     loaded = pretrained.load(folder)
     batch = loaded.processor(["a good film", "bad !"], length=6, pad=True) | {"example_id": np.array([7, 9], np.int32)}
-    plain = linen(loaded.module).apply(loaded.variables, batch, StepContext(0, jax.random.key(1), train=False), {})[0]
+    plain = applied(linen(loaded.module), loaded.variables, batch, StepContext(0, jax.random.key(1), train=False))[0]
     assert np.abs(still - plain["hidden.text.2"]).max() > 0.1
 
 
@@ -96,9 +96,9 @@ def test_a_patched_intermediate_reaches_the_layers_above_under_scan(folder):
     loaded = pretrained.load(folder, scan=True)
     batch = loaded.processor(["a good film"]) | {"example_id": np.zeros(1, np.int32)}
     model, ctx = linen(loaded.module), StepContext(0, jax.random.key(0), train=False)
-    plain = model.apply(loaded.variables, batch, ctx, {})[0]
+    plain = applied(model, loaded.variables, batch, ctx)[0]
     patch = {"hidden.text.1": plain["hidden.text.1"] + jnp.arange(8.0)}
-    patched = model.apply(loaded.variables, batch, ctx, patch)[0]
+    patched = applied(model, loaded.variables, batch, ctx, patch)[0]
     np.testing.assert_array_equal(patched["hidden.text.0"], plain["hidden.text.0"])
     assert np.abs(patched["hidden.text.2"] - plain["hidden.text.2"]).max() > 0.01
 
@@ -107,7 +107,7 @@ def test_compute_in_bfloat16_keeps_parameters_in_float32(folder):
     loaded = pretrained.load(folder, dtype=jnp.bfloat16)
     assert {x.dtype for x in jax.tree.leaves(loaded.variables)} == {np.dtype("float32")}
     batch = loaded.processor(["a good film"]) | {"example_id": np.zeros(1, np.int32)}
-    out = linen(loaded.module).apply(loaded.variables, batch, StepContext(0, jax.random.key(0), train=False), {})[0]
+    out = applied(linen(loaded.module), loaded.variables, batch, StepContext(0, jax.random.key(0), train=False))[0]
     assert {np.dtype(x.dtype) for x in out.values()} == {np.dtype(jnp.bfloat16)}
 
 

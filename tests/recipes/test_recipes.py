@@ -16,7 +16,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, runner
 from mmkd_jax.training import compiled, loop
 from tests.setting import setting
-from tests.small import CLASSES, equal, gap
+from tests.small import CLASSES, applied, equal, gap
 
 SETTING = setting(4, optax.adam(1e-2), save_every=2)
 UNLABELLED = data.InMemory(SETTING.all_data.dataset.where("labelled", False), 12)
@@ -68,7 +68,7 @@ def answers(name, variables, train=False, **changed):
     batch |= {k: jnp.full_like(batch[k], v) for k, v in changed.items()}
     training = ALL[name]
     ctx = StepContext(0, jax.random.key(0), train)
-    return training.networks[training.evaluate].apply(variables[training.evaluate], batch, ctx, {})[0]
+    return applied(training.networks[training.evaluate], variables[training.evaluate], batch, ctx)[0]
 
 
 @pytest.mark.full
@@ -172,7 +172,7 @@ def batch_of(training, name, variables):
     """A training batch with what the cached teacher says of it."""
     batch = {k: jnp.asarray(v) for k, v in next(iter(training.data.eval_batches())).items() if k != "valid"}
     if "teacher" in training.cache:
-        out = training.networks["teacher"].apply(variables, batch, StepContext(0, jax.random.key(0), False), {})[0]
+        out = applied(training.networks["teacher"], variables, batch, StepContext(0, jax.random.key(0), False))[0]
         batch |= {f"teacher.{k}": out[k] for k in training.cache["teacher"].outputs}
     return batch
 
@@ -253,7 +253,9 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
 
 @pytest.mark.full
 def test_streamed_rows_teach_as_those_in_memory(tmp_path, ran):
-    readers: dict[str, Any] = {n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("few", "every")}
+    readers: dict[str, Any] = {
+        n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("labeled_data", "all_data")
+    }
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, **readers))
     results = runner.run(
         as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET

@@ -9,7 +9,7 @@ from mmkd_jax.core.ensemble import ensemble
 from mmkd_jax.core.model import StepContext, plain
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.teacher_outputs import compute
-from tests.small import gap, make_batch, make_batches, net, on_device
+from tests.small import applied, gap, make_batch, make_batches, net, on_device
 
 KEY = jax.random.key(0)
 STILL = StepContext(jnp.int32(0), KEY, train=False)
@@ -21,9 +21,9 @@ def test_an_ensemble_is_the_weighted_mean_of_what_is_shared():
     for weights, share in [(None, (0.5, 0.5)), ({"wide": 3.0}, (0.75, 0.25))]:
         both = ensemble(members, weights)
         variables = both.init(KEY, batch)
-        outputs, state = both.apply(variables, batch, STILL, {})
+        outputs, state = applied(both, variables, batch, STILL)
         assert set(outputs) == {"logits"} and state == {}  # embeddings differ in width
-        each = {n: m.apply(variables[n], batch, STILL, {})[0]["logits"] for n, m in members.items()}
+        each = {n: applied(m, variables[n], batch, STILL)[0]["logits"] for n, m in members.items()}
         assert gap(outputs["logits"], share[0] * each["wide"] + share[1] * each["narrow"]) < 1e-6
         assert gap(each["wide"], each["narrow"]) > 1e-2
 
@@ -37,7 +37,7 @@ def test_twins_start_differently():
 def test_a_patch_reaches_each_member():
     both, batch = ensemble({"one": net(4), "two": net(4)}), on_device(make_batch())
     variables = both.init(KEY, batch)
-    outputs, _ = both.apply(variables, batch, STILL, {"embedding": jnp.zeros((16, 4))})
+    outputs, _ = applied(both, variables, batch, STILL, {"embedding": jnp.zeros((16, 4))})
     biases = [variables[n]["params"]["Classifier_0"]["Dense_0"]["bias"] for n in ("one", "two")]
     assert gap(outputs["logits"], jnp.broadcast_to(sum(biases) / 2, (16, 3))) < 1e-6
 
@@ -56,7 +56,7 @@ def test_outputs_are_computed_for_each_valid_row_once_and_in_order():
     assert set(kept) == {"logits", "features.image"} and all(isinstance(x, np.ndarray) for x in kept.values())
     rows = []
     for batch in batches:
-        outputs, _ = model.apply(variables, on_device(batch), STILL, {})
+        outputs, _ = applied(model, variables, on_device(batch), STILL)
         rows.append(np.asarray(outputs["logits"])[batch["valid"]])
     np.testing.assert_allclose(kept["logits"], np.concatenate(rows), rtol=1e-5, atol=1e-6)
     assert len(kept["features.image"]) == 48 - 2 - 3 - 4
