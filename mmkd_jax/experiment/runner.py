@@ -308,7 +308,7 @@ def _report(folder, experiment, trainings, results):
 
 
 def load_variables(folder: str | pathlib.Path, training: Training, name: str, seed: int = 0) -> dict[str, Any]:
-    """Load the variables of a finished training: those with the best validation metric.
+    """Load the variables of a finished training, those of the step that it selected (`Training.select`).
 
     Args:
         folder: the run folder.
