@@ -57,6 +57,7 @@ class Config:
     student: Student = Student()
 
 
+# `mmkd run` reads these three: the configuration with the number of seeds, the training to compare with, the trainings
 config = Config()
 baseline = "labels"
 

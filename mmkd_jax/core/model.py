@@ -196,12 +196,20 @@ def predict(model: Model, variables: Any, batch: Batch, patch: ModelOutputs | No
         batch: flat dict of arrays with leading axis b.
         patch: outputs to replace by other values.
 
+    Raises:
+        UserError: the batch lacks the column `example_id`, which the model reads.
+
     Example:
         >>> twice = plain(lambda _, batch: {"y": 2 * batch["x"]})
         >>> predict(twice, {"params": {}}, {"x": 3})
         {'y': 6}
     """
-    return model.apply(variables, batch, StepContext(jnp.int32(0), jax.random.key(0), train=False), patch or {})[0]
+    try:
+        return model.apply(variables, batch, StepContext(jnp.int32(0), jax.random.key(0), train=False), patch or {})[0]
+    except KeyError as error:
+        if error.args != ("example_id",):
+            raise
+        raise UserError("the batch has no example_id: add integers that identify its rows, np.arange(n)") from None
 
 
 def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -> Model:

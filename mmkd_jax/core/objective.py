@@ -115,7 +115,7 @@ def term(
     for name, p in asks.items():
         required = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         if required and name not in arguments and name not in ("where", "axis_name"):
-            path = "batch.label" if name == "labels" else "student.logits"
+            path = {"labels": "batch.label", "teacher": "teacher.logits"}.get(name, "student.logits")
             raise UserError(f"{named} needs the argument {name!r}: pass a path such as {name}={path!r}")
 
     def is_path(name):
@@ -180,6 +180,10 @@ def term(
             raise UserError(f"{error}{adapt}") from error
         if outputs.ctx.axis_name is not None and jnp.ndim(values) == 0 and "axis_name" not in asks:
             raise UserError(_ungathered(named))
+        if mask is not None and jnp.ndim(values) == 0 and "where" not in asks:
+            raise UserError(
+                f"{named} returns a scalar, to which no mask applies: return one value per row, or take where"
+            )
         return Term(values, mask, factor), objective_state | {
             "state": state if outputs.ctx.train else objective_state["state"]
         }

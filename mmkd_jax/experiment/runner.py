@@ -45,7 +45,8 @@ def run(
     Args:
         experiment: from `load`.
         config: configuration of the experiment; None is that of the file.
-        hyperparams: hyperparameters that override the file's, see `check`.
+        hyperparams: dotted name -> value that overrides the file's: `objective.TERM.NAME` for all trainings, or
+            `TRAINING.objective.TERM.NAME` for one.
         options: options of the run, such as its folder.
         callbacks: callbacks for messages, progress and stop requests.
 

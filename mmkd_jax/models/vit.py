@@ -191,7 +191,8 @@ def normalized(
     """
     if x.ndim != axes + 2 or x.shape[-1] != len(mean):
         what, shape = ("images", "h, w") if axes == 2 else ("videos", "t, h, w")
-        raise UserError(f"{modality}: {what} of shape {list(x.shape)}; expected [b, {shape}, {len(mean)}]")
+        channels = f"{len(mean)}], one channel for each value of mean and std"
+        raise UserError(f"{modality}: {what} of shape {list(x.shape)}; expected [b, {shape}, {channels}")
     shift, scale = (jnp.asarray(c, x.dtype).reshape((1,) * (axes + 1) + (-1,)) for c in (mean, std))
     return (x - shift) / scale
 

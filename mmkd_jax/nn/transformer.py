@@ -26,8 +26,8 @@ from mmkd_jax.validation import check_number
 class TransformerConfig:
     """Sizes and options of a Transformer encoder's layers.
 
-    Every Transformer encoder has one as its attribute `config`; the default is that of a published model. Choices that
-    define the architecture, such as pre-norm or causal attention, are attributes of the encoder.
+    Every pretrained Transformer encoder has one as its attribute `config`; the default is that of a published model.
+    Choices that define the architecture, such as pre-norm or causal attention, are attributes of the encoder.
 
     Attributes:
         embed_dim: dimension of the tokens.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.core.model import StepContext, Taps, cached, linen, plain, with_input
+from mmkd_jax.core.model import StepContext, Taps, cached, linen, plain, predict, with_input
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.errors import UserError
 from tests.small import applied, equal, gap, make_batch, net, on_device
@@ -152,3 +152,11 @@ def test_names_give_keys_of_their_own():
     keys = [CTX.key, CTX.at("a").key, CTX.at("b").key, CTX.at("a").at("b").key, CTX.at("b").at("a").key]
     assert len({tuple(jax.random.key_data(k).tolist()) for k in keys}) == 5
     assert equal(jax.random.key_data(CTX.at("a").key), jax.random.key_data(CTX.at("a").key))
+
+
+def test_predict_names_the_missing_example_id():
+    batch = {k: x for k, x in on_device(make_batch()).items() if k != "example_id"}
+    model = net(6, "image", "audio")
+    variables = jax.jit(model.init)(jax.random.key(0), on_device(make_batch()))
+    with pytest.raises(UserError, match=r"the batch has no example_id: .*np.arange\(n\)"):
+        predict(model, variables, batch)

@@ -292,3 +292,20 @@ def test_what_is_no_objective_and_what_adapts_nothing_are_refused():
         inspect.unwrap(combine)(soft=losses.kl)  # in tests the checker of types would speak first
     with pytest.raises(UserError, match="connect\\['student'\\] is 16; expected a Linen module or a function"):
         term(losses.hint, student="student.embedding", teacher="teacher.embedding", connect={"student": 16})
+
+
+def test_a_scalar_to_which_no_mask_applies_is_refused():
+    """It would be the mean over all rows, the invalid ones included."""
+    outputs = Outputs(
+        {"valid": jnp.array([True, False]), "example_id": jnp.arange(2)},
+        {"student": {"logits": jnp.ones((2, 3))}},
+        {},
+        StepContext(jnp.int32(0), jax.random.key(0)),
+    )
+    reduced = term(lambda student: jnp.mean(student), student="student.logits")
+    with pytest.raises(
+        UserError, match="returns a scalar, to which no mask applies: return one value per row, or take where"
+    ):
+        reduced.apply(*reduced.init(outputs), outputs)
+    masked = term(lambda student, where: jnp.sum(jnp.where(where[:, None], student, 0)), student="student.logits")
+    assert masked.apply(*masked.init(outputs), outputs)[0].values == 3
