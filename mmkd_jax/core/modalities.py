@@ -16,7 +16,8 @@ def present(batch: Batch, modality: str) -> Bool[Array, " b"]:
     names = [k for k in batch if k == modality or k.startswith(modality + ".")]
     if not names:
         raise UserError(f"the batch has no modality {modality!r}; it has: {choices(batch)}")
-    return batch.get(f"present.{modality}", jnp.ones(batch[names[0]].shape[0], bool))
+    mask = batch.get(f"present.{modality}")
+    return jnp.ones(batch[names[0]].shape[0], bool) if mask is None else jnp.asarray(mask)
 
 
 def presence(batch: Batch, *modalities: str) -> tuple[str, ...]:
