@@ -77,7 +77,7 @@ def initialize(distillation, batch=None, *, seed: int = 0, **more):
 def look(models, variables, batch, ctx, trained=("student",)) -> Outputs:
     """The outputs of `forward`, of all models as one program, and of each that is run again as another.
 
-    Operation by operation, every shape of every operation would be a program of its own.
+    Run eagerly, each operation would be compiled once for each shape.
     """
 
     def by_model(variables, batch):
