@@ -78,6 +78,7 @@ def interrupted(folder, of=None):
         fit(of or training(), folder, should_stop=lambda: True)
 
 
+@pytest.mark.full
 def test_ten_steps_resumed_are_the_same_bits(tmp_path, whole):
     interrupted(tmp_path / "c")
     resumed = fit(training(), tmp_path / "c")

@@ -164,6 +164,7 @@ def texts():
     return batch, jax.jit(TEXTS.init)(jax.random.key(1), batch)
 
 
+@pytest.mark.full
 def test_embeddings_are_mixed_and_the_model_goes_on(strict):
     batch, variables = texts()
     at, other = "hidden.text.0", {k.removeprefix("partner."): v for k, v in batch.items() if k.startswith("partner.")}
@@ -191,6 +192,7 @@ def test_embeddings_are_mixed_and_the_model_goes_on(strict):
     np.testing.assert_allclose(labels, onehot, atol=1e-6)
 
 
+@pytest.mark.full
 def test_teacher_and_student_mix_alike_and_evaluation_does_not(strict):
     batch, variables = texts()
     student = mix_embeddings(TEXTS, "features.text")

@@ -48,6 +48,7 @@ def test_a_whole_training_is_as_many_steps():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, variables(state, frozen))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("width", [1, 2])
 def test_members_are_single_trainings_whoever_is_beside_them(width):
     def member(rows, seed, temperature):

@@ -54,6 +54,7 @@ OBJECTIVE = combine(
 MODELS = {"teacher": net(6, batch_norm=True), "student": net(8, dropout=0.4)}
 
 
+@pytest.mark.full
 def test_accumulation_is_the_full_batch():
     distillation = distil(MODELS, OBJECTIVE)
     state, frozen = initialize(distillation)
@@ -73,6 +74,7 @@ def test_accumulation_is_the_full_batch():
     assert np.abs(advance(stepper(dry), state, frozen, make_batches(1))[1] - expected[:1]).max() > 1e-3
 
 
+@pytest.mark.full
 def test_accumulation_refuses_what_it_would_change():
     normal = distil({"teacher": net(6), "student": net(8, batch_norm=True)}, combine(soft=soft()))
     state, frozen = initialize(normal)
@@ -125,6 +127,7 @@ def test_a_population_of_seeds_is_as_many_single_runs():
         assert gap(member(last.params, i), single.params) < 1e-5
 
 
+@pytest.mark.full
 def test_a_population_of_temperatures_is_as_many_single_runs():
     distillation = distil(MODELS, combine(task=task(), soft=soft(temperature=1)))
     state, frozen = initialize(distillation)

@@ -66,6 +66,7 @@ def test_a_match_that_is_nearly_perfect_keeps_its_digits():
     np.testing.assert_allclose(value, np.full(4, np.log1p(3 * np.exp(-20.0))), rtol=1e-5)
 
 
+@pytest.mark.full
 @each
 def test_less_memory(loss):
     def temporaries(ring):

@@ -82,6 +82,7 @@ def labels(params):
     return {n: {k: k for k in p} if n == "objective" else "models" for n, p in params.items()}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_a_discriminator_with_its_own_optimizer(rate):
     optimizer = optax.partition({"models": optax.sgd(0.1), "fool": optax.sgd(rate), "task": optax.sgd(0.0)}, labels)
@@ -121,6 +122,7 @@ def test_two_teachers():
         assert gap(advance(step, without, frozen, make_batches())[0].params, last.params) > 1e-3
 
 
+@pytest.mark.full
 def test_an_ensemble_of_teachers():
     teachers = {"one": net(6, batch_norm=True), "two": net(4)}
 
@@ -146,6 +148,7 @@ def test_an_ensemble_of_teachers():
     assert np.abs(others - expected).min() > 1e-5
 
 
+@pytest.mark.full
 def test_a_cached_teacher():
     teacher, batches = net(6, batch_norm=True), make_batches()
     online = distil({"teacher": teacher, "student": net(8, dropout=0.3)}, combine(task=task(), soft=soft()))
@@ -182,6 +185,7 @@ def test_a_cached_teacher():
         )
 
 
+@pytest.mark.full
 def test_a_teacher_that_is_the_students_moving_average():
     student, decay = net(8, batch_norm=True), 0.8
     models = {"student": student, "teacher": student}

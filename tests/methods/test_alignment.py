@@ -35,6 +35,7 @@ SIDES, PRESENT = ("student.features.image", "student.features.audio"), ("valid",
 SEEING = {"student": net(5, "image", "audio")}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", [feature_alignment(losses.hint), subspace_alignment(losses.mmd)])
 def test_they_teach(method):
     everything_learns(method, BOTH)
@@ -157,6 +158,7 @@ def look_at(state, batch):
     return outputs.add(student=model_outputs)
 
 
+@pytest.mark.full
 def test_padding_changes_nothing():
     batch = make_batch()
     state, _ = initialize(distil(SEEING, headed()), batch)
@@ -171,6 +173,7 @@ def test_padding_changes_nothing():
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
+@pytest.mark.full
 def test_logits_need_no_heads():
     outputs = first_outputs()
     paths = ("student.logits", "teacher.logits")

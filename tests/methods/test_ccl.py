@@ -77,6 +77,7 @@ def test_refusals():
         ccl({})
 
 
+@pytest.mark.full
 def test_a_cached_teachers_modality_may_be_there_by_its_mask_alone():
     outputs = first_outputs()
     told = dataclasses.replace(outputs, batch={k: x for k, x in outputs.batch.items() if k != "audio"})

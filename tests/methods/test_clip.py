@@ -125,6 +125,7 @@ def test_its_six_terms_are_the_formulas(trained):
     assert weights == {"fd": 2000, "mfd": 2000, "crd": 1, "icl": 1, "gd": 1e8, "afd": 1}
 
 
+@pytest.mark.full
 def test_it_learns_and_each_term_matters(trained):
     step, state, frozen, before, last, values, terms = trained
     assert np.isfinite(values).all() and values[-1] < 0.9 * values[0]
@@ -139,6 +140,7 @@ def test_it_learns_and_each_term_matters(trained):
         assert gap(whole, without) > 1e-7, name
 
 
+@pytest.mark.full
 def test_each_term_can_be_swapped_or_left_out():
     outputs = first_outputs(ALIKE)
     relations = term(losses.rkd_distance, student="projected.image", teacher=PATHS["teacher"][0])
@@ -158,6 +160,7 @@ def _valid(outputs):
     return outputs.batch["valid"]
 
 
+@pytest.mark.full
 def test_padding_changes_nothing():
     batch, spoilt = captions(), captions()
     gone = ~(batch["valid"] & batch["present.text"])

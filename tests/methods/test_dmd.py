@@ -92,6 +92,7 @@ def slopes(prior, regularization=0.0, **batch):
     return jax.grad(value, (0, 1))(params, outputs.by_model["net"])
 
 
+@pytest.mark.full
 def test_knowledge_flows_along_the_edge_only():
     """With all edges alike, what text learns is by its own gap to the others; a prior makes audio learn more."""
     _, plain = slopes(None)

@@ -33,6 +33,7 @@ def parts(state):
     return state.params["objective"]["own"], state.objective_state["own"]["frozen"]
 
 
+@pytest.mark.full
 def test_two_stages():
     optimizer = optax.adamw(1e-2, weight_decay=1e-2)  # it moves parameters without a gradient, too
     distillation = distil(MODELS, combine(task=task(weight=0.0), own=METHOD), optimizer=optimizer)

@@ -93,6 +93,7 @@ def test_a_wrong_output_is_named(outputs):
         interchange("features.image", output="logit").apply(*start(outputs), outputs)
 
 
+@pytest.mark.full
 def test_two_sources_each_give_one_intermediate(outputs):
     both = interchange(("features.image", "features.audio"))
     made, _ = compiled(both).apply(*compiled(both).init(outputs), outputs)

@@ -38,6 +38,7 @@ def noisy(outputs, m, alpha, size):
     return x + alpha * size * np.asarray(drawn)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("one_scale", [False, True])
 def test_the_noise(one_scale):
     outputs, seen = spying()

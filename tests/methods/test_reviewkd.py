@@ -52,6 +52,7 @@ def test_the_deepest_stage_is_fused_first():
     assert "attention" not in params["ABF_0"] and "attention" in params["ABF_2"]
 
 
+@pytest.mark.full
 def test_the_deepest_stage_reaches_the_shallowest_target():
     """A gradient flows from the first stage's term back into the student's last layer: the review."""
     state, frozen = initialize(distil(MODELS, METHOD), pictures())

@@ -35,6 +35,7 @@ def first_outputs(batch):
     return dataclasses.replace(outputs, run={"student": spy}), seen
 
 
+@pytest.mark.full
 def test_pixels_are_read_as_zero_to_one_and_stay_there():
     outputs, seen = first_outputs(PIXELS)
     part = rslad("image", attack=PGD(eps=0.2, step_size=0.1, steps=3))

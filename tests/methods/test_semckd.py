@@ -63,6 +63,7 @@ def test_weights_and_sizes():
     )
 
 
+@pytest.mark.full
 def test_the_weights_are_learned():
     """Both MLPs get a gradient, and the temperature is a number."""
     state, frozen = initialize(distil(MODELS, METHOD), pictures())

@@ -31,6 +31,7 @@ def test_padding():
     check_padding(METHOD)
 
 
+@pytest.mark.full
 def test_the_head_is_the_teachers():
     state, frozen = initialize(distil(MODELS, METHOD), pictures())
     outputs = views_of(state, frozen, pictures(), train=False)

@@ -25,6 +25,7 @@ def test_depthwise_in_bfloat16_rounds_once():
     np.testing.assert_array_equal(module.apply(kernel, x), wide.astype(jnp.bfloat16))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (2, "SAME"), (2, ((1, 2), (0, 1))), (1, "VALID")])
 def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding):
     module = Depthwise((3, 2), stride, padding)
@@ -50,6 +51,7 @@ def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other)
 
 
+@pytest.mark.full
 def test_statistics_move_in_training_alone():
     model = linen(Encoders({"image": ResNet(stem=4, widths=(8,), depths=(1,))}))
     variables = jax.jit(model.init)(jax.random.key(0), BATCH)

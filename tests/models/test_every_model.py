@@ -185,6 +185,7 @@ def test_absent_modalities_and_padding_change_nothing(name):
         jax.tree.map(np.testing.assert_array_equal, gradient, values[0][1])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_strict_promotion(name, strict):
     model, variables = ready(name)
@@ -215,6 +216,7 @@ def test_a_modality_that_the_model_never_sees_is_not_needed():
     np.testing.assert_array_equal(run(model, variables, only)["logits"], run(model, variables, batch())["logits"])
 
 
+@pytest.mark.full
 def test_dropout_belongs_to_the_example():
     model, variables = ready("concat")
     given = batch()

@@ -53,6 +53,7 @@ def test_the_teachers_classifier_reads_the_projection(kind, strict):
     assert float(outputs["projected"].min()) == 0  # as the teacher's features, it comes out of a ReLU
 
 
+@pytest.mark.full
 def test_statistics_move_in_training_and_the_classifier_does_not():
     student, variables = STUDENTS["maps"], ready(STUDENTS["maps"])
     _, state = jax.jit(lambda v: run(student, v, train=True))(variables)
@@ -155,6 +156,7 @@ def trainings(config, init_from={"head": "teacher.teacher.params.Classifier_0"})
     }
 
 
+@pytest.mark.full
 def test_in_an_experiment(tmp_path):
     """The classifier comes from the part that trained the teacher; the student never sees a label, and answers."""
     tiny = definition.Experiment("tiny", Config(), trainings, None, None, "")

@@ -66,6 +66,7 @@ def test_it_is_the_encoder_on_each_frame_and_a_pooling(image, pool):
     np.testing.assert_allclose(found["features.video"], np.stack(expected), atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("pool", ["mean", "max", "attention"])
 def test_frames_that_are_none_change_nothing(pool):
     model = linen(Encoders({"video": PerFrame(ImageCNN((3, 4)), pool)}))
@@ -133,6 +134,7 @@ def test_frames_that_are_none_are_those_of_a_shorter_video(encoder, kept):
     assert np.isfinite(none).all() and np.abs(none - none[:1]).max() < 1e-6
 
 
+@pytest.mark.full
 def test_a_patch_over_two_frames_is_there_with_one_of_them():
     module, variables = Encoders({"video": VIVIT}), started(Encoders({"video": VIVIT}))
     dark = batch()["video"].at[:, 1].set(0)
@@ -159,6 +161,7 @@ def test_statistics_are_those_of_the_frames_that_count():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), ours, theirs)
 
 
+@pytest.mark.full
 def test_a_patched_frame_reaches_the_features_and_one_of_another_shape_is_named():
     model, variables, _, _ = on_frames(VIT)
     plain = applied(model, variables, batch(), STILL)[0]
@@ -173,6 +176,7 @@ def test_a_patched_frame_reaches_the_features_and_one_of_another_shape_is_named(
             model.apply(variables, batch(), STILL, {"hidden.video.0": jnp.zeros(shape)})
 
 
+@pytest.mark.full
 def test_dropout_differs_by_frame_and_belongs_to_the_example():
     model, variables, _, _ = on_frames(VIT)
     still = batch(video=np.full((ROWS, TIMES, 4, 6, 1), 90, np.uint8))

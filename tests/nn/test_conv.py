@@ -20,6 +20,7 @@ CASES = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("size", "window", "strides", "padding"), CASES)
 def test_value_and_gradients_are_those_of_flax_and_of_numpy(size, window, strides, padding):
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))

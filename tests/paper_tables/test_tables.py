@@ -68,6 +68,7 @@ def test_a_gain_that_nobody_prints_is_the_difference_of_what_they_print():
     assert len(found) == 6
 
 
+@pytest.mark.full
 def test_seeds_are_kept_and_go_on(tmp_path):
     file, folder = tmp_path / "made_up.py", tmp_path / "out"
     file.write_text(FILE)

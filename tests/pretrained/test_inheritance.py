@@ -19,6 +19,7 @@ from tests.small import equal
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
+@pytest.mark.full
 @each_family
 def test_all_of_a_teacher_is_the_teacher_bit_for_bit(family):
     module = family(**SMALL)

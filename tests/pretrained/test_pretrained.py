@@ -200,6 +200,7 @@ def test_a_file_that_is_no_weights_file_is_refused(folder, content):
         pretrained.load(folder)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "vit", "resnet", "clip", "vivit", "gpt2"])
 def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written(kind, tmp_path):
     with pytest.raises(UserError, match=f"kind (is '{kind}'; expected one of|'{kind}' does not describe)"):
@@ -217,6 +218,7 @@ def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("kind", "changed", "message"),
     [

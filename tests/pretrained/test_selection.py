@@ -24,6 +24,7 @@ def test_layers_by_rule():
 SIZES = {"num_layers": 2, "embed_dim": 8, "num_heads": 2, "mlp_dim": 5}
 
 
+@pytest.mark.full
 def test_the_heads_and_units_that_matter_are_found():
     big, small = bert(**BIG | {"num_layers": 3}), bert(**BIG | SIZES)
     variables = jax.tree.map(np.copy, drawn(big))

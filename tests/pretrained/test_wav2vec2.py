@@ -38,6 +38,7 @@ def test_what_is_saved_is_loaded(kind, norm, tmp_path):
     assert equal(loaded.variables, pretrained.initial(module))
 
 
+@pytest.mark.full
 def test_what_the_encoder_does_not_have_is_named(tmp_path):
     written(tmp_path)
     for field, value in {"add_adapter": True, "adapter_attn_dim": 16, "conv_pos_batch_norm": True}.items():
@@ -78,6 +79,7 @@ def test_recordings_are_cut_with_a_warning_refused_or_padded(tmp_path):
         pretrained.load(tmp_path)
 
 
+@pytest.mark.full
 def test_waveforms_that_the_model_cannot_take_are_named():
     model = linen(Encoders({"audio": Wav2Vec2(**SMALL)}))
     rows = {"example_id": np.zeros(1, np.int32)}

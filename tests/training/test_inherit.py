@@ -92,6 +92,7 @@ def test_what_is_inherited_may_come_from_outside():
     assert "from a pretrained bert" in said and "  layers      student: text layer_1 <- layer_2, heads 2" in said
 
 
+@pytest.mark.full
 def test_explain_says_what_is_taken_from_where():
     said = description.text(trainings())
     assert "  model       student: " in said and "trained, from teacher.teacher" in said

@@ -103,6 +103,7 @@ def test_they_are_arguments_of_a_program_not_its_constants(loaded, monkeypatch):
     assert equal(starts[1], jax.tree.map(lambda x: 2 * x, starts[0]))
 
 
+@pytest.mark.full
 def test_results_of_other_weights_are_not_taken(loaded, tmp_path):
     first = run(tmp_path, experiment(loaded))
     again = run(tmp_path, experiment(loaded))
@@ -114,6 +115,7 @@ def test_results_of_other_weights_are_not_taken(loaded, tmp_path):
     assert run(tmp_path, experiment(loaded, scale=2.0), allow_changed_data=True) == first
 
 
+@pytest.mark.full
 def test_explain_says_where_they_come_from_and_wrong_shapes_are_refused(loaded):
     trainings = experiment(loaded).trainings(Config())
     check(trainings, {})

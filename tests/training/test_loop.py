@@ -49,6 +49,7 @@ def test_what_is_not_finite_stops_the_run_by_name(tmp_path):
         fit(training, tmp_path / "c")
 
 
+@pytest.mark.full
 def test_other_data_are_refused(tmp_path):
     with pytest.raises(loop.Interrupted):
         fit(TRAINING, tmp_path / "c", **after(2))
@@ -68,6 +69,7 @@ def test_other_data_are_refused(tmp_path):
     assert said[1:] == ["continuing with other data: batch_size was 16, is 24"] and fitted.history[-1]["step"] == 100
 
 
+@pytest.mark.full
 def test_interrupted_and_resumed_is_bit_equal(tmp_path):
     with pytest.raises(loop.Interrupted, match=r"step \d+"):
         fit(TRAINING, tmp_path / "c", **after(3))
