@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import tempfile
@@ -65,6 +66,24 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
+
+
+def read(path: str | os.PathLike) -> str:
+    """Read a text file that `write` wrote: always UTF-8."""
+    return pathlib.Path(path).read_text(encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file that `write` wrote.
+
+    Raises:
+        UserError: the file is damaged; names it.
+        FileNotFoundError: the file does not exist.
+    """
+    try:
+        return json.loads(read(path))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it, or the folder that contains it") from None
 
 
 def unused(path: pathlib.Path) -> pathlib.Path:

@@ -2,7 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num, Shaped
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
 from mmkd_jax.typing import Scalar
 
@@ -22,7 +23,7 @@ def like(number: Scalar, x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def log_softmax(x: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
     """Log-softmax; classes at −inf stay at −inf, even if all are, without NaN in value or gradient."""
-    has_class = jnp.any(x > -jnp.inf, -1, keepdims=True)
+    has_class = jnp.any(x != -jnp.inf, -1, keepdims=True)  # NaN stays NaN
     return jnp.where(has_class, jax.nn.log_softmax(jnp.where(has_class, x, 0), -1), -jnp.inf)
 
 
@@ -44,8 +45,12 @@ def finite(logp: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def expected(p: Float[Array, "*n c"], value: Float[Array, "*n c"]) -> Float[Array, "*n"]:
-    """Expected value Σ_c p_c value_c; classes with p = 0 contribute 0, even if their value is infinite or NaN."""
-    return jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, value, 0), 0), -1)
+    """Expected value Σ_c p_c value_c; classes with p = 0 contribute 0, even if their value is infinite or NaN.
+
+    A NaN in p is kept.
+    """
+    counts = p != 0
+    return jnp.sum(jnp.where(counts, p * jnp.where(counts, value, 0), 0), -1)
 
 
 def log_mixture(logp: Float[Array, "*n c"], logq: Float[Array, "*n c"], share: Scalar) -> Float[Array, "*n c"]:
@@ -115,6 +120,12 @@ def distance(square: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
+def top_class(logits: Float[Array | np.ndarray, "*n c"]) -> Int[Array, "*n"]:
+    """Index of the largest logit; −1, which equals no label, where a logit is NaN or no logit is above −inf."""
+    none = jnp.any(jnp.isnan(logits), -1) | (jnp.max(logits, -1) == -jnp.inf)
+    return jnp.where(none, -1, jnp.argmax(logits, -1))
+
+
 def mean_square(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
     """Mean of squares over all axes but the first."""
     return jnp.mean(x * x, tuple(range(1, x.ndim)))
@@ -129,6 +140,18 @@ def varying(gap: Float[Array, "..."], x: Float[Array, "..."], over: int) -> Floa
     """Deviations from the mean along an axis; exactly 0, without gradient, where they are only rounding noise."""
     spread, size = (jnp.sum(v * v, over, keepdims=True) for v in (gap, x))
     return jnp.where(spread <= (8 * float(jnp.finfo(x.dtype).eps)) ** 2 * size, 0, gap)
+
+
+def keep_nan(values: Float[Array, "..."], *inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return values that are NaN where an input is: for losses that compare, as `NaN > 0` is merely False.
+
+    Args:
+        values: one value per row, or a scalar.
+        inputs: arrays whose leading axes are those of the values.
+    """
+    for x in inputs:
+        values = jnp.where(jnp.any(jnp.isnan(x), tuple(range(values.ndim, x.ndim))), jnp.nan, values)
+    return values
 
 
 def smooth_l1(x: Float[Array, "..."]) -> Float[Array, "..."]:

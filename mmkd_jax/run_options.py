@@ -2,6 +2,9 @@
 
 import dataclasses
 import pathlib
+import re
+
+from mmkd_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,16 @@ class RunOptions:
     """Trace this many steps of each training after compilation into profile/ of the run folder (TensorBoard, XProf)."""
     command: str = ""
     """Command line that resumes the run; `mmkd runs` shows it."""
+
+    def __post_init__(self):
+        for field in ("out", "cache"):
+            value = getattr(self, field)
+            if value is None:
+                continue
+            if "://" in str(value) or re.match(r"[a-z][a-z0-9]+:/", str(value)):
+                raise UserError(f"--{field} {value}: only folders of this machine's file system are supported")
+            if not str(value).strip():
+                raise UserError(f"--{field} is empty; expected a folder")
 
     def folder(self, name: str) -> pathlib.Path:
         """Return the run folder of the experiment `name`."""

@@ -45,9 +45,10 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
     Numbers must be finite, and `Positive`, `NotNegative` or a `Share` where annotated so; a `Count` is an integer of at
     least 1, an `int` one of at least 0; a `Literal` one of its values; a dataclass an instance of it. Schedules pass
     where the annotation allows a callable, and traced values pass, too. `labels` must lie in 0 … c − 1: this is checked
-    where their values are known. Under `jit`, labels and traced `Positive` numbers are checked only if
-    `jax.experimental.checkify.checkify` is applied. Hyperparameters in the state of a returned objective or gradient
-    aggregator are checked again when it runs, because the command line may have set them.
+    where their values are known; under `jit`, the loss of a row out of range is NaN. Under `jit`, labels and traced
+    `Positive` numbers raise only if `jax.experimental.checkify.checkify` is applied. Hyperparameters in the state of a
+    returned objective or gradient aggregator are checked again when it runs, because the command line may have set
+    them.
 
     Raises:
         UserError: an argument does not match its annotation; names the function, the argument, its value, and what was
@@ -149,6 +150,20 @@ def _check_rows(name, arguments, annotations, sizes):
         if "c" in sizes and hasattr(classes, "dtype") and jnp.issubdtype(classes.dtype, jnp.integer):
             label = argument if classes is value else f"{argument}.indices"
             _check_range(name, label, classes, sizes["c"][0])
+            if classes is value and isinstance(classes, jax.core.Tracer):
+                _void_outside(arguments, classes, sizes["c"][0])
+
+
+def _void_outside(arguments, labels, classes):
+    """Make rows with traced labels out of range NaN, which training refuses; a gather would take another class."""
+    inside = (labels >= 0) & (labels < classes)
+    for mask in (arguments.get("where"), arguments.get("mask")):
+        if mask is not None and mask.shape == labels.shape[: mask.ndim]:
+            inside = inside | ~mask.reshape(mask.shape + (1,) * (labels.ndim - mask.ndim))
+    for argument, x in arguments.items():
+        if np.shape(x) == (*labels.shape, classes) and jnp.issubdtype(x.dtype, jnp.floating):
+            arguments[argument] = jnp.where(inside[..., None], x, jnp.asarray(jnp.nan, x.dtype))
+            return
 
 
 def check_number(argument: str, value: Any, annotation: Any) -> None:
@@ -168,6 +183,8 @@ def check_number(argument: str, value: Any, annotation: Any) -> None:
             raise UserError(f"{argument} is {value}; expected a number from 0 to 1")
         if annotation in KINDS and not math.isfinite(value):
             raise UserError(f"{argument} is {value}; expected a finite number")
+        if annotation in KINDS and value and not (abs(float(value)) < 3.4028236e38 and np.float32(value)):
+            raise UserError(f"{argument} is {value}, which float32 cannot hold; expected 0, or 1e-45 … 3.4e38")
     elif annotation == Positive and isinstance(value, jax.core.Tracer) and value.size:
         low = jnp.min(value)
         checkify.debug_check(low > 0, f"{argument} is {{low}}; expected a number above 0", low=low)

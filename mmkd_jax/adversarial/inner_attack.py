@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.attacks import row_noise
+from mmkd_jax.core.masking import fill_tree
 from mmkd_jax.core.method_hyperparams import with_method_hyperparams
 from mmkd_jax.core.modalities import unit
 from mmkd_jax.core.model import Batch, ModelOutputs
-from mmkd_jax.core.objective import Objective
+from mmkd_jax.core.objective import Objective, mask_of
 from mmkd_jax.errors import UserError, choices
 
 
@@ -50,7 +51,7 @@ def under_attack(
     def clean(outputs):
         if student not in outputs.by_model:
             raise UserError(f"no model {student!r} to attack; available models: {choices(outputs.by_model)}")
-        x = attackable(outputs.batch, outputs.by_model[student], at, student)
+        x = fill_tree(attackable(outputs.batch, outputs.by_model[student], at, student), mask_of(outputs, ()))
         if at not in outputs.batch and teacher is not None:
             raise UserError(f"attack at {at!r}: {teacher!r} cannot run on an output of {student!r}; attack an input")
         outputs.record(outputs.scope, f"batch.{at}" if at in outputs.batch else f"{student}.{at}")
@@ -80,7 +81,8 @@ def under_attack(
         )
         adversarial = jnp.where(region, adversarial, x)  # undo clipping outside the mask
         if at not in outputs.batch:  # perturb, not replace: gradients reach the layers below
-            adversarial = outputs.by_model[student][at] + jax.lax.stop_gradient(adversarial - x)
+            clean_output = fill_tree(outputs.by_model[student][at], mask_of(outputs, ()))
+            adversarial = clean_output + jax.lax.stop_gradient(adversarial - x)
         model_outputs, guide = run(adversarial)
         return outputs.add(attacked=model_outputs, **({"guide": guide} if teacher else {}))
 

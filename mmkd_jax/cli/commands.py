@@ -1,13 +1,18 @@
 """The `mmkd` command: dispatch, tables, losses and data sets."""
 
 import dataclasses
+import difflib
+import io
 import logging
 import os
 import pathlib
+import shlex
 import sys
 
 import tyro
 
+import mmkd_jax
+from mmkd_jax import files
 from mmkd_jax.cli import running
 from mmkd_jax.errors import UserError
 
@@ -23,14 +28,20 @@ _USAGE = """usage: mmkd COMMAND …
   data info NAME      describe a data set: contents and sources
   data prepare NAME   build a data set from its sources and verify it against the recorded version
 
-  --debug             print the traceback of errors"""
+  --debug             print the traceback of errors
+  --version           print the version"""
+_COMMANDS = ("run", "cache", "explain", "table", "losses", "runs", "data")
 _LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
 _TABLE = "usage: mmkd table list | page DIR | NAME [--seeds N] [--quick] [--out DIR] [--json]"
+_RUNS = "usage: mmkd runs [DIR]: list the run folders in DIR (default runs), or DIR itself"
 _DATA = "usage: mmkd data list | info NAME | prepare NAME [--out DIR]"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command `mmkd`; exits with 0, 2 (user error), 130 (Ctrl-C) or 143 (SIGTERM)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows "?"
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [w for w in words if w != "--debug"]
@@ -44,6 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
             case ["run" | "cache" | "explain" as command, "-h" | "--help"]:
                 more = f"mmkd {command} FILE --help also shows the options of the experiment's config."
                 tyro.cli(running.Options, args=["--help"], prog=f"mmkd {command} FILE", description=more)
+            case ["--version"]:
+                print(f"mmkd_jax {mmkd_jax.__version__}")
+            case ["runs", *rest] if {"-h", "--help"} & set(rest):
+                print(_RUNS)
             case ["losses", *rest] if {"-h", "--help"} & set(rest):
                 print(_LOSSES)
             case ["data", *rest] if {"-h", "--help"} & set(rest):
@@ -64,10 +79,15 @@ def main(arguments: list[str] | None = None) -> None:
                 _data(rest)
             case ["runs"] | ["runs", _] if not words[-1].startswith("-"):
                 _runs(pathlib.Path(words[1] if len(words) > 1 else "runs"))
-            case _:
+            case ["runs", *_]:
+                raise UserError(_RUNS)
+            case ["run" | "cache" | "explain" as command, *_]:
+                raise UserError(f"{command} needs an experiment file: mmkd {command} FILE …; see mmkd {command} --help")
+            case [command, *_]:
+                near = difflib.get_close_matches(command, _COMMANDS, 1)
                 raise UserError(
-                    f"unknown command {' '.join(words)!r}; expected mmkd run FILE, explain FILE, "
-                    "losses or data …; see mmkd --help"
+                    f"unknown command {command!r}{f', close to {near[0]!r}' if near else ''}; there are: "
+                    f"{', '.join(_COMMANDS)}; see mmkd --help"
                 )
     except UserError as error:
         if debug:
@@ -81,7 +101,23 @@ def main(arguments: list[str] | None = None) -> None:
         code = 130
     except BrokenPipeError:  # the reader of the pipe has exited, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = max(code, _flushed())
     sys.exit(code)
+
+
+def _flushed() -> int:
+    """Write what is still buffered; returns 2 if standard output cannot be written, such as on a full disk."""
+    if sys.stdout is None:  # closed by the caller
+        return 0
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"mmkd: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    return 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +174,12 @@ def _table(words: list[str]) -> None:
     try:
         cells = run.run(file, folder, parsed.seeds, parsed.quick, log)
     except KeyboardInterrupt:
-        log(f"interrupted; finished seeds are in {folder}/. To resume: mmkd table {' '.join(words)}")
+        log(f"interrupted; finished seeds are in {folder}/. To resume: {shlex.join(['mmkd', 'table', *words])}")
         raise
     if parsed.json:
         print(render.as_json(cells))
     else:
-        print((folder / "table.txt").read_text().rstrip() + f"\n\nseeds and figures are in {folder}/")
+        print(files.read(folder / "table.txt").rstrip() + f"\n\nseeds and figures are in {folder}/")
 
 
 def _data(words: list[str]) -> None:

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import re
+import shlex
 import signal
 from typing import Annotated, Any
 
 import tyro
 
+from mmkd_jax import files
 from mmkd_jax.errors import UserError
 from mmkd_jax.run_options import RunOptions
 
@@ -75,7 +77,7 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
     terminal.keep_programs()  # before the first compilation, after which jax ignores it
     experiment = definition.load(file)
     options, config, hyperparams = _parse(experiment, words, f"mmkd run {file}")
-    command = " ".join([f"mmkd {'cache' if only_cache else 'run'}", file, *(w for w in words if w != "--fresh")])
+    command = shlex.join(["mmkd", "cache" if only_cache else "run", file, *(w for w in words if w != "--fresh")])
     options = dataclasses.replace(options, command=command)
     folder = options.folder(experiment.name)
     with contextlib.ExitStack() as stack:
@@ -94,9 +96,10 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
             callbacks.log(f"stopped, {interrupted}; progress is saved. To resume: {command}")
             return 128 + (signals or [signal.SIGTERM])[0]  # another process may have received the signal
         if only_cache:
-            callbacks.log(f"the caches are in {options.cache or folder / 'cache'}/; mmkd run {file} reads them")
+            command = shlex.join(["mmkd", "run", file])
+            callbacks.log(f"the caches are in {options.cache or folder / 'cache'}/; {command} reads them")
             return 0
-        table = (folder / "table.txt").read_text().rstrip()
+        table = files.read(folder / "table.txt").rstrip()
         callbacks.log(f"\n{table}\n\nfigures, events and checkpoints are in {folder}/")
     return 0
 

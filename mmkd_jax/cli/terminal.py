@@ -7,29 +7,38 @@ import pathlib
 import platform
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 
 from mmkd_jax.errors import UserError
 
+SECONDS_BETWEEN_LINES = 30
+"""Between two lines of progress where there is no terminal."""
+
 
 def keep_programs() -> None:
     """Enable JAX's persistent compilation cache in ~/.cache/mmkd_jax, unless the user has configured another folder.
 
-    Each CPU model has a separate folder, because compiled CPU programs use its instruction set.
+    Without a home that can be written, programs are compiled anew each time. Each CPU model has a separate folder,
+    because compiled CPU programs use its instruction set.
     """
     import jax
 
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     about = pathlib.Path("/proc/cpuinfo")
-    lines = (
-        {x for x in about.read_text().splitlines() if x.startswith(("model name", "flags"))} if about.exists() else ()
-    )
+    text = about.read_bytes().decode(errors="replace") if about.exists() else ""
+    lines = {x for x in text.splitlines() if x.startswith(("model name", "flags"))}
     kind = hashlib.sha256(repr((platform.machine(), sorted(lines))).encode()).hexdigest()[:8]
-    jax.config.update(
-        "jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "mmkd_jax" / f"programs-{kind}")
-    )
+    try:
+        folder = pathlib.Path.home() / ".cache" / "mmkd_jax" / f"programs-{kind}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            return
+    except (OSError, RuntimeError):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -91,28 +100,44 @@ def callbacks(seeds: int, signals: list[int]):
     from mmkd_jax.core import sharding
     from mmkd_jax.experiment.callbacks import Callbacks
 
-    console = Console(soft_wrap=True, highlight=False, quiet=not sharding.is_primary_process())
+    class Output(Console):
+        def on_broken_pipe(self):  # the reader went away, such as `| head`: training goes on; rich would exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    # paths and messages may contain brackets and colons, not markup
+    quiet = not sharding.is_primary_process()
+    console = Output(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=quiet)
     columns = (
-        "{task.description}",
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}"),
+        TextColumn("{task.fields[now]}", markup=False),
     )
+    written = time.monotonic()
+
+    def log(line):
+        try:
+            progress.console.print(line)
+        except OSError as error:  # a full disk must not end the training
+            print(f"mmkd: standard output cannot be written ({error.strerror}); training goes on", file=sys.stderr)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", now="")
 
         def on_start(training, seed, steps):
-            progress.reset(
-                bar,
-                total=steps,
-                description=f"{training}, seed {seed} ({seed + 1}/{seeds})",
-                now="compiling" if steps else "",
-            )
+            description = f"{training}, seed {seed} ({seed + 1}/{seeds})"
+            progress.reset(bar, total=steps, description=description, now="compiling" if steps else "")
 
         def on_metrics(training, seed, row):
             shown = {k: v for k, v in row.items() if k != "step" and not k.startswith(("term ", "gradient ", "speed "))}
             shown |= {k.removeprefix("speed "): v for k, v in row.items() if k == "speed rows a second"}
-            progress.update(bar, completed=row["step"], now="  ".join(f"{k} {v:.4g}" for k, v in shown.items()))
+            now = "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
+            progress.update(bar, completed=row["step"], now=now)
+            nonlocal written
+            if not console.is_terminal and time.monotonic() - written > SECONDS_BETWEEN_LINES:
+                log(f"{training}, seed {seed}: step {row['step']:.0f}  {now}")
+                written = time.monotonic()
 
-        yield Callbacks(progress.console.print, on_start, on_metrics, lambda: bool(signals))
+        yield Callbacks(log, on_start, on_metrics, lambda: bool(signals))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Integer
 from mmkd_jax.core.model import Batch
 from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.numeric import top_class
 from mmkd_jax.typing import Scalar
 
 
@@ -41,7 +42,8 @@ def generate(
         end: end-of-text token, which is included in the text.
 
     Returns:
-        The batch with the generated `TEXT.ids`, zeros after the end, and their mask; gradients are stopped.
+        The batch with the generated `TEXT.ids`, zeros after the end, and their mask; gradients are stopped. A token is
+        −1 if its logits are NaN.
 
     Raises:
         UserError: the text, the prompt or the output is missing or has a wrong shape.
@@ -60,13 +62,14 @@ def generate(
     def next_token(ids, present, position):
         outputs = run({**batch, f"{text}.ids": ids, f"{text}.mask": present}, train=False)
         logits = jax.lax.stop_gradient(_logits(outputs, output, ids)[:, position - 1])
+        best = top_class(logits)
         if keys is None:
-            return jnp.argmax(logits, -1).astype(ids.dtype)
+            return best.astype(ids.dtype)
         logits = logits.astype(jnp.float32) / jnp.asarray(temperature, jnp.float32)
         sampled = jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, position), row))(
             keys, logits
         )
-        return sampled.astype(ids.dtype)
+        return jnp.where(best < 0, best, sampled).astype(ids.dtype)
 
     def step(carry, position):
         ids, present, alive = carry

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import psum, stop_gradient
 
+from mmkd_jax.core.masking import fill_argument, fill_tree, has_rows, is_shaped
 from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.typing import KINDS, Scalar
@@ -83,6 +84,9 @@ def term(
     command line set them without recompiling. A function in place of a number is a schedule of the step. All other
     arguments are static and never called. The argument named `teacher` gets no gradient.
 
+    Values that are not finite in rows outside the mask affect neither value nor gradient if the loss annotates the
+    array with an axis `b` or `*n`, such as `Float[Array, "b d"]`; without a shape, this holds for columns of the batch.
+
     A loss that couples rows, returns one value per row and does not gather over `axis_name` is not detected in the
     per-device forms (shard_map, pmap), where it computes a different loss. Under jit on a mesh, as `mmkd run` trains,
     it is correct.
@@ -129,6 +133,7 @@ def term(
         raise UserError(f"connect names {choices(unfed)}, which has no path; arguments with a path: {choices(paths)}")
     if strange := [k for k, module in connect.items() if not callable(module) and not isinstance(module, nn.Module)]:
         raise UserError(f"connect[{strange[0]!r}] is {connect[strange[0]]!r}; expected a Linen module or a function")
+    adapted = {k for k in connect if k in asks and has_rows(asks[k].annotation)}
     floats = {"weight"} | {k for k, p in asks.items() if p.annotation in KINDS}
     defaults = {k: p.default for k, p in asks.items() if k in floats and isinstance(p.default, (int, float))}
     hyper = {k: v for k, v in (defaults | arguments).items() if k not in paths} | {"weight": weight}
@@ -140,6 +145,14 @@ def term(
             check_number(k, v, asks[k].annotation if k in asks else Scalar)
         except UserError as error:
             raise UserError(f"{named}: {error}") from None
+
+    def counted(k, x, mask):
+        """Replace the rows outside the mask; without an annotation, only columns of the batch are known to be rows."""
+        annotation = asks[k].annotation if k in asks else Any
+        if mask is None or is_shaped(annotation):
+            return x if mask is None else fill_argument(x, annotation, mask)
+        names = paths[k] if isinstance(paths[k], tuple) else (paths[k],)
+        return fill_tree(x, mask) if all(n.startswith("batch.") for n in names) else x
 
     def read(outputs, path):
         return tuple(outputs[p] for p in path) if isinstance(path, tuple) else outputs[path]
@@ -160,6 +173,7 @@ def term(
         if "teacher" in x:
             x["teacher"] = stop_gradient(x["teacher"])
         mask = mask_of(outputs, where)
+        x = {k: fill_tree(v, mask) if k in adapted else counted(k, v, mask) for k, v in x.items()}
         for k, module in connect.items():
             if not isinstance(module, nn.Module):
                 x[k] = module(x[k])
@@ -172,6 +186,7 @@ def term(
             scheduled = {k: jnp.asarray(f(outputs.ctx.step), jnp.float32) for k, f in schedules.items()}
         current = objective_state["hyperparams"] | scheduled
         factor = current.pop("weight")
+        x |= {k: counted(k, x[k], mask) for k in connect}
         ambient = {k: v for k, v in {"axis_name": outputs.ctx.axis_name, "where": mask}.items() if k in asks}
         try:
             values = loss(**x, **current, **static, **ambient)
@@ -315,6 +330,11 @@ def mask_of(outputs: Outputs, where: str | tuple[str, ...] | None):
             other = mask & other
         mask = other
     return mask
+
+
+def filled(outputs: Outputs, path: str, where: str | tuple[str, ...] | None) -> Any:
+    """Return an output with the rows outside a mask filled, for networks of a method, see `masking.fill`."""
+    return fill_tree(outputs[path], mask_of(outputs, where))
 
 
 def masks(*names: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from mmkd_jax.core import sharding
 from mmkd_jax.core.model import Batch, Model, predict
 from mmkd_jax.core.state import Distillation, init_state, variables
 from mmkd_jax.core.step import make_step
+from mmkd_jax.errors import UserError
+from mmkd_jax.numeric import top_class
 
 
 def train(
@@ -33,7 +35,7 @@ def train(
         hyperparams: dotted name -> value, for hyperparameters of the objective.
 
     Returns:
-        name -> variables of every model.
+        name -> variables of every model; those of trained models are NaN if the loss was not finite in some step.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -52,14 +54,20 @@ def train(
     spec = jax.eval_shape(batch, jax.ShapeDtypeStruct((), np.int32))
     state, frozen = init_state(distillation, spec, key, initial_variables, hyperparams)
 
-    def one(i, state):
-        return step(state, frozen, batch(state.step))[0]
+    def one(i, carry):
+        state, finite = carry
+        state, metrics = step(state, frozen, batch(state.step))
+        return state, finite & jnp.isfinite(metrics["loss"])
 
-    return variables(jax.lax.fori_loop(0, steps, one, state), frozen)
+    def voided(x):
+        return jnp.where(finite, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    state, finite = jax.lax.fori_loop(0, steps, one, (state, jnp.bool_(True)))
+    return jax.tree.map(voided, variables(state, {})) | dict(frozen)
 
 
 def accuracy(model: Model, variables: Any, batch: Batch) -> Float[Array, ""]:
-    """Top-1 accuracy, in percent.
+    """Top-1 accuracy, in percent; NaN if a row's logits are NaN.
 
     Example:
         >>> rows = {"x": np.eye(4, dtype=np.float32), "label": np.array([0, 1, 2, 0])}
@@ -67,7 +75,8 @@ def accuracy(model: Model, variables: Any, batch: Batch) -> Float[Array, ""]:
         >>> accuracy(plain(lambda _, batch: {"logits": batch["x"]}), {"params": {}}, rows).item()
         75.0
     """
-    return 100 * jnp.mean(jnp.argmax(predict(model, variables, batch)["logits"], -1) == batch["label"])
+    classes = top_class(predict(model, variables, batch)["logits"])
+    return jnp.where(jnp.all(classes >= 0), 100 * jnp.mean(classes == batch["label"]), jnp.nan)
 
 
 def members(member: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
@@ -95,7 +104,8 @@ def members(member: Callable[..., Any], width: int = 1) -> Callable[..., Any]:
     sharded, devices = sharding.shard_over_devices(on_device)
 
     def run(shared, *own):
-        count = len(jax.tree.leaves(own)[0])
+        if not (count := len(jax.tree.leaves(own)[0])):
+            raise UserError("there are no members: give each argument one row per member")
         missing = -count % devices
 
         def padded(x):  # repeats the last member, to divide evenly over the devices

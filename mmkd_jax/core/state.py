@@ -108,12 +108,7 @@ def init_state(
 
     ctx = StepContext(jnp.int32(0), key)
     batch = {k: jnp.zeros(s.shape, s.dtype) for k, s in augmented_spec(augment, spec).items()}
-    random = {n for n in models if n not in given or n in inherit} - set(ema)
-    initial = {n: m.init(ctx.at(n).key, batch) if n in random else given[n] for n, m in models.items() if n not in ema}
-    initial |= {n: how(initial[n], given[n]) for n, how in inherit.items() if n in given}
-    for name in given:
-        if "." in name:
-            initial = with_subtree(initial, name, given[name])
+    initial = {n: initial_variables(n, m, key, batch, given, inherit.get(n)) for n, m in models.items() if n not in ema}
     initial |= {n: initial[source] for n, (source, _) in ema.items()}
     if without := [n for n in trained if not jax.tree.leaves(initial[n].get("params", {}))]:
         raise UserError(f"model {choices(without)} is to be trained but has no parameters")
@@ -148,6 +143,35 @@ def init_state(
         aggregator_state=aggregator_state,
     )
     return state, {n: v for n, v in initial.items() if n not in trained and n not in ema}
+
+
+def initial_variables(
+    name: str,
+    model: Model,
+    key: jax.Array,
+    batch: Batch,
+    given: Mapping[str, Any],
+    inherit: Callable[[Any, Any], Any] | None = None,
+) -> Any:
+    """Return a model's initial variables: those of its `init`, replaced by what is given for it.
+
+    Args:
+        name: name of the model.
+        model: the model.
+        key: root key of the run.
+        batch: a batch, of which only shapes matter.
+        given: name of a model, or dotted path within it -> variables.
+        inherit: `(initial, source) -> variables` for a model that inherits only a part of what is given.
+    """
+    if name in given and inherit is None:
+        values = given[name]
+    else:
+        values = model.init(StepContext(jnp.int32(0), key).at(name).key, batch)
+        values = inherit(values, given[name]) if inherit is not None and name in given else values
+    for path in given:
+        if path.startswith(name + "."):
+            values = with_subtree({name: values}, path, given[path])[name]
+    return values
 
 
 def augmented_spec(

@@ -3,6 +3,7 @@
 To add a task (multi-label classification, tagging), write a function that returns a Task.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,8 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses
+from mmkd_jax.core.dependence import used_inputs
 from mmkd_jax.core.objective import Objective, term
 from mmkd_jax.errors import UserError
+from mmkd_jax.losses.logits.topk import TopK
+from mmkd_jax.numeric import top_class
 
 
 class Task(NamedTuple):
@@ -24,9 +28,11 @@ class Task(NamedTuple):
         objective: `(model, **options) -> Objective`: the task loss on a model's outputs.
         predict: `(outputs) -> predictions` [b, ...].
         metrics: `(outputs, batch) -> {name: (sum, count)}`, without rows whose `valid` is False.
-        check: `(columns) -> None`; raises a UserError for invalid labels.
+        check: `(columns) -> None`; raises a UserError for missing or invalid labels, except in rows whose `valid` is
+            False.
         scores: `(means) -> {name: value}`: final scores from the means of the metrics over all rows.
         share: whether the headline metric is a fraction of the rows, reported in percent.
+        check_all: `(columns) -> None`; raises for statistics over all rows, which single batches do not have.
     """
 
     name: str
@@ -37,6 +43,47 @@ class Task(NamedTuple):
     check: Callable[[Mapping[str, Any]], None]
     scores: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     share: bool = True
+    check_all: Callable[[Mapping[str, Any]], None] = lambda columns: None
+
+
+def measure(
+    task: Task, outputs: Mapping[str, Any], batch: Mapping[str, Any]
+) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
+    """Return the task's metrics on a batch, and which rows of the outputs that they read have no value.
+
+    A row has no value if it contains NaN or +inf, or −inf alone; single −inf, such as removed classes, are valid.
+
+    Args:
+        task: the task.
+        outputs: name -> output of the evaluated model.
+        batch: the batch; rows with `valid` False are padding.
+
+    Returns:
+        Metrics, name -> (sum, count); and name of an output -> rows without a value, [b] bool.
+
+    Example:
+        >>> outputs = {"logits": jnp.array([[0.0, 1.0], [jnp.nan, 1.0]])}
+        >>> metrics, broken = measure(classification(2), outputs, {"label": jnp.array([1, 1])})
+        >>> float(metrics["accuracy"][0]), broken["logits"].tolist()
+        (1.0, [False, True])
+    """
+    metrics = task.metrics(outputs, batch)
+    rows = len(next(iter(batch.values())))
+    valid = jnp.asarray(batch["valid"]) if "valid" in batch else jnp.ones(rows, bool)
+
+    def has_no_value(x):
+        if not jnp.issubdtype(x.dtype, jnp.inexact) or not x.size:
+            return jnp.zeros(rows, bool)
+        x = x.reshape(rows, -1) if x.ndim and len(x) == rows else x.reshape(1, -1)
+        return jnp.any(jnp.isnan(x) | (x == jnp.inf), -1) | jnp.all(x == -jnp.inf, -1)
+
+    read, _ = used_inputs(task.metrics, dict(outputs), dict(batch))
+    broken = {}
+    for name in sorted(outputs):
+        if any(jax.tree.leaves(read[name])):
+            x = outputs[name]._replace(tail=()) if isinstance(outputs[name], TopK) else outputs[name]  # may be −inf
+            broken[name] = valid & functools.reduce(jnp.logical_or, map(has_no_value, jax.tree.leaves(x)))
+    return metrics, broken
 
 
 def classification(classes: int, label: str = "label", logits: str = "logits") -> Task:
@@ -59,7 +106,7 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         return term(losses.cross_entropy, logits=f"{model}.{logits}", labels=f"batch.{label}", **options)
 
     def predict(outputs):
-        return jnp.argmax(outputs[logits], -1)
+        return top_class(outputs[logits])
 
     def metrics(outputs, batch):
         labels = batch[label]
@@ -75,12 +122,13 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         }
 
     def check(columns):
+        valid = np.asarray(columns.get("valid", True))
         if label not in columns:
             raise UserError(f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}")
         values = np.asarray(columns[label])
         if not np.issubdtype(values.dtype, np.integer):
             raise UserError(f"labels {label!r} are {values.dtype}; classification needs integers 0 … {classes - 1}")
-        wrong = np.flatnonzero((values < 0) | (values >= classes))
+        wrong = np.flatnonzero(((values < 0) | (values >= classes)) & valid)
         if len(wrong):
             raise UserError(
                 f"label {values[wrong[0]]} in row {wrong[0]} is out of range ({len(wrong)} such rows): "
@@ -146,32 +194,41 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
             varies = (across > 1e-6 * xx) & (along > 1e-6 * yy)  # r of constant predictions is 0
             spread = np.sqrt(np.where(varies, across * along, 1.0))
             nonempty = means["rows" + suffix] > 0 if suffix else True  # a group without rows has no score
-            values[f"pearson{suffix}"] = np.where(nonempty, np.where(varies, (xy - x * y) / spread, 0.0), np.nan)
+            known = np.abs(y) <= 10 * np.sqrt(np.maximum(along, 0))  # else r is rounding noise
+            r = np.where(varies, (xy - x * y) / spread, 0.0)
+            values[f"pearson{suffix}"] = np.where(nonempty & known, r, np.nan)
             values[f"mae{suffix}"] = np.where(nonempty, means[f"mae{suffix}"], np.nan)
         hits, wrong = means["hits"], means["wrong"]
         f1 = 2 * hits / np.maximum(2 * hits + wrong, 1e-9)
         return values | {"accuracy": np.asarray(means["accuracy"]), "f1": np.asarray(f1)}
 
     def check(columns):
+        valid = np.asarray(columns.get("valid", True))
         if label not in columns:
             raise UserError(f"regression needs a column {label!r}; there are: {', '.join(sorted(columns))}")
         labels = np.asarray(columns[label])
         if not np.issubdtype(labels.dtype, np.floating):
             raise UserError(f"labels {label!r} are {labels.dtype}; regression needs floats")
-        if len(wrong := np.flatnonzero(~np.isfinite(labels))):
+        if len(wrong := np.flatnonzero(~np.isfinite(labels) & valid)):
             raise UserError(f"label {labels[wrong[0]]} in row {wrong[0]} is not finite ({len(wrong)} such rows)")
-        if len(labels) > 1 and abs(labels.mean()) > 10 * labels.std() > 0:  # sums of squares in float32
-            raise UserError(
-                f"labels {label!r} lie around {labels.mean():g} with a spread of {labels.std():g}, too far from 0 for "
-                "Pearson's r in single precision: subtract their mean"
-            )
-        if groups is None:
-            return
-        name, count = groups
-        if name not in columns:
-            raise UserError(f"regression by {name!r} needs a column {name!r}; there are: {', '.join(sorted(columns))}")
-        member = np.asarray(columns[name])
-        if not np.issubdtype(member.dtype, np.integer) or member.min(initial=0) < 0 or member.max(initial=0) >= count:
-            raise UserError(f"groups {name!r} must be integers 0 … {count - 1}")
+        if groups is not None:
+            name = groups[0]
+            if name not in columns:
+                raise UserError(
+                    f"regression by {name!r} needs a column {name!r}; there are: {', '.join(sorted(columns))}"
+                )
+            member = np.asarray(columns[name])
+            if not np.issubdtype(member.dtype, np.integer) or (((member < 0) | (member >= groups[1])) & valid).any():
+                raise UserError(f"groups {name!r} must be integers 0 … {groups[1] - 1}")
 
-    return Task("regression", "pearson", objective, lambda outputs: outputs[output], metrics, check, scores, False)
+    def check_all(columns):
+        labels = np.asarray(columns[label], np.float64)
+        mean, spread = labels.mean(), labels.std()
+        if abs(mean) > 10 * spread:  # sums of squares in float32
+            raise UserError(
+                f"labels {label!r} lie around {mean:g} with a spread of {spread:g}, too far from 0 for Pearson's r in "
+                "single precision: subtract their mean"
+            )
+
+    predict = lambda outputs: outputs[output]  # noqa: E731
+    return Task("regression", "pearson", objective, predict, metrics, check, scores, False, check_all)

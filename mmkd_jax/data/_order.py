@@ -12,8 +12,42 @@ from jaxtyping import Array, Int, Shaped, UInt32
 _ROUNDS = 6
 
 
+def first_position(
+    step: Int[Array, ""] | int, batch_size: int, n: int
+) -> tuple[UInt32[Array | np.ndarray, "1"], UInt32[Array | np.ndarray, "1"]]:
+    """Return the epoch in which a step starts, and its position there: (step · batch_size) divided by n, exactly.
+
+    The product of two 31-bit numbers does not fit into JAX's 32 bits: the step is divided digit by digit, as on paper,
+    with as many bits a digit as fit beside a remainder below n.
+
+    Args:
+        step: number of the step, below 2³¹; NumPy or Python in, NumPy out.
+        batch_size: rows per batch, below 2³¹.
+        n: number of rows, below 2³¹.
+
+    Example:
+        >>> [x.item() for x in first_position(2_000_000_000, 4_096, 60_000)]
+        [136533333, 20000]
+    """
+    xp = jnp if isinstance(step, jax.Array) else np
+    number = xp.asarray(step).reshape(1).astype(xp.uint32)
+    whole, rest, count = (np.array([x], np.uint32) for x in (*divmod(batch_size, n), n))
+    bits = 32 - n.bit_length()
+    epoch = remainder = xp.zeros(1, xp.uint32)
+    for digit in reversed(range(-(-31 // bits))):
+        value = (number >> np.array([digit * bits], np.uint32)) & np.array([(1 << bits) - 1], np.uint32)
+        high, low = remainder << np.array([bits], np.uint32), value * rest  # both below 2³²
+        both = high % count + low % count
+        epoch = (epoch << np.array([bits], np.uint32)) + high // count + low // count + both // count
+        remainder = both % count
+    return epoch + number * whole, remainder
+
+
 def order(
-    words: UInt32[Array | np.ndarray, " w"], position: Shaped[Array | np.ndarray, " b"], n: int
+    words: UInt32[Array | np.ndarray, " w"],
+    position: Shaped[Array | np.ndarray, " b"],
+    n: int,
+    epoch: UInt32[Array | np.ndarray, "1"] | int = 0,
 ) -> tuple[Int[Array | np.ndarray, " b"], Int[Array | np.ndarray, " b"]]:
     """Return the row indices at the given positions of an endless shuffled sequence.
 
@@ -21,8 +55,9 @@ def order(
 
     Args:
         words: key data, uint32; `jax.random.key_data(key)` or `np.array([0, seed], np.uint32)`.
-        position: step · batch size + arange(batch size); NumPy in, NumPy out.
+        position: positions, counted from the first row of `epoch`; NumPy in, NumPy out.
         n: number of rows.
+        epoch: epoch in which the positions start, see `first_position`.
 
     Returns:
         Row indices and epochs, both int32.
@@ -35,7 +70,7 @@ def order(
     xp = np if isinstance(position, np.ndarray) else jnp
     position = position.astype(xp.uint32)
     count = np.array([n], np.uint32)
-    epoch, x = position // count, position % count
+    epoch, x = position // count + xp.asarray(epoch).astype(xp.uint32), position % count
     key = mix(mix(words[0:1] ^ mix(words[-1:])) + epoch)
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     mask = np.array([(1 << half) - 1], np.uint32)

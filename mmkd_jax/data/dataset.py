@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from mmkd_jax.data import text
+from mmkd_jax.data.narrowing import narrowed
 from mmkd_jax.errors import UserError, choices
 
 Columns = dict[str, np.ndarray]
@@ -70,8 +71,9 @@ class Dataset:
             counts={name: true},
         )
 
-    def with_columns(self, **columns: np.ndarray) -> "Dataset":
+    def with_columns(self, **columns: Any) -> "Dataset":
         """Add columns, aligned by row index."""
+        columns = narrowed(columns, self.fingerprint.get("name", ""))
         if wrong := {k: len(v) for k, v in columns.items() if len(v) != self.size}:
             raise UserError(f"columns {wrong} do not have {self.size} rows")
         return dataclasses.replace(
@@ -83,7 +85,7 @@ class Dataset:
         )
 
 
-def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
+def from_columns(columns: Mapping[str, Any], name: str) -> Dataset:
     """Create a data set from arrays in memory; `example_id` defaults to the row index.
 
     Args:
@@ -95,6 +97,9 @@ def from_columns(columns: Mapping[str, np.ndarray], name: str) -> Dataset:
         >>> data.size, sorted(data.spec)
         (3, ['audio', 'example_id', 'label'])
     """
+    if not columns:
+        raise UserError(f"data set {name!r} has no columns")
+    columns = narrowed(columns, name)
     sizes = {k: len(v) for k, v in columns.items()}
     if len(set(sizes.values())) != 1:
         raise UserError(f"data set {name!r}: columns have different lengths {sizes}")
@@ -160,7 +165,7 @@ def home() -> pathlib.Path:
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
     """Read `record.json` of a prepared data set: version, rows, splits with content hashes, files with SHA-256."""
     try:
-        return json.loads((folder / "record.json").read_text())
+        return json.loads((folder / "record.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / 'record.json'} is damaged ({error}): {_remedy(folder)}") from None
 
@@ -176,10 +181,7 @@ def content_hash(columns: Mapping[str, np.ndarray]) -> str:
 
 
 def decode(rows: list[Mapping[str, Any]], lengths: Mapping[str, int | str]) -> Columns:
-    """Convert TFDS rows to flat columns.
-
-    64-bit numbers become 32-bit; texts become character ids (`NAME.ids`, `NAME.mask`) or bytes.
-    """
+    """Convert TFDS rows to flat columns; texts become character ids (`NAME.ids`, `NAME.mask`) or bytes."""
     columns: Columns = {}
     for name in rows[0]:
         values = [r[name] for r in rows]
@@ -190,9 +192,7 @@ def decode(rows: list[Mapping[str, Any]], lengths: Mapping[str, int | str]) -> C
             else:
                 columns[name] = text.stored(values, length)
             continue
-        x = np.stack([np.asarray(v) for v in values])
-        narrow = {"int64": np.int32, "float64": np.float32}.get(x.dtype.name)
-        columns[name] = x if narrow is None else x.astype(narrow)
+        columns |= narrowed({name: np.stack([np.asarray(v) for v in values])}, "read")
     return columns
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmkd_jax.data import loader
-from mmkd_jax.data._order import order
+from mmkd_jax.data._order import first_position, order
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.partners import Partners
 from mmkd_jax.errors import UserError
@@ -47,6 +47,9 @@ class GrainLoader:
     partners: Partners | None = None
     records: loader.Records | None = None
 
+    def __post_init__(self):
+        loader.check_rows(self.dataset)
+
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a global training batch; reads no data."""
@@ -72,12 +75,14 @@ class GrainLoader:
 
         if self.batch_size % self.process_count:
             raise UserError(f"batch_size {self.batch_size} is not divisible by {self.process_count} processes")
+        loader.check_seed(seed)
         local = self.batch_size // self.process_count
         words = np.array([0, seed], np.uint32)
 
         def read(step: int) -> dict[str, np.ndarray]:
-            first = step * self.batch_size + self.process_index * local
-            rows, epoch = map(np.asarray, order(words, np.arange(local, dtype=np.uint32) + np.uint32(first), self.size))
+            epoch, first = first_position(step, self.batch_size, self.size)
+            position = first + np.arange(local, dtype=np.uint32) + np.uint32(self.process_index * local)
+            rows, epoch = map(np.asarray, order(words, position, self.size, epoch))
             batch = self.dataset.fetch(rows) | {"view_index": loader.view_index(epoch, self.num_views)}
             if self.partners is not None:
                 others = np.asarray(self.partners.rows(batch["example_id"], batch["view_index"], self.size))
@@ -102,6 +107,6 @@ class GrainLoader:
         both.check(self.size, self.num_views)
         return dataclasses.replace(self, records=both)
 
-    def with_columns(self, **columns: np.ndarray) -> "GrainLoader":
+    def with_columns(self, **columns: Any) -> "GrainLoader":
         """Return a loader of the data set with additional columns."""
         return dataclasses.replace(self, dataset=self.dataset.with_columns(**columns))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax.data import loader
-from mmkd_jax.data._order import order
+from mmkd_jax.data._order import first_position, order
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.partners import Partners
 
@@ -40,6 +40,9 @@ class InMemory:
     partners: Partners | None = None
     records: loader.Records | None = None
 
+    def __post_init__(self):
+        loader.check_rows(self.dataset)
+
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a training batch; reads no data."""
@@ -63,10 +66,9 @@ class InMemory:
 
     def batch(self, arrays: Mapping[str, jax.Array], key: jax.Array, step) -> dict[str, jax.Array]:
         """Return the batch of a step; pure, for jit, scan and vmap over keys."""
-        position = jnp.asarray(step, jnp.uint32) * np.uint32(self.batch_size) + jnp.arange(
-            self.batch_size, dtype=jnp.uint32
-        )
-        rows, epoch = order(jax.random.key_data(key), position, self.size)
+        epoch, first = first_position(jnp.asarray(step), self.batch_size, self.size)
+        position = first + jnp.arange(self.batch_size, dtype=jnp.uint32)
+        rows, epoch = order(jax.random.key_data(key), position, self.size, epoch)
         batch = {k: arrays[k][rows] for k in self.dataset.spec} | {
             "view_index": loader.view_index(epoch, self.num_views)
         }
@@ -85,6 +87,7 @@ class InMemory:
 
     def batches(self, seed: int, start: int = 0) -> Iterator[dict[str, jax.Array]]:
         """Iterate over training batches from step `start`: reshuffled every epoch, endless."""
+        loader.check_seed(seed)
         arrays, draw, key = self.arrays(), jax.jit(self.batch), jax.random.key(seed)
         step = start
         while True:
@@ -103,6 +106,6 @@ class InMemory:
         both.check(self.size, self.num_views)
         return dataclasses.replace(self, records=both)
 
-    def with_columns(self, **columns: np.ndarray) -> "InMemory":
+    def with_columns(self, **columns: Any) -> "InMemory":
         """Return a loader of the data set with additional columns."""
         return dataclasses.replace(self, dataset=self.dataset.with_columns(**columns))

@@ -87,7 +87,7 @@ class Loader(Protocol):
         """
         ...
 
-    def with_columns(self, **columns: np.ndarray) -> "Loader":
+    def with_columns(self, **columns: Any) -> "Loader":
         """Return a loader of the data set with additional columns."""
         ...
 
@@ -112,8 +112,13 @@ def batch_spec(
     dataset: Dataset, batch_size: int, partners: Partners | None = None, records: "Records | None" = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Return shapes and dtypes of a training batch."""
+    check_rows(dataset)
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    if dataset.size >= 2**31:
+        raise UserError(f"the data set has {dataset.size} rows; expected fewer than {2**31}")
+    if wide := [k for k, s in dataset.spec.items() if s.dtype.name in ("int64", "uint64", "float64")]:
+        raise UserError(f"column {wide[0]!r} is {dataset.spec[wide[0]].dtype}; JAX computes in 32 bits: convert it")
     if texts := [k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"]:
         raise UserError(f"column {texts[0]!r} contains text, which models cannot read: convert it with data.tokenize")
     rows = {k: jax.ShapeDtypeStruct((batch_size, *s.shape), s.dtype) for k, s in dataset.spec.items()}
@@ -197,9 +202,26 @@ def view_index(epoch: Any, num_views: int | None) -> Any:
     return epoch % np.array([num_views], np.int32)
 
 
+def check_rows(dataset: Dataset) -> None:
+    """Raise for a data set without rows, by its name and the filters that left none."""
+    if dataset.size < 1:
+        about = dataset.fingerprint
+        named = ", ".join(f"{about[k]}" for k in ("name", "split") if k in about)
+        filters = f" where {about['where']}" if "where" in about else ""
+        raise UserError(f"data set {named!r} has no rows{filters}: check the split and the filter")
+
+
+def check_seed(seed: int) -> None:
+    """Raise for seeds that the loaders would interpret differently."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}; expected 0 … {2**32 - 1}")
+
+
 def padded(dataset: Dataset, batch_size: int, fetch) -> Iterator[dict[str, np.ndarray]]:
     """Iterate over all rows once, in order; the last batch is padded with row 0, marked by `valid` False."""
     for first in range(0, dataset.size, batch_size):
         rows = np.arange(first, first + batch_size)
         valid = rows < dataset.size
-        yield fetch(np.where(valid, rows, 0)) | {"view_index": np.zeros(batch_size, np.int32), "valid": valid}
+        batch = fetch(np.where(valid, rows, 0))
+        valid = valid & np.asarray(batch["valid"]) if "valid" in batch else valid
+        yield batch | {"view_index": np.zeros(batch_size, np.int32), "valid": valid}

@@ -33,6 +33,10 @@ class Partners:
     names: tuple[str, ...]
     seed: int = 0
 
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"Partners: seed is {self.seed}; expected 0 … {2**32 - 1}")
+
     def columns(self, dataset: Dataset) -> tuple[str, ...]:
         """Return the columns to fetch.
 

@@ -34,7 +34,7 @@ def prior_shift(
 
     Returns:
         The midpoint of the best interval, the lowest if several tie. For an open interval at either end, one beyond
-        the outermost d.
+        the outermost d. NaN if a logit is NaN.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 3,
         https://arxiv.org/abs/1503.02531
@@ -56,4 +56,5 @@ def prior_shift(
     is_interval = jnp.concatenate([jnp.array([True]), thresholds[1:] > thresholds[:-1], jnp.array([True])])
     best = jnp.argmax(jnp.where(is_interval, correct, jnp.iinfo(jnp.int32).min))
     low, high = ends[best], ends[best + 1]
-    return jnp.where(best == 0, low, jnp.where(best == len(thresholds), high, (low + high) / 2))
+    shift = jnp.where(best == 0, low, jnp.where(best == len(thresholds), high, (low + high) / 2))
+    return jnp.where(jnp.any(jnp.isnan(logits)), jnp.nan, shift)

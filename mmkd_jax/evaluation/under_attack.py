@@ -9,6 +9,7 @@ import numpy as np
 
 from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import attackable, shown
+from mmkd_jax.core import tasks
 from mmkd_jax.core.model import Batch, Model, StepContext, predict
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import Outputs
@@ -33,7 +34,8 @@ def robustness(
             which maximizes the function of x, here the sum of the rows' losses.
 
     Returns:
-        `(variables, batches) -> {name: mean over the rows}`; rows with `valid` False are excluded.
+        `(variables, batches) -> {name: mean over the rows}`; rows with `valid` False are excluded. Raises a UserError
+        for rows whose attacked outputs are not finite.
 
     Example:
         >>> from mmkd_jax.adversarial import FGSM
@@ -59,6 +61,6 @@ def robustness(
 
         x = attackable(batch, predict(model, variables, batch), at, "the model")
         maximize = attack.unbounded() if isinstance(attack, PGD) and at not in batch else attack
-        return task.metrics(predict(model, variables, *shown(batch, at, maximize(loss, x))), batch)
+        return tasks.measure(task, predict(model, variables, *shown(batch, at, maximize(loss, x))), batch)
 
-    return lambda variables, batches: task.scores(averaged(measure, variables, batches))
+    return lambda variables, batches: task.scores(averaged(measure, variables, batches, "the attacked data"))

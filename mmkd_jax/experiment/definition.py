@@ -13,10 +13,12 @@ from mmkd_jax import renamed
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import MissingOutput, UserError, choices
-from mmkd_jax.experiment import description
+from mmkd_jax.experiment import description, final_report
 from mmkd_jax.experiment.python_file import module, one_line_errors
 from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.read_columns import check_evaluation
 from mmkd_jax.training.training import Training
+from mmkd_jax.training.untrained import check_trained
 
 
 class Experiment(NamedTuple):
@@ -50,7 +52,7 @@ def load(path: str | pathlib.Path) -> Experiment:
     file = module(path, "experiment", ("config", "trainings"))
     if not dataclasses.is_dataclass(file.config) or not hasattr(file.config, "seeds"):
         raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
-    code = hashlib.sha256(ast.dump(ast.parse(path.read_text())).encode()).hexdigest()
+    code = hashlib.sha256(ast.dump(ast.parse(path.read_bytes())).encode()).hexdigest()
     baseline, report = getattr(file, "baseline", None), getattr(file, "report", None)
     trainings = one_line_errors(path, "experiment")(file.trainings)
     return Experiment(path.stem, file.config, trainings, baseline, report, code)
@@ -68,7 +70,9 @@ def explain(experiment: Experiment, config: Any = None, hyperparams: Mapping[str
         UserError: the experiment is invalid.
     """
     trainings = experiment.trainings(experiment.config if config is None else config)
-    return description.text(trainings, check(trainings, hyperparams or {}))
+    overrides = check(trainings, hyperparams or {})
+    final_report.check_report(trainings, experiment.baseline, experiment.report)
+    return description.text(trainings, overrides)
 
 
 def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -103,14 +107,17 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
                     )
                 if model not in training.cache:
                     initial[model] = subtree(done[of][taken], inner)
-            if bare := set(training.cache) - set(training.init_from):
+            partly = {m for k in training.init_from if (m := k.partition(".")[0]) != k}
+            if bare := set(training.cache) & partly:
                 raise UserError(
                     f"cached model {choices(bare)} needs init_from for all its variables: "
                     'init_from="TRAINING.MODEL" or PretrainedVariables(…)'
                 )
+            check_trained(training, initial)
             state, frozen = training.abstract(initial_variables=initial)
             training.check_step(state, frozen)
             training.check_banks(read=False)
+            check_evaluation(training)
         except UserError as error:
             raise error.within(f"training {name!r}", _beside_the_cache(training, error)) from error.__cause__
         known[name] = {f"objective.{k}": k for k in hyperparams_of(state.objective_state)}

@@ -15,9 +15,11 @@ from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import augmented_spec, init_state, variables
 from mmkd_jax.training.operations import flops
+from mmkd_jax.training.read_columns import lacking
 from mmkd_jax.training.roles import MovingAverage
 from mmkd_jax.training.teacher_cache import readable
 from mmkd_jax.training.training import Training
+from mmkd_jax.training.untrained import random_variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
         training: the training to describe.
         hyperparams: hyperparameters of the objective that override the file's.
     """
-    seen: dict[str, Any] = {"reads": {}, "passes": dict.fromkeys(training.models, 0)}
+    seen: dict[str, Any] = {"passes": dict.fromkeys(training.models, 0)}
     distillation = training.distillation
     spec = augmented_spec(training.augment, training.spec)
 
@@ -70,12 +72,7 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
 
             return call
 
-        def record(scope, path):
-            paths = seen["reads"].setdefault(scope, [])
-            if path not in paths:
-                paths.append(path)
-
-        watched = dataclasses.replace(outputs, record=record, run={n: counted(n, r) for n, r in outputs.run.items()})
+        watched = dataclasses.replace(outputs, run={n: counted(n, r) for n, r in outputs.run.items()})
         _, objective_state = training.objective.init(outputs)
         # the file's hyperparameters are constants, so they are concrete even under tracing
         seen["hyperparams"] = {
@@ -102,7 +99,7 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
     for name in seen["terms"]:
         scalars = {k.removeprefix(name + "."): v for k, v in known.items() if k.startswith(name + ".")}
         reads = [
-            p for scope, paths in seen["reads"].items() if scope == name or scope.startswith(name + ".") for p in paths
+            p for scope, paths in training.reads.items() if scope == name or scope.startswith(name + ".") for p in paths
         ]
         terms[name] = (reads, scalars)
     passes = {n: c for n, c in seen["passes"].items() if c}
@@ -153,6 +150,11 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
                 lines.append(
                     f"  warning     no term reads {model}.logits: the layers that compute them may stay untrained"
                 )
+        for modality, missing, term in lacking(training):
+            lines.append(
+                f"  note        {missing:,} of {training.data.size:,} rows lack {modality!r}, and term {term!r} trains "
+                f'on zeros there: where="present.{modality}" leaves them out'
+            )
         lines.append(f"  cost        {d.flops:,} operations per step (matrix products and convolutions)")
         if d.hyperparams:
             lines.append("  hyperparams " + ", ".join(f"{k} {v:g}" for k, v in d.hyperparams.items()))
@@ -178,6 +180,14 @@ def _role(training, name):
         k.removeprefix(name).removeprefix("."): s for k, s in training.init_from.items() if k.partition(".")[0] == name
     }
     source = "".join(f", {k} from {s}".replace("  ", " ") for k, s in taken.items())
+    if "" not in taken and not isinstance(training.models[name], MovingAverage):
+        paths = random_variables(training, name, {})
+        inside = tuple(f"{path}." for path in taken)
+        rest = "the rest " if taken else ""
+        if not paths:
+            source += f", {rest}from its own init"
+        elif not all(f"{p}.".startswith(inside) for p in paths) or not taken:
+            source += f", {rest}initialized at random"
     if name in training.trained:
         return "trained" + source
     role = training.models[name]

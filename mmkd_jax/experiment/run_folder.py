@@ -39,6 +39,7 @@ def opened(
     """
     if not sharding.is_primary_process():
         sharding.process_allgather(0)
+        _check_shared(folder)
         yield
         return
     if fresh and folder.exists():
@@ -57,7 +58,7 @@ def opened(
         new = json.loads(json.dumps(configuration))
         saved = folder / "config.json"
         if saved.is_file():
-            old = json.loads(saved.read_text())
+            old = files.read_json(saved)
             before = old.pop("changed", [])
             if "numbers" in old:
                 raise UserError(
@@ -75,12 +76,22 @@ def opened(
                 new["changed"] = [*before, *changed]
         files.write(saved, json.dumps(new, indent=1) + "\n")
         recorded, current = folder / "environment.json", environment()
-        if recorded.is_file() and (moved := changes(json.loads(recorded.read_text()), current)):
+        if recorded.is_file() and (moved := changes(files.read_json(recorded), current)):
             log(f"the environment changed since this run started ({'; '.join(moved)}): results may differ bitwise")
         else:
             files.write(recorded, json.dumps(current, indent=1) + "\n")
         sharding.process_allgather(0)  # the folder exists and is valid
+        _check_shared(folder)
         yield
+
+
+def _check_shared(folder: pathlib.Path) -> None:
+    """Raise in every process if one does not see the run folder."""
+    seen = sharding.process_allgather((folder / "config.json").is_file())
+    if blind := [str(i) for i, sees in enumerate(seen) if not sees]:
+        raise UserError(
+            f"process {', '.join(blind)} does not see {folder}: all processes need a folder that they share (--out)"
+        )
 
 
 def runs(root: pathlib.Path) -> list[tuple[str, str, str, str, str]]:
@@ -96,20 +107,26 @@ def runs(root: pathlib.Path) -> list[tuple[str, str, str, str, str]]:
     places = [p.parent for pattern in ("config.json", "*/config.json", "*/*/config.json") for p in root.glob(pattern)]
     rows = []
     for folder in sorted(places, key=lambda p: -(p / ".lock").stat().st_mtime if (p / ".lock").exists() else 0):
-        done: dict[str, list[float]] = {}
-        for path in sorted([*folder.glob("trainings/*/*/result.json"), *folder.glob("parts/*/*/result.json")]):
-            done.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text())["validation"])
-        saved = [*folder.glob("trainings/*/*/checkpoints/*"), *folder.glob("parts/*/*/checkpoints/*")]
-        steps = {p: int(p.name) for p in saved if p.name.isdigit()}
-        last = max(steps, key=lambda p: p.stat().st_mtime, default=None)
-        at = "" if last is None else f"{last.parts[-4]}, seed {last.parts[-3]}, step {steps[last]}"
-        state = "running" if _is_locked(folder) else "finished" if (folder / "results.json").is_file() else "stopped"
-        best = ", ".join(f"{training} {sum(v) / len(v):.3f} ({len(v)})" for training, v in done.items())
-        command = (folder / "command.txt").read_text().strip() if (folder / "command.txt").is_file() else ""
-        rows.append(
-            (str(folder), state, "" if state == "finished" else at, best, "" if state == "running" else command)
-        )
+        try:
+            rows.append(_row(folder))
+        except (UserError, OSError, KeyError, TypeError) as error:  # one damaged folder must not hide the others
+            rows.append((str(folder), "damaged", "", str(error).splitlines()[0], ""))
     return rows
+
+
+def _row(folder):
+    """Return path, state, place, best metrics and command of a run."""
+    done: dict[str, list[float]] = {}
+    for path in sorted([*folder.glob("trainings/*/*/result.json"), *folder.glob("parts/*/*/result.json")]):
+        done.setdefault(path.parent.parent.name, []).append(files.read_json(path)["validation"])
+    saved = [*folder.glob("trainings/*/*/checkpoints/*"), *folder.glob("parts/*/*/checkpoints/*")]
+    steps = {p: int(p.name) for p in saved if p.name.isdigit()}
+    last = max(steps, key=lambda p: p.stat().st_mtime, default=None)
+    at = "" if last is None else f"{last.parts[-4]}, seed {last.parts[-3]}, step {steps[last]}"
+    state = "running" if _is_locked(folder) else "finished" if (folder / "results.json").is_file() else "stopped"
+    best = ", ".join(f"{training} {sum(v) / len(v):.3f} ({len(v)})" for training, v in done.items())
+    command = files.read(folder / "command.txt").strip() if (folder / "command.txt").is_file() else ""
+    return str(folder), state, "" if state == "finished" else at, best, "" if state == "running" else command
 
 
 def _is_locked(folder: pathlib.Path) -> bool:

@@ -2,28 +2,27 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import run_folder
+from mmkd_jax.experiment import final_report, run_folder
 from mmkd_jax.experiment.callbacks import Callbacks
 from mmkd_jax.experiment.definition import Experiment, check, source_of
-from mmkd_jax.reporting import report
 from mmkd_jax.reporting.loggers import tensorboard
 from mmkd_jax.run_options import RunOptions
 from mmkd_jax.training import checkpoint, compiled, loop, teacher_outputs
 from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.read_columns import check_data
 from mmkd_jax.training.training import Training
 
 Results = dict[str, list[dict[str, Any]]]  # training -> one result per seed
@@ -69,9 +68,11 @@ def run(
         if sharding.is_primary_process():
             rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
             files.write(work.folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
-            _report(work.folder, experiment, work.trainings, results)
+            final = functools.cache(lambda name: load_variables(work.folder, work.trainings[name], name))
+            baseline, log = experiment.baseline, callbacks.log
+            final_report.write_report(work.folder, experiment.name, work.trainings, results, baseline, final, log)
             if experiment.report is not None:
-                experiment.report(work.config, results, work.folder)
+                final_report.call_hook(experiment.report, work.config, results, work.folder, log)
         sharding.process_allgather(0)  # wait until all files are written
     return results
 
@@ -124,10 +125,13 @@ class _Work:
 def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Work]:
     """Check an experiment and open its run folder."""
     config = experiment.config if config is None else config
+    if isinstance(config.seeds, bool) or not isinstance(config.seeds, int | np.integer) or config.seeds < 1:
+        raise UserError(f"seeds is {config.seeds}; expected an integer of at least 1")
     trainings = experiment.trainings(config)
     if options.online:
         trainings = {n: t.without_cache() for n, t in trainings.items()}
     overrides = check(trainings, hyperparams or {})
+    final_report.check_report(trainings, experiment.baseline, experiment.report)
     folder = options.folder(experiment.name)
     configuration = {
         "experiment": experiment.name,
@@ -146,7 +150,7 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
         callbacks = dataclasses.replace(callbacks, loggers=(events, *callbacks.loggers))
         for name, training in trainings.items():  # before any training starts
             try:
-                training.check_data()
+                check_data(training)
             except UserError as error:
                 raise error.within(f"training {name!r}") from None
         yield _Work(folder, config, trainings, overrides, options, callbacks)
@@ -170,8 +174,8 @@ def _with_records(work, training, name, seed, results):
             raise loop.Interrupted(f"before the first step of {name}, seed {seed}")
 
     for model in training.cache:
-        source = training.init_from[model]
-        if isinstance(source, PretrainedVariables):  # the same for all seeds
+        source = training.init_from.get(model) or PretrainedVariables(training.own_variables(model, seed))
+        if isinstance(source, PretrainedVariables):
             known = f"{source.fingerprint}-{training.program(model)}"
             identity = {"training": "given", "model": model, "seed": known}
         else:
@@ -183,7 +187,7 @@ def _with_records(work, training, name, seed, results):
             model,
             work.options.cache or work.folder / "cache",
             identity,
-            partial(_source_variables, work, source, seed, results),
+            functools.partial(_source_variables, work, source, seed, results),
             log=lambda line: callbacks.log(f"{name}, seed {seed}: {line}"),
             on_start=lambda batches, model=model: callbacks.on_start(f"{name}: cache of {model}", seed, batches),
             on_metrics=lambda batch, model=model: callbacks.on_metrics(
@@ -200,7 +204,7 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
     folder, options, callbacks = work.folder, work.options, work.callbacks
     training, directory = work.trainings[name], folder / "trainings" / name / str(seed)
     if any(sharding.process_allgather((directory / "result.json").is_file())):
-        result = json.loads((directory / "result.json").read_text())
+        result = files.read_json(directory / "result.json")
         _check_pretrained(training, directory, result, options.allow_changed_data)
         callbacks.on_start(name, seed, 0)
         callbacks.log(
@@ -244,21 +248,21 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
     result = {
         "training": name,
         "seed": seed,
-        **{k: float(v) for k, v in scores.items() if v.ndim == 0},
+        **{k: float(v) if np.isfinite(v) else None for k, v in scores.items() if v.ndim == 0},
         "validation": fitted.best,
         "best_step": fitted.best_step,
         "steps": fitted.history[-1]["step"],
         "variables": checkpoint.write_variables(
             directory / "variables.safetensors", fitted.variables, sharding.is_primary_process()
         ),
-        "per_class": {k: v.tolist() for k, v in scores.items() if v.ndim == 1},
+        "per_class": {k: [x if np.isfinite(x) else None for x in v.tolist()] for k, v in scores.items() if v.ndim},
         "history": fitted.history,
         "data": dict(data.fingerprint) | training.identity,
     }
     seconds = round(time.perf_counter() - began, 2)
     if sharding.is_primary_process():
         timings = folder / "timings.json"
-        known = json.loads(timings.read_text()) if timings.is_file() else {}
+        known = files.read_json(timings) if timings.is_file() else {}
         timing = {"seconds": seconds, **{k: round(v, 2) for k, v in speeds.items()}}
         files.write(timings, json.dumps(known | {f"{name}/{seed}": timing}, indent=1) + "\n")
         files.write(
@@ -284,30 +288,6 @@ def _check_pretrained(training, directory, result, allowed):
         )
 
 
-def _report(folder, experiment, trainings, results):
-    """Write the table, the figures, and some validation examples with the predictions of each training."""
-    first = next(iter(trainings.values()))
-    task, classes = first.task, first.data.dataset.about.get("classes")
-    report.write(folder, results, task.metric, experiment.baseline, experiment.name, classes, task.share)
-    batch = {k: v[:8] for k, v in next(iter(first.validation.eval_batches())).items()}
-    inputs = [k for k in ("image", "audio") if k in batch]
-    if not inputs:
-        return
-    predictions = {}
-    for name, training in trainings.items():
-        final = load_variables(folder, training, name)[training.evaluate]
-        predict = jax.jit(
-            lambda *inputs, training=training: training.task.predict(training.run(training.evaluate)(*inputs))
-        )
-        predictions[name] = np.asarray(predict(final, batch))
-    rows = []
-    for i in range(len(batch["example_id"])):
-        lines = [f"label {batch['label'][i]}"] if "label" in batch else []
-        lines += [f"{name} {p[i]}" for name, p in predictions.items()]
-        rows.append({k: batch[k][i] for k in inputs} | {"caption": "\n".join(lines)})
-    report.examples(rows, folder / "figures" / "examples.png")
-
-
 def load_variables(folder: str | pathlib.Path, training: Training, name: str, seed: int = 0) -> dict[str, Any]:
     """Load the variables of a finished training, those of the step that it selected (`Training.select`).
 
@@ -326,7 +306,7 @@ def load_variables(folder: str | pathlib.Path, training: Training, name: str, se
     """
     directory = pathlib.Path(folder) / "trainings" / name / str(seed)
     try:
-        sha256 = json.loads((directory / "result.json").read_text())["variables"]
+        sha256 = files.read_json(directory / "result.json")["variables"]
     except FileNotFoundError:
         raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
     state, _ = training.abstract()

@@ -18,5 +18,5 @@ def masked_input(batch: Batch, modality: str) -> dict[str, Num[Array, "b ..."] |
         [[1.0], [0.0]]
     """
     rows = present(batch, modality)
-    arrays = {k: x for k, x in batch.items() if k == modality or k.startswith(modality + ".")}
+    arrays = {k: batch[k] for k in batch if k == modality or k.startswith(modality + ".")}
     return {k: jnp.where(rows.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype)) for k, x in arrays.items()}

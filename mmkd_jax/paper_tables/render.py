@@ -104,7 +104,7 @@ def page(folder: pathlib.Path) -> str:
     heads = ["table", "seeds", "reproduced", "not reproduced", "not decidable", "wall time, s", "date, machine"]
     lines: list[list[str]] = []
     for path in sorted(folder.glob("*.json")):
-        saved = json.loads(path.read_text())
+        saved = files.read_json(path)
         outcomes = [c["verdict"] for c in saved["cells"] if c["published"] is not None]
         kinds = ("reproduced", "not reproduced", "not decidable")
         counts = [str(outcomes.count(kind)) if outcomes else "–" for kind in kinds]

@@ -51,7 +51,7 @@ def listed() -> str:
     """List the tables: name and first docstring line of each."""
     tables = all_tables()
     width = max(map(len, tables), default=0)
-    first = {n: (ast.get_docstring(ast.parse(p.read_text())) or "").partition("\n")[0] for n, p in tables.items()}
+    first = {n: (ast.get_docstring(ast.parse(p.read_bytes())) or "").partition("\n")[0] for n, p in tables.items()}
     return "\n".join(f"{name:<{width}}  {line}" for name, line in first.items())
 
 
@@ -83,7 +83,7 @@ def run(
     if quick and isinstance(table.quick, Table):
         table, code, quick = table.quick, f"{code} quick", False
     path = folder / "seeds.json"
-    saved = json.loads(path.read_text()) if path.exists() else {"code": code, "seconds": 0.0, "scores": {}}
+    saved = files.read_json(path) if path.exists() else {"code": code, "seconds": 0.0, "scores": {}}
     if saved["code"] != code:
         raise UserError(
             f"{folder} has seeds of another version of {file}: remove it, or choose another folder with --out"
@@ -108,6 +108,11 @@ def run(
             if set(each) - set(table.columns):
                 raise UserError(f"table {file}: member returns {choices(each)}; columns are {choices(table.columns)}")
             for column, values in each.items():
+                if len(wrong := np.flatnonzero(~np.isfinite(values))):
+                    raise UserError(
+                        f"table {file}, row {row!r}: {column!r} of seed {done + wrong[0]} is {values[wrong[0]]}: check "
+                        "the learning rate and the data"
+                    )
                 values_of.setdefault(column, []).extend(round(float(v), 6) for v in values)
             saved |= {"seconds": saved["seconds"] + time.perf_counter() - began, "made": run_folder.provenance()}
             files.write(path, json.dumps(saved) + "\n")
@@ -121,7 +126,7 @@ def run(
 
 def _identity(file):
     """Hash of the code that members run; published figures, notes and comments may change without retraining."""
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_bytes())
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "Table":
             call.keywords = [k for k in call.keywords if k.arg in ("rows", "member", "shared", "static")]

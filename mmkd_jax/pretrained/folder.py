@@ -58,7 +58,7 @@ def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
         UserError: the file is missing or is not a JSON object.
     """
     try:
-        content = json.loads((folder / name).read_text())
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} has no {name}: it is not a model folder") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

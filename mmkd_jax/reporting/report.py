@@ -4,7 +4,7 @@ import io
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,12 @@ def write(
     title: str,
     classes: Sequence[str] | None = None,
     share: bool = True,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Write `table.{txt,md,json}`, learning curves and per-class metrics to the run folder.
 
-    If the task has several metrics, `scores.md` lists all of them. A metric with `share=True` is shown in percent.
+    If the task has several metrics, `scores.md` lists all of them. A metric with `share=True` is shown in percent. A
+    figure that cannot be drawn is skipped, and `log` is called with the reason.
     """
     rows = summarize(results, metric, baseline)
     files.write(
@@ -89,9 +91,19 @@ def write(
     files.write(folder / "table.txt", text.getvalue())
     if every := scores(results, classes):
         files.write(folder / "scores.md", every)
-    curves(results, metric, folder / "figures" / "learning_curves.png")
+    figures = folder / "figures"
+    drawn(figures / "learning_curves.png", lambda: curves(results, metric, figures / "learning_curves.png"), log)
     if all("per_class" in r and r["per_class"] for seeds in results.values() for r in seeds):
-        by_class(results, folder / "figures" / "by_class.png", classes)
+        drawn(figures / "by_class.png", lambda: by_class(results, figures / "by_class.png", classes), log)
+
+
+def drawn(path: pathlib.Path, draw: Callable[[], None], log: Callable[[str], None]) -> None:
+    """Draw a figure; after training, one that cannot be drawn must not lose the others."""
+    try:
+        draw()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        log(f"figure {path.name} is skipped ({reason})")
 
 
 def scores(results: Results, classes: Sequence[str] | None = None) -> str:
@@ -105,7 +117,7 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
         Markdown; empty if there is only one metric.
     """
     first = next(iter(results.values()))[0]
-    names = [k for k, v in first.items() if isinstance(v, float) and k != "validation"]
+    names = [k for k, v in first.items() if (v is None or isinstance(v, float)) and k != "validation"]
     if len(names) < 2:
         return ""
 
@@ -120,10 +132,11 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
     columns = list(flat(first))
     rows = []
     for training, seeds in results.items():
-        values = np.array([list(flat(r).values()) for r in seeds])
+        values = np.array([list(flat(r).values()) for r in seeds], float)  # NaN for a class without rows
         errors = [_stderr(v) for v in values.T]
         cells = zip(values.mean(0), errors, strict=True)
-        rows.append([training, *(f"{m:.3f}" + ("" if e is None else f" ± {e:.3f}") for m, e in cells)])
+        shown = ("–" if math.isnan(m) else f"{m:.3f}" + ("" if e is None else f" ± {e:.3f}") for m, e in cells)
+        rows.append([training, *shown])
     return markdown_table(["training", *columns], rows, "l" + "r" * len(columns))
 
 
@@ -154,7 +167,7 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
     figure, (axes,) = figure_of(1, 1, max(11, 0.15 * bars), 4)
     width = 0.8 / len(results)
     for i, (training, seeds) in enumerate(results.items()):
-        values = np.array([r["per_class"][name] for r in seeds])
+        values = np.array([r["per_class"][name] for r in seeds], float)
         error = values.std(0, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
         place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
         hatch = _HATCHES[i // 10 % len(_HATCHES)]

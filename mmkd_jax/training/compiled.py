@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax.core import sharding
+from mmkd_jax.core import sharding, tasks
 from mmkd_jax.core.model import predict
 from mmkd_jax.data.in_memory import InMemory
+from mmkd_jax.errors import UserError
 from mmkd_jax.training.operations import flops
+from mmkd_jax.training.read_columns import label_check
 from mmkd_jax.training.teacher_cache import readable
 from mmkd_jax.training.training import Training
 
@@ -28,7 +30,7 @@ class Program(NamedTuple):
             the other, so that the sums are bitwise independent of the number of steps per call. `source` is
             `loader.arrays()` for data in memory, otherwise an iterator over batches.
         step: `(state, frozen, batch) -> (state, metrics)`, a single step.
-        measure: `(variables, batch) -> {name: (sum, count)}`, metrics of the evaluated model on a batch.
+        measure: `(variables, batch) -> (metrics, broken)` of the evaluated model, as from `tasks.measure`.
         scores: maps the mean metrics over all rows to the reported scores.
         flops: `() -> int`, operations of a step over the global batch; cached.
         needs: `() -> str`, memory of a compiled step according to XLA's memory analysis.
@@ -66,6 +68,7 @@ def compile_training(training: Training) -> Program:
         return jax.tree.map(jnp.add, {k: metrics[k] for k in new_metrics}, new_metrics) | {"broken": first}
 
     together = jax.jit(gather)
+    check_labels = functools.cache(lambda: label_check(training))
 
     def within(state, metrics, frozen, arrays, steps):
         assert isinstance(data, InMemory)
@@ -80,7 +83,10 @@ def compile_training(training: Training) -> Program:
     def from_host(state, metrics, frozen, batches, steps):
         for _ in range(steps):
             batch = next(batches)
-            training.task.check(batch)
+            try:
+                check_labels()(batch)
+            except UserError as error:
+                raise error.within(f"training batch of step {int(state.step) + 1}") from None
             state, new_metrics = compiled(state, frozen, batch if mesh is None else sharding.shard_batch(batch, mesh))
             metrics = together(metrics, new_metrics, state.step)
         return state, metrics
@@ -97,7 +103,7 @@ def compile_training(training: Training) -> Program:
         )
 
     def measure(variables, batch):
-        return training.task.metrics(predict(training.networks[training.evaluate], variables, batch), batch)
+        return tasks.measure(training.task, predict(training.networks[training.evaluate], variables, batch), batch)
 
     return Program(
         start=training.start if mesh is None else sharding.on_mesh(training.start, mesh),
@@ -112,36 +118,63 @@ def compile_training(training: Training) -> Program:
 
 
 def evaluate(
-    program: Program, variables: Any, batches: Iterable, check_interrupt: Callable[[], None] = lambda: None
+    program: Program,
+    variables: Any,
+    batches: Iterable,
+    rows: str = "the data",
+    check_interrupt: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
-    """Compute the scores of the evaluated model over batches."""
-    return program.scores(averaged(program.measure, variables, batches, check_interrupt))
+    """Compute the scores of the evaluated model over batches; see `averaged`."""
+    return program.scores(averaged(program.measure, variables, batches, rows, check_interrupt))
 
 
 def averaged(
-    measure: Callable, variables: Any, batches: Iterable, check_interrupt: Callable[[], None] = lambda: None
+    measure: Callable, variables: Any, batches: Iterable, rows: str, check_interrupt: Callable[[], None] = lambda: None
 ) -> dict[str, np.ndarray]:
-    """Compute mean metrics over batches: sums and counts are accumulated, then divided.
+    """Compute mean metrics over batches: sums and counts are accumulated, then divided; NaN without rows.
 
     Args:
-        measure: `(variables, batch) -> {name: (sum, count)}`.
+        measure: `(variables, batch) -> (metrics, broken)`, as from `tasks.measure`.
         variables: variables of the model.
-        batches: batches that contain each row once.
+        batches: batches that contain each row once, in order.
+        rows: names the rows in errors, such as "validation".
         check_interrupt: called after each batch; may raise Interrupted.
+
+    Raises:
+        UserError: an output that a metric reads has no value in some rows; names output and row.
     """
-    added: dict[str, tuple[jax.Array, jax.Array]] = {}
+    sums: dict[str, list[Any]] = {}
+    broken: dict[str, list[np.ndarray]] = {}
+
+    def add(result):
+        metrics, wrong = jax.device_get(result)
+        for name, pair in metrics.items():  # in float64, as float32 no longer counts beyond 2²⁴
+            s, count = sums.get(name, (0.0, 0.0))
+            sums[name] = [s + np.float64(pair[0]), count + np.float64(pair[1])]
+        for name, x in wrong.items():
+            broken.setdefault(name, []).append(x)
+
+    before = None
     for batch in batches:
         now = measure(variables, batch)
-        jax.block_until_ready(added)  # at most one batch ahead, so that signals are handled between batches
-        added = _add(added, now) if added else now
+        if before is not None:
+            add(before)  # at most one batch ahead, so that signals are handled between batches
+        before = now
         check_interrupt()
-    return {k: np.asarray(np.float64(s) / np.maximum(np.float64(c), 1)) for k, (s, c) in added.items()}
+    if before is None:
+        raise UserError(f"{rows} has no batches: check its loader")
+    add(before)
+    for name, each in broken.items():
+        if len(found := np.flatnonzero(np.concatenate(each))):
+            raise UserError(
+                f"output {name!r} is not finite in row {found[0]} of {rows} ({len(found)} such rows), which the "
+                "metrics would score as a prediction: check these rows and the model's variables"
+            )
+    with np.errstate(invalid="ignore"):
+        return {k: np.asarray(np.divide(s, count)) for k, (s, count) in sums.items()}  # NaN of no rows
 
 
 def _values(metrics) -> dict[str, Any]:
     """Return the values that must stay finite, by name."""
     terms = {f"term {n}": total for n, (total, _) in metrics["terms"].items()}
     return terms | {f"gradient {n}": v for n, v in metrics.get("gradients", {}).items()} | {"loss": metrics["loss"]}
-
-
-_add = jax.jit(lambda one, other: jax.tree.map(jnp.add, one, other))

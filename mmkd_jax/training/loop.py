@@ -16,7 +16,8 @@ from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.checkpoint import Checkpoints
-from mmkd_jax.training.compiled import NEVER, Program, evaluate
+from mmkd_jax.training.compiled import NEVER, Program, averaged, evaluate
+from mmkd_jax.training.read_columns import checked_batches
 from mmkd_jax.training.throughput import Stopwatch, Waited
 from mmkd_jax.training.training import Training
 
@@ -121,6 +122,8 @@ def fit(
             checkpoints.wait()
             raise Interrupted(f"saved at step {step}")
 
+    if step == 0:
+        _check_suspects(training, program, variables(state, frozen)[training.evaluate])
     timed, compiled = Stopwatch(data.batch_size, program.flops, source), False
     pace = 1
     while _last_evaluation(history) < training.steps and not _out_of_patience(training, meta):
@@ -144,9 +147,10 @@ def fit(
             check_interrupt()
         if step == training.steps or step % training.evaluate_every == 0:
             current = variables(state, frozen)[training.evaluate]
-            scores = evaluate(program, current, validation or training.validation.eval_batches(), check_interrupt)
+            batches = validation or checked_batches(training, training.validation, "validation")
+            scores = evaluate(program, current, batches, "validation", check_interrupt)
             row = _row(step, step - _last_evaluation(history), jax.device_get(metrics), scores)
-            _check_finite_row(row, checkpoints, saved_step)
+            _check_finite_row(row, training.task.metric, checkpoints, saved_step)
             history.append(row)
             on_metrics(step, row, timed.elapsed())
             metrics = program.zero_metrics(state, frozen)
@@ -156,7 +160,10 @@ def fit(
         if step % training.save_every == 0 and step < training.steps:
             save()
     checkpoints.wait()
-    scores = evaluate(program, best[training.evaluate], training.test.eval_batches(), check_interrupt)
+    batches = checked_batches(training, training.test, "test")
+    scores = evaluate(program, {**frozen, **best}[training.evaluate], batches, "test", check_interrupt)
+    if not np.isfinite(scores[training.task.metric]):
+        raise UserError(f"{training.task.metric} is not finite on test: check the test data")
     return Fitted(best, history, meta["best_step"], meta["best"], scores)
 
 
@@ -170,6 +177,16 @@ def _source(data: Loader, seed: int, step: int):
     if jax.process_count() > 1:
         data = data.share(jax.process_index(), jax.process_count())
     return Waited(data.batches(seed, step))
+
+
+def _check_suspects(training: Training, program: Program, variables: Any) -> None:
+    """Raise for rows of the evaluation data in memory that are not finite and reach the metrics."""
+    for rows, loader in (("validation", training.validation), ("test", training.test)):
+        if not isinstance(loader, InMemory):
+            continue
+        floats = [x for x in loader.dataset.columns.values() if jnp.issubdtype(x.dtype, jnp.inexact)]
+        if any(not np.isfinite(x).all() for x in floats):
+            averaged(program.measure, variables, loader.eval_batches(), rows)
 
 
 def _last_evaluation(history) -> int:
@@ -234,8 +251,10 @@ def _check_finite_steps(metrics, checkpoints, saved_step):
         )
 
 
-def _check_finite_row(row, checkpoints, saved_step):
-    if wrong := [k for k, v in row.items() if not np.isfinite(v)]:
+def _check_finite_row(row, metric, checkpoints, saved_step):
+    """Raise if the loss, a term or the headline metric is not finite; others are NaN if no row counts."""
+    needed, prefixes = ("loss", metric), ("term ", "gradient ")
+    if wrong := [k for k, v in row.items() if (k in needed or k.startswith(prefixes)) and not np.isfinite(v)]:
         raise UserError(
             f"{', '.join(wrong)} is not finite on validation at step {row['step']}: check the validation data; "
             f"the last checkpoint is step {saved_step} in {checkpoints.directory}"

@@ -65,9 +65,12 @@ class Frozen(_WithVariables):
         layers: as for `Trained`.
         cache: outputs to compute once for all rows (and augmented views) and keep on disk, so that the model does not
             run in training: names such as ("logits",), or a `CacheSpec`. None runs the model in every step.
+        random: accept random variables. Without it, a frozen model needs `init_from`, unless its `init` returns weights
+            that do not depend on the key.
     """
 
     cache: tuple[str, ...] | CacheSpec | None = None
+    random: bool = False
 
     def __post_init__(self):
         super().__post_init__()

@@ -126,7 +126,7 @@ class Store:
         path = self.directory / "manifest.json"
         if not path.is_file():
             return False
-        saved = json.loads(path.read_text())
+        saved = files.read_json(path)
         sums = saved.pop("checksums", None)
         if changed := changes(saved, self.manifest):
             raise UserError(
@@ -179,9 +179,7 @@ class Store:
                 files.write(self.directory / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
             sharding.process_allgather(0)
             out = {k: stack.enter_context(open(self._file(k), "r+b")) for k in self.columns}
-            done = min(
-                sharding.process_allgather(json.loads(progress.read_text())["batches"] if progress.is_file() else 0)
-            )
+            done = min(sharding.process_allgather(files.read_json(progress)["batches"] if progress.is_file() else 0))
             mine = batches(index + done * count, count)
 
             def save(done):

@@ -46,6 +46,8 @@ def compute(
     for batch, out in answers(model, variables, batches, pick, key):
         valid = np.asarray(batch["valid"]) if "valid" in batch else slice(None)
         chunks.append({n: x[valid] for n, x in out.items()})
+    if not chunks:
+        raise UserError("there are no batches to run the teacher on")
     return {n: np.concatenate([c[n] for c in chunks]) for n in names}
 
 

@@ -13,8 +13,9 @@ import optax
 from mmkd_jax.core.aggregator import Aggregator
 from mmkd_jax.core.model import Batch, Model, StepContext, cached, predict
 from mmkd_jax.core.objective import Objective
+from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.sharding import is_bank
-from mmkd_jax.core.state import Distillation, augmented_spec, init_state
+from mmkd_jax.core.state import Distillation, augmented_spec, init_state, initial_variables, variables
 from mmkd_jax.core.step import make_step
 from mmkd_jax.core.tasks import Task
 from mmkd_jax.data.in_memory import InMemory
@@ -90,6 +91,11 @@ class Training:
         counts |= {"keep_last": self.keep_last, "keep_every": 1 if self.keep_every is None else self.keep_every}
         if wrong := {k: v for k, v in counts.items() if v < 1}:
             raise UserError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())}: expected at least 1")
+        if self.steps >= 2**31 or self.steps * self.data.batch_size // max(self.data.size, 1) >= 2**31:
+            raise UserError(
+                f"steps={self.steps} of {self.data.batch_size} of {self.data.size} rows: steps and epochs are counted "
+                f"up to {2**31 - 1}"
+            )
         if self.keep_every is not None and self.keep_every % self.save_every:
             raise UserError(
                 f"keep_every={self.keep_every} is not a multiple of save_every={self.save_every}: "
@@ -164,6 +170,28 @@ class Training:
             inline=True,
         )
 
+    @functools.cached_property
+    def reads(self) -> dict[str, list[str]]:
+        """Scope of a term -> paths that it reads, masks included, by abstract evaluation."""
+        found: dict[str, list[str]] = {}
+        spec, distillation = augmented_spec(self.augment, self.spec), self.distillation
+
+        def record(scope, path):
+            paths = found.setdefault(scope, [])
+            if path not in paths:
+                paths.append(path)
+
+        def trace(key):
+            state, frozen = init_state(distillation, self.spec, key)
+            batch = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in spec.items()}
+            ctx = StepContext(state.step, key)
+            outputs, _ = forward(distillation.models, variables(state, frozen), batch, ctx, distillation.trained)
+            watched = dataclasses.replace(outputs, record=record)
+            self.objective.apply(state.params["objective"], state.objective_state, watched)
+
+        jax.eval_shape(trace, _KEY)
+        return found
+
     def shapes(self, name: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
         """Return the shapes of a model's variables and of its (augmented) training batch."""
         batch = augmented_spec(self.augment, self.data.spec)
@@ -172,6 +200,16 @@ class Training:
             return self.networks[name].init(key, {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()})
 
         return jax.eval_shape(init, _KEY), batch
+
+    def own_variables(self, name: str, seed: int) -> Any:
+        """Return the variables that a model's own `init` gives a seed, as `init_state` does."""
+        batch = augmented_spec(self.augment, self.data.spec)
+
+        def init(key):
+            zeros = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()}
+            return initial_variables(name, self.networks[name], key, zeros, {})
+
+        return jax.jit(init)(jax.random.key(seed))
 
     def run(self, name: str) -> Callable:
         """Return `(variables, batch) -> outputs` of a model, with train=False."""
@@ -241,13 +279,6 @@ class Training:
             about |= {"augment": self.identity["augment"], "partners": None if partners is None else repr(partners)}
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
         return Store(directory, about, rows, self.num_views, self.data.size)
-
-    def check_data(self) -> None:
-        """Raise for labels outside the task's range, and for memory banks smaller than the data set."""
-        for loader in (self.data, self.validation, self.test):
-            if isinstance(loader, InMemory):  # streaming loaders are checked batch by batch
-                self.task.check(loader.dataset.columns)
-        self.check_banks()
 
     def check_banks(self, read: bool = True) -> None:
         """Raise if an `example_id` of the training data exceeds the size of a memory bank.

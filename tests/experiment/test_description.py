@@ -34,7 +34,7 @@ TRAINING = dataclasses.replace(
 def test_description():
     d = description.describe(TRAINING, {"robust.attack.step_size": 0.5})
     role, size, outputs = d.models["student"]
-    assert role == "trained" and size == (9 * 4 + 4) + (4 * 4 + 4) + (4 * 3 + 3)
+    assert role == "trained, initialized at random" and size == (9 * 4 + 4) + (4 * 4 + 4) + (4 * 3 + 3)
     assert outputs["logits"].shape == (16, 3)
     assert d.models["teacher"][0] == "frozen, from teacher.teacher"
     assert d.terms["hint"] == (["student.features.image", "teacher.features.image"], {})
@@ -69,6 +69,7 @@ def test_a_classifier_that_nothing_trains_is_noted():
     assert "no term reads" not in description.text({"student": TRAINING})
 
 
+@pytest.mark.full
 def test_explain_prints_what_the_command_prints(capsys):
     with pytest.raises(SystemExit):
         cli.main(["explain", "experiments/av_digits.py", "--objective.soft.weight", "0.5"])

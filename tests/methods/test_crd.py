@@ -180,7 +180,10 @@ def examples(kind, ids, size):
         bank = combine(task=made["student"].task.objective(), far=combine(pair=crd(size, width=4, negatives=8)))
         return {
             "student": dataclasses.replace(
-                with_role(made["student"], "teacher", init_from=None), objective=bank, data=kind(rows, 16), steps=5
+                with_role(made["student"], "teacher", init_from=None, random=True),
+                objective=bank,
+                data=kind(rows, 16),
+                steps=5,
             )
         }
 

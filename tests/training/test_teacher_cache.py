@@ -68,6 +68,7 @@ def online(tmp_path_factory):
     return run(tmp_path_factory.mktemp("online") / "run", tiny(), online=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("reader", "dtype", "drift"),
     [
@@ -118,8 +119,9 @@ def test_the_teacher_is_not_even_read(tmp_path):
         run(tmp_path / "run", tiny(), online=True, allow_changed_data=True)
     assert not (folder / "trainings/student").exists()
     said = []
-    with pytest.raises(UserError, match=r"teacher.*missing"):  # only the report, at the end, looks at all trainings
-        run(folder, tiny(), allow_changed_data=True, callbacks=runner.Callbacks(log=said.append))
+    # only the report, at the end, looks at all trainings
+    run(folder, tiny(), allow_changed_data=True, callbacks=runner.Callbacks(log=said.append))
+    assert any("examples.png" in line and "are missing" in line for line in said)
     assert (folder / "trainings/student/0/result.json").exists() and not any("computing" in line for line in said)
 
 

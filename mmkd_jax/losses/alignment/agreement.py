@@ -141,7 +141,7 @@ def _mixture(logp, weights) -> Float[Array, "b c"]:
     """log Σ_m w_m p_m, relative to the largest: small probabilities keep their derivatives."""
     top = jax.lax.stop_gradient(finite(jnp.max(logp, 0)))
     m = jnp.sum(weights[..., None] * jnp.exp(logp - top[None]), 0)
-    return jnp.where(m > 0, top + jnp.log(jnp.where(m > 0, m, 1)), -jnp.inf)
+    return jnp.where(m != 0, top + jnp.log(jnp.where(m != 0, m, 1)), -jnp.inf)
 
 
 def _over_two(values, is_present) -> Float[Array, " b"]:

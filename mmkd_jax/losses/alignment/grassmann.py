@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.collectives import centered, summed
 from mmkd_jax.losses.alignment._covariance import above_rounding
-from mmkd_jax.numeric import at_least_float32, inner, rows_that_count, zero_rows
+from mmkd_jax.numeric import at_least_float32, inner, keep_nan, rows_that_count, zero_rows
 from mmkd_jax.typing import Count
 from mmkd_jax.validation import validated
 
@@ -68,7 +68,7 @@ def grassmann(
     if metric == "projection":
         return jnp.sum((p_s - p_t) ** 2) / 2
     larger = jnp.maximum(jnp.trace(p_s), jnp.trace(p_t))
-    return _angles(inner(inner(p_s, p_t), p_s), larger)
+    return keep_nan(_angles(inner(inner(p_s, p_t), p_s), larger), *(zero_rows(x, mask) for x in (student, teacher)))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

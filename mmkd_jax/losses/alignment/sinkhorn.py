@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.collectives import gather
 from mmkd_jax.losses.alignment._clouds import clouds
-from mmkd_jax.numeric import at_least_float32, like, rows_that_count
+from mmkd_jax.numeric import at_least_float32, keep_nan, like, rows_that_count
 from mmkd_jax.typing import Count, Positive
 from mmkd_jax.validation import validated
 
@@ -85,4 +85,4 @@ def sinkhorn(
         else:
             problem = LinearProblem(PointCloud(s, t, epsilon=entropy), a, a)
             value = Sinkhorn(**options)(problem).reg_ot_cost
-    return jnp.asarray(value) * unit
+    return keep_nan(jnp.asarray(value) * unit, s, t)

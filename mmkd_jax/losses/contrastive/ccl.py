@@ -78,7 +78,7 @@ def _log_rest(logp: Float[Array, "b n"], chosen: Bool[Array, "b n"]) -> Float[Ar
     """Return log(1 − p) where chosen; for the largest p, the log of the sum of the others, which is accurate near 0."""
     top = jnp.argmax(logp, 1)[:, None] == jnp.arange(logp.shape[1])[None, :]
     others = jnp.where(top, -jnp.inf, logp)
-    nonempty = jnp.any(others > -jnp.inf, 1, keepdims=True)
+    nonempty = jnp.any(others != -jnp.inf, 1, keepdims=True)
     log_rest_of_top = jax.nn.logsumexp(jnp.where(nonempty, others, 0), 1, keepdims=True)
     p = jnp.exp(jnp.where(chosen & ~top, logp, -jnp.inf))
     return jnp.where(chosen, jnp.where(top, log_rest_of_top, jnp.log1p(-p)), 0)

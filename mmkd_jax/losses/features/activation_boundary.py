@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.numeric import at_least_float32, like
+from mmkd_jax.numeric import at_least_float32, keep_nan, like
 from mmkd_jax.typing import Scalar
 from mmkd_jax.validation import validated
 
@@ -37,4 +37,4 @@ def activation_boundary(
     student, teacher = at_least_float32(student, teacher)
     signed = jnp.where(teacher > 0, student, -student)
     hinge = jnp.maximum(like(margin, signed) - signed, 0)
-    return jnp.sum(hinge * hinge, tuple(range(1, hinge.ndim)))
+    return keep_nan(jnp.sum(hinge * hinge, tuple(range(1, hinge.ndim))), teacher)

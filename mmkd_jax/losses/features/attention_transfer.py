@@ -46,8 +46,8 @@ def attention_transfer(
     def attention(x):
         size = jnp.abs(x)
         top = stop_gradient(jnp.max(size, (1, 2, 3), keepdims=True))
-        size = size / jnp.where(top > 0, top, 1)  # the map is normalized anyway; this keeps high powers finite
-        raised = jnp.where(size > 0, jnp.where(size > 0, size, 1) ** like(power, size), 0)
+        size = size / jnp.where(top != 0, top, 1)  # the map is normalized anyway; this keeps high powers finite
+        raised = jnp.where(size != 0, jnp.where(size != 0, size, 1) ** like(power, size), 0)
         return unit(jnp.mean(raised, -1).reshape(len(x), -1))
 
     gap = attention(student) - attention(teacher)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.numeric import at_least_float32
+from mmkd_jax.numeric import at_least_float32, keep_nan
 from mmkd_jax.validation import validated
 
 
@@ -35,4 +35,4 @@ def ofd(
     student, teacher, margin = at_least_float32(student, teacher, margin)
     target = jnp.maximum(teacher, jnp.broadcast_to(margin, teacher.shape))
     gap = jnp.where((student > target) | (target > 0), student - target, 0)
-    return jnp.sum(gap * gap, tuple(range(1, gap.ndim)))
+    return keep_nan(jnp.sum(gap * gap, tuple(range(1, gap.ndim))), student, target)

@@ -15,7 +15,7 @@ def target_apart(
     log(1 − p_y) is computed as the log-sum-exp of the other logits, and so is exact at any logit gap.
     """
     rest = jnp.where(jax.nn.one_hot(labels, x.shape[-1], dtype=jnp.bool_), -jnp.inf, x)
-    has_others = jnp.any(rest > -jnp.inf, -1, keepdims=True)
+    has_others = jnp.any(rest != -jnp.inf, -1, keepdims=True)
     lse = jax.nn.logsumexp(jnp.where(has_others, rest, 0), -1)  # NaN without other classes
     lse = jnp.where(has_others[..., 0], lse, -jnp.inf)
     target = jnp.take_along_axis(x, labels[..., None], -1)[..., 0]

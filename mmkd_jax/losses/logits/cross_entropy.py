@@ -41,7 +41,7 @@ def cross_entropy(
     """
     (logits,) = at_least_float32(logits)
     logp = log_softmax(logits)
-    present = logits > -jnp.inf
+    present = logits != -jnp.inf
     classes = jnp.maximum(jnp.sum(present, -1).astype(logp.dtype), 1)
     uniform = jnp.sum(jnp.where(present, jnp.where(present, logp, 0), 0), -1) / classes
     eps = like(label_smoothing, uniform)

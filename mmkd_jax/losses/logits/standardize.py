@@ -29,10 +29,10 @@ def standardize(logits: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
         Array([[-1.,  0.,  1.]], dtype=float32)
     """
     (logits,) = at_least_float32(logits)
-    present = logits > -jnp.inf
+    present = logits != -jnp.inf
     count = jnp.sum(present, -1, keepdims=True).astype(logits.dtype)
     z = jnp.where(present, logits, 0)
     gap = varying(jnp.where(present, z - jnp.sum(z, -1, keepdims=True) / jnp.maximum(count, 1), 0), z, -1)
     std = distance(jnp.sum(gap * gap, -1, keepdims=True) / jnp.maximum(count - 1, 1))
-    spread = std > 0
+    spread = std != 0
     return jnp.where(present, jnp.where(spread, gap / (jnp.where(spread, std, 1) + 1e-7), 0), -jnp.inf)

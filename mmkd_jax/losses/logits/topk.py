@@ -57,7 +57,9 @@ def topk(logits: Float[Array, "*n c"], k: int, *, temperature: Positive = 1.0) -
     values, indices = jax.lax.top_k(logits, k)
     z = softened(logits, temperature)
     lse = jax.nn.logsumexp(z, -1)
-    return TopK(values, indices, lse, _split(z, indices)[1] - lse)
+    empty = lse == -jnp.inf
+    tail = jnp.where(empty, -jnp.inf, _split(z, indices)[1] - jnp.where(empty, 0, lse))
+    return TopK(values, indices, lse, tail)
 
 
 @validated
@@ -126,7 +128,7 @@ def _split(z, indices):
     """Return the logits at `indices` and the log-sum-exp of all others, not computed from 1 − Σ."""
     indices = indices.astype(jnp.int32)
     rest = jnp.put_along_axis(z, indices, -jnp.inf, -1, inplace=False)
-    has_rest = jnp.any(rest > -jnp.inf, -1)
+    has_rest = jnp.any(rest != -jnp.inf, -1)
     lse = jax.nn.logsumexp(jnp.where(has_rest[..., None], rest, 0), -1)  # over an empty set, the gradient would be NaN
     return jnp.take_along_axis(z, indices, -1), jnp.where(has_rest, lse, -jnp.inf)
 

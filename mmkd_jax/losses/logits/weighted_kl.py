@@ -41,7 +41,7 @@ def weighted_kl(
         Array([0.], dtype=float32)
     """
     student, teacher, class_weights = at_least_float32(student, teacher, class_weights)
-    some = class_weights > 0
+    some = ~(class_weights <= 0)  # NaN stays NaN
     log_weights = jnp.where(some, jnp.log(jnp.where(some, class_weights, 1)), -jnp.inf)
     log_weights = log_weights.reshape((1,) * (student.ndim - 1) + (-1,))
     logp = log_softmax(softened(teacher, temperature) + log_weights)

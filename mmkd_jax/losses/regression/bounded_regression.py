@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmkd_jax.numeric import at_least_float32, like
+from mmkd_jax.numeric import at_least_float32, keep_nan, like
 from mmkd_jax.typing import Scalar
 from mmkd_jax.validation import validated
 
@@ -45,4 +45,5 @@ def bounded_regression(
         return jnp.sum(square, -1) if square.ndim > 1 else square
 
     student_error = error(student)
-    return jnp.where(student_error + like(margin, student_error) > error(teacher), student_error, 0)
+    values = jnp.where(student_error + like(margin, student_error) > error(teacher), student_error, 0)
+    return keep_nan(values, student, teacher, targets)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.collectives import gather
 from mmkd_jax.losses.relational._gaps import gaps
-from mmkd_jax.numeric import at_least_float32, like, rows_that_count, zero_rows
+from mmkd_jax.numeric import at_least_float32, keep_nan, like, rows_that_count, zero_rows
 from mmkd_jax.typing import Count, Positive
 from mmkd_jax.validation import validated
 
@@ -70,4 +70,4 @@ def dark_rank(
     power = jnp.where(zero, 0, jnp.exp(like(beta, square) / 2 * jnp.log(jnp.where(zero, 1, square))))
     score = jnp.where(ranked, -like(alpha, power) * power, jnp.finfo(power.dtype).min)
     log_likelihood = jnp.where(ranked, score - jax.lax.cumlogsumexp(score, 1, reverse=True), 0)
-    return jnp.where(mask, -jnp.sum(log_likelihood, 1), 0)
+    return keep_nan(jnp.where(mask, -jnp.sum(log_likelihood, 1), 0), *(zero_rows(x, mask) for x in (student, teacher)))

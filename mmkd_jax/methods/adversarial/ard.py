@@ -3,7 +3,7 @@
 from mmkd_jax import losses
 from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import under_attack
-from mmkd_jax.core.objective import Objective, combine, term
+from mmkd_jax.core.objective import Objective, combine, filled, term
 from mmkd_jax.core.outputs import output_of
 from mmkd_jax.typing import Positive, Share
 from mmkd_jax.validation import validated
@@ -67,7 +67,7 @@ def ard(
     )
 
     def attack_loss(outputs, attacked, _):
-        return losses.cross_entropy(output_of(attacked, output, student), outputs[labels])
+        return losses.cross_entropy(output_of(attacked, output, student), filled(outputs, labels, where))
 
     return under_attack(
         terms,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmkd_jax.core.objective import Objective, Term, mask_of
+from mmkd_jax.core.objective import Objective, Term, filled, mask_of
 from mmkd_jax.errors import UserError
 from mmkd_jax.typing import Count, NotNegative, Scalar
 from mmkd_jax.validation import validated
@@ -67,8 +67,8 @@ def discriminator(
         def logit(x) -> Float[Array, " b"]:
             return jnp.asarray(network.apply({"params": params}, x)).astype(jnp.float32)
 
-        real = logit(jax.lax.stop_gradient(outputs[teacher]))
-        fake = logit(_reverse_gradient(outputs[student], jnp.asarray(hyperparams["strength"])))
+        real = logit(jax.lax.stop_gradient(filled(outputs, teacher, where)))
+        fake = logit(_reverse_gradient(filled(outputs, student, where), jnp.asarray(hyperparams["strength"])))
         values = jax.nn.softplus(-real) + jax.nn.softplus(fake)
         return Term(values, mask_of(outputs, where), hyperparams["weight"]), state
 

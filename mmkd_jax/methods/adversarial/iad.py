@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from mmkd_jax import losses
 from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import under_attack
-from mmkd_jax.core.objective import Objective, combine, term
+from mmkd_jax.core.objective import Objective, combine, filled, term
 from mmkd_jax.core.outputs import output_of
 from mmkd_jax.typing import NotNegative, Positive, Scalar, Share
 from mmkd_jax.validation import validated
@@ -72,10 +73,25 @@ def iad(
         of_label = jnp.take_along_axis(probability, labels[..., None], -1)[..., 0]
         return jax.lax.stop_gradient(of_label ** jnp.asarray(beta, of_label.dtype))
 
-    def follow(attacked, teacher, guide, labels, *, temperature: Scalar, beta: Scalar):
+    def follow(
+        attacked: Float[Array, "*n c"],
+        teacher: Float[Array, "*n c"],
+        guide: Float[Array, "*n c"],
+        labels: Int[Array, "*n"],
+        *,
+        temperature: Scalar,
+        beta: Scalar,
+    ) -> Float[Array, "*n"]:
         return trust(guide, labels, beta) * losses.kl(attacked, teacher, temperature=temperature)
 
-    def introspect(attacked, clean, guide, labels, *, beta: Scalar):
+    def introspect(
+        attacked: Float[Array, "*n c"],
+        clean: Float[Array, "*n c"],
+        guide: Float[Array, "*n c"],
+        labels: Int[Array, "*n"],
+        *,
+        beta: Scalar,
+    ) -> Float[Array, "*n"]:
         return (1 - trust(guide, labels, beta)) * losses.kl(attacked, clean)
 
     scale: Any = introspection
@@ -90,7 +106,7 @@ def iad(
     )
 
     def attack_loss(outputs, attacked, _):
-        return losses.cross_entropy(output_of(attacked, output, student), outputs[labels])
+        return losses.cross_entropy(output_of(attacked, output, student), filled(outputs, labels, where))
 
     return under_attack(
         terms,

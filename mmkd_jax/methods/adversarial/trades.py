@@ -1,6 +1,7 @@
 """TRADES adversarial training."""
 
 import jax
+from jaxtyping import Array, Float
 
 from mmkd_jax import losses
 from mmkd_jax.adversarial.attack_values import PGD
@@ -54,7 +55,7 @@ def trades(
     """
     clean = f"{student}.{output}"
 
-    def moved(attacked, clean):
+    def moved(attacked: Float[Array, "*n c"], clean: Float[Array, "*n c"]) -> Float[Array, "*n"]:
         return losses.kl(attacked, clean)
 
     terms = combine(

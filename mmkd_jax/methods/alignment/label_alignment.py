@@ -1,12 +1,13 @@
 """Label alignment: agreement between the predictions of single modalities."""
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mmkd_jax.core.objective import Objective, combine, mask_of, masks, term
+from mmkd_jax.core.objective import Objective, combine, filled, mask_of, masks, term
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.methods._module import apply_module, init_module
@@ -93,7 +94,10 @@ def label_alignment(
     )
 
     def features(outputs):
-        return tuple(outputs[path] for path in student)
+        return tuple(
+            filled(outputs, path, masks(where, mask))
+            for path, mask in zip(student, present or repeat(None), strict=False)
+        )
 
     def init(outputs):
         params, _ = init_module(heads, outputs.ctx, features(outputs))

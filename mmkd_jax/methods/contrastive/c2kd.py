@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import StepContext
-from mmkd_jax.core.objective import Objective, combine, mask_of, term
+from mmkd_jax.core.objective import Objective, combine, filled, mask_of, term
 from mmkd_jax.losses._kendall import kendall
 from mmkd_jax.losses.logits.kl import kl
 from mmkd_jax.losses.logits.non_target_kl import non_target_kl
@@ -85,7 +85,7 @@ def c2kd(
     def proxies(params, state, outputs):
         ctx, heads, new_state = outputs.ctx._replace(where=mask_of(outputs, where)), {}, {}
         for side, path in paths.items():
-            inputs = (ctx.at(side), outputs[path])
+            inputs = (ctx.at(side), filled(outputs, path, where))
             heads[side], new_state[side] = apply_module(proxy(outputs, side), params[side], state[side], *inputs)
         return outputs.add(proxy=heads), new_state
 

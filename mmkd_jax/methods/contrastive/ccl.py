@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax.core.modalities import presence
 from mmkd_jax.core.model import StepContext
-from mmkd_jax.core.objective import Objective, Term, mask_of, masks
+from mmkd_jax.core.objective import Objective, Term, filled, mask_of, masks
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.contrastive.ccl import ccl as contrast
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
@@ -84,9 +84,8 @@ def ccl(
 
     def apply(params, state, outputs):
         hyperparams, out = state["hyperparams"], {}
-        y, s, z = outputs[labels], outputs[student], outputs[logits]
 
-        def terms(m, t, s, z, mask):
+        def terms(m, y, t, s, z, mask):
             """Return the losses of the student and of the composition."""
             (t, c, q), _ = apply_module(module(outputs), params[m], {}, outputs.ctx, t, s)
             s, z, t, c, q = at_least_float32(s, z, t, c, q)
@@ -99,9 +98,11 @@ def ccl(
             return shared + contrastive(s, t), shared + contrastive(c, t) + cross_entropy(q, y)
 
         for m, path in teachers.items():
-            mask, t = mask_of(outputs, masks(where, presence(outputs.batch, m))), stop_gradient(outputs[path])
-            to_student, _ = terms(m, t, s, z, mask)
-            _, composed = terms(m, t, stop_gradient(s), stop_gradient(z), mask)
+            counted = masks(where, presence(outputs.batch, m))
+            y, t, s, z = (filled(outputs, p, counted) for p in (labels, path, student, logits))
+            mask, t = mask_of(outputs, counted), stop_gradient(t)
+            to_student, _ = terms(m, y, t, s, z, mask)
+            _, composed = terms(m, y, t, stop_gradient(s), stop_gradient(z), mask)
             out[m] = {"student": Term(to_student, mask, hyperparams["weight"]), "composition": Term(composed, mask)}
         return out, state
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from mmkd_jax.core.objective import Objective
+from mmkd_jax.core.objective import Objective, filled
 from mmkd_jax.methods.contrastive.contrast import contrast
 from mmkd_jax.numeric import at_least_float32, unit
 from mmkd_jax.typing import Positive, Scalar
@@ -52,7 +52,7 @@ def clip_afd(
     loss = contrast("fused.image", "fused.text", symmetric=True, where=where, **hyperparams)
 
     def concatenated(outputs, side):
-        s, t = (outputs[path] for path in paths[side])
+        s, t = (filled(outputs, path, where) for path in paths[side])
         s, t = at_least_float32(s, stop_gradient(t))
         return jnp.concatenate([unit(s), unit(t)], -1), nn.Dense(s.shape[-1])
 

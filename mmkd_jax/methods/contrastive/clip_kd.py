@@ -6,7 +6,8 @@ import flax.linen as nn
 import numpy as np
 
 from mmkd_jax import losses
-from mmkd_jax.core.objective import Objective, combine, term
+from mmkd_jax.core.masking import fill_tree
+from mmkd_jax.core.objective import Objective, combine, filled, mask_of, term
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.methods.contrastive.clip_afd import clip_afd
 from mmkd_jax.methods.contrastive.clip_mfd import masked_pass
@@ -102,9 +103,10 @@ def clip_kd(
         def project(side, x):
             return layers[side].apply({"params": params[side]}, x) if side in layers else x
 
-        added = {"projected": {s: project(s, outputs[p]) for s, p in zip(SIDES, student, strict=True)}}
+        added = {"projected": {s: project(s, filled(outputs, p, where)) for s, p in zip(SIDES, student, strict=True)}}
         if "mfd" in used:
             embeddings = masked_pass(outputs, student, modality, patch, share)
+            embeddings = fill_tree(embeddings, mask_of(outputs, where))
             added["masked"] = {s: project(s, x) for s, x in embeddings.items()}
         return outputs.add(**added)
 

@@ -10,7 +10,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from mmkd_jax.collectives import gather, summed
-from mmkd_jax.core.objective import Objective, Term, mask_of
+from mmkd_jax.core.objective import Objective, Term, filled, mask_of
 from mmkd_jax.errors import UserError
 from mmkd_jax.numeric import unit
 from mmkd_jax.typing import Count, Positive, Scalar, Share
@@ -94,7 +94,10 @@ def crd(
         rows = jnp.concatenate([ids[:, None], rows], 1)  # the positive first
         embedded = {
             side: unit(project(params[side], x))
-            for side, x in {"student": outputs[student], "teacher": stop_gradient(outputs[teacher])}.items()
+            for side, x in {
+                "student": filled(outputs, student, where),
+                "teacher": stop_gradient(filled(outputs, teacher, where)),
+            }.items()
         }
         values, z = jnp.zeros(ids.shape), {}
         for anchor, other in (("student", "teacher"), ("teacher", "student")):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.collectives import summed
 from mmkd_jax.core.modalities import presence, present
-from mmkd_jax.core.objective import Objective, Term, mask_of, masks
+from mmkd_jax.core.objective import Objective, Term, filled, mask_of, masks
 from mmkd_jax.errors import UserError
 from mmkd_jax.numeric import at_least_float32, zero_rows
 from mmkd_jax.typing import Count, NotNegative, Scalar
@@ -74,7 +74,7 @@ def dmd(
     graph = Edges(tuple(branches), tuple(edges), size)
 
     def read(outputs):
-        z, h = ({m: outputs[path[i]] for m, path in branches.items()} for i in (0, 1))
+        z, h = ({m: filled(outputs, path[i], where) for m, path in branches.items()} for i in (0, 1))
         for kind, arrays in (("logits", z), ("features", h)):
             shapes = {m: list(x.shape) for m, x in arrays.items()}
             if len({tuple(s) for s in shapes.values()}) > 1 or any(len(s) != 2 for s in shapes.values()):

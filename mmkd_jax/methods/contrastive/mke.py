@@ -13,7 +13,7 @@ from mmkd_jax.core.objective import Objective, combine, mask_of, masks, term
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
 from mmkd_jax.losses.logits.kl import kl
-from mmkd_jax.numeric import zero_rows
+from mmkd_jax.numeric import top_class, zero_rows
 from mmkd_jax.typing import NotNegative, Positive, Scalar
 from mmkd_jax.validation import validated
 
@@ -98,9 +98,7 @@ def mke(
             scale = hyperparams["noise"] * (size / jnp.maximum(entries, 1)).astype(jnp.float32)
             sample = attacks.row_noise(outputs.ctx.at(m).key, batch["example_id"], x.shape[1:])
             inputs[m] = x + (scale * sample).astype(x.dtype)
-        added = outputs.add(
-            noisy=outputs.run[student]({**batch, **inputs}), pseudo={"label": jnp.argmax(outputs[soft], -1)}
-        )
+        added = outputs.add(noisy=outputs.run[student]({**batch, **inputs}), pseudo={"label": top_class(outputs[soft])})
         unlabeled = {} if labelled is None else {"unlabelled": ~outputs["batch." + labelled]}
         return dataclasses.replace(added, batch={**batch, **unlabeled})
 

@@ -9,7 +9,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from mmkd_jax import losses
-from mmkd_jax.core.objective import Objective, combine, term
+from mmkd_jax.core.objective import Objective, combine, filled, term
 from mmkd_jax.errors import UserError
 from mmkd_jax.nn.conv import Conv
 from mmkd_jax.typing import Positive, Scalar
@@ -77,13 +77,13 @@ def factor_transfer(
         }
 
     def add_factors(params, frozen, outputs):
-        networks, t = nets(outputs), stop_gradient(outputs[teacher])
+        networks, t = nets(outputs), stop_gradient(filled(outputs, teacher, where))
 
         def run(name, params, x):
             return jnp.asarray(networks[name].apply({"params": params}, x))
 
         factors = {
-            "student": run("translator", params["translator"], outputs[student]),
+            "student": run("translator", params["translator"], filled(outputs, student, where)),
             "teacher": run("paraphraser", frozen, t),
         }
         if form == "attention":

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.collectives import gather
 from mmkd_jax.core.model import StepContext
-from mmkd_jax.core.objective import Objective, mask_of, term
+from mmkd_jax.core.objective import Objective, filled, mask_of, term
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses._pool import average_pool
 from mmkd_jax.losses.features.semckd import semckd as calibrated
@@ -69,7 +69,7 @@ def semckd(
     match = Match(factor)
 
     def read(outputs):
-        s, t = (tuple(as_map(outputs[p]) for p in paths) for paths in (student, teacher))
+        s, t = (tuple(as_map(filled(outputs, p, where)) for p in paths) for paths in (student, teacher))
         return s, jax.lax.stop_gradient(t), rows_that_count(t[0], mask_of(outputs, where))
 
     def init(outputs):

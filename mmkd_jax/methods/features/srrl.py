@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from mmkd_jax.core.objective import Objective, mask_of, term
+from mmkd_jax.core.objective import Objective, filled, mask_of, term
 from mmkd_jax.core.outputs import output_of
 from mmkd_jax.losses.features.srrl import srrl as regression
 from mmkd_jax.methods._module import apply_module, init_module
@@ -63,7 +63,9 @@ def srrl(
 
     def apply(params, objective_state, outputs):
         ctx = outputs.ctx._replace(where=mask_of(outputs, where))
-        z, state = apply_module(connector(outputs), params, objective_state["state"], ctx, outputs[student])
+        z, state = apply_module(
+            connector(outputs), params, objective_state["state"], ctx, filled(outputs, student, where)
+        )
         z = jax.nn.relu(z)
         logits = output_of(outputs.run[model](outputs.batch, patch={name: z}, train=False), output, model)
         reused = outputs.add(reused={"features": z, "logits": logits})

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax import losses
-from mmkd_jax.core.objective import Objective, term
+from mmkd_jax.core.objective import Objective, filled, term
 from mmkd_jax.typing import Positive, Scalar
 from mmkd_jax.validation import validated
 
@@ -57,7 +57,7 @@ def vid(
         return _Regressor((hidden or width, hidden or width, width))
 
     def regressed(params, outputs):
-        mean = regressor(outputs).apply({"params": params["regressor"]}, outputs[student])
+        mean = regressor(outputs).apply({"params": params["regressor"]}, filled(outputs, student, where))
         return outputs.add(vid={"mean": mean, "variance": jax.nn.softplus(params["scale"]) + SMALLEST})
 
     def init(outputs):

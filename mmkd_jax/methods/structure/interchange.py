@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from mmkd_jax.collectives import gather
-from mmkd_jax.core.objective import Objective, masks, term
+from mmkd_jax.core.masking import fill_tree
+from mmkd_jax.core.objective import Objective, mask_of, masks, term
 from mmkd_jax.core.outputs import output_of
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.logits.kl import kl
@@ -88,16 +89,18 @@ def interchange(
         for source in sources:
             row_masks = {k: x & source[k] for k, x in row_masks.items()}
 
+        source_rows = dataclasses.replace(outputs, batch={**batch, **row_masks})
+
         def run(model):
             patch = {}
             for source, names in zip(sources, swaps, strict=True):
                 source_outputs, name = outputs.run[model](source), names[model]
-                value = output_of(source_outputs, name, model)
+                value = fill_tree(output_of(source_outputs, name, model), mask_of(source_rows, where))
                 patch[name] = value if model == student else jax.lax.stop_gradient(value)
             return outputs.run[model](batch, patch=patch)
 
         added = outputs.add(swapped_student=run(student), swapped_teacher=run(teacher))
-        return dataclasses.replace(added, batch={**batch, **row_masks})
+        return dataclasses.replace(added, batch=source_rows.batch)
 
     def init(outputs):
         return soft.init(swapped(outputs))

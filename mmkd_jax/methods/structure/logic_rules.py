@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
+from jaxtyping import Array, Float
 
 from mmkd_jax.core.objective import Objective, combine, masks, term
 from mmkd_jax.errors import UserError
@@ -72,7 +73,9 @@ def logic_rules(
     source = teacher or student
     rest = (lambda step: 1 - imitation(step)) if callable(imitation) else 1 - imitation
 
-    def follow(student, teacher, broken, *, strength: Scalar):
+    def follow(
+        student: Float[Array, "*n c"], teacher: Float[Array, "*n c"], broken: Float[Array, "*n c"], *, strength: Scalar
+    ) -> Float[Array, "*n"]:
         student, teacher, broken = at_least_float32(student, teacher, broken)
         return kl(student, teacher - jnp.asarray(strength, teacher.dtype) * broken)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mmkd_jax.core.masking import fill
 from mmkd_jax.core.objective import Objective, term
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses.logits.cross_entropy import cross_entropy
@@ -67,7 +68,15 @@ def multi_teacher(
     if not masks:
         raise UserError("multi_teacher: teachers is empty; give names of models, such as ('one', 'two')")
 
-    def soft_loss(student, teacher, available, labels=None, *, temperature: Positive):
+    def soft_loss(
+        student: Float[Array, "*n c"],
+        teacher: tuple[Float[Array, "*n c"], ...],
+        available: Bool[Array, "k b"],
+        labels: Int[Array, "*n"] | None = None,
+        *,
+        temperature: Positive,
+    ) -> Float[Array, "*n"]:
+        teacher = tuple(fill(t, there) for t, there in zip(teacher, available, strict=True))
         shares = weights(jnp.stack(teacher), available, by, labels)
         each = jnp.stack([kl(student, t, temperature=temperature) for t in teacher])
         return jnp.sum(jnp.where(available, weighed(jax.lax.stop_gradient(shares), each), 0), 0)

@@ -1,0 +1,121 @@
+"""Columns that terms and metrics read: labels are checked where a term reads them, in the rows that its masks take."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmkd_jax.core.dependence import used_inputs
+from mmkd_jax.core.model import predict
+from mmkd_jax.core.tasks import measure
+from mmkd_jax.core.watched import Watched
+from mmkd_jax.data.grain_loader import GrainLoader
+from mmkd_jax.data.in_memory import InMemory
+from mmkd_jax.data.loader import Loader, batch_spec
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.training.training import Training
+
+
+def label_check(training: Training) -> Callable[[Mapping[str, Any]], None]:
+    """Return a check of training columns, whole or a batch: labels in the rows that some term counts.
+
+    A term counts the rows in which all bool columns that it reads are True.
+    """
+    reads = [{p.removeprefix("batch.") for p in paths if p.startswith("batch.")} for paths in training.reads.values()]
+
+    def is_mask(x):
+        return x.dtype == np.bool_ and x.ndim == 1
+
+    def check(columns):
+        rows = len(next(iter(columns.values())))
+        for names in reads:
+            there = {k: columns[k] for k in names | {"valid"} if k in columns}
+            masks = [np.asarray(x) for x in there.values() if is_mask(x)]
+            if len(masks) == len(there):
+                continue
+            seen = Watched({**columns, "valid": np.logical_and.reduce([np.ones(rows, bool), *masks])})
+            try:
+                training.task.check(seen)
+            except UserError:
+                if seen.last is None or seen.last in names | {"valid"}:  # None: it read a copy
+                    raise
+
+    return check
+
+
+def check_data(training: Training) -> None:
+    """Raise for invalid labels of data in memory, and for memory banks smaller than the data set.
+
+    Streamed data are checked batch by batch, as they are read.
+    """
+    if isinstance(training.data, InMemory):
+        label_check(training)(training.data.dataset.columns)
+    for name, loader in (("validation", training.validation), ("test", training.test)):
+        if isinstance(loader, InMemory):
+            try:
+                training.task.check(loader.dataset.columns)
+                training.task.check_all(loader.dataset.columns)
+            except UserError as error:
+                raise error.within(name) from None
+    training.check_banks()
+
+
+def check_evaluation(training: Training) -> None:
+    """Raise for columns that the evaluation reads and that validation or test data lack, by abstract evaluation."""
+    model = training.networks[training.evaluate]
+    for name, loader in (("validation", training.validation), ("test", training.test)):
+        if not isinstance(loader, InMemory | GrainLoader):  # others may add columns, or change shapes
+            continue
+        spec = batch_spec(loader.dataset, loader.batch_size)
+        spec |= {"valid": jax.ShapeDtypeStruct((loader.batch_size,), np.dtype(bool))}
+        try:
+            jax.eval_shape(
+                lambda v, batch: measure(training.task, predict(model, v, batch), batch),
+                training.shapes(training.evaluate)[0],
+                spec,
+            )
+        except KeyError as error:
+            columns, outputs = choices(loader.dataset.spec), choices(training.outputs(training.evaluate))
+            raise UserError(
+                f"{name} data: the evaluation of {training.evaluate!r} reads {error.args[0]!r}, which is neither a "
+                f"column ({columns}) nor an output of the model ({outputs})"
+            ) from None
+        except UserError as error:
+            raise error.within(f"{name} data") from error.__cause__
+
+
+def lacking(training: Training) -> list[tuple[str, int, str]]:
+    """Return (modality, rows that lack it, term) for each term that trains a model on zeros in place of a modality."""
+    counts = {
+        k.removeprefix("present."): n for k, n in training.data.dataset.counts.items() if k.startswith("present.")
+    }
+    found = []
+    for modality, rows in counts.items():
+        if not (missing := training.data.size - rows):
+            continue
+        readers = {n for n in training.models if _reads(training, n, modality)}
+        for scope, paths in training.reads.items():
+            if f"batch.present.{modality}" not in paths and readers & {p.partition(".")[0] for p in paths}:
+                found.append((modality, missing, scope))
+    return found
+
+
+def _reads(training, name, modality) -> bool:
+    """Return whether a model's outputs depend on a modality."""
+    _, batch = used_inputs(training.run(name), *training.shapes(name))
+    return any(used and (k == modality or k.startswith(modality + ".")) for k, used in batch.items())
+
+
+def checked_batches(training: Training, loader: Loader, rows: str) -> Iterator[Mapping[str, Any]]:
+    """Iterate over a streamed loader's evaluation batches, and check their labels.
+
+    Raises:
+        UserError: an invalid label; names the rows of the batch.
+    """
+    for i, batch in enumerate(loader.eval_batches()):
+        try:
+            training.task.check(batch)
+        except UserError as error:
+            raise error.within(f"{rows}, rows from {i * loader.batch_size} on") from None
+        yield batch

@@ -1,0 +1,133 @@
+"""Every wrong word is one line and code 2, and a run does not depend on who reads its output, or where."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import mmkd_jax
+from mmkd_jax import cli
+from mmkd_jax.cli import commands, terminal
+from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import RunOptions, run_folder
+from tests import tiny_experiment
+
+TINY = tiny_experiment.__file__
+
+
+def called(capsys, *words):
+    """Return exit code, output and errors of a command in this process."""
+    with pytest.raises(SystemExit) as exit:
+        cli.main(list(words))
+    out, err = capsys.readouterr()
+    return exit.value.code, out, err
+
+
+WRONG = {
+    "an unknown command": (["rum", "x.py"], "unknown command 'rum', close to 'run'; there are: run, cache, "),
+    "a command without its file": (["run"], "run needs an experiment file: mmkd run FILE"),
+    "no such file": (["explain", "nowhere.py"], "no experiment nowhere.py"),
+    "too many words": (["runs", "a", "b"], "usage: mmkd runs"),
+    "an unknown loss": (["losses", "nope"], "nope"),
+    "an unknown table": (["table", "nope"], "nope"),
+    "an unknown data set": (["data", "info", "nope"], "nope"),
+    "a number that is none": (["run", TINY, "--objective.soft.weight", "much"], "needs a number, not 'much'"),
+    "no seeds": (["run", TINY, "--seeds", "0"], "seeds is 0; expected an integer of at least 1"),
+    "no steps": (["run", TINY, "--steps", "0"], "steps=0: expected at least 1"),
+    "a folder that is an address": (["run", TINY, "--out", "gs://bucket/run"], "only folders of this machine's"),
+    "a cache that is an address": (["run", TINY, "--cache", "s3://bucket"], "only folders of this machine's"),
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_wrong_word_is_one_line(words, capsys, tmp_path, monkeypatch):
+    """A wrong word on the command line → an error of one line that names it, and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    arguments, message = WRONG[words]
+    code, _, err = called(capsys, *arguments)
+    assert code == 2 and message in err and err.count("\n") == 1, err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_command_is_covered():
+    assert {a[0] for a, _ in WRONG.values()} | {"cache"} >= set(commands._COMMANDS)
+
+
+def test_help_and_version(capsys):
+    """`--version`, and `--help` of every command → printed, with exit code 0."""
+    assert called(capsys, "--version") == (0, f"mmkd_jax {mmkd_jax.__version__}\n", "")
+    for command in ("losses", "runs", "data", "table"):
+        code, out, _ = called(capsys, command, "--help")
+        assert code == 0 and out.startswith("usage: mmkd")
+
+
+def test_one_damaged_folder_does_not_hide_the_others(tmp_path):
+    """`mmkd runs` over a damaged run folder → it is listed as damaged, beside the others."""
+    for name, text in (("good", "{}"), ("bad", "{}")):
+        folder = tmp_path / name
+        (folder / "trainings" / "a" / "0").mkdir(parents=True)
+        (folder / "config.json").write_text(text)
+        (folder / "trainings" / "a" / "0" / "result.json").write_text('{"validation": 0.5}' if name == "good" else "{")
+    states = {pathlib.Path(path).name: (state, best) for path, state, _, best, _ in run_folder.runs(tmp_path)}
+    assert states["good"] == ("stopped", "a 0.500 (1)")
+    assert states["bad"][0] == "damaged" and "result.json is damaged" in states["bad"][1]
+
+
+def test_addresses_are_no_folders():
+    """A path with :// in `--out` or `--cache` → refused before a folder is made."""
+    with pytest.raises(UserError, match="--out gs:/bucket/x: only folders of this machine's file system"):
+        RunOptions(out=pathlib.Path("gs://bucket/x"))
+    with pytest.raises(UserError, match="--cache s3:/bucket: only folders of this machine's file system"):
+        RunOptions(cache=pathlib.Path("s3://bucket"))
+
+
+def command(*words, **environment):
+    """A run in a process of its own."""
+    places = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment}
+    return [sys.executable, "-m", "mmkd_jax.cli", *words], {**os.environ, **places}
+
+
+@pytest.mark.full
+def test_a_folder_with_blanks_brackets_and_colons(tmp_path):
+    """Blanks, brackets and emoji codes in a path → shown as they are; the command to resume can be pasted."""
+    folder = tmp_path / "a b [red] :smile:"
+    words, environment = command("run", TINY, "--seeds", "1", "--steps", "5", "--out", str(folder))
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(folder) in done.stdout.replace("\n", "")
+    resumed = shlex.split((folder / "command.txt").read_text())
+    assert resumed == ["mmkd", *words[3:]]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("reader", ["head -c 1", "true", "cat > /dev/full"])
+def test_nobody_reads_the_output(reader, tmp_path):
+    """`| head`, a reader that went away, or a full disk behind standard output → the run still completes."""
+    words, environment = command("run", TINY, "--seeds", "1", "--steps", "5", "--out", str(tmp_path / "run"))
+    line = f"{shlex.join(words)} | {reader}" if "/dev/full" not in reader else f"{shlex.join(words)} > /dev/full"
+    subprocess.run(line, shell=True, env=environment, capture_output=True)
+    assert (tmp_path / "run" / "results.json").is_file() and (tmp_path / "run" / "table.txt").is_file()
+
+
+@pytest.mark.full
+def test_without_a_home_in_locale_c(tmp_path):
+    """No home, one that is read-only, locale C, no terminal, TMPDIR missing → the run still completes."""
+    words, environment = command("run", TINY, "--seeds", "1", "--steps", "5", "--out", str(tmp_path / "run"))
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/proc/nowhere"}
+    environment |= {"TMPDIR": str(tmp_path / "away")}
+    done = subprocess.run(words, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_progress_without_a_terminal(monkeypatch, capsys):
+    """Progress where there is no terminal → one log line every 30 seconds."""
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", -1)
+    with terminal.callbacks(1, []) as shown:
+        shown.on_start("kd [x]", 0, 10)
+        shown.on_metrics("kd [x]", 0, {"step": 5, "loss": 0.5, "accuracy": 0.25})
+    assert re.search(r"kd \[x\], seed 0: step 5 .*accuracy 0.25", capsys.readouterr().out)
