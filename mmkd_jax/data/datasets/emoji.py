@@ -55,9 +55,10 @@ ABOUT = {
 }
 
 _SEED = 20_261_128
+# words of Unicode's names, in their spelling: another one gives other families, and so other splits
 _VARIANTS = set(
     "man woman men women male female person people boy girl child adult old older face facing left right up down "
-    "upwards downwards red orange yellow green blue purple brown black white light dark gray pink large medium "
+    "upwards downwards red orange yellow green blue purple brown black white light dark grey pink large medium "
     "small".split()
 )
 
