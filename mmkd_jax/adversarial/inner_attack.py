@@ -80,11 +80,10 @@ def under_attack(
             start=jnp.where(region, first, 0).astype(x.dtype),
         )
         adversarial = jnp.where(region, adversarial, x)  # undo clipping outside the mask
-        if (rows := mask_of(outputs, ())) is not None:  # in padding rows, the gradient may be NaN
-            rows = rows.reshape(-1, *[1] * (x.ndim - 1)) if rows.ndim == 1 else jnp.zeros((), bool)
-            adversarial = jnp.where(rows | jnp.isfinite(adversarial), adversarial, x)
+        valid = mask_of(outputs, ())
+        adversarial = fill_tree(adversarial, valid)  # in padding rows, the gradient may be NaN
         if at not in outputs.batch:  # perturb, not replace: gradients reach the layers below
-            clean_output = fill_tree(outputs.by_model[student][at], mask_of(outputs, ()))
+            clean_output = fill_tree(outputs.by_model[student][at], valid)
             adversarial = clean_output + jax.lax.stop_gradient(adversarial - x)
         model_outputs, guide = run(adversarial)
         return outputs.add(attacked=model_outputs, **({"guide": guide} if teacher else {}))

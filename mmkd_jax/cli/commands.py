@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import io
 import logging
-import os
 import pathlib
 import shlex
 import sys
@@ -13,7 +12,7 @@ import tyro
 
 import mmkd_jax
 from mmkd_jax import files
-from mmkd_jax.cli import running
+from mmkd_jax.cli import running, terminal
 from mmkd_jax.errors import UserError
 
 _USAGE = """usage: mmkd COMMAND …
@@ -100,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("mmkd: interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader of the pipe has exited, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.discard_output()
     code = max(code, _flushed())
     sys.exit(code)
 
@@ -112,10 +111,10 @@ def _flushed() -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.discard_output()
     except OSError as error:
         print(f"mmkd: standard output cannot be written: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.discard_output()
         return 2
     return 0
 
@@ -149,7 +148,6 @@ def _losses(words: list[str]) -> None:
 
 
 def _table(words: list[str]) -> None:
-    from mmkd_jax.cli import terminal
     from mmkd_jax.core import sharding
     from mmkd_jax.paper_tables import render, run
 

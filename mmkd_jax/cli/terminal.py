@@ -17,6 +17,11 @@ SECONDS_BETWEEN_LINES = 30
 """Between two lines of progress where there is no terminal."""
 
 
+def discard_output() -> None:
+    """Send standard output to nowhere, after its reader has exited or its disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def keep_programs() -> None:
     """Enable JAX's persistent compilation cache in ~/.cache/mmkd_jax, unless the user has configured another folder.
 
@@ -102,7 +107,7 @@ def callbacks(seeds: int, signals: list[int]):
 
     class Output(Console):
         def on_broken_pipe(self):  # the reader went away, such as `| head`: training goes on; rich would exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
 
     # paths and messages may contain brackets and colons, not markup
     quiet = not sharding.is_primary_process()
@@ -121,7 +126,7 @@ def callbacks(seeds: int, signals: list[int]):
             progress.console.print(line)
         except OSError as error:  # a full disk must not end the training
             print(f"mmkd: standard output cannot be written ({error.strerror}); training goes on", file=sys.stderr)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
 
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", now="")

@@ -1,6 +1,7 @@
 """Rows outside a mask, replaced before they are computed with: a masked NaN reaches neither value nor gradient."""
 
 import types
+from collections.abc import Iterator
 from typing import Any, Union, get_args, get_origin
 
 import jax
@@ -72,18 +73,20 @@ def _is_of(dtype, annotation) -> bool:
 
 def has_rows(annotation: Any) -> bool:
     """Return whether an annotation, or a part of it, has an axis of rows, `b` or `*n`."""
-    if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
-        return bool({"b", "*n"} & set(annotation.dim_str.split()))
-    inner = get_args(annotation) or getattr(annotation, "__annotations__", {}).values()
-    return any(map(has_rows, inner))
+    return any({"b", "*n"} & set(array.dim_str.split()) for array in _arrays(annotation))
 
 
 def is_shaped(annotation: Any) -> bool:
     """Return whether an annotation, or a part of it, is an array with named axes."""
+    return any(True for _ in _arrays(annotation))
+
+
+def _arrays(annotation) -> Iterator[type[AbstractArray]]:
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
-        return True
-    inner = get_args(annotation) or getattr(annotation, "__annotations__", {}).values()
-    return any(map(is_shaped, inner))
+        yield annotation
+        return
+    for inner in get_args(annotation) or getattr(annotation, "__annotations__", {}).values():
+        yield from _arrays(inner)
 
 
 def fill_tree(tree: Any, where: Bool[Array, "b ..."] | None) -> Any:

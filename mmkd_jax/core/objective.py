@@ -149,8 +149,10 @@ def term(
     def counted(k, x, mask):
         """Replace the rows outside the mask; without an annotation, only columns of the batch are known to be rows."""
         annotation = asks[k].annotation if k in asks else Any
-        if mask is None or is_shaped(annotation):
-            return x if mask is None else fill_argument(x, annotation, mask)
+        if mask is None:
+            return x
+        if is_shaped(annotation):
+            return fill_argument(x, annotation, mask)
         names = paths[k] if isinstance(paths[k], tuple) else (paths[k],)
         return fill_tree(x, mask) if all(n.startswith("batch.") for n in names) else x
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Shaped, UInt32
 
+from mmkd_jax.errors import UserError
+
 _ROUNDS = 6
 
 
@@ -95,3 +97,9 @@ def mix(x: UInt32[Array | np.ndarray, "*n"]) -> UInt32[Array | np.ndarray, "*n"]
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> np.uint32(shift))) * np.array([factor], np.uint32)
     return x ^ (x >> np.uint32(16))
+
+
+def check_seed(seed: int) -> None:
+    """Raise for seeds that the loaders would interpret differently."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}; expected 0 … {2**32 - 1}")

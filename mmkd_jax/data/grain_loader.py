@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmkd_jax.data import loader
-from mmkd_jax.data._order import first_position, order
+from mmkd_jax.data._order import check_seed, first_position, order
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.partners import Partners
 from mmkd_jax.errors import UserError
@@ -75,7 +75,7 @@ class GrainLoader:
 
         if self.batch_size % self.process_count:
             raise UserError(f"batch_size {self.batch_size} is not divisible by {self.process_count} processes")
-        loader.check_seed(seed)
+        check_seed(seed)
         local = self.batch_size // self.process_count
         words = np.array([0, seed], np.uint32)
 

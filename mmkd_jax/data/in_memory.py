@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax.data import loader
-from mmkd_jax.data._order import first_position, order
+from mmkd_jax.data._order import check_seed, first_position, order
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.partners import Partners
 
@@ -87,7 +87,7 @@ class InMemory:
 
     def batches(self, seed: int, start: int = 0) -> Iterator[dict[str, jax.Array]]:
         """Iterate over training batches from step `start`: reshuffled every epoch, endless."""
-        loader.check_seed(seed)
+        check_seed(seed)
         arrays, draw, key = self.arrays(), jax.jit(self.batch), jax.random.key(seed)
         step = start
         while True:

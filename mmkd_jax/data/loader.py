@@ -211,12 +211,6 @@ def check_rows(dataset: Dataset) -> None:
         raise UserError(f"data set {named!r} has no rows{filters}: check the split and the filter")
 
 
-def check_seed(seed: int) -> None:
-    """Raise for seeds that the loaders would interpret differently."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed is {seed}; expected 0 … {2**32 - 1}")
-
-
 def padded(dataset: Dataset, batch_size: int, fetch) -> Iterator[dict[str, np.ndarray]]:
     """Iterate over all rows once, in order; the last batch is padded with row 0, marked by `valid` False."""
     for first in range(0, dataset.size, batch_size):

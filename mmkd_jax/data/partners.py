@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from mmkd_jax.data._order import mix
+from mmkd_jax.data._order import check_seed, mix
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.errors import UserError, choices
 
@@ -34,8 +34,7 @@ class Partners:
     seed: int = 0
 
     def __post_init__(self):
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"Partners: seed is {self.seed}; expected 0 … {2**32 - 1}")
+        check_seed(self.seed)
 
     def columns(self, dataset: Dataset) -> tuple[str, ...]:
         """Return the columns to fetch.

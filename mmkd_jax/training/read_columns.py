@@ -9,7 +9,6 @@ import numpy as np
 from mmkd_jax.core.dependence import used_inputs
 from mmkd_jax.core.model import predict
 from mmkd_jax.core.tasks import measure
-from mmkd_jax.core.watched import Watched
 from mmkd_jax.data.grain_loader import GrainLoader
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, batch_spec
@@ -34,7 +33,7 @@ def label_check(training: Training) -> Callable[[Mapping[str, Any]], None]:
             masks = [np.asarray(x) for x in there.values() if is_mask(x)]
             if len(masks) == len(there):
                 continue
-            seen = Watched({**columns, "valid": np.logical_and.reduce([np.ones(rows, bool), *masks])})
+            seen = _Asked({**columns, "valid": np.logical_and.reduce([np.ones(rows, bool), *masks])})
             try:
                 training.task.check(seen)
             except UserError:
@@ -119,3 +118,20 @@ def checked_batches(training: Training, loader: Loader, rows: str) -> Iterator[M
         except UserError as error:
             raise error.within(f"{rows}, rows from {i * loader.batch_size} on") from None
         yield batch
+
+
+class _Asked(dict):
+    """Columns that remember the name asked for last: the one that a check raises about."""
+
+    last: str | None = None
+
+    def __getitem__(self, name):
+        self.last = name
+        return super().__getitem__(name)
+
+    def __contains__(self, name):
+        self.last = name
+        return super().__contains__(name)
+
+    def get(self, name, default=None):
+        return self[name] if name in self else default  # noqa: SIM401  this is `get`

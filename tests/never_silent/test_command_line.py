@@ -86,7 +86,7 @@ def test_addresses_are_no_folders():
 
 
 def command(*words, **environment):
-    """A run in a process of its own."""
+    """Return the command line and environment of a run in a separate process."""
     places = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment}
     return [sys.executable, "-m", "mmkd_jax.cli", *words], {**os.environ, **places}
 

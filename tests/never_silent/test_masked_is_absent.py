@@ -1,4 +1,4 @@
-"""What a mask leaves out changes nothing, whatever stands there: neither value, nor gradient, nor state."""
+"""Masked rows affect neither value, gradient nor state, even if they are NaN."""
 
 import dataclasses
 import inspect

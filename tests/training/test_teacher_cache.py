@@ -119,7 +119,7 @@ def test_the_teacher_is_not_even_read(tmp_path):
         run(tmp_path / "run", tiny(), online=True, allow_changed_data=True)
     assert not (folder / "trainings/student").exists()
     said = []
-    # only the report, at the end, looks at all trainings
+    # only the final report loads the variables of all trainings
     run(folder, tiny(), allow_changed_data=True, callbacks=runner.Callbacks(log=said.append))
     assert any("examples.png" in line and "are missing" in line for line in said)
     assert (folder / "trainings/student/0/result.json").exists() and not any("computing" in line for line in said)
