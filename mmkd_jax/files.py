@@ -1,15 +1,24 @@
-"""Atomic file writes, with errors that name the remedy."""
+"""The door to the disk: atomic writes, locks, JSON files with a hash, and errors that name the remedy."""
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmkd_jax.errors import UserError
+
+Log = Callable[[str], None]
+
+
+class Damaged(UserError):
+    """A file's content is not what was written."""
+
 
 _REMEDIES = {
     errno.ENOSPC: "no space is left on the device: free some space, then run the same command again",
@@ -54,6 +63,8 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
     path = pathlib.Path(path)
     with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            set_aside(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -73,17 +84,103 @@ def read(path: str | os.PathLike) -> str:
     return pathlib.Path(path).read_text(encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file that `write` wrote.
+def write_json(path: str | os.PathLike, value: dict[str, Any]) -> None:
+    """Write a JSON object with the SHA-256 of its values, which `read_json` verifies."""
+    write(path, json.dumps({"sha256": digest(value), **value}, indent=1) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a JSON object that `write_json` wrote.
 
     Raises:
-        UserError: the file is damaged; names it.
+        Damaged: the content is not what was written; names the file and the reason.
         FileNotFoundError: the file does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "scores.json"
+        >>> write_json(path, {"accuracy": 0.646})
+        >>> read_json(path)
+        {'accuracy': 0.646}
+        >>> _ = path.write_text(path.read_text().replace("646", "946"))
+        >>> read_json(path)
+        Traceback (most recent call last):
+        mmkd_jax.files.Damaged: ...scores.json is damaged (it has another SHA-256 than recorded): delete it...
     """
     try:
-        return json.loads(read(path))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it, or the folder that contains it") from None
+        value = json.loads(read(path))
+        if not isinstance(value, dict) or "sha256" not in value:
+            raise ValueError("it has no SHA-256")
+        if value.pop("sha256") != digest(value):
+            raise ValueError("it has another SHA-256 than recorded")
+    except (ValueError, IsADirectoryError) as error:
+        raise Damaged(f"{path} is damaged ({error}): delete it, or the folder that contains it") from None
+    return value
+
+
+def recover_json(path: str | os.PathLike, log: Log = print) -> dict[str, Any] | None:
+    """Read a JSON object that can be made again: None if it is missing, or damaged and therefore set aside."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        kept = set_aside(pathlib.Path(path))
+        log(f"{str(error).partition(':')[0]} and kept as {kept.name}")
+        return None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys.
+
+    Example:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Rename a damaged file or folder to `NAME.damaged`, and return its new path."""
+    kept = unused(path.with_name(f"{path.name}.damaged"))
+    with reported(path, "renaming"):
+        path.rename(kept)
+    return kept
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file, which the system releases when the process ends.
+
+    Args:
+        path: the lock file; its folder is created.
+        busy: called each time another process has the lock; returns to try again, or raises.
+    """
+    with reported(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            set_aside(path)
+        file = open(path, "w")  # noqa: SIM115  closed below, so that its error is reported
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                busy()
+        yield
+
+
+def is_locked(path: pathlib.Path) -> bool:
+    """Return whether another process holds a lock file."""
+    if not path.is_file():
+        return False
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def unused(path: pathlib.Path) -> pathlib.Path:
@@ -93,14 +190,13 @@ def unused(path: pathlib.Path) -> pathlib.Path:
 
 
 def changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """List the differences between two records, field by field; `config.seeds` may differ."""
-    if path == "config.seeds":
-        return []
+    """List the differences between two JSON values, field by field."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [line for k in keys for line in changes(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
-    if old == new:
-        return []
-    if path == "code":
-        return ["the experiment's code changed"]
-    return [f"{path}: {old} there, {new} now"]
+    return [] if old == new else [f"{path}: {_short(old)} there, {_short(new)} now"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

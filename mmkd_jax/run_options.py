@@ -18,8 +18,16 @@ class RunOptions:
     """Run folder; default runs/NAME."""
     fresh: bool = False
     """Start over; the old run folder is renamed, not deleted."""
+    extend: bool = False
+    """Lengthen trainings to the file's `steps` and schedule, from their last checkpoints; the table marks them."""
+    allow_changed_code: bool = False
+    """Keep what was trained by other code (loss, optimizer, models, metrics), and go on; the table marks it."""
+    allow_changed_settings: bool = False
+    """Keep what was trained with other hyperparameters or steps, and go on; the table marks it."""
     allow_changed_data: bool = False
-    """Continue with data, batch size or configuration that differ from the run folder's; changes are recorded."""
+    """Keep what was trained on other data, batch sizes or augmentation, and go on; the table marks it."""
+    allow_changed_sources: bool = False
+    """Keep what was initialized from other variables, and go on; the table marks it."""
     cache: pathlib.Path | None = None
     """Folder for the outputs of cached models; default cache/ in the run folder. Runs may share it."""
     online: bool = False
@@ -39,6 +47,12 @@ class RunOptions:
             if not str(value).strip():
                 raise UserError(f"--{field} is empty; expected a folder")
 
+    @property
+    def allowed(self) -> frozenset[str]:
+        """Aspects of a training that may differ from the run folder's, and "extend" if it may be lengthened."""
+        aspects = [a for a in ("code", "settings", "data", "sources") if getattr(self, f"allow_changed_{a}")]
+        return frozenset([*aspects, *["extend"] * self.extend])
+
     def folder(self, name: str) -> pathlib.Path:
-        """Return the run folder of the experiment `name`."""
-        return pathlib.Path(self.out or pathlib.Path("runs") / name)
+        """Return the run folder of the experiment `name`, as an absolute path."""
+        return pathlib.Path(self.out or pathlib.Path("runs") / name).absolute()

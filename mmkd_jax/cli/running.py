@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 import re
 import shlex
 import signal
@@ -75,8 +76,11 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
 
     sharding.threads_for_devices()
     terminal.keep_programs()  # before the first compilation, after which jax ignores it
+    here = pathlib.Path.cwd()
     experiment = definition.load(file)
     options, config, hyperparams = _parse(experiment, words, f"mmkd run {file}")
+    out = here / (options.out or pathlib.Path("runs") / experiment.name)  # the file may have changed the folder
+    options = dataclasses.replace(options, out=out, cache=options.cache and here / options.cache)
     command = shlex.join(["mmkd", "cache" if only_cache else "run", file, *(w for w in words if w != "--fresh")])
     options = dataclasses.replace(options, command=command)
     folder = options.folder(experiment.name)

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import json
 import pathlib
 import tempfile
 import warnings
@@ -74,9 +73,9 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
         }
         record = _record(module, str(builder.version), columns, built)
         compared = _compare(module, name, record, columns)
-        for file in [*record["files"], "record.json"]:
-            data = json.dumps(record, indent=1) + "\n" if file == "record.json" else (built / file).read_bytes()
-            files.write(target / file, data)
+        for file in record["files"]:
+            files.write(target / file, (built / file).read_bytes())
+        files.write_json(target / "record.json", record)  # last: a data set without it is not prepared
     return f"{name} {record['version']} is in {target}\n{compared}"
 
 

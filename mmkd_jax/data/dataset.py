@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmkd_jax import files
 from mmkd_jax.data import text
 from mmkd_jax.data.narrowing import narrowed
 from mmkd_jax.errors import UserError, choices
@@ -147,27 +147,38 @@ def load(name: str, split: str, directory: str | os.PathLike | None = None) -> D
 
 def find(name: str, directory: str | os.PathLike | None = None) -> pathlib.Path:
     """Return the folder `…/NAME/VERSION` of a prepared data set, newest version first."""
-    places = [pathlib.Path(directory)] if directory is not None else [SHIPPED, home()]
+    places = [pathlib.Path(directory)] if directory is not None else [SHIPPED]
+    if directory is None and not (SHIPPED / name).is_dir():
+        places.append(home())
     for place in places:
-        if records := sorted((place / name).glob("*/record.json")):
-            return records[-1].parent
+        if records := list((place / name).glob("*/record.json")):
+            return max(records, key=lambda path: _version(path.parent.name)).parent
     raise UserError(
         f"data set {name!r} is not prepared in {' or '.join(map(str, places))}: run `mmkd data prepare {name}` "
         "(`mmkd data list` lists the names)"
     )
 
 
+def _version(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Return a key that orders versions: 1.10.0 is newer than 1.9.0, and numbers are newer than words."""
+    return tuple((1, int(x)) if x.isdigit() else (0, x) for x in name.split("."))
+
+
 def home() -> pathlib.Path:
     """Default output folder of `mmkd data prepare`."""
-    return pathlib.Path(os.environ.get("MMKD_DATA") or pathlib.Path.home() / ".local" / "share" / "mmkd_jax")
+    try:
+        return pathlib.Path(os.environ.get("MMKD_DATA") or pathlib.Path.home() / ".local" / "share" / "mmkd_jax")
+    except RuntimeError:  # a user without a name and without HOME
+        raise UserError("the user has no home folder: set MMKD_DATA to the folder of the data sets") from None
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
     """Read `record.json` of a prepared data set: version, rows, splits with content hashes, files with SHA-256."""
     try:
-        return json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / 'record.json'} is damaged ({error}): {_remedy(folder)}") from None
+        return files.read_json(folder / "record.json")
+    except (OSError, files.Damaged) as error:
+        reason = str(error).partition("(")[2].partition(")")[0] if isinstance(error, files.Damaged) else error
+        raise files.Damaged(f"{folder / 'record.json'} is damaged ({reason}): {_remedy(folder)}") from None
 
 
 def content_hash(columns: Mapping[str, np.ndarray]) -> str:

@@ -1,10 +1,10 @@
 """Experiment files: a configuration and trainings in Python, checked by abstract evaluation."""
 
-import ast
+import contextlib
 import dataclasses
-import hashlib
+import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,18 +28,18 @@ class Experiment(NamedTuple):
         name: file name without .py.
         config: instance of a frozen dataclass with the default values; it has a field `seeds`.
         trainings: `(config) -> {name: Training}`; computes nothing.
-        baseline: name of the training that the table compares the others with; None if the file defines none.
+        baseline: name of the training that the table compares the others with, or training -> its baseline; None if
+            the file defines none.
         report: `(config, results, folder)`, called at the end; None if the file defines none.
-        code: hash of the file's syntax tree, which ignores comments and formatting; empty for an experiment that is
-            defined in a notebook.
+        file: path of the file; empty for an experiment that is defined in a notebook.
     """
 
     name: str
     config: Any
     trainings: Callable[[Any], dict[str, Training]]
-    baseline: str | None = None
+    baseline: str | Mapping[str, str] | None = None
     report: Callable | None = None
-    code: str = ""
+    file: str = ""
 
 
 def load(path: str | pathlib.Path) -> Experiment:
@@ -49,13 +49,13 @@ def load(path: str | pathlib.Path) -> Experiment:
         UserError: the file does not exist, fails to import, or lacks `config` or `trainings`.
     """
     path = pathlib.Path(path)
+    place = str(path.absolute())  # the file may change the working directory
     file = module(path, "experiment", ("config", "trainings"))
     if not dataclasses.is_dataclass(file.config) or not hasattr(file.config, "seeds"):
         raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
-    code = hashlib.sha256(ast.dump(ast.parse(path.read_bytes())).encode()).hexdigest()
     baseline, report = getattr(file, "baseline", None), getattr(file, "report", None)
     trainings = one_line_errors(path, "experiment")(file.trainings)
-    return Experiment(path.stem, file.config, trainings, baseline, report, code)
+    return Experiment(path.stem, file.config, trainings, baseline, report, place)
 
 
 def explain(experiment: Experiment, config: Any = None, hyperparams: Mapping[str, float] | None = None) -> str:
@@ -69,10 +69,46 @@ def explain(experiment: Experiment, config: Any = None, hyperparams: Mapping[str
     Raises:
         UserError: the experiment is invalid.
     """
-    trainings = experiment.trainings(experiment.config if config is None else config)
-    overrides = check(trainings, hyperparams or {})
+    config = experiment.config if config is None else config
+    with blamed(experiment.config, config, hyperparams or {}):
+        trainings = experiment.trainings(config)
+        overrides = check(trainings, hyperparams or {})
     final_report.check_report(trainings, experiment.baseline, experiment.report)
     return description.text(trainings, overrides)
+
+
+@contextlib.contextmanager
+def blamed(default: Any, config: Any, hyperparams: Mapping[str, float]) -> Iterator[None]:
+    """Convert errors of models and optimizers to a one-line `UserError` if options differ from the file's.
+
+    Raises:
+        UserError: an error other than UserError, with the options; or an option that is NaN.
+    """
+    before, after = (dict(_flat(dataclasses.asdict(c))) for c in (default, config))
+    options = {k.replace("_", "-"): v for k, v in after.items() if before.get(k) != v} | dict(hyperparams)
+    for name, value in options.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise UserError(f"--{name} is {value}; expected a number")
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not options:
+            raise
+        given = " ".join(f"--{k} {v}" for k, v in options.items())
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"the experiment cannot be built with {given}: {type(error).__name__}: {reason} (--debug shows where)"
+        ) from error
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -22,10 +22,15 @@ Trainings = Mapping[str, Training]
 Log = Callable[[str], None]
 
 
-def check_report(trainings: Trainings, baseline: str | None, hook: Callable | None) -> None:
+def check_report(trainings: Trainings, baseline: str | Mapping[str, str] | None, hook: Callable | None) -> None:
     """Raise for a baseline that is not one of the trainings, and for a report function with the wrong signature."""
-    if baseline is not None and baseline not in trainings:
-        raise UserError(f"baseline {baseline!r} is not one of the trainings: {choices(trainings)}")
+    pairs = baseline if isinstance(baseline, Mapping) else {} if baseline is None else {baseline: baseline}
+    for name, other in pairs.items():
+        if wrong := {name, other} - set(trainings):
+            raise UserError(f"baseline {choices(wrong)!r} is not one of the trainings: {choices(trainings)}")
+        tasks = [trainings[n].task for n in (name, other)]
+        if (tasks[0].name, tasks[0].metric) != (tasks[1].name, tasks[1].metric):
+            raise UserError(f"baseline {other!r} of {name!r} has another task: {tasks[1].name}, not {tasks[0].name}")
     if hook is None:
         return
     try:
@@ -41,8 +46,9 @@ def write_report(
     title: str,
     trainings: Trainings,
     results: Mapping[str, Sequence[Mapping[str, Any]]],
-    baseline: str | None,
+    baseline: str | Mapping[str, str] | None,
     variables: Callable[[str], Mapping[str, Any]],
+    notes: Callable[[Mapping[str, Sequence[Mapping[str, Any]]]], Sequence[str]],
     log: Log,
 ) -> None:
     """Write the tables, the figures, and validation examples with each training's predictions.
@@ -55,23 +61,26 @@ def write_report(
         title: title of the tables.
         trainings: name -> Training.
         results: name -> one result per seed.
-        baseline: training that the others of its task are compared with.
+        baseline: training that the others of its task are compared with, or training -> its baseline.
         variables: name of a training -> its final variables, by model.
+        notes: `(results) -> lines` that are printed below a table.
         log: called with a message for each figure that is skipped.
     """
     tasks = by_task(trainings, results)
     places = {names[0]: folder if len(tasks) == 1 else folder / "tables" / names[0] for names in tasks}
+    tables = []
     for names in tasks:
         task, metric, share = (getattr(trainings[names[0]].task, k) for k in ("name", "metric", "share"))
         own = {n: results[n] for n in names}
         classes = trainings[names[0]].data.dataset.about.get("classes")
         place = places[names[0]]
         heading = title if len(tasks) == 1 else f"{title}: {task}"
-        report.write(place, own, metric, baseline if baseline in own else None, heading, classes, share, log)
+        mapped = isinstance(baseline, Mapping)
+        against = report.baselines(baseline, own) if mapped else baseline if baseline in own else None
+        tables.append(report.write(place, own, metric, against, heading, classes, share, log, notes(own)))
     if len(tasks) > 1:
         for name in ("table.txt", "table.md"):
             files.write(folder / name, "\n".join(files.read(p / name) for p in places.values()))
-        tables = [files.read_json(p / "table.json") for p in places.values()]
         files.write(folder / "table.json", json.dumps({"tables": tables}, indent=1) + "\n")
     seen: dict[str, list[str]] = {}  # rows that several trainings are validated on are drawn once
     for name, training in trainings.items():

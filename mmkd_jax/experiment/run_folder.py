@@ -2,13 +2,12 @@
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,78 +15,74 @@ import jax
 from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.errors import UserError
-from mmkd_jax.files import changes
 
 _PACKAGES = ("mmkd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 @contextlib.contextmanager
-def opened(
-    folder: pathlib.Path, configuration: Mapping[str, Any], fresh: bool, log, allow_changed: bool = False
-) -> Iterator[None]:
-    """Lock a run folder for one run of one configuration; with several processes, the primary one does so.
+def opened(folder: pathlib.Path, fresh: bool, log: files.Log) -> Iterator[None]:
+    """Lock a run folder for one run; with several processes, the primary one does so.
 
     Args:
         folder: the run folder; created if missing.
-        configuration: JSON values; must equal those of the run in the folder, except for `config.seeds`.
         fresh: rename an existing folder and start over.
         log: called with messages for the user.
-        allow_changed: accept another configuration, and record the differences under "changed".
 
     Raises:
-        UserError: another configuration (with its differing fields), a concurrent run, no permission, or no space.
+        UserError: a folder of something else, a concurrent run, no permission, or no space.
     """
     if not sharding.is_primary_process():
         sharding.process_allgather(0)
         _check_shared(folder)
         yield
         return
+    _check_kind(folder, fresh)
     if fresh and folder.exists():
         old = files.unused(folder.with_name(folder.name + ".old"))
-        with files.reported(folder, "renaming"):
+        with files.locked(folder / ".lock", lambda: _busy(folder)), files.reported(folder, "renaming"):
             folder.rename(old)
         log(f"the old run is kept as {old}")
-    with files.reported(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115  closed below, so that its error is reported
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system when the process ends
-        except BlockingIOError:
-            raise UserError(f"another run is writing to {folder}: wait for it, or use another folder (--out)") from None
-        new = json.loads(json.dumps(configuration))
-        saved = folder / "config.json"
-        if saved.is_file():
-            old = files.read_json(saved)
-            before = old.pop("changed", [])
-            if "numbers" in old:
-                raise UserError(
-                    f"{folder} was written by mmkd_jax 0.1, which this version cannot resume: start over (--fresh), or "
-                    "use another folder (--out)"
-                )
-            if (changed := changes(old, new)) and not allow_changed:
-                raise UserError(
-                    f"{folder} has a run of another configuration ({'; '.join(changed)}): revert the change, use "
-                    "another folder (--out), start over (--fresh), or continue anyway (--allow-changed-data)"
-                )
-            for line in changed:
-                log(f"continuing with another configuration: {line}")
-            if before or changed:
-                new["changed"] = [*before, *changed]
-        files.write(saved, json.dumps(new, indent=1) + "\n")
+    with files.locked(folder / ".lock", lambda: _busy(folder)):
         recorded, current = folder / "environment.json", environment()
-        if recorded.is_file() and (moved := changes(files.read_json(recorded), current)):
+        known = files.recover_json(recorded, log)
+        if known is not None and (moved := files.changes(known, current)):
             log(f"the environment changed since this run started ({'; '.join(moved)}): results may differ bitwise")
         else:
-            files.write(recorded, json.dumps(current, indent=1) + "\n")
+            files.write_json(recorded, current)
         sharding.process_allgather(0)  # the folder exists and is valid
         _check_shared(folder)
         yield
 
 
+def _busy(folder: pathlib.Path) -> None:
+    raise UserError(f"another run is writing to {folder}: wait for it, or use another folder (--out)")
+
+
+def _check_kind(folder: pathlib.Path, fresh: bool) -> None:
+    """Raise for a folder that is neither empty nor a run, and for one of an earlier version that is to be resumed."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file: use another folder (--out)")
+    try:
+        config = json.loads(files.read(folder / "config.json"))
+    except (OSError, ValueError):
+        config = {}
+    known = set(config) if isinstance(config, dict) else set()
+    earlier = "experiment" in known and not {"sha256", "configurations"} & known
+    is_run = "experiment" in known or (folder / ".lock").exists() or (folder / "trainings").is_dir()
+    if not is_run and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty and is not the folder of a run: use another folder (--out)")
+    if earlier and not fresh:
+        raise UserError(
+            f"{folder} was written by an earlier mmkd_jax, which this version cannot resume: start over (--fresh), or "
+            "use another folder (--out)"
+        )
+
+
 def _check_shared(folder: pathlib.Path) -> None:
     """Raise in every process if one does not see the run folder."""
-    seen = sharding.process_allgather((folder / "config.json").is_file())
+    seen = sharding.process_allgather((folder / ".lock").is_file())
     if blind := [str(i) for i, sees in enumerate(seen) if not sees]:
         raise UserError(
             f"process {', '.join(blind)} does not see {folder}: all processes need a folder that they share (--out)"
@@ -117,29 +112,20 @@ def runs(root: pathlib.Path) -> list[tuple[str, str, str, str, str]]:
 def _row(folder):
     """Return path, state, place, best metrics and command of a run."""
     done: dict[str, list[float]] = {}
-    for path in sorted([*folder.glob("trainings/*/*/result.json"), *folder.glob("parts/*/*/result.json")]):
+    for path in sorted(folder.glob("trainings/*/*/result.json")):
         done.setdefault(path.parent.parent.name, []).append(files.read_json(path)["validation"])
+    for path in sorted(folder.glob("parts/*/*/result.json")):  # version 0.1
+        done.setdefault(path.parent.parent.name, []).append(json.loads(files.read(path))["validation"])
     saved = [*folder.glob("trainings/*/*/checkpoints/*"), *folder.glob("parts/*/*/checkpoints/*")]
     steps = {p: int(p.name) for p in saved if p.name.isdigit()}
     last = max(steps, key=lambda p: p.stat().st_mtime, default=None)
     at = "" if last is None else f"{last.parts[-4]}, seed {last.parts[-3]}, step {steps[last]}"
-    state = "running" if _is_locked(folder) else "finished" if (folder / "results.json").is_file() else "stopped"
+    state = "finished" if (folder / "results.json").is_file() else "stopped"
+    state = "running" if files.is_locked(folder / ".lock") else state
     best = ", ".join(f"{training} {sum(v) / len(v):.3f} ({len(v)})" for training, v in done.items())
-    command = files.read(folder / "command.txt").strip() if (folder / "command.txt").is_file() else ""
+    old = folder / "command.txt"  # version 0.1
+    command = files.read(old).strip() if old.is_file() else files.read_json(folder / "config.json").get("command", "")
     return str(folder), state, "" if state == "finished" else at, best, "" if state == "running" else command
-
-
-def _is_locked(folder: pathlib.Path) -> bool:
-    """Return whether a run is active in the folder."""
-    lock = folder / ".lock"
-    if not lock.is_file():
-        return False
-    with open(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def environment() -> dict[str, Any]:

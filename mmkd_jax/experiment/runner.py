@@ -6,7 +6,7 @@ import functools
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,15 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.core.state import subtree, variables
-from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import final_report, run_folder
+from mmkd_jax.errors import UserError, choices
+from mmkd_jax.experiment import final_report, run_folder, saved
 from mmkd_jax.experiment.callbacks import Callbacks
-from mmkd_jax.experiment.definition import Experiment, check, source_of
+from mmkd_jax.experiment.definition import Experiment, blamed, check, source_of
+from mmkd_jax.experiment.source_files import record_sources, source_files
 from mmkd_jax.reporting.loggers import tensorboard
 from mmkd_jax.run_options import RunOptions
 from mmkd_jax.training import checkpoint, compiled, loop, teacher_outputs
+from mmkd_jax.training.identity import Identity, check_same, identity
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.read_columns import check_data
 from mmkd_jax.training.training import Training
@@ -66,13 +68,14 @@ def run(
                 if any(sharding.process_allgather(callbacks.should_stop())):
                     raise loop.Interrupted(f"{name}, seed {seed} is done")
         if sharding.is_primary_process():
-            rows = [{k: v for k, v in r.items() if k not in ("history", "data")} for rs in results.values() for r in rs]
+            rows = [_row(result) for seeds in results.values() for result in seeds]
             files.write(work.folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
             final = functools.cache(lambda name: load_variables(work.folder, work.trainings[name], name))
-            baseline, log = experiment.baseline, callbacks.log
-            final_report.write_report(work.folder, experiment.name, work.trainings, results, baseline, final, log)
+            notes = functools.partial(saved.notes, work.compared)
+            about = work.folder, experiment.name, work.trainings, results, experiment.baseline
+            final_report.write_report(*about, final, notes, callbacks.log)
             if experiment.report is not None:
-                final_report.call_hook(experiment.report, work.config, results, work.folder, log)
+                final_report.call_hook(experiment.report, work.config, results, work.folder, callbacks.log)
         sharding.process_allgather(0)  # wait until all files are written
     return results
 
@@ -111,41 +114,60 @@ def build_caches(
     return {n: r for n, r in results.items() if r}
 
 
+def _row(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `results.json`: a result without what only later runs read."""
+    row = {k: v for k, v in result.items() if k not in ("history", "identity", "earlier", "made_with")}
+    return row | ({"changed_at": [e["until"] for e in result["earlier"]]} if result["earlier"] else {})
+
+
 @dataclasses.dataclass(frozen=True)
 class _Work:
     folder: pathlib.Path
+    experiment: str
     config: Any
     trainings: Mapping[str, Training]
     overrides: Mapping[str, dict[str, float]]
+    identities: Mapping[str, Identity]
+    configuration: saved.Configuration
     options: RunOptions
     callbacks: Callbacks
+    finished: list[dict[str, Any]]
+    compared: dict[tuple[str, int], Identity] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def program(self) -> Callable[[str, str], str]:
+        """`(training, model) -> hash`, computed once."""
+        return functools.cache(lambda name, model: self.trainings[name].program(model))
 
 
 @contextlib.contextmanager
 def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Work]:
-    """Check an experiment and open its run folder."""
+    """Check an experiment, open its run folder, and compare its results with the experiment."""
+    folder = options.folder(experiment.name)  # before code of the user's can change the working directory
+    options = dataclasses.replace(options, cache=options.cache and pathlib.Path(options.cache).absolute())
     config = experiment.config if config is None else config
     if isinstance(config.seeds, bool) or not isinstance(config.seeds, int | np.integer) or config.seeds < 1:
         raise UserError(f"seeds is {config.seeds}; expected an integer of at least 1")
-    trainings = experiment.trainings(config)
-    if options.online:
-        trainings = {n: t.without_cache() for n, t in trainings.items()}
-    overrides = check(trainings, hyperparams or {})
+    with blamed(experiment.config, config, hyperparams or {}):
+        trainings = experiment.trainings(config)
+        if options.online:
+            trainings = {n: t.without_cache() for n, t in trainings.items()}
+        overrides = check(trainings, hyperparams or {})
     final_report.check_report(trainings, experiment.baseline, experiment.report)
-    folder = options.folder(experiment.name)
-    configuration = {
-        "experiment": experiment.name,
-        "code": experiment.code,
-        "config": dataclasses.asdict(config),
-        "hyperparams": dict(hyperparams or {}),
-        **({"online": True} if options.online else {}),
-    }
+    identities = {n: identity(t, overrides[n]) for n, t in trainings.items()}
+    sources = source_files(experiment.file)
+    fields = json.loads(json.dumps(dataclasses.asdict(config)))
+    fields.pop("seeds")
+    values = {k: float(v) for k, v in (hyperparams or {}).items()}
+    configuration = saved.Configuration(fields, values, files.digest(sources)[:16])
+    _check_processes(configuration, identities, trainings, config.seeds)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            run_folder.opened(folder, configuration, options.fresh, callbacks.log, options.allow_changed_data)
-        )
-        if sharding.is_primary_process() and options.command:
-            files.write(folder / "command.txt", options.command + "\n")
+        stack.enter_context(run_folder.opened(folder, options.fresh, callbacks.log))
+        if sharding.is_primary_process():
+            record_sources(folder, sources, callbacks.log)
+        finished = _inspect(folder, trainings, identities, config.seeds, configuration, options, callbacks.log)
+        if sharding.is_primary_process():
+            saved.record(folder, experiment.name, configuration, options.command, finished)
         events = stack.enter_context(tensorboard(folder / "events"))
         callbacks = dataclasses.replace(callbacks, loggers=(events, *callbacks.loggers))
         for name, training in trainings.items():  # before any training starts
@@ -153,7 +175,49 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
                 check_data(training)
             except UserError as error:
                 raise error.within(f"training {name!r}") from None
-        yield _Work(folder, config, trainings, overrides, options, callbacks)
+        about = experiment.name, config, trainings, overrides, identities, configuration
+        yield _Work(folder, *about, options, callbacks, finished)
+
+
+def _check_processes(configuration, identities, trainings, seeds) -> None:
+    """Raise in every process if two were started with different code, data or options."""
+    unknown: Any = dict.fromkeys(trainings), dict.fromkeys(trainings, "")
+    pretrained = {n: saved.source_identities(t, *unknown) for n, t in trainings.items()}
+    aspects: dict[str, Any] = {"config": [configuration.config, configuration.hyperparams, seeds]}
+    aspects |= {a: {n: i[a] for n, i in identities.items()} for a in ("code", "settings", "data")}
+    aspects |= {"sources": pretrained}
+    for name, value in aspects.items():
+        digests = sharding.process_allgather(int(files.digest(value)[:7], 16))
+        if other := [str(i) for i, x in enumerate(digests) if x != digests[0]]:
+            raise UserError(
+                f"process {', '.join(other)} has other {name} than process 0: start all processes with the same files, "
+                "data and options"
+            )
+
+
+def _inspect(folder, trainings, identities, seeds, configuration, options, log) -> list[dict[str, Any]]:
+    """Verify the results in a run folder and compare them with the experiment; returns the finished ones."""
+    if not sharding.is_primary_process():
+        sharding.process_allgather(0)
+    found = {}
+    for seed in range(seeds):
+        for name in trainings:
+            directory = saved.directory_of(folder, name, seed)
+            result = saved.verify(directory, log)
+            found[name, seed] = result, None if result else checkpoint.newest_meta(directory / "checkpoints")
+    saved.compare(folder, identities, trainings, found, configuration, options.allowed)
+    for (name, seed), (result, _) in found.items():
+        if result and saved.lengthened(result, identities[name], options.allowed):
+            found[name, seed] = None, None
+            if sharding.is_primary_process():
+                saved.put_back(saved.directory_of(folder, name, seed), result["identity"]["settings"]["steps"])
+                log(f"{name}, seed {seed}: lengthened to {trainings[name].steps:,} steps")
+    others = {p.name for p in folder.glob("trainings/*") if p.is_dir()} - set(trainings)
+    if others and sharding.is_primary_process():
+        log(f"{folder} also has {choices(others)}, which the experiment no longer has: left as they are")
+    if sharding.is_primary_process():
+        sharding.process_allgather(0)  # what is damaged is set aside
+    return [result for result, _ in found.values() if result]
 
 
 def _source_variables(work, source, seed, results):
@@ -176,17 +240,16 @@ def _with_records(work, training, name, seed, results):
     for model in training.cache:
         source = training.init_from.get(model) or PretrainedVariables(training.own_variables(model, seed))
         if isinstance(source, PretrainedVariables):
-            known = f"{source.fingerprint}-{training.program(model)}"
-            identity = {"training": "given", "model": model, "seed": known}
+            teacher = {"variables": source.fingerprint}
         else:
             of, taken, inner = source_of(source)
-            identity = {"training": of, "model": taken, "inner": inner, "seed": seed}
-            identity |= {"sha256": results[of][seed]["variables"]}
+            teacher = {"model": taken, "inner": inner, "variables": results[of][seed]["variables"]}
+        teacher["program"] = work.program(name, model)
         records, digest = teacher_outputs.recorded(
             training,
             model,
             work.options.cache or work.folder / "cache",
-            identity,
+            teacher,
             functools.partial(_source_variables, work, source, seed, results),
             log=lambda line: callbacks.log(f"{name}, seed {seed}: {line}"),
             on_start=lambda batches, model=model: callbacks.on_start(f"{name}: cache of {model}", seed, batches),
@@ -202,10 +265,13 @@ def _with_records(work, training, name, seed, results):
 def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
     """Train one seed and return its result; a finished one is read from the run folder."""
     folder, options, callbacks = work.folder, work.options, work.callbacks
-    training, directory = work.trainings[name], folder / "trainings" / name / str(seed)
+    training, directory = work.trainings[name], saved.directory_of(folder, name, seed)
+    earlier = {n: rs[seed] for n, rs in results.items() if len(rs) > seed}
+    now = work.identities[name] | {"sources": saved.source_identities(training, earlier, {})}
+    work.compared[name, seed] = now
     if any(sharding.process_allgather((directory / "result.json").is_file())):
         result = files.read_json(directory / "result.json")
-        _check_pretrained(training, directory, result, options.allow_changed_data)
+        check_same(directory, result["identity"], now, options.allowed)  # its sources may have been trained again
         callbacks.on_start(name, seed, 0)
         callbacks.log(
             f"{name}, seed {seed}: {training.task.metric} {result[training.task.metric]:.3f}, finished earlier"
@@ -242,7 +308,8 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
             profile=None if options.profile is None else (options.profile, folder / "profile" / name),
             log=lambda line: callbacks.log(f"{name}, seed {seed}: {line}"),
             should_stop=callbacks.should_stop,
-            allow_changed_data=options.allow_changed_data,
+            identity=now,
+            allowed=options.allowed,
         )
     scores = fitted.scores
     result = {
@@ -257,17 +324,18 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         ),
         "per_class": {k: [x if np.isfinite(x) else None for x in v.tolist()] for k, v in scores.items() if v.ndim},
         "history": fitted.history,
-        "data": dict(data.fingerprint) | training.identity,
+        "identity": now,
+        "earlier": list(fitted.earlier),
+        "made_with": dataclasses.asdict(work.configuration),
     }
     seconds = round(time.perf_counter() - began, 2)
     if sharding.is_primary_process():
-        timings = folder / "timings.json"
-        known = files.read_json(timings) if timings.is_file() else {}
+        known = files.recover_json(folder / "timings.json", callbacks.log) or {}
         timing = {"seconds": seconds, **{k: round(v, 2) for k, v in speeds.items()}}
-        files.write(timings, json.dumps(known | {f"{name}/{seed}": timing}, indent=1) + "\n")
-        files.write(
-            directory / "result.json", json.dumps(result, indent=1) + "\n"
-        )  # last: this file marks the seed as finished
+        files.write_json(folder / "timings.json", known | {f"{name}/{seed}": timing})
+        files.write_json(directory / "result.json", result)  # last: this file marks the seed as finished
+        work.finished.append(result)
+        saved.record(folder, work.experiment, work.configuration, options.command, work.finished)
     sharding.process_allgather(0)  # other processes wait until it exists
     metric = training.task.metric
     callbacks.log(
@@ -275,17 +343,6 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         f"(validation {fitted.best:.3f} at step {fitted.best_step}), {seconds} s"
     )
     return result
-
-
-def _check_pretrained(training, directory, result, allowed):
-    """Raise if a finished result used other pretrained variables."""
-    was, now = ({k: v for k, v in x.items() if k.startswith("init_from ")} for x in (result["data"], training.identity))
-    if was != now and not allowed:
-        changed = ", ".join(sorted(k for k in was | now if was.get(k) != now.get(k)))
-        raise UserError(
-            f"{directory} was trained with other weights ({changed}): start over (--fresh), or keep the finished "
-            "results (--allow-changed-data)"
-        )
 
 
 def load_variables(folder: str | pathlib.Path, training: Training, name: str, seed: int = 0) -> dict[str, Any]:
@@ -304,7 +361,7 @@ def load_variables(folder: str | pathlib.Path, training: Training, name: str, se
         UserError: the training has not finished with this seed, its file is damaged, or its variables have other names
             or shapes.
     """
-    directory = pathlib.Path(folder) / "trainings" / name / str(seed)
+    directory = saved.directory_of(pathlib.Path(folder), name, seed)
     try:
         sha256 = files.read_json(directory / "result.json")["variables"]
     except FileNotFoundError:

@@ -104,7 +104,10 @@ def page(folder: pathlib.Path) -> str:
     heads = ["table", "seeds", "reproduced", "not reproduced", "not decidable", "wall time, s", "date, machine"]
     lines: list[list[str]] = []
     for path in sorted(folder.glob("*.json")):
-        saved = files.read_json(path)
+        try:
+            saved = json.loads(files.read(path))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): copy table.json there again") from None
         outcomes = [c["verdict"] for c in saved["cells"] if c["published"] is not None]
         kinds = ("reproduced", "not reproduced", "not decidable")
         counts = [str(outcomes.count(kind)) if outcomes else "–" for kind in kinds]

@@ -1,12 +1,10 @@
 """Runner of paper tables: trains a few seeds at a time and saves each group to disk."""
 
 import ast
-import functools
-import hashlib
 import io
-import json
 import pathlib
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,11 +14,15 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.core import population
+from mmkd_jax.data.dataset import content_hash
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.experiment import run_folder
 from mmkd_jax.experiment.python_file import module
+from mmkd_jax.experiment.source_files import source_paths, syntax
 from mmkd_jax.paper_tables import render
 from mmkd_jax.paper_tables.table import Table, cells
+from mmkd_jax.training.identity import differences
+from mmkd_jax.training.lowered import program_hash
 
 
 def find(name: str) -> pathlib.Path:
@@ -79,16 +81,16 @@ def run(
         raise UserError(f"table {file}: `table` must be an mmkd.paper_tables.Table, not {type(table).__name__}")
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds {seeds}: expected at least 1")
-    code = _identity(file)
     if quick and isinstance(table.quick, Table):
-        table, code, quick = table.quick, f"{code} quick", False
+        table, quick = table.quick, False
     path = folder / "seeds.json"
-    saved = files.read_json(path) if path.exists() else {"code": code, "seconds": 0.0, "scores": {}}
-    if saved["code"] != code:
-        raise UserError(
-            f"{folder} has seeds of another version of {file}: remove it, or choose another folder with --out"
-        )
-    shared = functools.cache(lambda: table.shared(partial(_cached, folder, code)))
+    if path.is_file() and path.read_bytes().startswith(b'{"code"'):
+        raise UserError(f"{folder} was written by an earlier mmkd_jax: choose another folder with --out")
+    saved = files.recover_json(path, log) or {"seconds": 0.0, "rows": {}, "scores": {}}
+    shared = table.shared(partial(_cached, folder, _source(file), log))
+    identities = {row: _identity(table, arguments, shared) for row, arguments in table.rows.items()}
+    _check_rows(folder, saved["rows"], identities)
+    saved["rows"] |= identities
     compiled: dict[str, Any] = {}
     wanted = {row: _wanted(table, row, seeds, quick) for row in table.rows}
     width = table.narrow if jax.default_backend() == "cpu" else table.width
@@ -103,7 +105,7 @@ def run(
             if (program := compiled.get(repr(fixed))) is None:
                 program = compiled[repr(fixed)] = population.members(partial(_member, table.member, fixed), width)
             members = np.arange(done, done + together, dtype=np.int32)
-            each = program(shared(), members, {k: np.repeat(v[None], together, 0) for k, v in free.items()})
+            each = program(shared, members, {k: np.repeat(v[None], together, 0) for k, v in free.items()})
             each = {k: np.asarray(v, np.float64) for k, v in each.items()}
             if set(each) - set(table.columns):
                 raise UserError(f"table {file}: member returns {choices(each)}; columns are {choices(table.columns)}")
@@ -115,22 +117,46 @@ def run(
                     )
                 values_of.setdefault(column, []).extend(round(float(v), 6) for v in values)
             saved |= {"seconds": saved["seconds"] + time.perf_counter() - began, "made": run_folder.provenance()}
-            files.write(path, json.dumps(saved) + "\n")
+            files.write_json(path, saved)
             so_far = f"{min(done + together, wanted[row])} of {wanted[row]} seeds"
             log(f"{row} ({number} of {len(table.rows)}): {so_far}, {saved['seconds']:.0f} s")
-    scores = {row: {c: v[: wanted[row]] for c, v in columns.items()} for row, columns in saved["scores"].items()}
+    scores = {row: {c: v[: wanted[row]] for c, v in saved["scores"][row].items()} for row in table.rows}
     all_cells = cells(table, scores)
     render.write(folder, table, all_cells, saved["seconds"], saved["made"])
     return all_cells
 
 
-def _identity(file):
-    """Hash of the code that members run; published figures, notes and comments may change without retraining."""
-    tree = ast.parse(file.read_bytes())
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] == "Table":
-            call.keywords = [k for k in call.keywords if k.arg in ("rows", "member", "shared", "static")]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+def _identity(table, arguments, shared) -> dict[str, Any]:
+    """Identity of a row: the program of a member, the row's arguments, and the arrays that all members share."""
+    fixed = {k: v for k, v in arguments.items() if k in table.static}
+    free = {k: np.asarray(v) for k, v in arguments.items() if k not in table.static}
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), (shared, free))
+    seed = jax.ShapeDtypeStruct((), np.int32)
+    member = program_hash(partial(_member, table.member, fixed), shapes[0], seed, shapes[1])
+    named = {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree.leaves_with_path(shared)}
+    settings = {k: v.tolist() if isinstance(v, np.ndarray) else repr(v) for k, v in {**fixed, **free}.items()}
+    code = {"jax": jax.__version__, "member": member}
+    return {"code": code, "settings": settings, "data": {"shared": content_hash(named)}}
+
+
+def _check_rows(folder, saved, identities) -> None:
+    """Raise, before anything is trained, for rows whose saved seeds are of something else."""
+    wrong = {}
+    for row in [row for row in identities if row in saved]:
+        if lines := [x for lines in differences(saved[row], identities[row]).values() for x in lines]:
+            wrong[row] = "; ".join(lines)
+    if wrong:
+        what = "; ".join(f"{row!r}: {text}" for row, text in list(wrong.items())[:4])
+        raise UserError(
+            f"{folder} has seeds of another version of these rows: {what}{'; …' * (len(wrong) > 4)}. Revert the "
+            "change, remove the folder, or choose another one with --out"
+        )
+
+
+def _source(file) -> str:
+    """Digest of what could change shared arrays: the package, the file and modules beside it, without docstrings."""
+    places = source_paths(file)
+    return files.digest({name: syntax(path) for name, path in places.items()})[:8]
 
 
 def _member(member, fixed, shared, seed, free):
@@ -143,12 +169,21 @@ def _wanted(table, row, seeds, quick):
     return seeds or (table.quick if quick else table.seeds)
 
 
-def _cached(folder, code, name, make):
-    """Return `make()`, cached on disk."""
-    path = folder / f"{name}-{code[:8]}{'-quick' * code.endswith('quick')}.npz"
-    if not path.exists():
+def _cached(folder, source, log, name, make):
+    """Return `make()`, cached on disk and verified by a hash."""
+    path = folder / f"{name}-{source}.npz"
+    for _ in range(2):
+        if path.exists():
+            try:
+                with np.load(path) as arrays:
+                    found = dict(arrays)
+                if str(found.pop("sha256", "")) == content_hash(found):
+                    return found
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                pass
+            log(f"{path} is damaged and kept as {files.set_aside(path).name}")
+        made = {k: np.asarray(v) for k, v in make().items()}
         packed = io.BytesIO()
-        np.savez(packed, allow_pickle=False, **{k: np.asarray(v) for k, v in make().items()})
+        np.savez(packed, allow_pickle=False, sha256=np.asarray(content_hash(made)), **made)
         files.write(path, packed.getvalue())
-    with np.load(path) as arrays:
-        return dict(arrays)
+    raise UserError(f"{path} cannot be read back: check the disk")

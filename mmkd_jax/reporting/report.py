@@ -4,7 +4,7 @@ import io
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmkd_jax import files
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, choices
 from mmkd_jax.reporting.figures import figure_of, save_figure
 from mmkd_jax.reporting.markdown import markdown_table
 
@@ -20,7 +20,7 @@ _DASHES, _HATCHES = ("-", "--", ":", "-."), ("", "//", "..", "xx")  # to disting
 Results = Mapping[str, Sequence[Mapping[str, Any]]]  # training -> one result per seed
 
 
-def summarize(results: Results, metric: str, baseline: str | None = None) -> list[dict[str, Any]]:
+def summarize(results: Results, metric: str, baseline: str | Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Summarize each training: mean and standard error over seeds, and the paired difference to the baseline.
 
     Formula: mean ± s / √n, with s the standard deviation over seeds (n − 1); differences are paired by seed
@@ -28,11 +28,11 @@ def summarize(results: Results, metric: str, baseline: str | None = None) -> lis
     Args:
         results: training -> one result per seed.
         metric: name of the headline metric.
-        baseline: training to compare with; None for no comparison.
+        baseline: training to compare with, or training -> its baseline; None for no comparison.
 
     Returns:
-        Rows `{"training", "seeds", "mean", "stderr", "difference", "difference_stderr", "smallest", "largest"}`; the
-        last four are None without a baseline, and standard errors are None with one seed.
+        Rows `{"training", "seeds", "mean", "stderr", "baseline", "difference", "difference_stderr", "smallest",
+        "largest"}`; the last five are None without a baseline, and standard errors are None with one seed.
 
     Raises:
         UserError: the baseline is not a training.
@@ -42,45 +42,64 @@ def summarize(results: Results, metric: str, baseline: str | None = None) -> lis
         >>> round(rows[1]["mean"], 3), round(rows[1]["difference"], 3), round(rows[1]["smallest"], 3)
         (0.85, 0.25, 0.2)
     """
-    if baseline is not None and baseline not in results:
-        raise UserError(f"baseline {baseline!r} is not a training; available: {', '.join(results)}")
+    pairs = baselines(baseline, results)
+    if wrong := {*([baseline] if isinstance(baseline, str) else baseline or {}), *pairs.values()} - set(results):
+        raise UserError(f"baseline {choices(wrong)!r} is not a training; available: {', '.join(results)}")
     rows = []
     for training, seeds in results.items():
         values = np.array([r[metric] for r in seeds])
         row = {"training": training, "seeds": len(values), "mean": float(values.mean()), "stderr": _stderr(values)}
-        row |= dict.fromkeys(("difference", "difference_stderr", "smallest", "largest"))
-        if baseline is not None and training != baseline:
-            gap = values - np.array([r[metric] for r in results[baseline]])
-            row |= {"difference": float(gap.mean()), "difference_stderr": _stderr(gap)}
+        row |= dict.fromkeys(("baseline", "difference", "difference_stderr", "smallest", "largest"))
+        if training in pairs:
+            gap = values - np.array([r[metric] for r in results[pairs[training]]])
+            row |= {"baseline": pairs[training], "difference": float(gap.mean()), "difference_stderr": _stderr(gap)}
             row |= {"smallest": float(gap.min()), "largest": float(gap.max())}
         rows.append(row)
     return rows
+
+
+def baselines(baseline: str | Mapping[str, str] | None, names: Iterable[str]) -> dict[str, str]:
+    """Return training -> its baseline, where both are among some trainings.
+
+    Example:
+        >>> baselines("labels", ["labels", "kd"]), baselines({"kd": "labels", "big_kd": "big"}, ["labels", "kd"])
+        ({'kd': 'labels'}, {'kd': 'labels'})
+    """
+    names = list(names)
+    pairs = baseline if isinstance(baseline, Mapping) else {n: baseline for n in names if baseline not in (None, n)}
+    return {n: b for n, b in pairs.items() if n in names and b in names}
 
 
 def write(
     folder: pathlib.Path,
     results: Results,
     metric: str,
-    baseline: str | None,
+    baseline: str | Mapping[str, str] | None,
     title: str,
     classes: Sequence[str] | None = None,
     share: bool = True,
     log: Callable[[str], None] = print,
-) -> None:
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
     """Write `table.{txt,md,json}`, learning curves and per-class metrics to the run folder.
 
     If the task has several metrics, `scores.md` lists all of them. A metric with `share=True` is shown in percent. A
-    figure that cannot be drawn is skipped, and `log` is called with the reason.
+    figure that cannot be drawn is skipped, and `log` is called with the reason. Notes are printed below the table.
+    Returns the content of `table.json`.
     """
     rows = summarize(results, metric, baseline)
-    files.write(
-        folder / "table.json", json.dumps({"metric": metric, "baseline": baseline, "rows": rows}, indent=1) + "\n"
-    )
-    cells = [_cells(row, share) for row in rows]
-    named, gap = (f"{metric}, %", f"against {baseline}, points") if share else (metric, f"against {baseline}")
-    heads = ["training", named, "seeds"] + ([gap, "smallest … largest"] if baseline else [])
+    whole = {"metric": metric, "baseline": baseline, "rows": rows, "notes": list(notes)}
+    files.write(folder / "table.json", json.dumps(whole, indent=1) + "\n")
+    named = {row["baseline"] for row in rows} - {None}
+    cells = [_cells(row, share, many=len(named) > 1) for row in rows]
+    gap = f"against {named.pop() if len(named) == 1 else 'its baseline'}" + ", points" * share
+    heads = ["training", f"{metric}, %" if share else metric, "seeds"]
+    heads += [gap, "smallest … largest"] if any(row["baseline"] for row in rows) else []
     cells = [c[: len(heads)] for c in cells]
-    files.write(folder / "table.md", markdown_table(heads, cells, "l" + "r" * (len(heads) - 1)))
+    below = "".join(f"\n- {line}" for line in notes)
+    files.write(
+        folder / "table.md", markdown_table(heads, cells, "l" + "r" * (len(heads) - 1)) + f"{below}\n" * bool(below)
+    )
     table = Table(title=title, title_justify="left")
     for i, head in enumerate(heads):
         table.add_column(head, justify="right" if i else "left")
@@ -88,13 +107,14 @@ def write(
         table.add_row(*line)
     text = io.StringIO()
     Console(file=text, width=100).print(table)
-    files.write(folder / "table.txt", text.getvalue())
+    files.write(folder / "table.txt", text.getvalue() + "".join(f"{line}\n" for line in notes))
     if every := scores(results, classes):
         files.write(folder / "scores.md", every)
     figures = folder / "figures"
     drawn(figures / "learning_curves.png", lambda: curves(results, metric, figures / "learning_curves.png"), log)
     if all("per_class" in r and r["per_class"] for seeds in results.values() for r in seeds):
         drawn(figures / "by_class.png", lambda: by_class(results, figures / "by_class.png", classes), log)
+    return whole
 
 
 def drawn(path: pathlib.Path, draw: Callable[[], None], log: Callable[[str], None]) -> None:
@@ -224,11 +244,12 @@ def points(mean: float, stderr: float | None, sign: str = "", share: bool = True
     return f"{scale * mean:{sign}{form}}" + ("" if stderr is None else f" ± {scale * stderr:{form}}")
 
 
-def _cells(row, share) -> list[str]:
+def _cells(row, share, many) -> list[str]:
     cells = [row["training"], points(row["mean"], row["stderr"], share=share), str(row["seeds"])]
     if row["difference"] is None:
         return [*cells, "", ""]
-    return [*cells, points(row["difference"], row["difference_stderr"], "+", share), span(row, share)]
+    gap = points(row["difference"], row["difference_stderr"], "+", share) + f" ({row['baseline']})" * many
+    return [*cells, gap, span(row, share)]
 
 
 def span(row: Mapping[str, Any], share: bool = True) -> str:

@@ -1,8 +1,8 @@
 """Checkpoints to resume from, and variables of finished trainings. The only module that uses Orbax."""
 
 import contextlib
-import copy
 import hashlib
+import json
 import os
 import pathlib
 from typing import Any
@@ -62,7 +62,24 @@ class Checkpoints:
         self.directory, self.last, self.best, self.every = pathlib.Path(directory).absolute(), last, best, every
         with files.reported(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
+            self._set_aside = self._without_scores()
             self._open()
+
+    def _without_scores(self) -> Damaged:
+        """Set aside checkpoints whose score is damaged, with which Orbax does not open the directory."""
+        damaged: Damaged = []
+        if sharding.is_primary_process():
+            for path in self.directory.glob("*/metrics/metrics"):
+                step = path.parent.parent
+                if not step.name.isdigit():
+                    continue
+                try:
+                    json.loads(files.read(path))["score"]
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    damaged.append((int(step.name), f"its score: {_reason(error)}"))
+                    files.set_aside(step)
+        sharding.process_allgather(0)
+        return damaged
 
     def _open(self):
         training = ocp.training
@@ -90,8 +107,9 @@ class Checkpoints:
             score: ranks the best checkpoints; None excludes this one from the ranking.
         """
         sums = {k: int(v) for k, v in jax.device_get(checksums(tree)).items()}
-        # copied, because the learning curve grows while Orbax writes
-        about: dict[str, Any] = copy.deepcopy(meta) | {"sums": sums, "leaves": _leaves(tree)}
+        # as text, with a hash: Orbax does not detect a changed digit either
+        text = json.dumps({"meta": meta, "sums": sums, "leaves": _leaves(tree)})
+        about: dict[str, Any] = {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
         with self._failures(step):
             self._orbax.wait()
             self._orbax.save_async(
@@ -119,39 +137,37 @@ class Checkpoints:
             renamed to `N.damaged`; None if the directory is empty.
 
         Raises:
-            UserError: the checkpoint has a different tree, or every checkpoint is damaged.
+            UserError: the checkpoint has a different tree.
+            files.Damaged: every checkpoint is damaged; all of them are renamed, and the next call returns None.
         """
-        damaged: Damaged = []
-        found = None
+        damaged, found = list(self._set_aside), None
         for info in reversed(list(self._orbax.checkpoints)):
             try:
-                meta: Any = self._orbax.metadata(info.step).custom_metadata
-                if not meta or "sums" not in meta:
-                    raise ValueError("its metadata is missing")
+                about = _verified(self._orbax.metadata(info.step).custom_metadata)
             except Exception as error:  # Orbax has no common exception class for corruption
                 damaged.append((info.step, _reason(error)))
                 continue
-            _same_leaves(self.directory / str(info.step), meta["leaves"], _leaves(like))
+            _same_leaves(self.directory / str(info.step), about["leaves"], _leaves(like))
             try:
                 tree = self._orbax.load(info.step, like)
                 sums = jax.device_get(checksums(tree))
-                if wrong := [k for k, v in sums.items() if int(v) != meta["sums"].get(k)]:
+                if wrong := [k for k, v in sums.items() if int(v) != about["sums"].get(k)]:
                     raise ValueError(f"checksum mismatch in {', '.join(wrong[:3])}")
             except Exception as error:
                 damaged.append((info.step, _reason(error)))
                 continue
-            found = (info.step, tree, {k: v for k, v in meta.items() if k not in ("sums", "leaves")}, damaged)
+            found = (info.step, tree, about["meta"], damaged)
             break
-        if damaged and found is None:
-            what = "; ".join(f"{s}: {reason}" for s, reason in damaged)
-            raise UserError(f"every checkpoint in {self.directory} is damaged ({what}): start over with --fresh")
         if damaged:
             self._orbax.close()
             if sharding.is_primary_process():
-                for step, _ in damaged:  # renamed, not deleted; Orbax ignores the new name
-                    (self.directory / str(step)).rename(files.unused(self.directory / f"{step}.damaged"))
+                for step, _ in damaged[len(self._set_aside) :]:  # renamed, not deleted; Orbax ignores the new name
+                    files.set_aside(self.directory / str(step))
             sharding.process_allgather(0)
             self._open()
+        if damaged and found is None:
+            what = "; ".join(f"{s}: {reason}" for s, reason in damaged)
+            raise files.Damaged(f"every checkpoint in {self.directory} is damaged ({what}) and kept as N.damaged")
         return found
 
     @contextlib.contextmanager
@@ -159,6 +175,25 @@ class Checkpoints:
         where = self.directory if step is None else self.directory / str(step)
         with files.reported(where, "saving a checkpoint to"):
             yield
+
+
+def newest_meta(directory: str | os.PathLike) -> dict[str, Any] | None:
+    """Read the JSON values of the newest checkpoint whose metadata are undamaged, without opening it; None if none."""
+    steps = sorted((int(p.name) for p in pathlib.Path(directory).glob("*") if p.name.isdigit()), reverse=True)
+    for step in steps:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `restore` reports what is damaged
+            text = files.read(pathlib.Path(directory) / str(step) / "_CHECKPOINT_METADATA")
+            return _verified(json.loads(text)["custom_metadata"])["meta"]
+    return None
+
+
+def _verified(about: Any) -> dict[str, Any]:
+    """Return what `Checkpoints.save` wrote beside a tree."""
+    if not about or not {"text", "sha256"} <= set(about):
+        raise ValueError("its metadata is missing")
+    if hashlib.sha256(about["text"].encode()).hexdigest() != about["sha256"]:
+        raise ValueError("its metadata has another SHA-256 than recorded")
+    return json.loads(about["text"])
 
 
 def write_variables(path: str | os.PathLike, variables: Any, write: bool = True) -> str:
@@ -196,10 +231,11 @@ def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None
     try:
         data = pathlib.Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"variables {path} are missing: rerun the training that writes them (--fresh)") from None
+        raise UserError(f"variables {path} are missing: run the experiment again, which makes them again") from None
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise UserError(
-            f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; start over with --fresh"
+            f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; run the experiment again, "
+            "which makes them again"
         )
     try:
         flat = {
@@ -207,7 +243,7 @@ def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None
             for name, x in safetensors.deserialize(data)
         }
     except safetensors.SafetensorError as error:
-        raise UserError(f"variables {path} cannot be read ({error}); start over with --fresh") from None
+        raise UserError(f"variables {path} cannot be read: {error}") from None
     paths, tree = jax.tree.flatten_with_path(like)
     names = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths]
     expected = {n: f"{x.dtype}{list(x.shape)}" for n, (_, x) in zip(names, paths, strict=True)}

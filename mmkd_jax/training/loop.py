@@ -1,15 +1,17 @@
 """Training loop with periodic evaluation, checkpointing, early stopping and graceful interruption."""
 
 import contextlib
+import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.core.state import variables
 from mmkd_jax.data.in_memory import InMemory
@@ -17,6 +19,8 @@ from mmkd_jax.data.loader import Loader
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.checkpoint import Checkpoints
 from mmkd_jax.training.compiled import NEVER, Program, averaged, evaluate
+from mmkd_jax.training.identity import Identity, check_same, differences
+from mmkd_jax.training.identity import identity as identity_of
 from mmkd_jax.training.read_columns import checked_batches
 from mmkd_jax.training.throughput import Stopwatch, Waited
 from mmkd_jax.training.training import Training
@@ -35,6 +39,7 @@ class Fitted(NamedTuple):
         best_step: step of the selected variables.
         best: validation metric at that step.
         scores: test scores of the selected variables.
+        earlier: identities that the training had before it was changed, `{"until": step, "identity": …}`.
     """
 
     variables: Any
@@ -42,6 +47,7 @@ class Fitted(NamedTuple):
     best_step: int
     best: float
     scores: dict[str, np.ndarray]
+    earlier: Sequence[dict[str, Any]] = ()
 
 
 def fit(
@@ -56,7 +62,8 @@ def fit(
     on_metrics: Callable[[int, dict[str, float], dict[str, float]], None] = lambda step, row, speed: None,
     log: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
-    allow_changed_data: bool = False,
+    identity: Identity | None = None,
+    allowed: frozenset[str] = frozenset(),
     profile: tuple[int, pathlib.Path] | None = None,
 ) -> Fitted:
     """Train one seed, resuming from the newest checkpoint if any, and evaluate the selected variables on test data.
@@ -73,35 +80,39 @@ def fit(
         log: called with messages for the user.
         should_stop: polled about once a second during training and after each batch during evaluation; True saves a
             checkpoint and raises Interrupted. With several processes, all stop at the same step if any returns True.
-        allow_changed_data: resume even if the training data, batch size or transforms differ from the checkpoint's.
+        identity: identity of the training, saved with the checkpoints; None computes it, without sources.
+        allowed: aspects of the identity that may differ from the checkpoint's, as in `identity.refused`.
         profile: (number of steps to trace after compilation, output directory).
 
     Raises:
         Interrupted: stopped on request; the next call resumes.
-        UserError: data or seed that differ from the checkpoint's; a term that is not finite, with the step; a full
-            disk; a device that runs out of memory, with the memory that a step needs.
+        UserError: an identity or seed that differs from the checkpoint's; a term that is not finite, with the step; a
+            full disk; a device that runs out of memory, with the memory that a step needs.
     """
     data = data or training.data
     state, frozen = program.start(jax.random.key(seed), dict(initial_variables or {}), dict(hyperparams or {}))
     now = {"state": state, "metrics": program.zero_metrics(state, frozen), "best": _copy(variables(state, {}))}
-    meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "data": dict(data.fingerprint), "seed": seed}
-    meta["data"] |= training.identity
-    if (found := checkpoints.restore(_like(now))) is not None:
+    identity = identity or identity_of(dataclasses.replace(training, data=data), hyperparams)
+    meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "seed": seed}
+    meta |= {"identity": identity, "earlier": []}
+    try:
+        found = checkpoints.restore(_like(now))
+    except files.Damaged as error:
+        log(f"{error}: starting from the first step")
+        found = None
+    if found is not None:
         step, now, saved, damaged = found
         for number, reason in damaged:
             log(f"checkpoint {number} is damaged ({reason}) and kept as {number}.damaged")
         log(f"resuming from step {step}")
-        changed = [f"{k} was {saved['data'].get(k)}, is {meta['data'].get(k)}" for k in _changed_data(saved, meta)]
-        if changed and not allow_changed_data:
-            raise UserError(
-                f"{checkpoints.directory} was trained on other data ({'; '.join(changed)}): restore the data, "
-                "start over (--fresh), or continue with the new data (--allow-changed-data)"
-            )
-        for line in changed:
-            log(f"continuing with other data: {line}")
         if saved["seed"] != seed:
             raise UserError(f"{checkpoints.directory} was trained with seed {saved['seed']}, not {seed}")
-        meta = saved | {"data": meta["data"]}
+        check_same(checkpoints.directory, saved["identity"], identity, allowed)
+        changed = [line for lines in differences(saved["identity"], identity).values() for line in lines]
+        for line in changed:
+            log(f"continuing after a change: {line}")
+        segment = [{"until": step, "identity": saved["identity"]}] if changed and step else []
+        meta = saved | {"identity": identity, "earlier": [*saved["earlier"], *segment]}
     state, metrics, best = now["state"], now["metrics"], now["best"]
     del now
     step = saved_step = int(state.step)
@@ -164,7 +175,7 @@ def fit(
     scores = evaluate(program, {**frozen, **best}[training.evaluate], batches, "test", check_interrupt)
     if not np.isfinite(scores[training.task.metric]):
         raise UserError(f"{training.task.metric} is not finite on test: check the test data")
-    return Fitted(best, history, meta["best_step"], meta["best"], scores)
+    return Fitted(best, history, meta["best_step"], meta["best"], scores, meta["earlier"])
 
 
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
@@ -200,10 +211,6 @@ def _next(step: int, every: int) -> int:
 def _next_pace(pace: int, taken: int, seconds: float) -> int:
     """Number of steps that take about a second, so that signals are handled promptly; the first call compiles."""
     return max(1, min(4 * pace, int(taken / max(seconds, 1e-6)), 1_000_000))
-
-
-def _changed_data(saved, meta) -> list[str]:
-    return [k for k in {**saved["data"], **meta["data"]} if saved["data"].get(k) != meta["data"].get(k)]
 
 
 def _like(tree):

@@ -19,7 +19,6 @@ from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.core.model import ModelOutputs
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.files import changes
 from mmkd_jax.losses.logits.topk import topk
 
 _FORMAT = 1
@@ -91,8 +90,8 @@ class Store:
 
     Attributes:
         directory: directory of the files.
-        manifest: origin of the records: teacher, data, augmentation, number of views. A directory with another manifest
-            raises an error that names the differences.
+        manifest: origin of the records: teacher, data, augmentation, number of views. Its digest is in the name of the
+            directory.
         columns: name -> shape and dtype of one row.
         num_views: number of augmented views of each row.
         rows: number of rows of the data set.
@@ -117,27 +116,23 @@ class Store:
         """Size on disk in bytes."""
         return self.num_views * self.rows * sum(self._width(s) for s in self.columns.values())
 
-    def is_complete(self) -> bool:
-        """Return whether all records exist and are undamaged.
-
-        Raises:
-            UserError: the folder has records of another teacher, data or format, or damaged records.
-        """
-        path = self.directory / "manifest.json"
-        if not path.is_file():
+    def is_complete(self, log: files.Log = print) -> bool:
+        """Return whether all records exist and are undamaged; a damaged directory is set aside, to be made again."""
+        try:
+            saved = files.read_json(self.directory / "manifest.json")
+        except FileNotFoundError:
             return False
-        saved = files.read_json(path)
-        sums = saved.pop("checksums", None)
-        if changed := changes(saved, self.manifest):
-            raise UserError(
-                f"the cache {self.directory} was computed with another setup ({'; '.join(changed)}): revert the "
-                "change, use another folder (--cache), or delete this one"
-            )
-        if sums is None:
-            return False
-        if wrong := [k for k in self.columns if _checksum(self._file(k)) != sums[k]]:
-            raise UserError(f"the cache {self.directory} is damaged ({choices(wrong)}): delete it to recompute it")
-        return True
+        except files.Damaged:
+            wrong, sums = ["manifest.json"], None
+        else:
+            sums = saved.pop("checksums", None)
+            wrong = [f"manifest.json: {line}" for line in files.changes(saved, self.manifest)]
+            if sums is not None and not wrong:
+                wrong = [self._file(k).name for k in self.columns if _checksum(self._file(k)) != sums[k]]
+        if wrong:
+            kept = files.set_aside(self.directory)
+            log(f"the cache {self.directory} is damaged ({choices(wrong)}) and kept as {kept.name}: computing it again")
+        return sums is not None and not wrong
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Memory-map the records, [num_views, rows, …]; values are read from disk on access."""
@@ -152,6 +147,7 @@ class Store:
         total: int,
         check_interrupt: Callable[[], None] = lambda: None,
         on_metrics: Callable[[int], None] = lambda batch: None,
+        log: files.Log = print,
     ) -> None:
         """Compute and write the missing records; interrupted calls can be resumed, with the same bytes as a result.
 
@@ -161,6 +157,7 @@ class Store:
             total: total number of batches.
             check_interrupt: called after each batch, equally often in all processes; may raise.
             on_metrics: called with the number of finished batches.
+            log: called with messages for the user.
 
         Raises:
             UserError: a value that the dtype cannot represent, a full disk, or no permission.
@@ -171,26 +168,37 @@ class Store:
             if sharding.is_primary_process():
                 self.directory.mkdir(parents=True, exist_ok=True)
                 for name, s in self.columns.items():
+                    if self._file(name).is_dir():
+                        files.set_aside(self._file(name))
                     with open(self._file(name), "ab") as file:  # allocate all space up front, or fail
                         size = max(1, self.num_views * self.rows * self._width(s))
                         if hasattr(os, "posix_fallocate"):
                             os.posix_fallocate(file.fileno(), 0, size)
                         file.truncate(size)
-                files.write(self.directory / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
+                files.write_json(self.directory / "manifest.json", self.manifest)
             sharding.process_allgather(0)
             out = {k: stack.enter_context(open(self._file(k), "r+b")) for k in self.columns}
-            done = min(sharding.process_allgather(files.read_json(progress)["batches"] if progress.is_file() else 0))
+            chunks = self._undamaged((files.recover_json(progress, log) or {}).get("chunks", []), log)
+            done = min(sharding.process_allgather(chunks[-1]["batches"] if chunks else 0))
+            chunks = [c for c in chunks if c["batches"] <= done]
             mine = batches(index + done * count, count)
+            written: list[tuple[int, int]] = []  # rows since the last save, [first, last)
+            sums = dict.fromkeys(self.columns, 0)
 
             def save(done):
                 for file in out.values():
                     os.fsync(file.fileno())
-                files.write(progress, json.dumps({"batches": done}) + "\n")  # never ahead of the records
+                if written:
+                    chunks.append({"batches": done, "rows": _joined(written), "checksums": dict(sums)})
+                files.write_json(progress, {"chunks": chunks})  # never ahead of the records
+                written.clear()
+                sums.update(dict.fromkeys(sums, 0))
 
             while done * count < total:
                 for rows, columns in itertools.islice(mine, 1):  # empty if only other processes have a batch left
+                    written += [(int(rows[a]), int(rows[b - 1]) + 1) for a, b in _runs(rows)]
                     for name, x in columns.items():
-                        self._write(out[name], name, rows, x)
+                        sums[name] = zlib.crc32(self._write(out[name], name, rows, x), sums[name])
                 done += 1
                 on_metrics(done)
                 if done % 64 == 0:
@@ -203,15 +211,28 @@ class Store:
             save(done)
             sharding.process_allgather(0)
             if sharding.is_primary_process():
-                sums = {k: _checksum(self._file(k)) for k in self.columns}
-                files.write(
-                    self.directory / "manifest.json", json.dumps(self.manifest | {"checksums": sums}, indent=1) + "\n"
-                )
+                final = {k: _checksum(self._file(k)) for k in self.columns}
+                files.write_json(self.directory / "manifest.json", self.manifest | {"checksums": final})
                 for file in self.directory.glob("progress-*.json"):
                     file.unlink()
             sharding.process_allgather(0)
 
-    def _write(self, file, name, rows, x):
+    def _undamaged(self, chunks: list[dict[str, Any]], log: files.Log) -> list[dict[str, Any]]:
+        """Return the chunks of batches, from the first, whose records on disk are what was written."""
+        for i, chunk in enumerate(chunks):
+            for name, row in self.columns.items():
+                total, width = 0, self._width(row)
+                with open(self._file(name), "rb") as file:
+                    for first, last in chunk["rows"]:
+                        total = zlib.crc32(os.pread(file.fileno(), (last - first) * width, first * width), total)
+                if total != chunk["checksums"][name]:
+                    start = chunks[i - 1]["batches"] if i else 0
+                    log(f"{self._file(name)} is damaged: computing it again from batch {start}")
+                    return chunks[:i]
+        return chunks
+
+    def _write(self, file, name, rows, x) -> bytes:
+        """Write the rows of a batch, and return their bytes."""
         row = self.columns[name]
         width, floating = self._width(row), jnp.issubdtype(row.dtype, jnp.floating)
         with np.errstate(over="ignore"):
@@ -225,6 +246,7 @@ class Store:
             raise UserError(f"cache: {name} has values that {row.dtype} cannot hold: use dtype float32 or bfloat16")
         for first, last in _runs(rows):  # whole batches, except for padding at the end of a view
             os.pwrite(file.fileno(), data[first:last].tobytes(), int(rows[first]) * width)
+        return data.tobytes()
 
     def _file(self, name: str) -> pathlib.Path:
         return self.directory / f"{name}.bin"
@@ -251,9 +273,29 @@ def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
     return list(itertools.pairwise(marks))
 
 
-def _checksum(path: pathlib.Path) -> int:
+def _joined(runs: list[tuple[int, int]]) -> list[list[int]]:
+    """Join [first, last) ranges that continue each other.
+
+    Example:
+        >>> _joined([(0, 4), (4, 8), (9, 12)])
+        [[0, 8], [9, 12]]
+    """
+    joined: list[list[int]] = []
+    for first, last in runs:
+        if joined and joined[-1][1] == first:
+            joined[-1][1] = last
+        else:
+            joined.append([first, last])
+    return joined
+
+
+def _checksum(path: pathlib.Path) -> int | None:
+    """CRC-32 of a file; None if it is missing."""
     total = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 24):
-            total = zlib.crc32(block, total)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                total = zlib.crc32(block, total)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
     return total

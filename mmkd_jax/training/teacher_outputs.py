@@ -1,8 +1,8 @@
 """Outputs of a frozen teacher, computed once and loaded from disk."""
 
-import hashlib
-import json
+import contextlib
 import pathlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.core.model import Batch, Model, ModelOutputs, StepContext
 from mmkd_jax.data.loader import batch_in_order
@@ -106,8 +107,9 @@ def recorded(
     Args:
         training: a training with the model in `cache`.
         name: name of the model.
-        root: directory of all caches; each teacher, data set and selection of outputs has a subfolder.
-        teacher: identity of the variables: training, model, seed, hash.
+        root: directory of all caches, which runs may share; each teacher, data set and selection of outputs has a
+            subfolder, named after its digest.
+        teacher: identity of the teacher: hashes of its variables and its program.
         variables: loads the variables; only called if records are missing.
         log: called with messages for the user.
         on_start: called with the number of batches, before the first.
@@ -118,31 +120,46 @@ def recorded(
         name -> [num_views, rows, …], memory-mapped; and a digest of their manifest.
 
     Raises:
-        UserError: the folder has records of another teacher, data or format, or damaged records; a full disk.
+        UserError: a full disk, or no permission.
     """
+    digest = files.digest(training.store(name, teacher, "").manifest)[:16]
+    store = training.store(name, teacher, root / f"{name}-{digest}")
+    waiting: list[str] = []
+
+    def busy():
+        if not waiting:
+            waiting.append(f"waiting for another run, which computes {store.directory}")
+            log(waiting[0])
+        if jax.process_count() == 1:
+            check_interrupt()
+        time.sleep(0.2)
+
+    with contextlib.ExitStack() as stack:
+        complete = True
+        if sharding.is_primary_process():
+            stack.enter_context(files.locked(root / f".{name}-{digest}.lock", busy))
+            complete = store.is_complete(log)
+        if any(sharding.process_allgather(not complete)):
+            batches = _batches(training, name, store, variables, log, on_start)
+            store.build(*batches, check_interrupt, on_metrics, log)
+    return store.arrays(), digest
+
+
+def _batches(training, name, store, variables, log, on_start):
+    """Return `(first, step) -> iterator of (row numbers over all views, records)`, and the number of batches."""
     spec, data = training.cache[name], training.data
-    which = hashlib.sha256(json.dumps([dict(data.dataset.fingerprint), spec.outputs], sort_keys=True).encode())
-    folder = root / f"{teacher['training']}.{teacher['model']}-{teacher['seed']}-{which.hexdigest()[:8]}"
-    store = training.store(name, teacher, folder)
-    if not store.is_complete():
-        each = -(-data.size // data.batch_size)
-        total = (
-            f"{data.size:,} rows, {store.num_views} view{'s' if store.num_views > 1 else ''}: {readable(store.size)}"
-        )
-        log(f"computing outputs of {name!r} on {total} in {folder}")
-        on_start(store.num_views * each)
-        own = variables()
+    each = -(-data.size // data.batch_size)
+    total = f"{data.size:,} rows, {store.num_views} view{'s' if store.num_views > 1 else ''}: {readable(store.size)}"
+    log(f"computing outputs of {name!r} on {total} in {store.directory}")
+    on_start(store.num_views * each)
+    own = variables()
 
-        def work(first: int, step: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-            places = (divmod(number, each) for number in range(first, store.num_views * each, step))
-            inputs = (batch_in_order(data, view_index, batch) for view_index, batch in places)
-            for batch, out in answers(
-                training.networks[name], own, inputs, spec.pack, jax.random.key(0), training.augment
-            ):
-                valid, view_index = batch["valid"], int(batch["view_index"][0])
-                rows = batch["row"][valid] + view_index * data.size
-                yield rows, {f"{name}.{k}": np.asarray(x)[valid] for k, x in out.items()}
+    def work(first: int, step: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        places = (divmod(number, each) for number in range(first, store.num_views * each, step))
+        inputs = (batch_in_order(data, view_index, batch) for view_index, batch in places)
+        for batch, out in answers(training.networks[name], own, inputs, spec.pack, jax.random.key(0), training.augment):
+            valid, view_index = batch["valid"], int(batch["view_index"][0])
+            rows = batch["row"][valid] + view_index * data.size
+            yield rows, {f"{name}.{k}": np.asarray(x)[valid] for k, x in out.items()}
 
-        store.build(work, store.num_views * each, check_interrupt, on_metrics)
-    digest = hashlib.sha256(json.dumps(store.manifest, sort_keys=True).encode()).hexdigest()
-    return store.arrays(), digest[:16]
+    return work, store.num_views * each

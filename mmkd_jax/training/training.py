@@ -2,15 +2,16 @@
 
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from mmkd_jax.core.aggregator import Aggregator
+from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.model import Batch, Model, StepContext, cached, predict
 from mmkd_jax.core.objective import Objective
 from mmkd_jax.core.outputs import forward
@@ -21,7 +22,7 @@ from mmkd_jax.core.tasks import Task
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, check_loader
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.lowered import program_hash
 from mmkd_jax.training.roles import Frozen, MovingAverage, Role, Source, Trained, check_roles
 from mmkd_jax.training.teacher_cache import CacheSpec, Store
 
@@ -170,10 +171,20 @@ class Training:
             inline=True,
         )
 
-    @functools.cached_property
+    @property
     def reads(self) -> dict[str, list[str]]:
         """Scope of a term -> paths that it reads, masks included, by abstract evaluation."""
+        return self._traced[0]
+
+    @property
+    def hyperparams(self) -> dict[str, Any]:
+        """Hyperparameters of the objective, and those of the gradient aggregator ("gradients.NAME") -> value."""
+        return self._traced[1]
+
+    @functools.cached_property
+    def _traced(self) -> tuple[dict[str, list[str]], dict[str, Any]]:
         found: dict[str, list[str]] = {}
+        values: dict[str, Any] = {}
         spec, distillation = augmented_spec(self.augment, self.spec), self.distillation
 
         def record(scope, path):
@@ -183,6 +194,8 @@ class Training:
 
         def trace(key):
             state, frozen = init_state(distillation, self.spec, key)
+            given = hyperparams_of(state.objective_state) | hyperparams_of({"gradients": state.aggregator_state})
+            values.update({k: v for k, v in given.items() if isinstance(v, np.generic)})
             batch = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in spec.items()}
             ctx = StepContext(state.step, key)
             outputs, _ = forward(distillation.models, variables(state, frozen), batch, ctx, distillation.trained)
@@ -190,7 +203,7 @@ class Training:
             self.objective.apply(state.params["objective"], state.objective_state, watched)
 
         jax.eval_shape(trace, _KEY)
-        return found
+        return found, values  # constants of the file, so they are concrete even under tracing
 
     def shapes(self, name: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
         """Return the shapes of a model's variables and of its (augmented) training batch."""
@@ -224,18 +237,18 @@ class Training:
         return dict(jax.eval_shape(self.run(name), *self.shapes(name)))
 
     def program(self, name: str) -> str:
-        """Return the first 16 hexadecimal digits of the SHA-256 of a model's lowered program, without variables."""
-        return hashlib.sha256(jax.jit(self.run(name)).lower(*self.shapes(name)).as_text().encode()).hexdigest()[:16]
+        """Return the SHA-256 of a model's lowered program, without variables."""
+        return program_hash(self.run(name), *self.shapes(name))
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """Fingerprints of `augment` and of pretrained variables, added to that of the data."""
-        fingerprints: dict[str, Any] = {
-            f"init_from {n}": s.fingerprint for n, s in self.init_from.items() if isinstance(s, PretrainedVariables)
-        }
-        if self.augment is not None:
-            fingerprints["augment"] = getattr(self.augment, "fingerprint", None) or repr(self.augment)
-        return fingerprints
+    def augment_fingerprint(self) -> Any:
+        """Identity of `augment`: its fingerprint, or the SHA-256 of its program."""
+        known = getattr(self.augment, "fingerprint", None)
+        if self.augment is None or known is not None:
+            return known
+        ctx = jax.eval_shape(lambda: StepContext(jax.numpy.int32(0), jax.random.key(0)))
+        augment = self.augment
+        return program_hash(lambda batch, step, key: augment(batch, StepContext(step, key)), self.data.spec, *ctx[:2])
 
     @property
     def num_views(self) -> int:
@@ -276,7 +289,7 @@ class Training:
         how |= {"temperature": spec.temperature} if spec.top_k else {}
         about = {"teacher": dict(teacher), "kept": how, "data": dict(self.data.dataset.fingerprint)}
         if self.augment is not None:
-            about |= {"augment": self.identity["augment"], "partners": None if partners is None else repr(partners)}
+            about |= {"augment": self.augment_fingerprint, "partners": None if partners is None else repr(partners)}
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
         return Store(directory, about, rows, self.num_views, self.data.size)
 

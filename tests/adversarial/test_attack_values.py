@@ -91,7 +91,7 @@ def test_a_parameter_given_to_a_method_is_referred_to_the_value(name):
         getattr(methods, name)("image", **{"attack": attacks.fgsm})
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "attack", "values"),
     [(n, PGD(eps=0.2, step_size=0.1, steps=2, low=None, high=None), {"eps": 0.05, "step_size": 0.02}) for n in METHODS]

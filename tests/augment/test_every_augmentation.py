@@ -20,7 +20,7 @@ def case(request):
         return request.param, run, batch, run(batch)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_any_order_and_a_batch_of_one(case, strict):
     _, run, batch, whole = case
     turned = np.random.default_rng(0).permutation(8)
@@ -36,7 +36,7 @@ def test_other_columns_stay_and_something_changes(case):
         assert name in ("crop", "flip", "cutout", "color", "randaugment", "cropped, mixed")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_slot_and_example_change_it(case):
     """And the seed, with which the chain makes the keys of all its steps: one chain stands for all."""
     name, run, batch, whole = case
@@ -51,7 +51,7 @@ def test_slot_and_example_change_it(case):
         assert moved, why
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_same_bits_in_another_size_of_batch_and_a_program_that_uses_them(case):
     """Compilers fuse what they find: a model behind the augmentation must not change what it sees."""
     name, _, batch, whole = case

@@ -100,7 +100,7 @@ def test_colour_without_strength_gives_floats(strict):
     np.testing.assert_allclose(over(images.ColorJitter(), RAMP, 2), np.stack([RAMP / 255] * 2), rtol=1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_one_draw_for_all_frames(strict):
     row = np.random.default_rng(0).integers(0, 256, (10, 10, 3)).astype(np.uint8)
     video = np.stack([row] * 4)

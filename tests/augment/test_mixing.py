@@ -164,7 +164,7 @@ def texts():
     return batch, jax.jit(TEXTS.init)(jax.random.key(1), batch)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_embeddings_are_mixed_and_the_model_goes_on(strict):
     batch, variables = texts()
     at, other = "hidden.text.0", {k.removeprefix("partner."): v for k, v in batch.items() if k.startswith("partner.")}

@@ -111,7 +111,7 @@ def many(distillation, states, frozen, batches, frozen_axis=None, batch_axis=Non
     return states, np.stack(values)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_population_of_seeds_is_as_many_single_runs():
     distillation = distil(MODELS | {"student": net(8, batch_norm=True, dropout=0.4)}, OBJECTIVE)
     step, seeds = stepper(distillation), range(8)

@@ -68,7 +68,7 @@ def test_bounds_and_pixels():
     assert still(VARIABLES, batches(white))["accuracy"] == pytest.approx(clean.mean())  # one point is left
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_embedded_tokens():
     rng = np.random.default_rng(1)
     batch = {

@@ -102,7 +102,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path, undisturbed):
     assert outcome(folder) == undisturbed
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
     folder = tmp_path / "run"
     kill_when(folder, lambda: len(steps_saved(folder)) >= 2, signal.SIGTERM)

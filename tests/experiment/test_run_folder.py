@@ -27,14 +27,12 @@ def test_a_folder_of_0_1_is_listed(tmp_path):
     assert best == "labels 0.500 (1)" and command == "mmkd run old.py"
 
 
-@pytest.mark.parametrize("allow_changed", [False, True])
-def test_a_folder_of_0_1_is_not_resumed(tmp_path, allow_changed):
+def test_a_folder_of_0_1_is_not_resumed(tmp_path):
     old = folder_of_0_1(tmp_path / "old")
-    now = {"experiment": "old", "code": "", "config": {}, "hyperparams": {}}
-    with pytest.raises(UserError, match=r"old was written by mmkd_jax 0.1.*--fresh"):
-        with run_folder.opened(old, now, False, print, allow_changed):
+    with pytest.raises(UserError, match=r"old was written by an earlier mmkd_jax.*--fresh"):
+        with run_folder.opened(old, False, print):
             pass
-    with run_folder.opened(old, now, True, lambda line: None):
+    with run_folder.opened(old, True, lambda line: None):
         assert (tmp_path / "old.old" / "parts").is_dir() and not (old / "parts").exists()
 
 

@@ -21,7 +21,7 @@ def programs(home, out) -> tuple[int, int]:
     return asked, asked - done.stderr.count("Persistent compilation cache hit")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing_and_asks_for_at_most_forty_programs(tmp_path):
     _, missed = programs(tmp_path, tmp_path / "first")
     assert missed >= 20  # the first start does compile, and the log says so

@@ -68,7 +68,7 @@ def trained(started):
     return {name: advance(stepper(whole(ALL[name])), *started[name], batches=make_batches(4)) for name in ALL}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_plain_sum_is_no_scheme_and_tells_the_norm_of_each_term():
     state, frozen = initialize(whole(None))
     step, batch = stepper(whole(gradients.total())), make_batch()
@@ -91,7 +91,7 @@ def test_the_plain_sum_is_no_scheme_and_tells_the_norm_of_each_term():
         np.testing.assert_allclose(norm, jax.jit(gradient, static_argnums=1)(state.params, name), rtol=1e-4)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_scheme_changes_what_is_learned_and_remembers(name, started, trained):
     (state, frozen), (last, _, _) = started[name], trained[name]
@@ -115,7 +115,7 @@ def test_microbatches_are_the_whole_batch(name, started, trained):
     assert gap(here.aggregator_state, last.aggregator_state) < 1e-4 if jax.tree.leaves(last.aggregator_state) else True
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_population_of_numbers_is_as_many_single_runs(started, trained):
     state, frozen = started["cagrad"]
     states = [dataclasses.replace(state, aggregator_state={"hyperparams": {"c": jnp.float32(c)}}) for c in (0.0, 0.5)]
@@ -162,7 +162,7 @@ def begin_teacher():
     return PART.networks["teacher"].init(jax.random.key(7), batch)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_run_resumes_with_the_scheme_s_memory_and_writes_the_norms(tmp_path):
     seen = []
     with pytest.raises(loop.Interrupted):

@@ -66,7 +66,7 @@ def test_rows_that_do_not_count_may_hold_anything():
     close(losses.chunked_kl(**x | {"where": rows}), of_logits(**x | {"where": rows[:, None]}), 1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1, -1])
 def test_huge_logits_and_removed_classes(sign):
     x = inputs()
@@ -184,7 +184,7 @@ def through_heads(**more):
     )
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("student", [linen(Tower()), plain(line, draw)], ids=["linen", "plain"])
 def test_a_term_of_it_trains_features_and_head_as_kl_does(student):
     models = {"teacher": plain(line, draw), "student": student}

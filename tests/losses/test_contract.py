@@ -84,7 +84,7 @@ def test_gradients_are_finite_differences(case):
         check_vjp(value, pullback, (moving,), rtol=1e-6, atol=1e-8, eps=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @every
 def test_half_precision_is_computed_in_float32(case, strict):
     """A bfloat16 student, a float32 teacher, no silent promotion; gradients come back in the inputs' dtypes."""
@@ -102,7 +102,7 @@ def test_half_precision_is_computed_in_float32(case, strict):
     close(values, case.reference(**jax.tree.map(np.asarray, exact), **case.hyper), 1e-4, 1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @every
 def test_a_population_is_a_loop(case):
     """Over inputs and numbers at once: values and gradients; and every number that a row names matters."""

@@ -80,7 +80,7 @@ def test_ccl_knows_classes_by_what_is_alike():
     assert np.abs(losses.ccl(s, t, jnp.array([0, 0, 1, 2, 1])) - value).max() > 1e-2
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_ccl_of_a_wrong_partner_that_is_nearly_certain():
     """1 − p is below float32's rounding of 1: its logarithm is not."""
     s, t, y = jnp.eye(2), jnp.eye(2)[::-1], jnp.array([0, 1])

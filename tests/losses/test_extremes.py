@@ -28,7 +28,7 @@ from tests.losses.harness import (
 from tests.losses.harness import zero as all_zero
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @only(lambda case: case.zero_if_same)
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn(case):
     with jax.enable_x64(True):
@@ -49,7 +49,7 @@ def test_huge_inputs(case):
         assert finite(run(case, arrays(case.inputs | huge))), scale
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @of_logits
 def test_hessians_at_any_gap(case):
     """Probabilities that underflow, one after the other, leave no NaN in second derivatives."""
@@ -69,7 +69,7 @@ def test_hessians_at_any_gap(case):
     assert not all_zero(hessians[0])
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @of_logits
 def test_classes_at_minus_infinity_in_both_are_removed(case):
     """They get no gradient, and a learned temperature stays finite."""
@@ -127,7 +127,7 @@ def test_tiny_and_huge_rows_have_a_direction(case, size):
     assert finite((value, gradients))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_rows_and_classes_that_do_not_vary_teach_nothing():
     """Their mean is rounded: what is left is noise, of which a norm would make a direction."""
     t = jnp.asarray(np.random.default_rng(0).normal(size=(6, 10)), jnp.float32)
@@ -166,7 +166,7 @@ def test_duplicate_rows(case):
         assert all_zero(gradients["student"])
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @of_pairs
 def test_a_model_fused_in(case):
     """A compiler rounds a row differently in different places; a row's relation to itself is not to suffer."""
@@ -183,7 +183,7 @@ def test_a_model_fused_in(case):
     close(gradients, wanted, 1e-3, 1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @of_pairs
 def test_opposite_rows(case):
     """A cosine of −1 may round to less: tried on many pairs."""

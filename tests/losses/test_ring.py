@@ -31,7 +31,7 @@ def slopes(loss, x, where=None, **options):
     return jax.jit(jax.value_and_grad(value))(x)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @each
 def test_several_tiles_and_one_that_is_not_full(loss):
     where = jnp.asarray(np.random.default_rng(1).random(300) < 0.3).at[128:].set(False)
@@ -46,7 +46,7 @@ def test_several_tiles_and_one_that_is_not_full(loss):
     close(*(jax.tree.map(lambda v: v.astype(jnp.float32), g) for g in (ours, wanted)), rtol=1e-2, atol=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize("temperature", [1e-6, 1e-3, 1e6])
 def test_any_temperature(loss, temperature):

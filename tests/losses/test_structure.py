@@ -60,7 +60,7 @@ def test_without_transitions_each_token_stands_alone(wide):
     np.testing.assert_allclose(chain, tokens, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_forbidden_pair_has_no_probability_and_no_gradient():
     e, a, mask = (jnp.asarray(x, jnp.float32) for x in (EMISSIONS, TRANSITIONS, MASK))
     mask = mask.astype(bool)

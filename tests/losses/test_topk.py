@@ -65,7 +65,7 @@ def test_all_classes_are_the_full_loss(loss, temperature):
         close(sum_and_slope(loss, s, tuple(record), temperature), full, 1e-12, 1e-14)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @LOSSES
 def test_fewer_classes_are_a_lower_bound_that_rises_with_them(loss, temperature):
     s, t = logits(0), logits(1)
@@ -84,7 +84,7 @@ def test_the_buckets_by_hand():
     close(losses.cross_entropy(s, record), jnp.array([0.5 * np.log(4) + 0.5 * np.log(4 / 3)]), 1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @LOSSES
 def test_a_tail_that_underflows_keeps_value_and_gradient(loss, temperature):
     """1 − Σ would be 0 there."""

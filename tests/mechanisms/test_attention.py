@@ -86,7 +86,7 @@ def first_outputs(variables, batch):
     return forward(MODELS, variables, batch, StepContext(jnp.int32(0), jax.random.key(0)))[0]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_attention_losses_teach_through_terms_and_padding_changes_nothing(variables, strict):
     trained, state = jax.jit(lambda: OBJECTIVE.init(first_outputs(variables, texts())))()
 

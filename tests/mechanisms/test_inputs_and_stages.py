@@ -30,7 +30,7 @@ from tests.small import (
 SOME_MISSING = drop_modality(0.5, ("image", "audio"))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_modality_dropped_at_random():
     whole = net(8, "image", "audio")
     models = {"teacher": with_input(net(6, "image", "audio"), SOME_MISSING), "student": with_input(whole, SOME_MISSING)}

@@ -54,7 +54,7 @@ def apply(model, held, batch, step=0, train=True, patch=None):
     )
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_an_nnx_module_as_student():
     hint = term(losses.hint, student="student.embedding", teacher="teacher.embedding", connect={"student": Linear(6)})
     distillation = distil({"teacher": net(6), "student": SIGHT}, combine(task=task(), soft=soft(), hint=hint))

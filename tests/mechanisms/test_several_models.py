@@ -82,7 +82,7 @@ def labels(params):
     return {n: {k: k for k in p} if n == "objective" else "models" for n, p in params.items()}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_a_discriminator_with_its_own_optimizer(rate):
     optimizer = optax.partition({"models": optax.sgd(0.1), "fool": optax.sgd(rate), "task": optax.sgd(0.0)}, labels)

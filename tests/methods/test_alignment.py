@@ -35,7 +35,7 @@ SIDES, PRESENT = ("student.features.image", "student.features.audio"), ("valid",
 SEEING = {"student": net(5, "image", "audio")}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [feature_alignment(losses.hint), subspace_alignment(losses.mmd)])
 def test_they_teach(method):
     everything_learns(method, BOTH)
@@ -45,7 +45,7 @@ def dense(params, x):
     return np.asarray(x, np.float64) @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"])
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "loss", "options"),
     [
@@ -128,7 +128,7 @@ def test_heads_and_student_learn_to_agree():
         assert terms[kept][-1] < 0.9 * terms[kept][0]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_values_of_heads():
     """From the formula; rows without audio say nothing, rows without a label teach no head."""
     batch = make_batch()

@@ -72,7 +72,7 @@ INNER = {
 }
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INNER)
 def test_the_attack_makes_large_what_the_paper_says(name, looked):
     first_outputs, student = looked
@@ -186,7 +186,7 @@ def test_what_a_mask_leaves_out_is_not_even_clipped(looked):
         assert bool((jnp.abs(found[:, 1]) <= jnp.maximum(jnp.abs(inner), 1) + 1e-6).all())
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_embedded_tokens_are_attacked_but_not_the_padding():
     rng = np.random.default_rng(0)
     mask = np.arange(5)[None] < rng.integers(1, 6, 16)[:, None]
@@ -265,7 +265,7 @@ def test_what_lies_below_an_attacked_output_learns_too(looked, name):
     assert below > 1e-3
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_trades_climbs_between_answers_as_in_use():
     """The target of its inner KL has no dropout, as the attacked side has none."""
     models = {"student": net(8, dropout=0.5)}

@@ -62,7 +62,7 @@ def test_the_threshold_is_a_number():
     assert np.all(every["student"]["across"].values > 0)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["learn", "follow", "across"])
 def test_gradients(part):
     """A proxy learns from its model and from the other's proxy, and the model from its proxy."""

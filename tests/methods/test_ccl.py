@@ -47,7 +47,7 @@ def test_values():
         assert int(total(terms)[1][f"{m}.student"][1]) == rows.sum() > 2
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_composition_teaches_the_student_and_not_the_other_way_round():
     outputs, heard = first_outputs(), {"audio": TEACHERS["audio"]}
     to_params, to_outputs = gradients(ccl(heard, where="labelled"), outputs)

@@ -99,7 +99,7 @@ def trained():
     return step, state, frozen, before, last, values, terms
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_its_six_terms_are_the_formulas(trained):
     _, state, _, _, _, _, _terms = trained
     assert {k for k in hyperparams_of(state.objective_state) if k.endswith("weight")} == {

@@ -24,7 +24,7 @@ from tests.small import (
 pytestmark = pytest.mark.usefixtures("strict")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_each_matters_and_the_teachers_stay_as_they_are():
     parts = combine(task=task(where="labelled"), **METHODS)
     distillation = distil(MODELS, parts, trained=TRAINED)
@@ -50,7 +50,7 @@ def test_each_matters_and_the_teachers_stay_as_they_are():
         assert weights and max(gap(first[m], silent[m]) for m in TRAINED) > 1e-5, name
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_padding(name):
     """Whatever stands in padding rows changes no term."""

@@ -33,7 +33,7 @@ def parts(state):
     return state.params["objective"]["own"], state.objective_state["own"]["frozen"]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_two_stages():
     optimizer = optax.adamw(1e-2, weight_decay=1e-2)  # it moves parameters without a gradient, too
     distillation = distil(MODELS, combine(task=task(weight=0.0), own=METHOD), optimizer=optimizer)
@@ -74,7 +74,7 @@ def still(tree):
     return not any(np.any(g) for g in jax.tree.leaves(tree))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, FIRST - 1, FIRST, 100])
 def test_gradients(at):
     to_params, to_outputs = gradients(METHOD, first_outputs(at))

@@ -93,7 +93,7 @@ def test_a_wrong_output_is_named(outputs):
         interchange("features.image", output="logit").apply(*start(outputs), outputs)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_two_sources_each_give_one_intermediate(outputs):
     both = interchange(("features.image", "features.audio"))
     made, _ = compiled(both).apply(*compiled(both).init(outputs), outputs)

@@ -15,7 +15,7 @@ from tests.small import compiled, make_batch
 pytestmark = pytest.mark.usefixtures("strict")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["places", "channels"])
 def test_everything_learns(unit):
     everything_learns(mgd(**MAPS, unit=unit, weight=1e-2))
@@ -28,7 +28,7 @@ def hidden(method, step=0, batch=None):
     return np.asarray(gradients(method, same)[1]["student"]["hidden.image.0"] == 0)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["places", "channels"])
 def test_the_mask_belongs_to_step_and_example(unit):
     method, batch = mgd(**MAPS, masked=0.4, unit=unit), make_batch() | {"valid": np.ones(16, bool)}

@@ -28,7 +28,7 @@ def by_hand(outputs, where):
     return np.array([t[:, c][t[:, c] < 0].mean() for c in range(TEACHER)])
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_everything_learns():
     state, last, _ = everything_learns(ofd(**PATHS, weight=1e-2), PATHS)
     objective_state = last.objective_state["own"]

@@ -33,7 +33,7 @@ def pushed(rows, new, first):
     return rows
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_three_steps_of_two_queues_agree_with_the_reference():
     params, state = compiled(TWO).init(first_outputs())
     first = 0

@@ -23,7 +23,7 @@ STAGES = {
 METHOD = reviewkd(**STAGES, width=4)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_it_teaches():
     check_mechanism(METHOD, ("encoders_image", "Dense_0"))
 
@@ -33,7 +33,7 @@ def test_padding():
     check_padding(METHOD)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_deepest_stage_is_fused_first():
     objective = reviewkd(**STAGES, width=4, weight=0.5)
     state, frozen = initialize(distil(MODELS, objective), pictures())
@@ -52,7 +52,7 @@ def test_the_deepest_stage_is_fused_first():
     assert "attention" not in params["ABF_0"] and "attention" in params["ABF_2"]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_deepest_stage_reaches_the_shallowest_target():
     """A gradient flows from the first stage's term back into the student's last layer: the review."""
     state, frozen = initialize(distil(MODELS, METHOD), pictures())

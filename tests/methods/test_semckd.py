@@ -20,7 +20,7 @@ LAYERS = {
 METHOD = semckd(**LAYERS)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_it_teaches():
     check_mechanism(METHOD, ("encoders_image",))
 
@@ -35,7 +35,7 @@ def maps(seed, *shapes):
     return tuple(jnp.asarray(draw.normal(size=(8, *shape)), jnp.float32) for shape in shapes)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_weights_and_sizes():
     student, teacher = maps(0, (4, 4, 3), (2, 2, 5)), maps(1, (8, 8, 2), (4, 4, 6), (1, 1, 7))
     ctx = StepContext(0, jax.random.key(0), train=False)
@@ -63,7 +63,7 @@ def test_weights_and_sizes():
     )
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_weights_are_learned():
     """Both MLPs get a gradient, and the temperature is a number."""
     state, frozen = initialize(distil(MODELS, METHOD), pictures())

@@ -57,7 +57,7 @@ def by_hand(by):
     return found
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["mean", "confidence", "entropy", "agreement"])
 def test_weights_and_value(by):
     expected = by_hand(by)

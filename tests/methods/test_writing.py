@@ -49,7 +49,7 @@ def test_word_kd_is_token_kd_one_place_on(outputs):
     assert float(value(methods.word_kd(alpha=0.3), outputs)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_what_stands_in_padding_is_not_foretold(outputs):
     other = np.where(BATCH["text.mask"], BATCH["text.ids"], 3).astype(np.int32)
     moved = dataclasses.replace(outputs, batch={**outputs.batch, "text.ids": jnp.asarray(other)})
@@ -77,7 +77,7 @@ def test_the_teachers_text_is_its_likeliest_word_after_word(outputs):
     assert float(value(methods.sequence_kd(end=1), outputs)) == pytest.approx(own[there].mean(), rel=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_on_policy_words_are_the_students_and_off_policy_the_datas(outputs):
     """Without own texts it is the JSD on the data; with them the data after the first word is not read."""
     off = value(methods.gkd(share=0.0), outputs)

@@ -128,7 +128,7 @@ def run(model, variables, given, train=False, patch=None, step=0):
     return applied(model, variables, given, ctx, patch or {})[0]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_intermediate_is_patched_with_itself_and_with_something_else(name):
     model, variables = ready(name)

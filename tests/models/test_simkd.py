@@ -63,7 +63,7 @@ def test_statistics_move_in_training_and_the_classifier_does_not():
     assert equal(state["head"], variables["head"])
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_every_output_is_patched_and_reaches_what_follows(kind):
     student, variables = STUDENTS[kind], ready(STUDENTS[kind])
@@ -107,7 +107,7 @@ def test_ten_steps():
     assert moved["encoders_image"] > 1e-3 and moved["Classifier_0"] == 0
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_maps_are_learned_in_the_teachers_size():
     student = simkd(OWN, Classifier(CLASSES), reads="hidden.image.0", size=(4, 4), width=7)
     what, batch = distillation(student, "teacher.hidden.image.1"), pictures()
@@ -156,7 +156,7 @@ def trainings(config, init_from={"head": "teacher.teacher.params.Classifier_0"})
     }
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_in_an_experiment(tmp_path):
     """The classifier comes from the part that trained the teacher; the student never sees a label, and answers."""
     tiny = definition.Experiment("tiny", Config(), trainings, None, None, "")

@@ -74,7 +74,7 @@ def test_transformer_padding_equals_the_shorter_text():
     np.testing.assert_allclose(features(module, variables, batch)[1:2], features(module, variables, short), atol=1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_row_without_tokens_is_finite_in_value_and_gradient():
     for module in (TextTransformer(9, 4, num_heads=2, num_layers=1, length=5), TextLSTM(9, 4), TextBag(9, 4)):
         batch = texts()

@@ -47,7 +47,7 @@ def on_frames(image, **fields):
     return linen(Encoders({"video": PerFrame(image, **fields)})), inside, linen(Encoders({"image": image})), variables
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["mean", "max"])
 @pytest.mark.parametrize("image", [VIT, ResNet(1, 4, (6,), (1,), **HALF)], ids=["vit", "resnet"])
 def test_it_is_the_encoder_on_each_frame_and_a_pooling(image, pool):
@@ -66,7 +66,7 @@ def test_it_is_the_encoder_on_each_frame_and_a_pooling(image, pool):
     np.testing.assert_allclose(found["features.video"], np.stack(expected), atol=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["mean", "max", "attention"])
 def test_frames_that_are_none_change_nothing(pool):
     model = linen(Encoders({"video": PerFrame(ImageCNN((3, 4)), pool)}))
@@ -103,7 +103,7 @@ SHORTER += [
 ]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "kept"), SHORTER)
 def test_frames_that_are_none_are_those_of_a_shorter_video(encoder, kept):
     """The same as a model whose table of positions has those frames alone."""
@@ -161,7 +161,7 @@ def test_statistics_are_those_of_the_frames_that_count():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), ours, theirs)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_patched_frame_reaches_the_features_and_one_of_another_shape_is_named():
     model, variables, _, _ = on_frames(VIT)
     plain = applied(model, variables, batch(), STILL)[0]
@@ -254,7 +254,7 @@ def test_positions_of_larger_videos_are_interpolated_within_each_time():
     np.testing.assert_allclose(both, np.concatenate(each), atol=1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["divided_space_time", "space_only", "joint_space_time"])
 def test_patches_dropout_and_mean_pooling_of_timesformer(attention):
     own = TIMESFORMER.clone(attention=attention, pool="mean", config=replace(NOISY, eps=1e-6))

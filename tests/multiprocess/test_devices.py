@@ -23,7 +23,7 @@ def run(folder, devices, until):
     return found, done.stderr
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_from_eight_to_one_and_back(tmp_path):
     whole, _ = run(tmp_path / "whole", 1, 20)
     losses = []

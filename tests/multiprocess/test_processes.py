@@ -80,10 +80,10 @@ def test_two_processes_train_like_one(tmp_path, undisturbed):
         assert two[name] == pytest.approx(losses, rel=1e-5), name
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_streamed_rows_and_the_teacher_s_records_come_to_the_process_that_trains_on_them(tmp_path, undisturbed):
     finish(tmp_path / "run", *SIZE, "--stream", "--cached")
-    (folder,) = (tmp_path / "run/cache").iterdir()
+    (folder,) = (p for p in (tmp_path / "run/cache").iterdir() if p.is_dir())
     assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "teacher.logits.bin"]
     for name, losses in curves(undisturbed).items():
         assert curves(tmp_path / "run")[name] == pytest.approx(losses, rel=1e-5), name
@@ -105,7 +105,7 @@ def stopped(folder, deaf):
     assert not GLOO.sub("", ends[1][1]).strip()  # one voice
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_at_one_step_and_they_resume(tmp_path, undisturbed):
     """With two processes bit for bit, with one up to rounding."""
     folder, copied = tmp_path / "run", tmp_path / "copied"
@@ -127,12 +127,12 @@ def test_what_one_process_refuses_ends_all(tmp_path):
     assert first == 2 and "no hyperparameter --objective.soft.heat" in said
     assert second != 0  # by its own refusal, or as the first, which coordinates, has left before it
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "config.json").write_text("{}")
+    (tmp_path / "taken" / "notes.txt").write_text("not a run")
     codes = [code for code, _ in ended(launch(tmp_path / "taken", *SIZE))]
     assert codes[0] == 2 and codes[1] != 0 and time.monotonic() - began < 120
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_incomplete_words_about_processes_are_refused(tmp_path):
     ((code, said),) = ended(launch(tmp_path / "run", "--coordinator", "localhost:1", processes=1))
     assert code == 2 and "--processes, --process is not given" in said

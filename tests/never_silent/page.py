@@ -13,6 +13,10 @@ KINDS = {
     "not_finite_in_evaluation": "NaN in evaluation",
     "narrowing": "Numbers that do not fit",
     "nothing_there": "Nothing there",
+    "runs_know_their_code": "Changed code, settings, data or teachers",
+    "going_on": "More trainings, longer trainings, changed trainings",
+    "run_folder": "The run folder and caches",
+    "every_byte": "Damaged files",
     "command_line": "The command line, and where it runs",
 }
 HEAD = """# Errors and warnings

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 import mmkd_jax
-from mmkd_jax import cli
+from mmkd_jax import cli, files
 from mmkd_jax.cli import commands, terminal
+from mmkd_jax.data import dataset
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import RunOptions, run_folder
 from tests import tiny_experiment
@@ -67,11 +68,11 @@ def test_help_and_version(capsys):
 
 def test_one_damaged_folder_does_not_hide_the_others(tmp_path):
     """`mmkd runs` over a damaged run folder → it is listed as damaged, beside the others."""
-    for name, text in (("good", "{}"), ("bad", "{}")):
+    for name in ("good", "bad"):
         folder = tmp_path / name
-        (folder / "trainings" / "a" / "0").mkdir(parents=True)
-        (folder / "config.json").write_text(text)
-        (folder / "trainings" / "a" / "0" / "result.json").write_text('{"validation": 0.5}' if name == "good" else "{")
+        files.write_json(folder / "config.json", {})
+        files.write_json(folder / "trainings" / "a" / "0" / "result.json", {"validation": 0.5})
+    (tmp_path / "bad" / "trainings" / "a" / "0" / "result.json").write_text("{")
     states = {pathlib.Path(path).name: (state, best) for path, state, _, best, _ in run_folder.runs(tmp_path)}
     assert states["good"] == ("stopped", "a 0.500 (1)")
     assert states["bad"][0] == "damaged" and "result.json is damaged" in states["bad"][1]
@@ -83,6 +84,39 @@ def test_addresses_are_no_folders():
         RunOptions(out=pathlib.Path("gs://bucket/x"))
     with pytest.raises(UserError, match="--cache s3:/bucket: only folders of this machine's file system"):
         RunOptions(cache=pathlib.Path("s3://bucket"))
+
+
+VALUES = [
+    (("--width", "0"), "cannot be built with --width 0: ZeroDivisionError"),
+    (("--width", "-3"), "cannot be built with --width -3: "),
+    (("--seeds", "0"), "seeds is 0; expected an integer of at least 1"),
+    (("--steps", "0"), "steps=0.*expected at least 1"),
+    (("--student.objective.soft.temperature", "nan"), "is nan; expected a number"),
+]
+BUILT = [
+    (command, *value)
+    for value in VALUES
+    for command in ("run", "explain")
+    if (command, value[0][0]) != ("explain", "--seeds")
+]
+
+
+@pytest.mark.parametrize(("command", "words", "said"), BUILT)
+def test_values_that_nothing_can_be_built_with(capsys, tmp_path, command, words, said):
+    """`--width 0`, `--steps 0`, `--seeds 0`, NaN → one line with the option and the reason, and code 2."""
+    out = ["--out", str(tmp_path / "run")] if command == "run" else []
+    code, _, err = called(capsys, command, TINY, *words, *out)
+    assert code == 2 and re.search(said, err) and len(err.strip().splitlines()) == 1, err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_user_without_a_name_and_a_home(monkeypatch):
+    """A user without a name and without HOME → shipped data load; for others, MMKD_DATA is asked for."""
+    monkeypatch.setattr(pathlib.Path, "home", lambda: pathlib.Path("~nobody-of-this-name").expanduser())
+    monkeypatch.delenv("MMKD_DATA", raising=False)
+    assert dataset.load("av_digits", "test").size == 2_000
+    with pytest.raises(UserError, match="the user has no home folder: set MMKD_DATA"):
+        dataset.load("emoji", "train")
 
 
 def command(*words, **environment):
@@ -99,11 +133,11 @@ def test_a_folder_with_blanks_brackets_and_colons(tmp_path):
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert str(folder) in done.stdout.replace("\n", "")
-    resumed = shlex.split((folder / "command.txt").read_text())
+    resumed = shlex.split(files.read_json(folder / "config.json")["command"])
     assert resumed == ["mmkd", *words[3:]]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["head -c 1", "true", "cat > /dev/full"])
 def test_nobody_reads_the_output(reader, tmp_path):
     """`| head`, a reader that went away, or a full disk behind standard output → the run still completes."""
@@ -113,7 +147,7 @@ def test_nobody_reads_the_output(reader, tmp_path):
     assert (tmp_path / "run" / "results.json").is_file() and (tmp_path / "run" / "table.txt").is_file()
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_without_a_home_in_locale_c(tmp_path):
     """No home, one that is read-only, locale C, no terminal, TMPDIR missing → the run still completes."""
     words, environment = command("run", TINY, "--seeds", "1", "--steps", "5", "--out", str(tmp_path / "run"))

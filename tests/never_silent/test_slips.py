@@ -156,7 +156,14 @@ def test_predictions_are_drawn_of_own_rows(tmp_path):
     seen = []
     trainings = two_tasks()
     final_report.write_report(
-        tmp_path, "t", {"rater": trainings["rater"]}, {"rater": [finished()]}, None, lambda name: {}, seen.append
+        tmp_path,
+        "t",
+        {"rater": trainings["rater"]},
+        {"rater": [finished()]},
+        None,
+        lambda name: {},
+        lambda own: [],
+        seen.append,
     )
     assert any("predictions of 'rater' are skipped" in line for line in seen)
     assert classification and model

@@ -80,7 +80,7 @@ def test_conv_of_one_pixel_is_linear_and_stride_halves():
     np.testing.assert_allclose(out, whole[:, ::2, ::2], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "x"),
     [

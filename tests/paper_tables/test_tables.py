@@ -87,7 +87,10 @@ def test_seeds_are_kept_and_go_on(tmp_path):
     file.write_text(FILE.replace("Figure(5.0, 10)", "Figure(6.0, 10)"))  # a published figure: nothing trains again
     assert run(file, folder, log=said.append)[0]["published"] == 6 and len(said) == 6
     file.write_text(FILE.replace("2.0", "3.0"))
-    with pytest.raises(UserError, match="another version"):
+    with pytest.raises(UserError, match="another version of these rows: 'second': scale: 2.0 there, 3.0 now"):
+        run(file, folder)
+    file.write_text(FILE.replace("+ shared", "- shared"))
+    with pytest.raises(UserError, match="these rows: 'first': its member changed; 'second': its member changed"):
         run(file, folder)
     file.write_text("# a comment\n" + FILE)  # is no other version
     assert run(file, folder, log=said.append) == more
@@ -172,8 +175,18 @@ def test_what_is_dear_is_kept_and_rows_have_seeds_of_their_own(tmp_path):
     assert means("out", seeds=1) == {"few": (3.0, 1), "many": (4.0, 1)}  # from what was kept
     assert (tmp_path / "calls").read_text() == "x"
     assert means("quick", quick=True) == {"few": (11.0, 3)}  # a smaller table, in a folder of its own
-    with pytest.raises(UserError, match="another version"):
+    with pytest.raises(UserError, match="another version of these rows: 'few': plus: 0.0 there, 7.0 now"):
         run(file, tmp_path / "out", quick=True)
+    file.write_text(
+        DEAR.replace('"plus": 1.0}}', '"plus": 1.0}, "new": {"plus": 2.0}}').replace(
+            '"many": 5}', '"many": 5, "new": 1}'
+        )
+    )
+    assert means("out") == {"few": (3.5, 2), "many": (6.0, 5), "new": (5.0, 1)}  # a new row trains alone
+    for kept in (tmp_path / "out").glob("dear-*.npz"):
+        kept.write_bytes(kept.read_bytes()[:-30])
+    file.write_text(DEAR)
+    assert means("out") == {"few": (3.5, 2), "many": (6.0, 5)} and list((tmp_path / "out").glob("*.npz.damaged"))
 
 
 def test_a_row_without_a_number_of_seeds_is_named():

@@ -33,7 +33,7 @@ def test_all_of_a_teacher_is_the_teacher_bit_for_bit(family):
         assert line.endswith("whole")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @each_family
 def test_chosen_layers_are_a_teacher_whose_other_layers_are_removed(family):
     big, small = family(**SMALL | {"num_layers": 3}), family(**SMALL)
@@ -103,7 +103,7 @@ def grown(family, variables, big):
     return jax.tree_util.tree_map_with_path(one, jax.eval_shape(lambda: initial(big)))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @each_family
 def test_a_student_equals_its_teacher_where_nothing_that_is_left_out_is_read(family):
     big, small = family(**BIG), family(**SMALL)

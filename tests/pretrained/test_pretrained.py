@@ -72,7 +72,7 @@ def test_the_variables_fit_a_multimodal_model(folder):
     np.testing.assert_array_equal(features, alone)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_dropout_belongs_to_the_example_in_every_form(folder):
     def run(rows, **switches):
         loaded = pretrained.load(folder, dropout=0.3, attention_dropout=0.2, **switches)
@@ -200,7 +200,7 @@ def test_a_file_that_is_no_weights_file_is_refused(folder, content):
         pretrained.load(folder)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "vit", "resnet", "clip", "vivit", "gpt2"])
 def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written(kind, tmp_path):
     with pytest.raises(UserError, match=f"kind (is '{kind}'; expected one of|'{kind}' does not describe)"):
@@ -218,7 +218,7 @@ def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changed", "message"),
     [

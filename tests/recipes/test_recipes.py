@@ -71,7 +71,7 @@ def answers(name, variables, train=False, **changed):
     return applied(training.networks[training.evaluate], variables[training.evaluate], batch, ctx)[0]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_every_part_is_run_and_what_is_cached_is_no_part_of_the_state(ran):
     results, ended = ran
     assert set(results) == set(ALL) and all(np.isfinite(r[0]["accuracy"]) for r in results.values())
@@ -158,7 +158,7 @@ def test_each_generation_is_taught_by_the_one_before(ran):
     assert equal(frozen["teacher"], first) and not equal(state.params["student"], before)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_teacher_that_runs_stays_as_it_was_and_teaches_as_a_cached_one(tmp_path, ran):
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, cached=False))
     runner.run(as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET)
@@ -186,7 +186,7 @@ def slope(name, teacher, drop=()):
     return jax.tree.map(jnp.subtract, state.params["student"], after.params["student"]), metrics["terms"]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_imagining_branch_and_only_it_follows_the_features(ran):
     teacher = ran[1]["image_teacher"]["teacher"]
     other = jax.tree.map(lambda x: x + 0.5, teacher)
@@ -251,7 +251,7 @@ def test_interrupted_between_and_within_stages_and_resumed(tmp_path, ran):
         assert results[name][0]["variables"] == ran[0][name][0]["variables"], name  # hashes: bit for bit
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_streamed_rows_teach_as_those_in_memory(tmp_path, ran):
     readers: dict[str, Any] = {
         n: data.GrainLoader(getattr(SETTING, n).dataset, 12) for n in ("labeled_data", "all_data")

@@ -54,6 +54,7 @@ def test_one_seed_has_no_standard_error():
         "seeds": 1,
         "mean": 0.75,
         "stderr": None,
+        "baseline": "a",
         "difference": 0.25,
         "difference_stderr": None,
         "smallest": 0.25,

@@ -52,7 +52,7 @@ def trainings(student=None, teacher=None) -> dict[str, Training]:
     }
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_student_begins_with_what_it_inherits_and_learns_from_there():
     own = trainings()
     definition.check(own, {})
@@ -75,7 +75,7 @@ def test_the_student_begins_with_what_it_inherits_and_learns_from_there():
     assert equal(frozen["teacher"], teacher)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_what_is_inherited_may_come_from_outside():
     given = PretrainedVariables(initial(Encoders(BIG), jax.random.key(3)), ("a pretrained bert",))
     own = trainings({"init_from": given})
@@ -92,7 +92,7 @@ def test_what_is_inherited_may_come_from_outside():
     assert "from a pretrained bert" in said and "  layers      student: text layer_1 <- layer_2, heads 2" in said
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_explain_says_what_is_taken_from_where():
     said = description.text(trainings())
     assert "  model       student: " in said and "trained, from teacher.teacher" in said

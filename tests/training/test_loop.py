@@ -54,19 +54,19 @@ def test_other_data_are_refused(tmp_path):
     with pytest.raises(loop.Interrupted):
         fit(TRAINING, tmp_path / "c", **after(2))
     other = TRAINING.data.with_columns(extra=np.zeros(48, np.float32))
-    with pytest.raises(UserError, match=r"columns was None, is .*--allow-changed-data"):
+    with pytest.raises(UserError, match=r"data.columns: None there, .*--allow-changed-data"):
         fit(TRAINING, tmp_path / "c", data=other)
     assert isinstance(TRAINING.data, data.InMemory)
     larger = dataclasses.replace(TRAINING, data=dataclasses.replace(TRAINING.data, batch_size=24))
-    with pytest.raises(UserError, match="batch_size was 16, is 24"):
+    with pytest.raises(UserError, match="batch_size: 16 there, 24 now"):
         fit(larger, tmp_path / "c")
     said = []
     with contextlib.closing(Checkpoints(tmp_path / "c")) as checkpoints:
         program = compiled.compile_training(larger)
-        fitted = loop.fit(larger, program, 0, checkpoints, log=said.append, allow_changed_data=True)
+        fitted = loop.fit(larger, program, 0, checkpoints, log=said.append, allowed=frozenset(["code", "data"]))
         with pytest.raises(UserError, match="trained with seed 0, not 1"):
-            loop.fit(larger, program, 1, checkpoints, allow_changed_data=True)
-    assert said[1:] == ["continuing with other data: batch_size was 16, is 24"] and fitted.history[-1]["step"] == 100
+            loop.fit(larger, program, 1, checkpoints, allowed=frozenset(["code", "data"]))
+    assert "continuing after a change: data.batch_size: 16 there, 24 now" in said and fitted.history[-1]["step"] == 100
 
 
 @pytest.mark.full
@@ -79,7 +79,7 @@ def test_interrupted_and_resumed_is_bit_equal(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [data.InMemory, data.GrainLoader])
 def test_asked_to_stop_at_any_moment(tmp_path, reader):
     """Within a look, in the middle of its evaluation, at the last evaluation: the curve has the same bits."""

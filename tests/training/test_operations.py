@@ -51,7 +51,7 @@ def breaks_at(step):
     return dataclasses.replace(TRAINING, objective=combine(task=TRAINING.objective, odd=wrong), save_every=10)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [data.InMemory, data.GrainLoader])
 def test_the_first_value_that_is_not_finite_stops_the_run_at_its_step(tmp_path, reader):
     training = dataclasses.replace(breaks_at(23), data=reader(TRAINING.data.dataset, 16))
@@ -136,7 +136,7 @@ def scalars(folder):
     return found
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_tensorboard_draws_the_learning_curve_and_the_speed_also_after_a_kill(tmp_path):
     config = tiny_experiment.Config(seeds=1, steps=60)
     trainings = tiny_experiment.trainings(config)

@@ -1,0 +1,177 @@
+"""Going on with a run: new trainings, changed ones, longer ones, and what depends on them."""
+
+import dataclasses
+import json
+import shutil
+from typing import Any
+
+import optax
+import pytest
+
+from mmkd_jax import files
+from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import Callbacks, RunOptions, run
+from mmkd_jax.training import loop
+from mmkd_jax.training.roles import Frozen
+from tests.never_silent.setting import columns, experiment, loader, model, teacher_and_student, train
+
+
+def results(folder):
+    return {(r["training"], r["seed"]): r for r in json.loads((folder / "results.json").read_text())["rows"]}
+
+
+def longer(training, steps=8):
+    return dataclasses.replace(training, steps=steps)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(folder, teacher_and_student())
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_new_training_trains_alone(folder):
+    """A training is added to a finished experiment → it alone is trained, without a flag."""
+    before, lines = results(folder), []
+    trainings = teacher_and_student()
+    train(folder, trainings | {"kd_fast": dataclasses.replace(trainings["kd"], optimizer=optax.sgd(0.5))}, lines=lines)
+    assert sum("finished earlier" in line for line in lines) == 2
+    assert results(folder).items() >= before.items() and ("kd_fast", 0) in results(folder)
+
+
+def test_a_changed_training_is_refused_by_field(folder):
+    """A training of a finished experiment is changed → refused before anything is trained, naming the field."""
+    trainings = teacher_and_student()
+    with pytest.raises(UserError, match=r"'kd' \(seed 0\): steps: 4 there, 8 now. Revert.*lengthen it \(--extend\)"):
+        train(folder, trainings | {"kd": longer(trainings["kd"])})
+
+
+def test_what_takes_from_a_changed_training_is_refused_by_name(folder):
+    """A teacher is changed and trained again → its student, trained from the old one, is refused by name."""
+    trainings = teacher_and_student()
+    trainings["teacher"] = dataclasses.replace(trainings["teacher"], optimizer=optax.sgd(0.5))
+    shutil.rmtree(folder / "trainings" / "teacher")
+    with pytest.raises(UserError, match="'kd' .seed 0.: init_from teacher: 'teacher.teacher' was changed or trained"):
+        train(folder, trainings)
+    assert not (folder / "trainings" / "teacher").exists()
+    shutil.rmtree(folder / "trainings" / "kd")
+    train(folder, trainings)
+
+
+def test_a_removed_training_is_trained_again(folder):
+    """The folder of a training is removed → trained again to the same bits, and its student is not."""
+    before, lines = results(folder), []
+    shutil.rmtree(folder / "trainings" / "teacher")
+    train(folder, teacher_and_student(), lines=lines)
+    assert results(folder) == before and any(line.startswith("kd, seed 0") and "earlier" in line for line in lines)
+
+
+def test_lengthened(folder, tmp_path):
+    """`--extend` with more steps → resumes from the last checkpoint, and is marked in the table and results."""
+    trainings, lines = teacher_and_student(), []
+    trainings["kd"] = dataclasses.replace(trainings["kd"], steps=8, evaluate_every=2, patience=8)
+    train(folder, trainings, options=RunOptions(extend=True), lines=lines)
+    assert any(line == "kd, seed 0: resuming from step 2" for line in lines), lines
+    row = results(folder)["kd", 0]
+    assert row["steps"] == 8 and row["changed_at"] == [2] and "changed_at" not in results(folder)["teacher", 0]
+    table = (folder / "table.txt").read_text()
+    assert (
+        "kd, seed 0: its first 2 steps were made before a change (patience: None there, 8 now; steps: 4 there, 8 now)"
+        in table
+    )
+    assert "steps: teacher 4, kd 8" in table
+    assert (folder / "trainings" / "kd" / "0" / "result.json.4_steps").is_file()
+    train(tmp_path / "whole", trainings)  # with a constant schedule, as if it had been as long from the start
+    assert results(tmp_path / "whole")["kd", 0]["variables"] == row["variables"]
+    train(folder, trainings)  # no flag is needed any more
+
+
+def test_a_lengthened_teacher_makes_its_student_stale(folder):
+    """`--extend` lengthens a teacher → its finished student is refused by name, before anything is trained."""
+    trainings = teacher_and_student()
+    trainings["teacher"] = longer(trainings["teacher"])
+    with pytest.raises(UserError, match="'kd' .seed 0.: init_from teacher: 'teacher.teacher' was changed"):
+        train(folder, trainings, options=RunOptions(extend=True))
+    assert (folder / "trainings" / "teacher" / "0" / "result.json").is_file()
+
+
+def test_extend_allows_no_other_change(folder):
+    """`--extend` and a changed loss → refused; the optimizer, whose schedule depends on the steps, may differ."""
+    trainings = teacher_and_student()
+    changed = dataclasses.replace(trainings["kd"], objective=trainings["kd"].task.objective("student"), steps=8)
+    with pytest.raises(UserError, match="its .*loss changed"):
+        train(folder, trainings | {"kd": changed}, options=RunOptions(extend=True))
+    train(folder, trainings | {"kd": longer(dataclasses.replace(trainings["kd"], optimizer=optax.sgd(0.2)))},
+          options=RunOptions(extend=True))  # fmt: skip
+
+
+@pytest.mark.parametrize("aspect", ["code", "settings", "data", "sources"])
+def test_one_flag_for_each_aspect(folder, aspect):
+    """Another aspect than the one that `--allow-changed-…` names has changed → refused."""
+    trainings = teacher_and_student()
+    kd = trainings["kd"]
+    teacher = Frozen(model(), init_from="more.teacher")
+    changes: dict[str, Any] = {
+        "code": {"optimizer": optax.sgd(0.3)},
+        "settings": {"evaluate_every": 1},
+        "data": {"test": loader(columns(x=columns()["x"] + 1))},
+        "sources": {"models": {**kd.models, "teacher": teacher}},
+    }
+    more = {"more": trainings["teacher"]} if aspect == "sources" else {}
+    trainings = {"teacher": trainings["teacher"], **more, "kd": dataclasses.replace(kd, **changes[aspect])}
+    others: Any = {f"allow_changed_{a}": True for a in ("code", "settings", "data", "sources") if a != aspect}
+    only: Any = {f"allow_changed_{aspect}": True}
+    with pytest.raises(UserError, match=f"'kd' .seed 0.*--allow-changed-{aspect}"):
+        train(folder, trainings, options=RunOptions(**others))
+    train(folder, trainings, options=RunOptions(**only))
+    assert f"kd, seed 0: made before a change of {aspect}" in (folder / "table.txt").read_text()
+
+
+def test_a_resumed_training_is_compared_too(tmp_path):
+    """A stopped training is resumed after a change → refused before the trainings in front of it train."""
+    seen = []
+    trainings = teacher_and_student(steps=8)
+
+    def stop():
+        seen.append(1)
+        return len(seen) > 3
+
+    quiet = {"log": lambda line: None, "should_stop": stop}
+    with pytest.raises(loop.Interrupted):
+        run(
+            experiment({"teacher": trainings["teacher"]}),
+            options=RunOptions(tmp_path / "run"),
+            callbacks=Callbacks(**quiet),
+        )
+    changed = dataclasses.replace(trainings["teacher"], optimizer=optax.sgd(0.3))
+    with pytest.raises(UserError, match=r"'teacher' \(seed 0\): its optimizer changed"):
+        train(tmp_path / "run", {"first": trainings["teacher"], "teacher": changed})
+    assert not (tmp_path / "run" / "trainings" / "first").exists()
+
+
+def test_a_baseline_for_each_training(tmp_path):
+    """`baseline = {training: its baseline}` → each difference names what it is against; another task's is refused."""
+    trainings = teacher_and_student()
+    trainings["kd2"] = dataclasses.replace(trainings["kd"], steps=6)
+    train(tmp_path / "run", trainings, baseline={"kd": "teacher", "kd2": "kd"})
+    rows = json.loads((tmp_path / "run" / "table.json").read_text())["rows"]
+    assert [r["baseline"] for r in rows] == [None, "teacher", "kd"]
+    by_name = {r["training"]: r for r in rows}
+    assert by_name["kd2"]["difference"] == pytest.approx(by_name["kd2"]["mean"] - by_name["kd"]["mean"])
+    assert "(kd)" in (tmp_path / "run" / "table.txt").read_text()
+    other = dataclasses.replace(trainings["teacher"], task=trainings["teacher"].task._replace(name="another"))
+    with pytest.raises(UserError, match="baseline 'other' of 'kd' has another task"):
+        train(tmp_path / "two", {"other": other, **trainings}, baseline={"kd": "other"})
+
+
+def test_the_configuration_is_that_of_the_results(folder):
+    """`config.json` → lists which results each configuration has made."""
+    made = files.read_json(folder / "config.json")["configurations"]
+    assert [each["results"] for each in made] == [["teacher/0", "kd/0"]]
