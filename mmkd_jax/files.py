@@ -1,4 +1,4 @@
-"""The door to the disk: atomic writes, locks, JSON files with a hash, and errors that name the remedy."""
+"""File access: atomic writes, locks, JSON files with a hash, and errors that name the remedy."""
 
 import contextlib
 import errno
@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mmkd_jax.errors import UserError
@@ -17,7 +17,13 @@ Log = Callable[[str], None]
 
 
 class Damaged(UserError):
-    """A file's content is not what was written."""
+    """A file's content is not what was written.
+
+    Attributes:
+        reason: how this was seen.
+    """
+
+    reason: str = ""
 
 
 _REMEDIES = {
@@ -108,13 +114,18 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         mmkd_jax.files.Damaged: ...scores.json is damaged (it has another SHA-256 than recorded): delete it...
     """
     try:
-        value = json.loads(read(path))
+        try:
+            value = json.loads(read(path))
+        except PermissionError:
+            raise UserError(f"{path} cannot be read: permission denied") from None
         if not isinstance(value, dict) or "sha256" not in value:
             raise ValueError("it has no SHA-256")
         if value.pop("sha256") != digest(value):
             raise ValueError("it has another SHA-256 than recorded")
-    except (ValueError, IsADirectoryError) as error:
-        raise Damaged(f"{path} is damaged ({error}): delete it, or the folder that contains it") from None
+    except (ValueError, IsADirectoryError, NotADirectoryError) as error:
+        damaged = Damaged(f"{path} is damaged ({error}): delete it, or the folder that contains it")
+        damaged.reason = str(error)
+        raise damaged from None
     return value
 
 
@@ -126,7 +137,7 @@ def recover_json(path: str | os.PathLike, log: Log = print) -> dict[str, Any] | 
         return None
     except Damaged as error:
         kept = set_aside(pathlib.Path(path))
-        log(f"{str(error).partition(':')[0]} and kept as {kept.name}")
+        log(f"{path} is damaged ({error.reason}) and kept as {kept.name}")
         return None
 
 
@@ -138,6 +149,29 @@ def digest(value: Any) -> str:
         True
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def as_json(value: Any) -> Any:
+    """Return a fingerprint as JSON values; others are represented by their `repr`.
+
+    Raises:
+        UserError: an object whose `repr` has its address, which differs in every process.
+
+    Example:
+        >>> import numpy as np
+        >>> as_json({"rows": np.int64(3), "shape": (1, 2)})
+        {'rows': 3, 'shape': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): as_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(v) for v in value]
+    value = value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if " at 0x" in (text := repr(value)):
+        raise UserError(f"a fingerprint contains {text}, which differs in every process: give it a fixed `repr`")
+    return text
 
 
 def set_aside(path: pathlib.Path) -> pathlib.Path:
@@ -168,6 +202,12 @@ def locked(path: pathlib.Path, busy: Callable[[], None]) -> Iterator[None]:
                 break
             except BlockingIOError:
                 busy()
+        try:
+            same = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+        except FileNotFoundError:
+            same = False
+        if not same:  # renamed with its folder since it was opened
+            raise UserError(f"{path.parent} was renamed by another run: run the same command again")
         yield
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import re
 import shlex
@@ -37,6 +38,9 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[Options, Any, dict[
     """Parse run options, fields of the experiment's config, and hyperparameters of its objectives."""
     rest, hyperparams = [], {}
     words = list(words)
+    for flag in ("--out", "--cache"):
+        if f"{flag}=" in words or (flag, "") in itertools.pairwise(words):
+            raise UserError(f"{flag} is empty; expected a folder")
     while words:
         word = words.pop(0)
         match = re.fullmatch(r"--((?:[\w-]+\.)?(?:objective|gradients|scheme)\.[\w.]+)(?:=(.*))?", word)

@@ -64,6 +64,8 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
         tfds.disable_progress_bar()
         builder = _builder(module)(data_dir=scratch, file_format="array_record")
         target = out / name / str(builder.version)
+        if target.exists() and not (target / "record.json").exists():
+            files.set_aside(target)  # it was killed before its record was written
         if target.exists():
             raise UserError(f"{target} already exists: remove it first, or choose another folder with --out")
         builder.download_and_prepare()

@@ -66,7 +66,10 @@ class Dataset:
         return dataclasses.replace(
             self,
             size=self.counts[name] if value else self.size - self.counts[name],
-            fingerprint={**self.fingerprint, "where": name if value else f"not {name}"},
+            fingerprint={
+                **self.fingerprint,
+                "where": _appended(self.fingerprint, "where", name if value else f"not {name}"),
+            },
             fetch=lambda i: self.take(rows()[i]),
             counts={name: true},
         )
@@ -79,7 +82,7 @@ class Dataset:
         return dataclasses.replace(
             self,
             spec={**self.spec, **_row_spec(columns)},
-            fingerprint={**self.fingerprint, "columns": content_hash(columns)},
+            fingerprint={**self.fingerprint, "columns": _appended(self.fingerprint, "columns", content_hash(columns))},
             fetch=lambda i: self.take(i) | {k: v[i] for k, v in columns.items()},
             counts={**self.counts, **_true(columns)},
         )
@@ -177,7 +180,7 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     try:
         return files.read_json(folder / "record.json")
     except (OSError, files.Damaged) as error:
-        reason = str(error).partition("(")[2].partition(")")[0] if isinstance(error, files.Damaged) else error
+        reason = error.reason if isinstance(error, files.Damaged) else error
         raise files.Damaged(f"{folder / 'record.json'} is damaged ({reason}): {_remedy(folder)}") from None
 
 
@@ -230,6 +233,11 @@ def _fetch(opened, rows):
     return decode(source.__getitems__([int(i) for i in rows]), lengths)
 
 
+def _appended(fingerprint: Mapping[str, Any], key: str, value: str) -> str:
+    """Return an entry of a fingerprint after one more operation of its kind."""
+    return f"{fingerprint[key]}, {value}" if key in fingerprint else value
+
+
 def _row_spec(columns):
     return {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in columns.items()}
 
@@ -240,5 +248,5 @@ def _true(columns):
 
 def _remedy(folder):
     name = folder.parent.name
-    again = "reinstall mmkd_jax" if folder.is_relative_to(SHIPPED) else f"remove {folder}"
-    return f"{again}, or rebuild it with `mmkd data prepare {name}`"
+    again = "reinstall mmkd_jax, or" if folder.is_relative_to(SHIPPED) else f"remove {folder}, and"
+    return f"{again} build it again with `mmkd data prepare {name}`"

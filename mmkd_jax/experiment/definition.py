@@ -85,7 +85,8 @@ def blamed(default: Any, config: Any, hyperparams: Mapping[str, float]) -> Itera
         UserError: an error other than UserError, with the options; or an option that is NaN.
     """
     before, after = (dict(_flat(dataclasses.asdict(c))) for c in (default, config))
-    options = {k.replace("_", "-"): v for k, v in after.items() if before.get(k) != v} | dict(hyperparams)
+    options = {k.replace("_", "-"): v for k, v in after.items() if k != "seeds" and before.get(k) != v}
+    options |= hyperparams
     for name, value in options.items():
         if isinstance(value, float) and math.isnan(value):
             raise UserError(f"--{name} is {value}; expected a number")
@@ -112,6 +113,13 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Validate trainings, and return the hyperparameters of each that differ from the file's."""
+    return check_with_shapes(trainings, hyperparams)[0]
+
+
+def check_with_shapes(
+    trainings: Mapping[str, Training], hyperparams: Mapping[str, float]
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
     """Validate trainings by abstract evaluation: paths, masks, names, references and hyperparameters.
 
     Args:
@@ -120,7 +128,8 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
             likewise `gradients.NAME` for those of gradient aggregators.
 
     Returns:
-        Name of each training -> its hyperparameters that differ from the file's.
+        Name of each training -> its hyperparameters that differ from the file's; and name -> shapes of the initial
+        variables that it takes from elsewhere.
 
     Raises:
         UserError: the error that training would raise, prefixed with the name of the training.
@@ -179,7 +188,7 @@ def check(trainings: Mapping[str, Training], hyperparams: Mapping[str, float]) -
         for model, spec in training.cache.items():
             if spec.top_k is not None:
                 _same_temperature(name, training, overrides[name], model, spec.temperature)
-    return overrides
+    return overrides, taken_by
 
 
 def _same_variables(training: Training, model: str, initial: Any) -> None:

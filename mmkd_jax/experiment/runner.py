@@ -17,7 +17,7 @@ from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.experiment import final_report, run_folder, saved
 from mmkd_jax.experiment.callbacks import Callbacks
-from mmkd_jax.experiment.definition import Experiment, blamed, check, source_of
+from mmkd_jax.experiment.definition import Experiment, blamed, check_with_shapes, source_of
 from mmkd_jax.experiment.source_files import record_sources, source_files
 from mmkd_jax.reporting.loggers import tensorboard
 from mmkd_jax.run_options import RunOptions
@@ -152,11 +152,11 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
         trainings = experiment.trainings(config)
         if options.online:
             trainings = {n: t.without_cache() for n, t in trainings.items()}
-        overrides = check(trainings, hyperparams or {})
+        overrides, initial = check_with_shapes(trainings, hyperparams or {})
     final_report.check_report(trainings, experiment.baseline, experiment.report)
-    identities = {n: identity(t, overrides[n]) for n, t in trainings.items()}
+    identities = {n: identity(t, overrides[n], initial=initial[n]) for n, t in trainings.items()}
     sources = source_files(experiment.file)
-    fields = json.loads(json.dumps(dataclasses.asdict(config)))
+    fields = json.loads(json.dumps(dataclasses.asdict(config), default=repr))
     fields.pop("seeds")
     values = {k: float(v) for k, v in (hyperparams or {}).items()}
     configuration = saved.Configuration(fields, values, files.digest(sources)[:16])
@@ -167,6 +167,7 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
             record_sources(folder, sources, callbacks.log)
         finished = _inspect(folder, trainings, identities, config.seeds, configuration, options, callbacks.log)
         if sharding.is_primary_process():
+            files.recover_json(folder / "config.json", callbacks.log)
             saved.record(folder, experiment.name, configuration, options.command, finished)
         events = stack.enter_context(tensorboard(folder / "events"))
         callbacks = dataclasses.replace(callbacks, loggers=(events, *callbacks.loggers))
@@ -205,7 +206,10 @@ def _inspect(folder, trainings, identities, seeds, configuration, options, log) 
             directory = saved.directory_of(folder, name, seed)
             result = saved.verify(directory, log)
             found[name, seed] = result, None if result else checkpoint.newest_meta(directory / "checkpoints")
-    saved.compare(folder, identities, trainings, found, configuration, options.allowed)
+    saved.compare(folder, identities, trainings, found, configuration, options.allowed, log)
+    incomplete = any(result is None for result, _ in found.values())
+    if incomplete and (folder / "results.json").exists() and sharding.is_primary_process():
+        (folder / "results.json").rename(files.unused(folder / "results.json.earlier"))  # written again at the end
     for (name, seed), (result, _) in found.items():
         if result and saved.lengthened(result, identities[name], options.allowed):
             found[name, seed] = None, None
@@ -271,7 +275,8 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
     work.compared[name, seed] = now
     if any(sharding.process_allgather((directory / "result.json").is_file())):
         result = files.read_json(directory / "result.json")
-        check_same(directory, result["identity"], now, options.allowed)  # its sources may have been trained again
+        if saved.accepted(folder).get(f"{name}/{seed}") != saved.digest_of(now):
+            check_same(directory, result["identity"], now, options.allowed)  # its sources may have been trained again
         callbacks.on_start(name, seed, 0)
         callbacks.log(
             f"{name}, seed {seed}: {training.task.metric} {result[training.task.metric]:.3f}, finished earlier"
@@ -310,6 +315,7 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
             should_stop=callbacks.should_stop,
             identity=now,
             allowed=options.allowed,
+            made_with=dataclasses.asdict(work.configuration),
         )
     scores = fitted.scores
     result = {

@@ -43,14 +43,17 @@ def verify(directory: pathlib.Path, log: files.Log) -> Result | None:
         return None
     path = directory / "variables.safetensors"
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        with files.reported(path, "reading"), open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except UserError:
+        if path.is_file():
+            raise
         found = "missing"
     if found == result["variables"]:
         return result
-    kept = files.set_aside(path).name if path.exists() else "nothing"
+    what = f"damaged (kept as {files.set_aside(path).name})" if path.exists() else "missing"
     files.set_aside(directory / "result.json")
-    log(f"{path} is damaged (kept as {kept}): the training is finished again from its last checkpoint")
+    log(f"{path} is {what}: the training is finished again from its last checkpoint")
     return None
 
 
@@ -77,8 +80,24 @@ def source_identities(
 
 
 def trained_as(result: Result) -> str:
-    """Return the digest of what a result was trained as, changes in the course of its training included."""
-    return files.digest([result["identity"], result["earlier"]])[:16]
+    """Return the digest of what a result was trained as, including changes during training."""
+    return digest_of(result["identity"], result["earlier"])
+
+
+def digest_of(identity: Identity, earlier: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return the digest of an identity, without the hashes of its sources' variables, which need training."""
+    sources = {
+        k: {n: x for n, x in v.items() if "from" not in v or n != "variables"} for k, v in identity["sources"].items()
+    }
+    return files.digest([identity | {"sources": sources}, [*earlier]])[:16]
+
+
+def accepted(folder: pathlib.Path) -> dict[str, str]:
+    """Return TRAINING/SEED -> digest of the identity for which its result was kept with `--allow-changed-…`."""
+    try:
+        return files.read_json(folder / "accepted.json")
+    except (FileNotFoundError, files.Damaged):
+        return {}
 
 
 def lengthened(result: Result, now: Identity, allowed: frozenset[str]) -> bool:
@@ -99,6 +118,7 @@ def compare(
     found: Mapping[tuple[str, int], tuple[Result | None, dict[str, Any] | None]],
     configuration: Configuration,
     allowed: frozenset[str],
+    log: files.Log,
 ) -> None:
     """Raise, before anything is trained, if something in a run folder was trained as something else.
 
@@ -108,8 +128,11 @@ def compare(
         trainings: name -> Training.
         found: (name, seed) -> finished result, and metadata of the newest checkpoint.
         configuration: what new results are made with.
-        allowed: aspects that may differ, see `identity.refused`.
+        allowed: aspects that may differ, see `identity.refused`; what is kept is accepted from now on.
+        log: called with messages for the user.
     """
+    known = files.recover_json(folder / "accepted.json", log) or {}
+    kept: dict[str, str] = {}
     wrong: dict[str, dict[str, list[str]]] = {}
     places: dict[str, list[str]] = {}
     seen: list[tuple[Identity, Identity]] = []
@@ -125,15 +148,22 @@ def compare(
                 for path, source in now["sources"].items():  # unknown until it has been trained
                     if "variables" in source and source["variables"] is None:
                         source["variables"] = before["sources"].get(path, {}).get("variables")
-                if lines := refused(before, now, allowed):
+                place = f"{name}/{seed}"
+                if known.get(place) == digest_of(now):
+                    kept[place] = known[place]
+                elif lines := refused(before, now, allowed):
                     wrong.setdefault(name, {}).update(lines)
                     places.setdefault(name, []).append(str(seed))
                     seen.append((before, now))
-            expected[name] = files.digest([now, (meta or {}).get("earlier", [])])[:16]
+                elif differences(before, now) and result and not lengthened(result, now, allowed):
+                    kept[place] = digest_of(now)
+            expected[name] = digest_of(now, (meta or {}).get("earlier", []))
             if before is not None and differences(before, now) and (not result or lengthened(result, now, allowed)):
                 expected[name] += " changed"
                 changed.add(name)
     if not wrong:
+        if kept != known:
+            files.write_json(folder / "accepted.json", kept)
         return
     items = [
         f"{name!r} (seed {', '.join(places[name])}): {'; '.join(x for lines in aspects.values() for x in lines)}"
@@ -157,7 +187,7 @@ def _cause(folder: pathlib.Path, saved: Mapping[str, Any], now: Configuration) -
     made = Configuration(**saved["made_with"])
     fields = files.changes({"config": made.config}, {"config": dict(now.config)})
     names = changed_files(folder, made.code, now.code)
-    shown = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} differs" if names else ""
+    shown = f"edited: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}" if names else ""
     hints = [*fields[:3], *[shown] * bool(shown)]
     return f" ({'; '.join(hints)})" if hints else ""
 

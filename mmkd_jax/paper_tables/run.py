@@ -81,16 +81,16 @@ def run(
         raise UserError(f"table {file}: `table` must be an mmkd.paper_tables.Table, not {type(table).__name__}")
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds {seeds}: expected at least 1")
+    source = _source(file)
     if quick and isinstance(table.quick, Table):
-        table, quick = table.quick, False
+        table, quick, source = table.quick, False, f"{source}-quick"
     path = folder / "seeds.json"
     if path.is_file() and path.read_bytes().startswith(b'{"code"'):
         raise UserError(f"{folder} was written by an earlier mmkd_jax: choose another folder with --out")
     saved = files.recover_json(path, log) or {"seconds": 0.0, "rows": {}, "scores": {}}
-    shared = table.shared(partial(_cached, folder, _source(file), log))
+    shared = table.shared(partial(_cached, folder, source, log))
     identities = {row: _identity(table, arguments, shared) for row, arguments in table.rows.items()}
     _check_rows(folder, saved["rows"], identities)
-    saved["rows"] |= identities
     compiled: dict[str, Any] = {}
     wanted = {row: _wanted(table, row, seeds, quick) for row in table.rows}
     width = table.narrow if jax.default_backend() == "cpu" else table.width
@@ -116,6 +116,7 @@ def run(
                         "the learning rate and the data"
                     )
                 values_of.setdefault(column, []).extend(round(float(v), 6) for v in values)
+            saved["rows"][row] = identities[row]
             saved |= {"seconds": saved["seconds"] + time.perf_counter() - began, "made": run_folder.provenance()}
             files.write_json(path, saved)
             so_far = f"{min(done + together, wanted[row])} of {wanted[row]} seeds"
@@ -156,7 +157,7 @@ def _check_rows(folder, saved, identities) -> None:
 def _source(file) -> str:
     """Digest of what could change shared arrays: the package, the file and modules beside it, without docstrings."""
     places = source_paths(file)
-    return files.digest({name: syntax(path) for name, path in places.items()})[:8]
+    return files.digest([jax.__version__, {name: syntax(path) for name, path in places.items()}])[:8]
 
 
 def _member(member, fixed, shared, seed, free):

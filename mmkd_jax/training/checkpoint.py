@@ -68,17 +68,17 @@ class Checkpoints:
     def _without_scores(self) -> Damaged:
         """Set aside checkpoints whose score is damaged, with which Orbax does not open the directory."""
         damaged: Damaged = []
-        if sharding.is_primary_process():
-            for path in self.directory.glob("*/metrics/metrics"):
-                step = path.parent.parent
-                if not step.name.isdigit():
-                    continue
-                try:
-                    json.loads(files.read(path))["score"]
-                except (OSError, ValueError, KeyError, TypeError) as error:
-                    damaged.append((int(step.name), f"its score: {_reason(error)}"))
-                    files.set_aside(step)
-        sharding.process_allgather(0)
+        for path in sorted(self.directory.glob("*/metrics/metrics")):
+            step = path.parent.parent.name
+            try:
+                json.loads(files.read(path))["score"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                damaged += [(int(step), f"its score: {_reason(error)}")] * step.isdigit()
+        if any(sharding.process_allgather(len(damaged))):  # all have listed them, so that all do the same
+            if sharding.is_primary_process():
+                for step, _ in damaged:
+                    files.set_aside(self.directory / str(step))
+            sharding.process_allgather(0)
         return damaged
 
     def _open(self):

@@ -6,6 +6,7 @@ edit that changes no program, such as a comment, changes no identity.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,19 +33,23 @@ _SETTINGS = ("steps", "evaluate", "microbatches", "evaluate_every", "patience", 
 
 
 def identity(
-    training: Training, hyperparams: Mapping[str, float] | None = None, sources: Mapping[str, Any] | None = None
+    training: Training,
+    hyperparams: Mapping[str, float] | None = None,
+    sources: Mapping[str, Any] | None = None,
+    initial: Mapping[str, Any] | None = None,
 ) -> Identity:
     """Return the identity of a training as JSON values, from shapes alone.
 
     Args:
         training: the training.
         hyperparams: hyperparameters that override the file's.
-        sources: model or dotted path within it -> identity of what it is initialized from.
+        sources: model or dotted path within it -> identity of its initial variables.
+        initial: model or dotted path within it -> shapes of its initial variables.
 
     Returns:
         `{"code": {program: SHA-256}, "settings": {name: value}, "data": fingerprints, "sources": sources}`.
     """
-    settings = {name: _json(getattr(training, name)) for name in _SETTINGS}
+    settings = {name: files.as_json(getattr(training, name)) for name in _SETTINGS}
     values = training.hyperparams | {k: np.float32(v) for k, v in (hyperparams or {}).items()}
     settings |= {
         (k if k.startswith("gradients.") else f"objective.{k}"): float(str(np.float32(v))) for k, v in values.items()
@@ -52,17 +57,23 @@ def identity(
     data: dict[str, Any] = {n: dict(getattr(training, n).fingerprint) for n in ("data", "validation", "test")}
     if training.augment is not None:
         data["augment"] = training.augment_fingerprint
-    if isinstance(training.data, InMemory):
+    if isinstance(training.data, InMemory | GrainLoader):
         data["order"] = _batches(training.data)
-    return {"code": _programs(training), "settings": settings, "data": _json(data), "sources": dict(sources or {})}
+    settings["metric"] = training.task.metric
+    return {
+        "code": _programs(training, dict(initial or {})),
+        "settings": settings,
+        "data": files.as_json(data),
+        "sources": dict(sources or {}),
+    }
 
 
-def _programs(training: Training) -> dict[str, str]:
+def _programs(training: Training, initial: Mapping[str, Any]) -> dict[str, str]:
     """Return the hashes of a training's programs, with hyperparameters as arguments."""
     distillation, spec = training.distillation, dict(training.spec)
     key = jax.eval_shape(lambda: jax.random.key(0))
     free = {k: jax.ShapeDtypeStruct((), np.float32) for k in training.hyperparams}
-    state, frozen = training.abstract()
+    state, frozen = training.abstract(initial_variables=initial)
     gradients = make_step(distillation._replace(optimizer=optax.identity()), training.microbatches)
 
     def update(gradients, opt_state, params):
@@ -71,16 +82,20 @@ def _programs(training: Training) -> dict[str, str]:
 
     programs = {
         "jax": jax.__version__,
-        "initializer": program_hash(lambda *given: init_state(distillation, spec, given[0], {}, given[1]), key, free),
+        "initializer": program_hash(functools.partial(init_state, distillation, spec), key, initial, free),
         "loss": program_hash(gradients, dataclasses.replace(state, opt_state=optax.EmptyState()), frozen, spec),
         "optimizer": program_hash(update, state.params, state.opt_state, state.params),
         "evaluation": _evaluation(training),
     }
+    for name in training.cache:
+        own = [] if name in training.init_from else [program_hash(training.initial(name), key)]
+        programs[f"cached model {name}"] = files.digest([training.program(name), *own])
     return programs
 
 
-def _batches(data: InMemory) -> str:
-    """Hash the program that selects the rows of a batch."""
+def _batches(loader: InMemory | GrainLoader) -> str:
+    """Hash the program that selects the rows of a batch; both loaders have the same."""
+    data = InMemory(loader.dataset, loader.batch_size, loader.num_views, loader.partners)
     arrays = {k: jax.ShapeDtypeStruct((data.size, *s.shape), s.dtype) for k, s in data.dataset.spec.items()}
     key = jax.eval_shape(lambda: jax.random.key(0))
     return program_hash(data.batch, arrays, key, jax.ShapeDtypeStruct((), jnp.int32))
@@ -104,8 +119,15 @@ def _evaluation(training: Training) -> str:
             raise
         return ""  # a loader of the user's whose evaluation batches have more columns than its spec
     means = {k: np.linspace(0.1, 0.9, s.size).reshape(s.shape) for k, (s, _) in metrics.items()}
-    scores = {k: np.asarray(v, np.float64).tolist() for k, v in training.task.scores(means).items()}
-    return files.digest([program_hash(measure, variables, spec), scores])
+
+    def scores():
+        try:
+            return {k: np.asarray(v, np.float64).tolist() for k, v in training.task.scores(dict(means)).items()}
+        except Exception:  # of a user's, which made-up means do not suit
+            return {}
+
+    first = scores()
+    return files.digest([program_hash(measure, variables, spec), first if first == scores() else {}])
 
 
 def differences(saved: Identity, now: Identity) -> dict[str, list[str]]:
@@ -116,6 +138,7 @@ def differences(saved: Identity, now: Identity) -> dict[str, list[str]]:
         {'settings': ['steps: 8 there, 16 now']}
     """
     found = {a: files.changes(saved.get(a, {}), now.get(a, {})) for a in ("settings", "data")}
+    found["data"] = ["the order of the batches" if x.startswith("order: ") else x for x in found["data"]]
     found["sources"] = _changed_sources(saved.get("sources", {}), now.get("sources", {}))
     before, after = saved.get("code", {}), now.get("code", {})
     if before.get("jax") != after.get("jax"):
@@ -158,7 +181,7 @@ def check_same(where: Any, saved: Identity, now: Identity, allowed: frozenset[st
     """Raise if an identity differs in an aspect that is not allowed."""
     if wrong := refused(saved, now, allowed):
         what = "; ".join(line for lines in wrong.values() for line in lines)
-        raise UserError(f"{where} is of another training: {what}. {remedy(wrong, saved, now)}")
+        raise UserError(f"{where} belongs to another training: {what}. {remedy(wrong, saved, now)}")
 
 
 def remedy(wrong: Iterable[str], saved: Identity, now: Identity) -> str:
@@ -171,13 +194,3 @@ def remedy(wrong: Iterable[str], saved: Identity, now: Identity) -> str:
         f"Revert the change, use another folder (--out), {extend}start over (--fresh), or go on with what differs "
         f"({flags})"
     )
-
-
-def _json(value: Any) -> Any:
-    """Return a fingerprint as JSON values; others are represented by their `repr`."""
-    if isinstance(value, Mapping):
-        return {str(k): _json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json(v) for v in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if value is None or isinstance(value, (str, bool, int, float)) else repr(value)

@@ -13,7 +13,8 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.core import sharding
-from mmkd_jax.core.state import variables
+from mmkd_jax.core.hyperparams import hyperparams_of, with_hyperparams
+from mmkd_jax.core.state import DistillState, variables
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader
 from mmkd_jax.errors import UserError
@@ -64,6 +65,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     identity: Identity | None = None,
     allowed: frozenset[str] = frozenset(),
+    made_with: Mapping[str, Any] | None = None,
     profile: tuple[int, pathlib.Path] | None = None,
 ) -> Fitted:
     """Train one seed, resuming from the newest checkpoint if any, and evaluate the selected variables on test data.
@@ -82,6 +84,7 @@ def fit(
             checkpoint and raises Interrupted. With several processes, all stop at the same step if any returns True.
         identity: identity of the training, saved with the checkpoints; None computes it, without sources.
         allowed: aspects of the identity that may differ from the checkpoint's, as in `identity.refused`.
+        made_with: JSON values saved with the checkpoints: configuration and source files.
         profile: (number of steps to trace after compilation, output directory).
 
     Raises:
@@ -94,12 +97,14 @@ def fit(
     now = {"state": state, "metrics": program.zero_metrics(state, frozen), "best": _copy(variables(state, {}))}
     identity = identity or identity_of(dataclasses.replace(training, data=data), hyperparams)
     meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "seed": seed}
-    meta |= {"identity": identity, "earlier": []}
+    meta |= {"identity": identity, "earlier": [], "made_with": dict(made_with or {})}
     try:
         found = checkpoints.restore(_like(now))
     except files.Damaged as error:
         log(f"{error}: starting from the first step")
         found = None
+    if found is None and "extend" in allowed:
+        log("there is no checkpoint: starting from the first step")
     if found is not None:
         step, now, saved, damaged = found
         for number, reason in damaged:
@@ -112,7 +117,9 @@ def fit(
         for line in changed:
             log(f"continuing after a change: {line}")
         segment = [{"until": step, "identity": saved["identity"]}] if changed and step else []
-        meta = saved | {"identity": identity, "earlier": [*saved["earlier"], *segment]}
+        meta = saved | {"identity": identity, "earlier": [*saved["earlier"], *segment], "made_with": meta["made_with"]}
+        if changed:  # hyperparameters are part of the state
+            now["state"] = _with_hyperparams_of(now["state"], state)
     state, metrics, best = now["state"], now["metrics"], now["best"]
     del now
     step = saved_step = int(state.step)
@@ -176,6 +183,16 @@ def fit(
     if not np.isfinite(scores[training.task.metric]):
         raise UserError(f"{training.task.metric} is not finite on test: check the test data")
     return Fitted(best, history, meta["best_step"], meta["best"], scores, meta["earlier"])
+
+
+def _with_hyperparams_of(state: DistillState, other: DistillState) -> DistillState:
+    """Return a state with the hyperparameters of another."""
+    values = hyperparams_of(other.objective_state), hyperparams_of({"gradients": other.aggregator_state})
+    return dataclasses.replace(
+        state,
+        objective_state=with_hyperparams(state.objective_state, values[0]),
+        aggregator_state=with_hyperparams({"gradients": state.aggregator_state}, values[1])["gradients"],
+    )
 
 
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))

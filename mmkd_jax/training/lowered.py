@@ -8,13 +8,15 @@ from typing import Any
 import jax
 from jaxlib.mlir.passmanager import PassManager
 
+PLATFORMS = ("cpu", "cuda", "tpu")
 PASSES = "builtin.module(canonicalize,cse,symbol-dce)"
 
 
 def program_hash(function: Callable, *arguments: Any) -> str:
     """SHA-256 of a function's program, lowered from shapes: without source locations and names of functions.
 
-    Programs are lowered for CPUs, so that the hash does not depend on the machine.
+    Programs are lowered for all platforms, so that the hash does not depend on the machine, and has the branches of
+    each. Host callbacks are not hashed.
 
     Example:
         >>> x = jax.ShapeDtypeStruct((2,), "float32")
@@ -24,8 +26,8 @@ def program_hash(function: Callable, *arguments: Any) -> str:
     """
     traced = jax.jit(function).trace(*arguments)
     try:
-        lowered = traced.lower(lowering_platforms=("cpu",))
-    except (NotImplementedError, ValueError):  # a kernel for accelerators alone
+        lowered = traced.lower(lowering_platforms=PLATFORMS)
+    except (NotImplementedError, ValueError):  # a kernel for one of them
         lowered = traced.lower()
     module: Any = lowered.compiler_ir("stablehlo")
     with module.context:  # without dead code, such as checks of values, which count their traces

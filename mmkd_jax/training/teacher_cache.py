@@ -9,7 +9,7 @@ import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +209,8 @@ class Store:
                     save(done)
                     raise
             save(done)
+            if len(self._undamaged(chunks, log)) < len(chunks):
+                raise UserError(f"{self.directory} changed while it was computed: check the disk, and run it again")
             sharding.process_allgather(0)
             if sharding.is_primary_process():
                 final = {k: _checksum(self._file(k)) for k in self.columns}
@@ -224,7 +226,8 @@ class Store:
                 total, width = 0, self._width(row)
                 with open(self._file(name), "rb") as file:
                     for first, last in chunk["rows"]:
-                        total = zlib.crc32(os.pread(file.fileno(), (last - first) * width, first * width), total)
+                        file.seek(first * width)
+                        total = _checksum_of(file, (last - first) * width, total)
                 if total != chunk["checksums"][name]:
                     start = chunks[i - 1]["batches"] if i else 0
                     log(f"{self._file(name)} is damaged: computing it again from batch {start}")
@@ -245,7 +248,9 @@ class Store:
         if floating and (np.isinf(data) & np.isfinite(x)).any():
             raise UserError(f"cache: {name} has values that {row.dtype} cannot hold: use dtype float32 or bfloat16")
         for first, last in _runs(rows):  # whole batches, except for padding at the end of a view
-            os.pwrite(file.fileno(), data[first:last].tobytes(), int(rows[first]) * width)
+            file.seek(int(rows[first]) * width)
+            file.write(data[first:last].tobytes())
+            file.flush()
         return data.tobytes()
 
     def _file(self, name: str) -> pathlib.Path:
@@ -291,11 +296,14 @@ def _joined(runs: list[tuple[int, int]]) -> list[list[int]]:
 
 def _checksum(path: pathlib.Path) -> int | None:
     """CRC-32 of a file; None if it is missing."""
-    total = 0
     try:
         with open(path, "rb") as file:
-            while block := file.read(1 << 24):
-                total = zlib.crc32(block, total)
+            return _checksum_of(file, path.stat().st_size)
     except (FileNotFoundError, IsADirectoryError):
         return None
+
+
+def _checksum_of(file: IO[bytes], size: int, total: int = 0) -> int:
+    while size > 0 and (block := file.read(min(size, 1 << 24))):
+        total, size = zlib.crc32(block, total), size - len(block)
     return total

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 
+from mmkd_jax import files
 from mmkd_jax.core.aggregator import Aggregator
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.model import Batch, Model, StepContext, cached, predict
@@ -214,15 +215,19 @@ class Training:
 
         return jax.eval_shape(init, _KEY), batch
 
-    def own_variables(self, name: str, seed: int) -> Any:
-        """Return the variables that a model's own `init` gives a seed, as `init_state` does."""
+    def initial(self, name: str) -> Callable[[Any], Any]:
+        """Return `(key) -> variables` of a model's own `init`, as `init_state` calls it."""
         batch = augmented_spec(self.augment, self.data.spec)
 
         def init(key):
             zeros = {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()}
             return initial_variables(name, self.networks[name], key, zeros, {})
 
-        return jax.jit(init)(jax.random.key(seed))
+        return init
+
+    def own_variables(self, name: str, seed: int) -> Any:
+        """Return the variables that a model's own `init` gives a seed."""
+        return jax.jit(self.initial(name))(jax.random.key(seed))
 
     def run(self, name: str) -> Callable:
         """Return `(variables, batch) -> outputs` of a model, with train=False."""
@@ -291,7 +296,7 @@ class Training:
         if self.augment is not None:
             about |= {"augment": self.augment_fingerprint, "partners": None if partners is None else repr(partners)}
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
-        return Store(directory, about, rows, self.num_views, self.data.size)
+        return Store(directory, files.as_json(about), rows, self.num_views, self.data.size)
 
     def check_banks(self, read: bool = True) -> None:
         """Raise if an `example_id` of the training data exceeds the size of a memory bank.

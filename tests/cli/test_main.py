@@ -100,7 +100,7 @@ def test_changed_code_is_refused(finished, capsys, tmp_path):
     changed.write_text(pathlib.Path(TINY).read_text().replace("1e-2", "2e-2"))
     said = refused(capsys, "run", str(changed), "--out", str(finished))
     assert "'teacher' (seed 0, 1): its optimizer changed" in said, said
-    assert "tiny_experiment.py differs" in said, said
+    assert "edited: tiny_experiment.py" in said, said
 
 
 def test_fresh_keeps_the_old_run(finished, capsys):

@@ -87,9 +87,9 @@ def quick():
     def once(function):
         known: dict[int, Any] = {}
 
-        def call(training, *rest):
+        def call(training, *rest, **more):
             if id(training) not in known:
-                known[id(training)] = function(training, *rest)
+                known[id(training)] = function(training, *rest, **more)
             return known[id(training)]
 
         return call

@@ -8,11 +8,12 @@ from typing import Any
 import optax
 import pytest
 
-from mmkd_jax import files
+from mmkd_jax import files, losses
+from mmkd_jax.core.objective import term
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import Callbacks, RunOptions, run
 from mmkd_jax.training import loop
-from mmkd_jax.training.roles import Frozen
+from mmkd_jax.training.roles import Frozen, Trained
 from tests.never_silent.setting import columns, experiment, loader, model, teacher_and_student, train
 
 
@@ -110,6 +111,50 @@ def test_extend_allows_no_other_change(folder):
         train(folder, trainings | {"kd": changed}, options=RunOptions(extend=True))
     train(folder, trainings | {"kd": longer(dataclasses.replace(trainings["kd"], optimizer=optax.sgd(0.2)))},
           options=RunOptions(extend=True))  # fmt: skip
+
+
+def test_what_was_accepted_needs_no_flag_again(folder):
+    """A result is kept with `--allow-changed-code` → the next run needs no flag, but another change does."""
+    trainings = teacher_and_student()
+    changed = [trainings | {"kd": dataclasses.replace(trainings["kd"], optimizer=optax.sgd(lr))} for lr in (0.3, 0.4)]
+    train(folder, changed[0], options=RunOptions(allow_changed_code=True))
+    train(folder, changed[0])
+    assert "kd, seed 0: made before a change of code" in (folder / "table.txt").read_text()
+    with pytest.raises(UserError, match="'kd' .seed 0.: its optimizer changed"):
+        train(folder, changed[1])
+
+
+def test_a_chain_of_trainings_is_made_again_from_its_start(tmp_path):
+    """The first two of a chain of trainings are removed → trained again to the same bits; the last one is kept."""
+    trainings, lines = teacher_and_student(), []
+    trainings["last"] = dataclasses.replace(
+        trainings["kd"], models={"teacher": Frozen(model(), init_from="kd.student"), "student": Trained(model())}
+    )
+    train(tmp_path / "run", trainings)
+    before = results(tmp_path / "run")
+    for name in ("teacher", "kd"):
+        shutil.rmtree(tmp_path / "run" / "trainings" / name)
+    train(tmp_path / "run", trainings, lines=lines)
+    assert results(tmp_path / "run") == before and any("last" in x and "finished earlier" in x for x in lines)
+
+
+def test_a_changed_hyperparameter_takes_effect_on_resuming(tmp_path):
+    """A stopped training is resumed with another temperature and `--allow-changed-settings` → trained with it."""
+
+    def kd(temperature):
+        soft = term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=temperature)
+        made = teacher_and_student(steps=8)
+        return {"teacher": made["teacher"], "kd": dataclasses.replace(made["kd"], objective=soft)}
+
+    folder = tmp_path / "run"
+    stop = Callbacks(log=lambda line: None, should_stop=lambda: (folder / "trainings/kd/0/checkpoints/2").exists())
+    with pytest.raises(loop.Interrupted):
+        run(experiment(kd(1.0)), options=RunOptions(folder), callbacks=stop)
+    shutil.copytree(folder, tmp_path / "other")
+    train(folder, kd(1.0))
+    train(tmp_path / "other", kd(8.0), options=RunOptions(allow_changed_settings=True))
+    same, other = (results(f)["kd", 0]["variables"] for f in (folder, tmp_path / "other"))
+    assert same != other and "objective.temperature: 1.0 there, 8.0 now" in (tmp_path / "other/table.txt").read_text()
 
 
 @pytest.mark.parametrize("aspect", ["code", "settings", "data", "sources"])

@@ -50,6 +50,10 @@ def test_out_is_a_folder(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="--out is empty"):
         RunOptions(out=pathlib.Path(" "))
     monkeypatch.chdir(tmp_path)
+    for words in (["--out", ""], ["--out="]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["run", TINY, *words])
+        assert end.value.code == 2 and not list(tmp_path.iterdir())
     train(pathlib.Path("."), teacher())
     assert (tmp_path / "results.json").is_file()
     train(pathlib.Path("."), teacher(), options=RunOptions(fresh=True))
@@ -58,6 +62,7 @@ def test_out_is_a_folder(monkeypatch, tmp_path):
     ).is_file()
 
 
+TINY = str(pathlib.Path(__file__).parents[1] / "tiny_experiment.py")
 EXPERIMENT = """
 import dataclasses, os, tempfile
 from tests.never_silent import setting

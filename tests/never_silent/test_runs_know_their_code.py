@@ -15,6 +15,7 @@ import pytest
 from mmkd_jax import augment, files, losses
 from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import combine, term
+from mmkd_jax.data import from_columns
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import RunOptions, definition, run, source_files
 from mmkd_jax.gradients import pcgrad
@@ -60,7 +61,10 @@ CHANGES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"objective": objective(weight=0.5)}, "settings"),
     ],
     "optimizer": [({"optimizer": optax.sgd(0.2)}, "code"), ({"optimizer": optax.adam(0.1)}, "code")],
-    "task": [({"task": kd().task._replace(scores=lambda means: {k: 2 * v for k, v in means.items()})}, "code")],
+    "task": [
+        ({"task": kd().task._replace(scores=lambda means: {k: 2 * v for k, v in means.items()})}, "code"),
+        ({"task": kd().task._replace(metric="loss")}, "settings"),
+    ],
     "data": [
         ({"data": loader(columns(x=columns()["x"] + 1))}, "data"),
         ({"data": loader(columns(), batch_size=6)}, "data"),
@@ -187,7 +191,7 @@ def test_an_edited_loss_is_not_mixed_with_the_old_one(written, tmp_path):
     """A loss is edited, in the package or in a module beside the experiment, and seeds are added → refused by name."""
     written(LOSS.format(scale=1))
     written("# a comment\n" + LOSS.format(scale=1).replace("student, labels, where", "student, labels, *, where"))
-    with pytest.raises(UserError, match=r"'labels' \(seed 0\): its loss changed \(my_loss.py differs\)"):
+    with pytest.raises(UserError, match=r"'labels' \(seed 0\): its loss changed \(edited: my_loss.py\)"):
         written(LOSS.format(scale=30), seeds=2)
     results = written(LOSS.format(scale=30), seeds=2, allow_changed_code=True)
     assert [r["seed"] for r in results["labels"]] == [0, 1]
@@ -221,6 +225,53 @@ def test_other_weights_are_other_sources(tmp_path):
         train(tmp_path / "run", student(2.0))
     train(tmp_path / "run", student(2.0), options=RunOptions(allow_changed_sources=True))
     assert "kd, seed 0: made before a change of sources" in (tmp_path / "run" / "table.txt").read_text()
+
+
+def own(value, scale=1.0):
+    """A model whose `init` returns its weights."""
+    return plain(
+        lambda params, batch: {"logits": scale * (batch["x"] @ params["w"])},
+        lambda key, batch: {"w": jnp.full((4, CLASSES), value)},
+    )
+
+
+@pytest.mark.parametrize("cache", [None, ("logits",)])
+@pytest.mark.parametrize("teacher", [own(2.0), own(1.0, scale=100.0)], ids=["weights", "program"])
+def test_a_teacher_that_is_cached_counts(cache, teacher):
+    """Another teacher, in its weights or program, cached or not → another identity."""
+
+    def student(teacher):
+        return kd(models={"teacher": Frozen(teacher, cache=cache), "student": Trained(model())})
+
+    assert "code" in identities.differences(identity(student(own(1.0))), identity(student(teacher)))
+
+
+def test_layers_that_a_model_starts_from_count():
+    """A model starts from other layers of the same variables → another identity."""
+
+    def student(layers):
+        role = Trained(model(), init_from="teacher.teacher", layers=layers)
+        training = kd(models={"teacher": Frozen(model(), init_from="teacher.teacher"), "student": role})
+        shapes = {"params": {"w": jax.ShapeDtypeStruct((4, CLASSES), np.float32)}}
+        return identity(training, initial={"student": shapes, "teacher": shapes})["code"]["initializer"]
+
+    same = student(lambda initial, source: source)
+    assert same == student(lambda own, other: other) != student(lambda initial, source: initial)
+
+
+def test_every_change_of_a_data_set_counts():
+    """Columns are replaced twice, or rows selected twice → the fingerprint has every step."""
+    rows = from_columns(columns(a=np.arange(12) > 5, b=np.arange(12) > 2), "made-up")
+    more = [rows.with_columns(c=np.full(12, i, np.int32)).with_columns(d=np.zeros(12, np.int32)) for i in range(2)]
+    assert more[0].fingerprint != more[1].fingerprint
+    kept = [rows.where(n).with_columns(k=np.ones(rows.counts[n], bool)).where("k") for n in "ab"]
+    assert kept[0].fingerprint["where"] != kept[1].fingerprint["where"]
+
+
+def test_an_object_without_a_fixed_repr_is_refused():
+    """A fingerprint with an object whose `repr` is its address → refused: it differs in every process."""
+    with pytest.raises(UserError, match="a fingerprint contains <object object at 0x.*give it a fixed"):
+        files.as_json({"partners": object()})
 
 
 @pytest.mark.full

@@ -14,7 +14,7 @@ def run(folder):
     results = runner.run(
         loaded, CONFIG, options=runner.RunOptions(out=folder), callbacks=runner.Callbacks(log=lambda line: None)
     )
-    (records,) = (folder / "cache").iterdir()
+    (records,) = (p for p in (folder / "cache").iterdir() if p.is_dir())
     return [h["loss"] for h in results["student"][0]["history"]], np.fromfile(records / "teacher.logits.bin", "<f4")
 
 

@@ -36,7 +36,10 @@ def curves(trainings, folder):
     return {n: [h["loss"] for h in r[0]["history"]] for n, r in ran.items()}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+LONG = ("teacher_assistant", "staged_hints")  # three trainings each
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in RECIPES])
 def test_eight_devices_teach_like_one(tmp_path, monkeypatch, name):
     assert jax.device_count() == 8
     many = curves(RECIPES[name], tmp_path / "many")
