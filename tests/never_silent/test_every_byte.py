@@ -136,7 +136,8 @@ def damage(runs, tmp_path, state, file, how):
     else:
         assert results(folder) == results(runs / "finished")
     read_again = VERIFIED.search(str(file)) and not (state == "finished" and {"cache", "checkpoints"} & set(file.parts))
-    if read_again and how is not deleted:
+    unwritten = state == "cache" and how is cut and file.suffix == ".bin"  # the cut half had no records yet
+    if read_again and how is not deleted and not unwritten:
         assert any("damaged" in line for line in lines), (state, file, how.__name__, lines)
     go_on(folder)  # never a dead end
     assert results(folder) == results(runs / "finished")
