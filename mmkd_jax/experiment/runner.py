@@ -6,7 +6,7 @@ import functools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -134,11 +134,6 @@ class _Work:
     finished: list[dict[str, Any]]
     compared: dict[tuple[str, int], Identity] = dataclasses.field(default_factory=dict)
 
-    @functools.cached_property
-    def program(self) -> Callable[[str, str], str]:
-        """`(training, model) -> hash`, computed once."""
-        return functools.cache(lambda name, model: self.trainings[name].program(model))
-
 
 @contextlib.contextmanager
 def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Work]:
@@ -248,7 +243,7 @@ def _with_records(work, training, name, seed, results):
         else:
             of, taken, inner = source_of(source)
             teacher = {"model": taken, "inner": inner, "variables": results[of][seed]["variables"]}
-        teacher["program"] = work.program(name, model)
+        teacher["program"] = work.identities[name]["code"][f"cached model {model}"]
         records, digest = teacher_outputs.recorded(
             training,
             model,

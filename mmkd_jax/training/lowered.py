@@ -27,7 +27,7 @@ def program_hash(function: Callable, *arguments: Any) -> str:
     traced = jax.jit(function).trace(*arguments)
     try:
         lowered = traced.lower(lowering_platforms=PLATFORMS)
-    except (NotImplementedError, ValueError):  # a kernel for one of them
+    except (NotImplementedError, ValueError):  # a kernel that some platforms lack
         lowered = traced.lower()
     module: Any = lowered.compiler_ir("stablehlo")
     with module.context:  # without dead code, such as checks of values, which count their traces

@@ -219,7 +219,7 @@ def test_another_augmentation_teacher_or_format_in_a_shared_folder(tmp_path):
     other = augment.Compose(CHAIN.steps, seed=6)
     for i, loaded in enumerate((tiny(chain=other), tiny(num_views=4), tiny(CacheSpec(("logits",), "float16")))):
         runner.build_caches(loaded, options=runner.RunOptions(tmp_path / str(i), cache=shared), callbacks=QUIET)
-        assert len([p for p in shared.iterdir() if p.is_dir()]) == i + 2  # records of its own
+        assert len([p for p in shared.iterdir() if p.is_dir()]) == i + 2  # separate records
 
 
 def test_a_full_disk_and_what_does_not_fit_are_said(tmp_path, monkeypatch):
