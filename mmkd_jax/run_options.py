@@ -38,6 +38,13 @@ class RunOptions:
     """Command line that resumes the run; `mmkd runs` shows it."""
 
     def __post_init__(self):
+        if self.profile is not None and self.profile < 1:
+            raise UserError(f"--profile is {self.profile}; expected a number of steps, at least 1")
+        if self.fresh and self.allowed:
+            flags = [f"--allow-changed-{a}" if a != "extend" else "--extend" for a in sorted(self.allowed)]
+            raise UserError(
+                f"--fresh starts over, so there is nothing to keep with {' '.join(flags)}: remove one of them"
+            )
         for field in ("out", "cache"):
             value = getattr(self, field)
             if value is None:

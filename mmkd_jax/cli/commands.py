@@ -12,7 +12,7 @@ import tyro
 
 import mmkd_jax
 from mmkd_jax import files
-from mmkd_jax.cli import running, terminal
+from mmkd_jax.cli import parsing, running, terminal
 from mmkd_jax.errors import UserError
 
 _USAGE = """usage: mmkd COMMAND …
@@ -160,7 +160,7 @@ def _table(words: list[str]) -> None:
             pass
         case _:
             raise UserError(_TABLE)
-    parsed = tyro.cli(_TableOptions, args=rest, prog=f"mmkd table {name}")
+    parsed = parsing.parsed(_TableOptions, rest, f"mmkd table {name}")
     sharding.device_per_core()
     terminal.keep_programs()
     file = run.find(name)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from mmkd_jax import files
+from mmkd_jax.cli import parsing
 from mmkd_jax.errors import UserError
 from mmkd_jax.run_options import RunOptions
 
@@ -66,7 +67,7 @@ def _parse(experiment, words: list[str], prog: str) -> tuple[Options, Any, dict[
         "(--TRAINING.objective.TERM.NAME 2), as are those of a gradient aggregator (--gradients.NAME 2); `mmkd "
         "explain` lists them. --debug prints the traceback of errors."
     )
-    parsed = tyro.cli(both, args=rest, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+    parsed = parsing.parsed(both, rest, prog, config=(tyro.conf.AvoidSubcommands,))
     return parsed.options, parsed.config, hyperparams
 
 
@@ -82,7 +83,7 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
     terminal.keep_programs()  # before the first compilation, after which jax ignores it
     here = pathlib.Path.cwd()
     experiment = definition.load(file)
-    options, config, hyperparams = _parse(experiment, words, f"mmkd run {file}")
+    options, config, hyperparams = _parse(experiment, words, f"mmkd {'cache' if only_cache else 'run'} {file}")
     out = here / (options.out or pathlib.Path("runs") / experiment.name)  # the file may have changed the folder
     options = dataclasses.replace(options, out=out, cache=options.cache and here / options.cache)
     command = shlex.join(["mmkd", "cache" if only_cache else "run", file, *(w for w in words if w != "--fresh")])

@@ -75,6 +75,8 @@ def together(coordinator: str | None, processes: int | None, process: int | None
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
+        if jax.process_index() == 0:
+            time.sleep(1)  # the others abort when the coordinator exits: their own message comes first
         os._exit(2 if isinstance(error, UserError) else 1)
 
 

@@ -98,6 +98,22 @@ def is_primary_process() -> bool:
     return jax.process_index() == 0
 
 
+def on_primary(action: Callable[[], None]) -> None:
+    """Call a function in the primary process while the others wait; if it raises, all processes raise.
+
+    Raises:
+        UserError: in the other processes, if the function raised.
+    """
+    error = None
+    if is_primary_process():
+        try:
+            action()
+        except BaseException as raised:
+            error = raised
+    if any(process_allgather(error is not None)):
+        raise error or UserError("process 0 stopped: see its message")
+
+
 def on_mesh(start: Callable, mesh: Mesh) -> Callable:
     """Compile `start(*arguments) -> (state, frozen)` so that the state is created with its final sharding."""
 

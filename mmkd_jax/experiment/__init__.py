@@ -7,6 +7,6 @@ from mmkd_jax.experiment.definition import load as load
 from mmkd_jax.experiment.description import describe as describe
 from mmkd_jax.experiment.run_folder import provenance as provenance
 from mmkd_jax.experiment.runner import build_caches as build_caches
-from mmkd_jax.experiment.runner import load_variables as load_variables
 from mmkd_jax.experiment.runner import run as run
+from mmkd_jax.experiment.saved import load_variables as load_variables
 from mmkd_jax.run_options import RunOptions as RunOptions

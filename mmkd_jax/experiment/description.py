@@ -14,10 +14,10 @@ from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import augmented_spec, init_state, variables
+from mmkd_jax.training.memory import readable
 from mmkd_jax.training.operations import flops
 from mmkd_jax.training.read_columns import lacking
 from mmkd_jax.training.roles import MovingAverage
-from mmkd_jax.training.teacher_cache import readable
 from mmkd_jax.training.training import Training
 from mmkd_jax.training.untrained import random_variables
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,25 +32,24 @@ def opened(folder: pathlib.Path, fresh: bool, log: files.Log) -> Iterator[None]:
     Raises:
         UserError: a folder of something else, a concurrent run, no permission, or no space.
     """
-    if not sharding.is_primary_process():
-        sharding.process_allgather(0)
-        _check_shared(folder)
-        yield
-        return
-    _check_kind(folder, fresh)
-    if fresh and folder.exists():
-        old = files.unused(folder.with_name(folder.name + ".old"))
-        with files.locked(folder / ".lock", lambda: _busy(folder)), files.reported(folder, "renaming"):
-            folder.rename(old)
-        log(f"the old run is kept as {old}")
-    with files.locked(folder / ".lock", lambda: _busy(folder)):
-        recorded, current = folder / "environment.json", environment()
-        known = files.recover_json(recorded, log)
-        if known is not None and (moved := files.changes(known, current)):
-            log(f"the environment changed since this run started ({'; '.join(moved)}): results may differ bitwise")
-        else:
-            files.write_json(recorded, current)
-        sharding.process_allgather(0)  # the folder exists and is valid
+    with contextlib.ExitStack() as stack:
+
+        def prepare():
+            _check_kind(folder, fresh)
+            if fresh and folder.exists():
+                old = files.unused(folder.with_name(folder.name + ".old"))
+                with files.locked(folder / ".lock", lambda: _busy(folder)), files.reported(folder, "renaming"):
+                    folder.rename(old)
+                log(f"the old run is kept as {old}")
+            stack.enter_context(files.locked(folder / ".lock", lambda: _busy(folder)))
+            recorded, current = folder / "environment.json", environment()
+            known = files.recover_json(recorded, log)
+            if known is not None and (moved := files.changes(known, current)):
+                log(f"the environment changed since this run started ({'; '.join(moved)}): results may differ bitwise")
+            else:
+                files.write_json(recorded, current)
+
+        sharding.on_primary(prepare)
         _check_shared(folder)
         yield
 
@@ -120,12 +120,32 @@ def _row(folder):
     steps = {p: int(p.name) for p in saved if p.name.isdigit()}
     last = max(steps, key=lambda p: p.stat().st_mtime, default=None)
     at = "" if last is None else f"{last.parts[-4]}, seed {last.parts[-3]}, step {steps[last]}"
-    state = "finished" if (folder / "results.json").is_file() else "stopped"
+    state = "finished" if _all_there(folder) else "stopped"
     state = "running" if files.is_locked(folder / ".lock") else state
     best = ", ".join(f"{training} {sum(v) / len(v):.3f} ({len(v)})" for training, v in done.items())
     old = folder / "command.txt"  # version 0.1
-    command = files.read(old).strip() if old.is_file() else files.read_json(folder / "config.json").get("command", "")
+    command = files.read(old).strip() if old.is_file() else _command(folder)
     return str(folder), state, "" if state == "finished" else at, best, "" if state == "running" else command
+
+
+def _all_there(folder) -> bool:
+    """Return whether a run has finished, and none of its results has been removed since."""
+    if not (folder / "results.json").is_file() or (folder / "parts").is_dir():  # the latter is of version 0.1
+        return (folder / "results.json").is_file()
+    rows = json.loads(files.read(folder / "results.json"))["rows"]
+    return all((folder / "trainings" / r["training"] / str(r["seed"]) / "result.json").is_file() for r in rows)
+
+
+def _command(folder) -> str:
+    """Return the command that resumes a run; a folder that was copied or renamed is named in it."""
+    config = files.read_json(folder / "config.json")
+    command, here = config.get("command", ""), str(folder.absolute())
+    if not command or config.get("folder", here) == here:
+        return command
+    words = shlex.split(command)
+    while "--out" in words:
+        del words[(i := words.index("--out")) : i + 2]
+    return shlex.join([*(w for w in words if not w.startswith("--out=")), "--out", str(folder)])
 
 
 def environment() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.core import sharding
-from mmkd_jax.core.state import subtree, variables
+from mmkd_jax.core.state import subtree
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.experiment import final_report, run_folder, saved
 from mmkd_jax.experiment.callbacks import Callbacks
@@ -24,6 +24,7 @@ from mmkd_jax.run_options import RunOptions
 from mmkd_jax.training import checkpoint, compiled, loop, teacher_outputs
 from mmkd_jax.training.identity import Identity, check_same, identity
 from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.memory import check_memory, out_of_memory_reported
 from mmkd_jax.training.read_columns import check_data
 from mmkd_jax.training.training import Training
 
@@ -67,16 +68,18 @@ def run(
                 results[name].append(_run_seed(work, name, program, seed, results))
                 if any(sharding.process_allgather(callbacks.should_stop())):
                     raise loop.Interrupted(f"{name}, seed {seed} is done")
-        if sharding.is_primary_process():
+
+        def write():
             rows = [_row(result) for seeds in results.values() for result in seeds]
             files.write(work.folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
-            final = functools.cache(lambda name: load_variables(work.folder, work.trainings[name], name))
+            final = functools.cache(lambda name: saved.load_variables(work.folder, work.trainings[name], name))
             notes = functools.partial(saved.notes, work.compared)
             about = work.folder, experiment.name, work.trainings, results, experiment.baseline
             final_report.write_report(*about, final, notes, callbacks.log)
             if experiment.report is not None:
                 final_report.call_hook(experiment.report, work.config, results, work.folder, callbacks.log)
-        sharding.process_allgather(0)  # wait until all files are written
+
+        sharding.on_primary(write)
     return results
 
 
@@ -148,6 +151,11 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
         if options.online:
             trainings = {n: t.without_cache() for n, t in trainings.items()}
         overrides, initial = check_with_shapes(trainings, hyperparams or {})
+    states = {}
+    for name, training in trainings.items():
+        states[name], frozen = training.abstract(initial_variables=initial[name])
+        with _within(f"training {name!r}"):
+            check_memory(states[name], frozen)
     final_report.check_report(trainings, experiment.baseline, experiment.report)
     identities = {n: identity(t, overrides[n], initial=initial[n]) for n, t in trainings.items()}
     sources = source_files(experiment.file)
@@ -158,19 +166,21 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
     _check_processes(configuration, identities, trainings, config.seeds)
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_folder.opened(folder, options.fresh, callbacks.log))
-        if sharding.is_primary_process():
+        finished: list[dict[str, Any]] = []
+
+        def inspect():
             record_sources(folder, sources, callbacks.log)
-        finished = _inspect(folder, trainings, identities, config.seeds, configuration, options, callbacks.log)
-        if sharding.is_primary_process():
+            about = folder, trainings, identities, config.seeds, configuration, options, callbacks.log
+            finished.extend(_inspect(*about, states))
             files.recover_json(folder / "config.json", callbacks.log)
             saved.record(folder, experiment.name, configuration, options.command, finished)
+
+        sharding.on_primary(inspect)
         events = stack.enter_context(tensorboard(folder / "events"))
         callbacks = dataclasses.replace(callbacks, loggers=(events, *callbacks.loggers))
         for name, training in trainings.items():  # before any training starts
-            try:
+            with _within(f"training {name!r}"):
                 check_data(training)
-            except UserError as error:
-                raise error.within(f"training {name!r}") from None
         about = experiment.name, config, trainings, overrides, identities, configuration
         yield _Work(folder, *about, options, callbacks, finished)
 
@@ -191,10 +201,8 @@ def _check_processes(configuration, identities, trainings, seeds) -> None:
             )
 
 
-def _inspect(folder, trainings, identities, seeds, configuration, options, log) -> list[dict[str, Any]]:
+def _inspect(folder, trainings, identities, seeds, configuration, options, log, states) -> list[dict[str, Any]]:
     """Verify the results in a run folder and compare them with the experiment; returns the finished ones."""
-    if not sharding.is_primary_process():
-        sharding.process_allgather(0)
     found = {}
     for seed in range(seeds):
         for name in trainings:
@@ -202,20 +210,27 @@ def _inspect(folder, trainings, identities, seeds, configuration, options, log) 
             result = saved.verify(directory, log)
             found[name, seed] = result, None if result else checkpoint.newest_meta(directory / "checkpoints")
     saved.compare(folder, identities, trainings, found, configuration, options.allowed, log)
+    for (name, seed), (_, meta) in found.items():
+        if meta is not None:
+            with _within(f"training {name!r}, seed {seed}"):
+                checkpoint.check_shapes(saved.directory_of(folder, name, seed) / "checkpoints", states[name])
     incomplete = any(result is None for result, _ in found.values())
-    if incomplete and (folder / "results.json").exists() and sharding.is_primary_process():
+    if incomplete and (folder / "results.json").exists():
         (folder / "results.json").rename(files.unused(folder / "results.json.earlier"))  # written again at the end
     for (name, seed), (result, _) in found.items():
         if result and saved.lengthened(result, identities[name], options.allowed):
             found[name, seed] = None, None
-            if sharding.is_primary_process():
-                saved.put_back(saved.directory_of(folder, name, seed), result["identity"]["settings"]["steps"])
-                log(f"{name}, seed {seed}: lengthened to {trainings[name].steps:,} steps")
-    others = {p.name for p in folder.glob("trainings/*") if p.is_dir()} - set(trainings)
-    if others and sharding.is_primary_process():
+            directory = saved.directory_of(folder, name, seed)
+            saved.put_back(directory, result["identity"]["settings"]["steps"])
+            start = (
+                "" if checkpoint.newest_meta(directory / "checkpoints") else ", from the first: it has no checkpoint"
+            )
+            log(f"{name}, seed {seed}: lengthened to {trainings[name].steps:,} steps{start}")
+    if others := {p.name for p in folder.glob("trainings/*") if p.is_dir()} - set(trainings):
         log(f"{folder} also has {choices(others)}, which the experiment no longer has: left as they are")
-    if sharding.is_primary_process():
-        sharding.process_allgather(0)  # what is damaged is set aside
+    done = {p.parent.name for n in trainings for p in folder.glob(f"trainings/{n}/*/result.json")}
+    if more := sorted(int(s) for s in done if s.isdigit() and int(s) >= seeds):
+        log(f"{folder} also has seed {choices(more)}, which --seeds {seeds} leaves out of results.json and the table")
     return [result for result, _ in found.values() if result]
 
 
@@ -224,7 +239,7 @@ def _source_variables(work, source, seed, results):
     if isinstance(source, PretrainedVariables):
         return source.variables
     of, taken, inner = source_of(source)
-    whole = load_variables(work.folder, work.trainings[of], of, seed)[taken]
+    whole = saved.load_variables(work.folder, work.trainings[of], of, seed)[taken]
     return subtree(whole, inner)
 
 
@@ -234,7 +249,7 @@ def _with_records(work, training, name, seed, results):
 
     def check_interrupt():
         if any(sharding.process_allgather(callbacks.should_stop())):
-            raise loop.Interrupted(f"before the first step of {name}, seed {seed}")
+            raise loop.Interrupted("before the first step")
 
     for model in training.cache:
         source = training.init_from.get(model) or PretrainedVariables(training.own_variables(model, seed))
@@ -244,19 +259,19 @@ def _with_records(work, training, name, seed, results):
             of, taken, inner = source_of(source)
             teacher = {"model": taken, "inner": inner, "variables": results[of][seed]["variables"]}
         teacher["program"] = work.identities[name]["code"][f"cached model {model}"]
-        records, digest = teacher_outputs.recorded(
-            training,
-            model,
-            work.options.cache or work.folder / "cache",
-            teacher,
-            functools.partial(_source_variables, work, source, seed, results),
-            log=lambda line: callbacks.log(f"{name}, seed {seed}: {line}"),
-            on_start=lambda batches, model=model: callbacks.on_start(f"{name}: cache of {model}", seed, batches),
-            on_metrics=lambda batch, model=model: callbacks.on_metrics(
-                f"{name}: cache of {model}", seed, {"step": batch}
-            ),
-            check_interrupt=check_interrupt,
-        )
+        place = f"{name}: cache of {model}"
+        with _within(f"training {name!r}, seed {seed}, cache of {model!r}"), out_of_memory_reported("the teacher"):
+            records, digest = teacher_outputs.recorded(
+                training,
+                model,
+                work.options.cache or work.folder / "cache",
+                teacher,
+                functools.partial(_source_variables, work, source, seed, results),
+                log=lambda line: callbacks.log(f"{name}, seed {seed}: {line}"),
+                on_start=lambda batches, place=place: callbacks.on_start(place, seed, batches),
+                on_metrics=lambda batch, place=place: callbacks.on_metrics(place, seed, {"step": batch}),
+                check_interrupt=check_interrupt,
+            )
         data = data.with_records(records, {model: digest})
     return data
 
@@ -295,7 +310,10 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         for log in callbacks.loggers if sharding.is_primary_process() else ():
             log(name, seed, row)
 
-    with contextlib.closing(checkpoint.Checkpoints(directory / "checkpoints", *retention)) as checkpoints:
+    with (
+        _within(f"training {name!r}, seed {seed}"),
+        contextlib.closing(checkpoint.Checkpoints(directory / "checkpoints", *retention)) as checkpoints,
+    ):
         fitted = loop.fit(
             training,
             program,
@@ -312,7 +330,8 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
             allowed=options.allowed,
             made_with=dataclasses.asdict(work.configuration),
         )
-    scores = fitted.scores
+    scores, path, hashes = fitted.scores, directory / "variables.safetensors", []
+    sharding.on_primary(lambda: hashes.append(checkpoint.write_variables(path, fitted.variables)))
     result = {
         "training": name,
         "seed": seed,
@@ -320,9 +339,7 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         "validation": fitted.best,
         "best_step": fitted.best_step,
         "steps": fitted.history[-1]["step"],
-        "variables": checkpoint.write_variables(
-            directory / "variables.safetensors", fitted.variables, sharding.is_primary_process()
-        ),
+        "variables": hashes[0] if hashes else checkpoint.write_variables(path, fitted.variables, write=False),
         "per_class": {k: [x if np.isfinite(x) else None for x in v.tolist()] for k, v in scores.items() if v.ndim},
         "history": fitted.history,
         "identity": now,
@@ -330,14 +347,16 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         "made_with": dataclasses.asdict(work.configuration),
     }
     seconds = round(time.perf_counter() - began, 2)
-    if sharding.is_primary_process():
+
+    def write():
         known = files.recover_json(folder / "timings.json", callbacks.log) or {}
         timing = {"seconds": seconds, **{k: round(v, 2) for k, v in speeds.items()}}
         files.write_json(folder / "timings.json", known | {f"{name}/{seed}": timing})
         files.write_json(directory / "result.json", result)  # last: this file marks the seed as finished
         work.finished.append(result)
         saved.record(folder, work.experiment, work.configuration, options.command, work.finished)
-    sharding.process_allgather(0)  # other processes wait until it exists
+
+    sharding.on_primary(write)
     metric = training.task.metric
     callbacks.log(
         f"{name}, seed {seed}: {metric} {result[metric]:.3f} "
@@ -346,26 +365,12 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
     return result
 
 
-def load_variables(folder: str | pathlib.Path, training: Training, name: str, seed: int = 0) -> dict[str, Any]:
-    """Load the variables of a finished training, those of the step that it selected (`Training.select`).
-
-    Args:
-        folder: the run folder.
-        training: the training, as in the experiment.
-        name: its name in the experiment.
-        seed: which of its seeds.
-
-    Returns:
-        Trained and averaged model -> variables.
-
-    Raises:
-        UserError: the training has not finished with this seed, its file is damaged, or its variables have other names
-            or shapes.
-    """
-    directory = saved.directory_of(pathlib.Path(folder), name, seed)
+@contextlib.contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Name the training and the seed in errors."""
     try:
-        sha256 = files.read_json(directory / "result.json")["variables"]
-    except FileNotFoundError:
-        raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
-    state, _ = training.abstract()
-    return checkpoint.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)
+        yield
+    except loop.Interrupted as stopped:
+        raise loop.Interrupted(f"{place}: {stopped}") from None
+    except UserError as error:
+        raise error.within(place) from error.__cause__

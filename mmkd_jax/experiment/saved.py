@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmkd_jax import files
+from mmkd_jax.core.state import variables
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment.source_files import changed_files
+from mmkd_jax.training import checkpoint
 from mmkd_jax.training.identity import ASPECTS, Identity, differences, refused, remedy
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.training import Training
@@ -34,6 +36,31 @@ class Configuration:
 def directory_of(folder: pathlib.Path, name: str, seed: int) -> pathlib.Path:
     """Return the folder of one training and seed."""
     return folder / "trainings" / name / str(seed)
+
+
+def load_variables(folder: str | pathlib.Path, training: Training, name: str, seed: int = 0) -> dict[str, Any]:
+    """Load the variables of a finished training, those of the step that it selected (`Training.select`).
+
+    Args:
+        folder: the run folder.
+        training: the training, as in the experiment.
+        name: its name in the experiment.
+        seed: which of its seeds.
+
+    Returns:
+        Trained and averaged model -> variables.
+
+    Raises:
+        UserError: the training has not finished with this seed, its file is damaged, or its variables have other names
+            or shapes.
+    """
+    directory = directory_of(pathlib.Path(folder), name, seed)
+    try:
+        sha256 = files.read_json(directory / "result.json")["variables"]
+    except FileNotFoundError:
+        raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
+    state, _ = training.abstract()
+    return checkpoint.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)
 
 
 def verify(directory: pathlib.Path, log: files.Log) -> Result | None:
@@ -229,5 +256,6 @@ def record(
         made = result["made_with"]
         group = groups.setdefault(files.digest(made), {**made, "results": []})
         group["results"].append(f"{result['training']}/{result['seed']}")
-    value = {"experiment": experiment, "command": command, "configurations": list(groups.values())}
+    value = {"experiment": experiment, "command": command, "folder": str(folder.absolute())}
+    value |= {"configurations": list(groups.values())}
     files.write_json(folder / "config.json", value)

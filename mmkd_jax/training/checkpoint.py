@@ -75,11 +75,12 @@ class Checkpoints:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 damaged += [(int(step), f"its score: {_reason(error)}")] * step.isdigit()
         if any(sharding.process_allgather(len(damaged))):  # all have listed them, so that all do the same
-            if sharding.is_primary_process():
-                for step, _ in damaged:
-                    files.set_aside(self.directory / str(step))
-            sharding.process_allgather(0)
+            sharding.on_primary(lambda: self._rename(damaged))
         return damaged
+
+    def _rename(self, damaged: Damaged) -> None:
+        for step, _ in damaged:  # renamed, not deleted; Orbax ignores the new name
+            files.set_aside(self.directory / str(step))
 
     def _open(self):
         training = ocp.training
@@ -160,10 +161,7 @@ class Checkpoints:
             break
         if damaged:
             self._orbax.close()
-            if sharding.is_primary_process():
-                for step, _ in damaged[len(self._set_aside) :]:  # renamed, not deleted; Orbax ignores the new name
-                    files.set_aside(self.directory / str(step))
-            sharding.process_allgather(0)
+            sharding.on_primary(lambda: self._rename(damaged[len(self._set_aside) :]))
             self._open()
         if damaged and found is None:
             what = "; ".join(f"{s}: {reason}" for s, reason in damaged)
@@ -179,11 +177,31 @@ class Checkpoints:
 
 def newest_meta(directory: str | os.PathLike) -> dict[str, Any] | None:
     """Read the JSON values of the newest checkpoint whose metadata are undamaged, without opening it; None if none."""
+    about = _newest(directory)
+    return about and about["meta"]
+
+
+def check_shapes(directory: str | os.PathLike, state: Any) -> None:
+    """Raise if the newest checkpoint has a state of other shapes, without opening it; `restore` would raise later.
+
+    Args:
+        directory: directory of the checkpoints.
+        state: the expected state, or its shapes.
+
+    Raises:
+        UserError: names the leaves that differ.
+    """
+    if (about := _newest(directory)) is not None:
+        expected = _leaves({"state": state})
+        _same_leaves(directory, {k: v for k, v in about["leaves"].items() if k.startswith("['state']")}, expected)
+
+
+def _newest(directory: str | os.PathLike) -> dict[str, Any] | None:
     steps = sorted((int(p.name) for p in pathlib.Path(directory).glob("*") if p.name.isdigit()), reverse=True)
     for step in steps:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # `restore` reports what is damaged
             text = files.read(pathlib.Path(directory) / str(step) / "_CHECKPOINT_METADATA")
-            return _verified(json.loads(text)["custom_metadata"])["meta"]
+            return _verified(json.loads(text)["custom_metadata"])
     return None
 
 

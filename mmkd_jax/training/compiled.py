@@ -12,9 +12,9 @@ from mmkd_jax.core import sharding, tasks
 from mmkd_jax.core.model import predict
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.errors import UserError
+from mmkd_jax.training.memory import readable
 from mmkd_jax.training.operations import flops
 from mmkd_jax.training.read_columns import label_check
-from mmkd_jax.training.teacher_cache import readable
 from mmkd_jax.training.training import Training
 
 NEVER = 2**31 - 1

@@ -22,6 +22,7 @@ from mmkd_jax.training.checkpoint import Checkpoints
 from mmkd_jax.training.compiled import NEVER, Program, averaged, evaluate
 from mmkd_jax.training.identity import Identity, check_same, differences
 from mmkd_jax.training.identity import identity as identity_of
+from mmkd_jax.training.memory import out_of_memory_reported
 from mmkd_jax.training.read_columns import checked_batches
 from mmkd_jax.training.throughput import Stopwatch, Waited
 from mmkd_jax.training.training import Training
@@ -93,7 +94,8 @@ def fit(
             full disk; a device that runs out of memory, with the memory that a step needs.
     """
     data = data or training.data
-    state, frozen = program.start(jax.random.key(seed), dict(initial_variables or {}), dict(hyperparams or {}))
+    with out_of_memory_reported("the initial state"):
+        state, frozen = program.start(jax.random.key(seed), dict(initial_variables or {}), dict(hyperparams or {}))
     now = {"state": state, "metrics": program.zero_metrics(state, frozen), "best": _copy(variables(state, {}))}
     identity = identity or identity_of(dataclasses.replace(training, data=data), hyperparams)
     meta: dict[str, Any] = {"history": [], "best_step": 0, "best": None, "seed": seed}
@@ -103,8 +105,6 @@ def fit(
     except files.Damaged as error:
         log(f"{error}: starting from the first step")
         found = None
-    if found is None and "extend" in allowed:
-        log("there is no checkpoint: starting from the first step")
     if found is not None:
         step, now, saved, damaged = found
         for number, reason in damaged:
@@ -122,7 +122,8 @@ def fit(
             now["state"] = _with_hyperparams_of(now["state"], state)
     state, metrics, best = now["state"], now["metrics"], now["best"]
     del now
-    step = saved_step = int(state.step)
+    step = int(state.step)
+    saved_step = None if found is None else step
     source = _source(data, seed, step)
     validation = _on_device(training.validation)
     history = meta["history"]
@@ -140,6 +141,14 @@ def fit(
             checkpoints.wait()
             raise Interrupted(f"saved at step {step}")
 
+    def scored(variables, batches, rows):
+        try:
+            with out_of_memory_reported(f"the evaluation on {rows}"):
+                return evaluate(program, variables, batches, rows, check_interrupt)
+        except UserError as error:
+            _check_finite_variables(variables, training.evaluate, step)  # the cause, if it is not the rows
+            raise error.within(f"step {step}") from error.__cause__
+
     if step == 0:
         _check_suspects(training, program, variables(state, frozen)[training.evaluate])
     timed, compiled = Stopwatch(data.batch_size, program.flops, source), False
@@ -152,7 +161,8 @@ def fit(
             traced = compiled and profile is not None
             began, taken = time.monotonic(), min(profile[0] if traced and profile else pace, goal - step)
             with jax.profiler.trace(str(profile[1])) if traced and profile else contextlib.nullcontext():
-                state, metrics = _advance(training, program, state, metrics, frozen, source, taken)
+                with out_of_memory_reported(f"a step of {training.data.batch_size} rows", program.needs):
+                    state, metrics = jax.block_until_ready(program.advance(state, metrics, frozen, source, taken))
             seconds, step = time.monotonic() - began, step + taken
             if traced and profile:
                 log(f"{taken} steps up to {step} are traced in {profile[1]}")
@@ -166,7 +176,7 @@ def fit(
         if step == training.steps or step % training.evaluate_every == 0:
             current = variables(state, frozen)[training.evaluate]
             batches = validation or checked_batches(training, training.validation, "validation")
-            scores = evaluate(program, current, batches, "validation", check_interrupt)
+            scores = scored(current, batches, "validation")
             row = _row(step, step - _last_evaluation(history), jax.device_get(metrics), scores)
             _check_finite_row(row, training.task.metric, checkpoints, saved_step)
             history.append(row)
@@ -179,7 +189,7 @@ def fit(
             save()
     checkpoints.wait()
     batches = checked_batches(training, training.test, "test")
-    scores = evaluate(program, {**frozen, **best}[training.evaluate], batches, "test", check_interrupt)
+    scores = scored({**frozen, **best}[training.evaluate], batches, "test")
     if not np.isfinite(scores[training.task.metric]):
         raise UserError(f"{training.task.metric} is not finite on test: check the test data")
     return Fitted(best, history, meta["best_step"], meta["best"], scores, meta["earlier"])
@@ -252,18 +262,6 @@ def _row(step, chunk, metrics, scores):
     return {"step": step, "loss": float(metrics["loss"]) / chunk} | terms | norms | scalars
 
 
-def _advance(training, program, state, metrics, frozen, source, steps):
-    try:
-        return jax.block_until_ready(program.advance(state, metrics, frozen, source, steps))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "ut of memory" not in str(error):
-            raise
-        raise UserError(
-            f"a device ran out of memory in a step of {training.data.batch_size} rows: {program.needs()}. Use smaller "
-            "batches, microbatches=2 or more, nn.remat in the models, or more devices"
-        ) from error
-
-
 def _check_finite_steps(metrics, checkpoints, saved_step):
     """Raise if a value was not finite, naming the first step at which that happened."""
     first = {k: int(v) for k, v in jax.device_get(metrics["broken"]).items()}
@@ -271,7 +269,7 @@ def _check_finite_steps(metrics, checkpoints, saved_step):
         which = ", ".join(k for k, v in first.items() if v == step)
         raise UserError(
             f"{which} is not finite at step {step}: lower the learning rate or check the data; "
-            f"the last checkpoint is step {saved_step} in {checkpoints.directory}"
+            f"{_last_checkpoint(checkpoints, saved_step)}"
         )
 
 
@@ -281,5 +279,22 @@ def _check_finite_row(row, metric, checkpoints, saved_step):
     if wrong := [k for k, v in row.items() if (k in needed or k.startswith(prefixes)) and not np.isfinite(v)]:
         raise UserError(
             f"{', '.join(wrong)} is not finite on validation at step {row['step']}: check the validation data; "
-            f"the last checkpoint is step {saved_step} in {checkpoints.directory}"
+            f"{_last_checkpoint(checkpoints, saved_step)}"
         )
+
+
+def _check_finite_variables(variables, name, step):
+    """Raise if the evaluated model's variables are not finite."""
+    leaves = [(p, x) for p, x in jax.tree.leaves_with_path(variables) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    finite = [bool(jnp.isfinite(x).all()) for _, x in leaves]
+    if False in finite:
+        path = jax.tree_util.keystr(leaves[finite.index(False)][0], simple=True, separator=".")
+        raise UserError(
+            f"{path} of {name!r} is not finite after step {step}: lower the learning rate or check the data"
+        )
+
+
+def _last_checkpoint(checkpoints, saved_step):
+    if saved_step is None:
+        return "there is no checkpoint yet"
+    return f"the last checkpoint is step {saved_step} in {checkpoints.directory}"

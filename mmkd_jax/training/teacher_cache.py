@@ -165,18 +165,7 @@ class Store:
         index, count = jax.process_index(), jax.process_count()
         progress = self.directory / f"progress-{index}-of-{count}.json"
         with files.reported(self.directory), contextlib.ExitStack() as stack:
-            if sharding.is_primary_process():
-                self.directory.mkdir(parents=True, exist_ok=True)
-                for name, s in self.columns.items():
-                    if self._file(name).is_dir():
-                        files.set_aside(self._file(name))
-                    with open(self._file(name), "ab") as file:  # allocate all space up front, or fail
-                        size = max(1, self.num_views * self.rows * self._width(s))
-                        if hasattr(os, "posix_fallocate"):
-                            os.posix_fallocate(file.fileno(), 0, size)
-                        file.truncate(size)
-                files.write_json(self.directory / "manifest.json", self.manifest)
-            sharding.process_allgather(0)
+            sharding.on_primary(self._allocate)
             out = {k: stack.enter_context(open(self._file(k), "r+b")) for k in self.columns}
             chunks = self._undamaged((files.recover_json(progress, log) or {}).get("chunks", []), log)
             done = min(sharding.process_allgather(chunks[-1]["batches"] if chunks else 0))
@@ -212,12 +201,26 @@ class Store:
             if len(self._undamaged(chunks, log)) < len(chunks):
                 raise UserError(f"{self.directory} changed while it was computed: check the disk, and run it again")
             sharding.process_allgather(0)
-            if sharding.is_primary_process():
-                final = {k: _checksum(self._file(k)) for k in self.columns}
-                files.write_json(self.directory / "manifest.json", self.manifest | {"checksums": final})
-                for file in self.directory.glob("progress-*.json"):
-                    file.unlink()
-            sharding.process_allgather(0)
+            sharding.on_primary(self._complete)
+
+    def _allocate(self) -> None:
+        """Allocate all space up front, or fail."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for name, s in self.columns.items():
+            if self._file(name).is_dir():
+                files.set_aside(self._file(name))
+            with open(self._file(name), "ab") as file:
+                size = max(1, self.num_views * self.rows * self._width(s))
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                file.truncate(size)
+        files.write_json(self.directory / "manifest.json", self.manifest)
+
+    def _complete(self) -> None:
+        final = {k: _checksum(self._file(k)) for k in self.columns}
+        files.write_json(self.directory / "manifest.json", self.manifest | {"checksums": final})
+        for file in self.directory.glob("progress-*.json"):
+            file.unlink()
 
     def _undamaged(self, chunks: list[dict[str, Any]], log: files.Log) -> list[dict[str, Any]]:
         """Return the chunks of batches, from the first, whose records on disk are what was written."""
@@ -259,16 +262,6 @@ class Store:
     @staticmethod
     def _width(s) -> int:
         return math.prod(s.shape) * np.dtype(s.dtype).itemsize
-
-
-def readable(size: int) -> str:
-    """Format a number of bytes in MiB or GiB.
-
-    Example:
-        >>> readable(3 * 2**20)
-        '3.0 MiB'
-    """
-    return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:

@@ -15,8 +15,10 @@ from mmkd_jax.core import sharding
 from mmkd_jax.core.model import Batch, Model, ModelOutputs, StepContext
 from mmkd_jax.data.loader import batch_in_order
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.training.teacher_cache import readable
+from mmkd_jax.training.memory import readable
 from mmkd_jax.training.training import Training
+
+_WAITING, _COMPLETE, _INCOMPLETE = range(3)
 
 
 def compute(
@@ -130,16 +132,19 @@ def recorded(
         if not waiting:
             waiting.append(f"waiting for another run, which computes {store.directory}")
             log(waiting[0])
-        if jax.process_count() == 1:
-            check_interrupt()
+        sharding.process_allgather(_WAITING)
+        check_interrupt()
         time.sleep(0.2)
 
     with contextlib.ExitStack() as stack:
-        complete = True
         if sharding.is_primary_process():
             stack.enter_context(files.locked(root / f".{name}-{digest}.lock", busy))
-            complete = store.is_complete(log)
-        if any(sharding.process_allgather(not complete)):
+            state = _COMPLETE if store.is_complete(log) else _INCOMPLETE
+            sharding.process_allgather(state)
+        else:  # in step with the primary process, so that all of them stop on request
+            while (state := max(sharding.process_allgather(_WAITING))) == _WAITING:
+                check_interrupt()
+        if state == _INCOMPLETE:
             batches = _batches(training, name, store, variables, log, on_start)
             store.build(*batches, check_interrupt, on_metrics, log)
     return store.arrays(), digest

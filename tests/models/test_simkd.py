@@ -14,7 +14,7 @@ from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import definition, description, runner
+from mmkd_jax.experiment import definition, description, runner, saved
 from mmkd_jax.models import Classifier, ImageCNN, Multimodal, simkd
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
@@ -167,7 +167,7 @@ def test_in_an_experiment(tmp_path):
         callbacks=runner.Callbacks(log=lambda line: None),
     )
     ends = {
-        name: runner.load_variables(tmp_path / "run", training, name, 0)[name]
+        name: saved.load_variables(tmp_path / "run", training, name, 0)[name]
         for name, training in trainings(Config()).items()
     }
     assert equal(ends["student"]["head"], ends["teacher"]["params"]["Classifier_0"])

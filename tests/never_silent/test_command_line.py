@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from mmkd_jax.data import dataset
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import RunOptions, run_folder
 from tests import tiny_experiment
+from tests.never_silent.setting import teacher_and_student, train
 
 TINY = tiny_experiment.__file__
 
@@ -37,6 +39,18 @@ WRONG = {
     "an unknown table": (["table", "nope"], "nope"),
     "an unknown data set": (["data", "info", "nope"], "nope"),
     "a number that is none": (["run", TINY, "--objective.soft.weight", "much"], "needs a number, not 'much'"),
+    "an unknown option": (["run", TINY, "--nope", "3"], "unknown options: --nope, 3; see mmkd run"),
+    "an option with a letter missing": (["explain", TINY, "--seed", "3"], "--seed, 3 (close to --seeds); see mmkd"),
+    "a word too many": (["cache", TINY, "stray"], "unknown options: stray; see mmkd cache"),
+    "an option without its value": (["run", TINY, "--out"], "Missing value for argument '--out'"),
+    "a word for a number": (["run", TINY, "--steps", "many"], "--steps: "),
+    "a word for an optional number": (["run", TINY, "--profile", "x"], "--profile: invalid value 'x', expected INT"),
+    "a word for a switch": (["run", TINY, "--fresh", "maybe"], "unknown options: maybe"),
+    "an option that a table does not have": (["table", "dkd", "--qick"], "--qick (close to --quick); see mmkd table"),
+    "a word for a table's number": (["table", "dkd", "--seeds", "x"], "--seeds: invalid value 'x', expected INT"),
+    "an old name": (["run", TINY, "--take", "x"], "`take` is now `init_from`"),
+    "no steps to trace": (["run", TINY, "--profile", "0"], "--profile is 0; expected a number of steps, at least 1"),
+    "nothing to lengthen": (["run", TINY, "--fresh", "--extend"], "--fresh starts over, so there is nothing to keep"),
     "no seeds": (["run", TINY, "--seeds", "0"], "seeds is 0; expected an integer of at least 1"),
     "no steps": (["run", TINY, "--steps", "0"], "steps=0: expected at least 1"),
     "a folder that is an address": (["run", TINY, "--out", "gs://bucket/run"], "only folders of this machine's"),
@@ -78,6 +92,17 @@ def test_one_damaged_folder_does_not_hide_the_others(tmp_path):
     assert states["bad"][0] == "damaged" and "result.json is damaged" in states["bad"][1]
 
 
+def test_where_a_run_stands(tmp_path):
+    """`mmkd runs` for a run whose results were removed, or that was copied → "stopped"; the command names the copy."""
+    train(tmp_path / "run", teacher_and_student(), options=RunOptions(command="mmkd run 'an experiment.py' --out run"))
+    shutil.copytree(tmp_path / "run", tmp_path / "a copy")
+    shutil.rmtree(tmp_path / "run" / "trainings" / "kd")
+    found = {pathlib.Path(row[0]).name: row for row in run_folder.runs(tmp_path)}
+    assert found["run"][1] == "stopped" and found["run"][4] == "mmkd run 'an experiment.py' --out run"
+    assert found["a copy"][1] == "finished"
+    assert found["a copy"][4] == f"mmkd run 'an experiment.py' --out '{tmp_path / 'a copy'}'"
+
+
 def test_addresses_are_no_folders():
     """A path with :// in `--out` or `--cache` → refused before a folder is made."""
     with pytest.raises(UserError, match="--out gs:/bucket/x: only folders of this machine's file system"):
@@ -93,12 +118,16 @@ VALUES = [
     (("--steps", "0"), "steps=0.*expected at least 1"),
     (("--student.objective.soft.temperature", "nan"), "is nan; expected a number"),
 ]
+# more than the memory of any machine, and more than XLA compiles in an hour
+HUGE = [
+    (("--width", width), rf"need \S+ TiB, but a device has .* {width}") for width in ("20000000000", "999999999999")
+]
 BUILT = [
     (command, *value)
     for value in VALUES
     for command in ("run", "explain")
     if (command, value[0][0]) != ("explain", "--seeds")
-]
+] + [("run", *value) for value in HUGE]
 
 
 @pytest.mark.parametrize(("command", "words", "said"), BUILT)

@@ -13,7 +13,7 @@ from mmkd_jax import data, recipes
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.state import init_state
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import definition, runner
+from mmkd_jax.experiment import definition, runner, saved
 from mmkd_jax.training import compiled, loop
 from tests.setting import setting
 from tests.small import CLASSES, applied, equal, gap
@@ -54,7 +54,7 @@ def ran(tmp_path_factory):
     """All recipes in one folder: what the trainings ended with."""
     folder = tmp_path_factory.mktemp("recipes") / "run"
     results = runner.run(as_experiment(ALL), Config(), options=runner.RunOptions(out=folder), callbacks=QUIET)
-    ended = {n: runner.load_variables(folder, p, n, 0) for n, p in ALL.items()}
+    ended = {n: saved.load_variables(folder, p, n, 0) for n, p in ALL.items()}
     return results, ended
 
 
@@ -111,7 +111,7 @@ def test_of_md_and_mtsd_both_sides_see_all(ran, name):
 def test_mtsd_without_weight_is_md_and_with_it_has_a_term_for_every_feature(ran, tmp_path):
     without = recipes.mtsd(SETTING, weight=0.0)
     runner.run(as_experiment(without), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET)
-    ended = runner.load_variables(tmp_path / "run", without["mtsd"], "mtsd", 0)
+    ended = saved.load_variables(tmp_path / "run", without["mtsd"], "mtsd", 0)
     assert gap(ended["student"], ran[1]["md"]["student"]) < 1e-6
     assert gap(ran[1]["mtsd"]["student"], ran[1]["md"]["student"]) > 1e-4
     rows = ran[0]["mtsd"][0]["history"]
@@ -162,7 +162,7 @@ def test_each_generation_is_taught_by_the_one_before(ran):
 def test_a_teacher_that_runs_stays_as_it_was_and_teaches_as_a_cached_one(tmp_path, ran):
     trainings = recipes.privileged_modalities(dataclasses.replace(SETTING, cached=False))
     runner.run(as_experiment(trainings), Config(), options=runner.RunOptions(out=tmp_path / "run"), callbacks=QUIET)
-    ended = {n: runner.load_variables(tmp_path / "run", p, n, 0) for n, p in trainings.items()}
+    ended = {n: saved.load_variables(tmp_path / "run", p, n, 0) for n, p in trainings.items()}
     name = "image_audio_teacher"  # read again after the student was trained, against its hash
     assert equal(ended[name]["teacher"], ran[1][name]["teacher"])
     assert gap(ended["privileged_modalities"]["student"], ran[1]["privileged_modalities"]["student"]) < 1e-5

@@ -13,7 +13,7 @@ from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import description, runner
+from mmkd_jax.experiment import description, runner, saved
 from mmkd_jax.experiment.definition import Experiment, check
 from mmkd_jax.models import Bert, Encoders, Multimodal, TransformerConfig
 from mmkd_jax.training import compiled
@@ -80,7 +80,7 @@ def run(folder, made, **how):
 def test_models_begin_with_them_and_a_frozen_one_is_run_once(loaded, tmp_path):
     still = run(tmp_path / "still", experiment(loaded, rate=0.0))["one"][0]
     training = experiment(loaded).trainings(Config())["one"]
-    ended = runner.load_variables(tmp_path / "still", training, "one", 0)
+    ended = saved.load_variables(tmp_path / "still", training, "one", 0)
     text = ended["student"]["params"]["encoders_text"]
     assert equal(text, loaded.variables["params"]["encoders_text"])
     assert still["history"][0]["term hint"] < 1e-9

@@ -14,7 +14,7 @@ from mmkd_jax import augment, data, losses
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import definition, runner
+from mmkd_jax.experiment import definition, runner, saved
 from mmkd_jax.training import loop, teacher_cache
 from mmkd_jax.training.teacher_cache import CacheSpec
 from tests import tiny_experiment
@@ -99,7 +99,7 @@ def test_records_are_what_the_teacher_says_of_each_row_and_slot(tmp_path, dtype,
     folder = build(tmp_path / "run", loaded)
     trainings = loaded.trainings(loaded.config)
     training = trainings["student"]
-    own = runner.load_variables(tmp_path / "run", trainings["teacher"], "teacher", 0)["teacher"]
+    own = saved.load_variables(tmp_path / "run", trainings["teacher"], "teacher", 0)["teacher"]
     logits = np.fromfile(folder / "teacher.logits.bin", dtype).reshape(3, 48, 3)
     for number, batch in zip(range(12), training.data.batches(0), strict=False):
         ctx = StepContext(jnp.int32(0), jax.random.key(9), train=False)
