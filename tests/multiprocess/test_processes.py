@@ -1,5 +1,6 @@
 """Several processes train as one: the same numbers, one folder, one step at which all of them stop."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -141,7 +142,7 @@ config = setting.Config()
 
 def trainings(config):
     student = setting.teacher_and_student()["kd"]
-    weights = PretrainedVariables({"w": np.full((4, 3), jax.process_index(), np.float32)})
+    weights = PretrainedVariables({"params": {"w": np.full((4, 3), jax.process_index(), np.float32)}})
     teacher = Frozen(setting.model(), init_from=weights)
     return {"kd": dataclasses.replace(student, models={**student.models, "teacher": teacher})}
 """
@@ -172,3 +173,22 @@ def test_a_damaged_score_does_not_hold_two_processes(tmp_path, undisturbed):
 def test_incomplete_words_about_processes_are_refused(tmp_path):
     ((code, said),) = ended(launch(tmp_path / "run", "--coordinator", "localhost:1", processes=1))
     assert code == 2 and "--processes, --process is not given" in said
+
+
+@pytest.mark.slow
+def test_processes_that_wait_for_a_cache_stop_on_request(tmp_path):
+    cache = "--cached", "--cache", str(tmp_path / "cache")
+    finish(tmp_path / "first", *SIZE, *cache)
+    (lock,) = (tmp_path / "cache").glob(".teacher-*.lock")
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        running = launch(tmp_path / "run", *SIZE, *cache)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run/trainings/teacher/0/result.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(2)
+        running[1].send_signal(signal.SIGTERM)
+        ends = ended(running, timeout=60)
+    assert [code for code, _ in ends] == [128 + signal.SIGTERM] * 2, ends
+    assert "waiting for another run" in ends[0][1] and "before the first step" in ends[0][1]
+    finish(tmp_path / "run", *SIZE, *cache)

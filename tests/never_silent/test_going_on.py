@@ -5,16 +5,18 @@ import json
 import shutil
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 import pytest
 
 from mmkd_jax import files, losses
+from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import term
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import Callbacks, RunOptions, run
 from mmkd_jax.training import loop
 from mmkd_jax.training.roles import Frozen, Trained
-from tests.never_silent.setting import columns, experiment, loader, model, teacher_and_student, train
+from tests.never_silent.setting import Config, columns, experiment, loader, model, teacher_and_student, train
 
 
 def results(folder):
@@ -220,3 +222,41 @@ def test_the_configuration_is_that_of_the_results(folder):
     """`config.json` → lists which results each configuration has made."""
     made = files.read_json(folder / "config.json")["configurations"]
     assert [each["results"] for each in made] == [["teacher/0", "kd/0"]]
+
+
+def test_other_shapes_are_refused_before_anything_trains(tmp_path):
+    """`--allow-changed-code` and a checkpoint of other shapes → refused by leaf before any training goes on."""
+    trainings = teacher_and_student()
+    seen: list[str] = []
+    callbacks = Callbacks(
+        log=lambda line: None,
+        on_metrics=lambda name, seed, row: seen.append(name),
+        should_stop=lambda: "kd" in seen,
+    )
+    with pytest.raises(loop.Interrupted, match="training 'kd', seed 0: "):
+        run(experiment(trainings), options=RunOptions(out=tmp_path), callbacks=callbacks)
+    wide = plain(
+        lambda p, b: {"logits": b["x"] @ p["w"] @ p["v"]}, lambda key, b: {"w": jnp.ones((4, 5)), "v": jnp.ones((5, 3))}
+    )
+    roles = {**trainings["kd"].models, "student": Trained(wide)}
+    trainings["kd"] = dataclasses.replace(trainings["kd"], models=roles)
+    shutil.rmtree(tmp_path / "trainings" / "teacher")
+    with pytest.raises(
+        UserError, match=r"training 'kd', seed 0: .*belongs to another configuration: .*'v'.* missing saved"
+    ):
+        train(tmp_path, trainings, options=RunOptions(allow_changed_code=True))
+    assert not (tmp_path / "trainings" / "teacher").exists()
+
+
+def test_fewer_seeds_are_said(tmp_path):
+    """Fewer seeds than the folder has → a line says which are left out; more seeds later use them again."""
+    lines: list[str] = []
+    for seeds in (2, 1, 2):
+        lines.clear()
+        config = Config(seeds)
+        about = experiment({"teacher": teacher_and_student()["teacher"]})._replace(config=config)
+        run(about, options=RunOptions(out=tmp_path), callbacks=Callbacks(log=lines.append))
+        left_out = [line for line in lines if "also has seed 1, which --seeds 1 leaves out" in line]
+        assert len(left_out) == (seeds == 1)
+        assert [r["seed"] for r in json.loads((tmp_path / "results.json").read_text())["rows"]] == list(range(seeds))
+    assert sum("finished earlier" in line for line in lines) == 2

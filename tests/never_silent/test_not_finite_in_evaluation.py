@@ -92,6 +92,24 @@ def test_a_streamed_row_of_nan_is_refused(tmp_path, split):
         train(tmp_path, teacher_and_student(**{split: loader(spoilt(7), stream=True)}))
 
 
+def test_a_training_that_diverges_in_its_last_step(tmp_path):
+    """Variables are not finite after the step before an evaluation → they are named, not the rows."""
+    steep = optax.chain(optax.scale(-1.0), optax.scale(1e38), optax.scale(1e38))
+    trainings = {"teacher": teacher_and_student(optimizer=steep, evaluate_every=1)["teacher"]}
+    with pytest.raises(
+        UserError, match="training 'teacher', seed 0: params.w of 'teacher' is not finite after step 1: lower"
+    ):
+        train(tmp_path, trainings)
+
+
+def test_a_training_that_diverges_before_its_first_checkpoint(tmp_path):
+    """The loss is not finite before a checkpoint was saved → training, seed and step are named, and no checkpoint."""
+    steep = optax.chain(optax.scale(-1.0), optax.scale(1e38), optax.scale(1e38))
+    trainings = {"teacher": teacher_and_student(optimizer=steep)["teacher"]}
+    with pytest.raises(UserError, match=r"'teacher', seed 0: .*is not finite at step 2: .*there is no checkpoint yet"):
+        train(tmp_path, trainings)
+
+
 def test_a_column_that_nothing_reads_may_hold_nan(tmp_path):
     """NaN in a column that nothing reads → ignored."""
     rows = loader(columns(weight=np.full(12, np.nan, np.float32)))
