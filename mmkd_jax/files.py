@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -88,6 +89,63 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
 def read(path: str | os.PathLike) -> str:
     """Read a text file that `write` wrote: always UTF-8."""
     return pathlib.Path(path).read_text(encoding="utf-8")
+
+
+def foreign_bytes(path: str | os.PathLike, most: int = 2**31) -> bytes:
+    """Read a file that someone else wrote.
+
+    Args:
+        path: path of the file.
+        most: maximum size in bytes; larger files are refused before they are read.
+
+    Raises:
+        UserError: the file is missing, cannot be read, is larger, or is a folder, pipe or device.
+
+    Example:
+        >>> foreign_bytes("/dev/zero")
+        Traceback (most recent call last):
+        mmkd_jax.errors.UserError: /dev/zero is not a regular file
+    """
+    try:
+        found = os.stat(path)
+        mode, size = found.st_mode, found.st_size
+        content = b""
+        if stat.S_ISREG(mode) and size <= most:  # opening a pipe would wait for ever
+            with open(path, "rb") as file:
+                content = file.read(most + 1)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
+    if max(size, len(content)) > most:
+        raise UserError(f"{path} has {size:,} bytes; expected at most {most:,}")
+    return content
+
+
+def json_object(data: bytes, path: str | os.PathLike) -> dict[str, Any]:
+    """Parse the content of a JSON file that someone else wrote; a byte order mark is accepted.
+
+    Args:
+        data: content of the file.
+        path: its path, used in messages.
+
+    Raises:
+        UserError: the content is not a JSON object, or is nested too deeply.
+
+    Example:
+        >>> json_object(b"[1]", "config.json")
+        Traceback (most recent call last):
+        mmkd_jax.errors.UserError: config.json contains a list; expected a JSON object
+    """
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or an integer of 5,000 digits
+        raise UserError(f"{path} is not valid JSON ({error}): fetch it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} contains a {type(content).__name__}; expected a JSON object")
+    return content
 
 
 def write_json(path: str | os.PathLike, value: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmkd_jax.data.picture_file import MAX_PIXELS, rgb
 from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError
 
@@ -25,6 +26,7 @@ class Pictures:
         std: standard deviation of each channel; applied by the model.
         modality: name of the batch column.
         files: the processor files of the model folder, kept for saving.
+        max_pixels: maximum number of pixels of an image, before and after resizing.
     """
 
     size: tuple[int, int] | int | None = (224, 224)
@@ -34,16 +36,18 @@ class Pictures:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     modality: str = "image"
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+    max_pixels: int = MAX_PIXELS
 
     def __call__(self, pictures: Sequence[Any] | np.ndarray) -> dict[str, np.ndarray]:
         """Return the image column of a batch.
 
         Args:
-            pictures: Pillow images, paths, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+            pictures: Pillow images, paths, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]; see
+                `picture_file.rgb` for what their formats and metadata become.
 
         Raises:
-            UserError: a single image instead of a sequence, an unsupported type or shape, or images of different sizes
-                without resizing or cropping.
+            UserError: a single image instead of a sequence, an unsupported type or shape, a file that is damaged,
+                truncated or no image, too many pixels, or images of different sizes without resizing or cropping.
         """
         one = isinstance(pictures, np.ndarray) and pictures.ndim < 4
         if one or isinstance(pictures, Image.Image | str | os.PathLike):
@@ -54,16 +58,7 @@ class Pictures:
         return {self.modality: np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)}
 
     def _process(self, i, picture):
-        if isinstance(picture, str | os.PathLike):
-            picture = Image.open(picture)
-        if isinstance(picture, np.ndarray):
-            channels = picture.shape[2] if picture.ndim == 3 else 1
-            if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or channels not in (1, 3, 4):
-                raise UserError(
-                    f"{self.modality} {i}: {picture.dtype} of shape {list(picture.shape)}; expected uint8 [h, w, 3]"
-                )
-            picture = Image.fromarray(picture[..., 0] if picture.ndim == 3 and channels == 1 else picture)
-        picture = picture.convert("RGB")
+        picture = rgb(picture, f"{self.modality} {i}", self.max_pixels)
         if self.size is not None:
             w, h = picture.size
             if isinstance(self.size, int):
@@ -71,6 +66,11 @@ class Pictures:
                 height, width = (longer, self.size) if h > w else (self.size, longer)
             else:
                 height, width = self.size
+            if max(width * height, width * h) > self.max_pixels:  # Pillow resizes rows first
+                raise UserError(
+                    f"{self.modality} {i}: {w} × {h} pixels, resized to {width} × {height}, need more than "
+                    f"{self.max_pixels:,} pixels (max_pixels): crop it"
+                )
             picture = picture.resize((width, height), Image.Resampling(self.resample))
         return np.asarray(picture if self.crop is None else _center_crop(picture, self.crop))
 

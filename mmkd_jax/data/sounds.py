@@ -4,14 +4,19 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import scipy.io.wavfile
 import scipy.signal
 from jaxtyping import Float
 
+from mmkd_jax import files
+from mmkd_jax.data import wav_file
 from mmkd_jax.errors import UserError
+
+Channels = Literal["mean"] | int | None
+_LOUDEST = 8.0
+"""Floats beyond this were never scaled to −1 … 1."""
 
 
 def waveforms(
@@ -19,20 +24,25 @@ def waveforms(
     target_rate: int,
     rate: int | None = None,
     resample: bool = False,
+    channels: Channels = None,
     modality: str = "audio",
 ) -> list[Float[np.ndarray, " _"]]:
     """Return recordings as float32 waveforms at a target sample rate.
 
     Args:
-        recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
+        recordings: paths of .wav files (PCM with 8, 16, 24 or 32 bits, or floats), or arrays [n] of floats in −1 … 1 or
+            of int16; with `channels`, also [n, c].
         target_rate: sample rate of the result, in Hz.
         rate: sample rate of the arrays, in Hz; files contain their own.
         resample: resample recordings with a different rate; otherwise they raise an error.
+        channels: "mean" averages the channels of a recording, as transformers does; an index selects one; with None,
+            several channels raise an error.
         modality: name used in messages.
 
     Raises:
         UserError: a single recording instead of a sequence, several channels, an unsupported type, a missing rate, a
-            rate other than the target without `resample`, or non-finite values.
+            rate other than the target without `resample`, non-finite values, floats beyond ±8, or a file that is cut
+            off, has another encoding, or is no .wav file.
 
     Example:
         >>> waveforms([np.zeros(8, np.int16)], 16_000, rate=8_000, resample=True)[0].shape
@@ -40,7 +50,7 @@ def waveforms(
     """
     if isinstance(recordings, str | os.PathLike) or (isinstance(recordings, np.ndarray) and recordings.ndim < 2):
         raise UserError(f"{modality}: expected a sequence of recordings, got a single one: put it in a list")
-    return [_waveform(f"{modality} {i}", x, target_rate, rate, resample) for i, x in enumerate(recordings)]
+    return [_waveform(f"{modality} {i}", x, target_rate, rate, resample, channels) for i, x in enumerate(recordings)]
 
 
 def bounded(
@@ -79,25 +89,28 @@ def bounded(
     return [x[:most] for x in waves]
 
 
-def _waveform(name, x, target_rate, rate, resample):
+def _waveform(name, x, target_rate, rate, resample, channels):
     if isinstance(x, str | os.PathLike):
+        name = f"{name}, {os.fspath(x)}"
         try:
-            (rate, x), name = scipy.io.wavfile.read(x), f"{name}, {os.fspath(x)}"
-        except (OSError, ValueError) as error:
-            raise UserError(f"{name}: cannot read {os.fspath(x)} ({error}); expected a .wav file") from error
+            rate, x = wav_file.decoded(files.foreign_bytes(x))
+        except UserError as error:
+            raise UserError(f"{name}: {str(error).removeprefix(f'{x} ')}") from None
     x = np.asarray(x)
-    if x.ndim != 1:
-        raise UserError(f"{name}: shape {list(x.shape)}; expected one channel, [n]: select one, or average them")
     if x.dtype == np.int16:
         x = x.astype(np.float32) / 32_768
     if x.dtype.kind != "f":
         raise UserError(f"{name}: samples of type {x.dtype}; expected floats in −1 … 1, or int16")
+    x = _mono(name, x, channels)
     if not np.isfinite(x).all():
         raise UserError(f"{name}: contains non-finite samples")
+    if x.size and (largest := np.abs(x).max()) > _LOUDEST:
+        raise UserError(f"{name}: samples up to {largest:g}; expected floats in −1 … 1: divide them by full scale")
     if rate is None:
         raise UserError(f"{name}: sample rate missing: pass it, such as rate={target_rate}")
-    if rate != int(rate):
-        raise UserError(f"{name}: rate={rate}; expected a whole number of Hz")
+    if isinstance(rate, bool) or rate != int(rate) or not wav_file.RATES[0] <= rate <= wav_file.RATES[1]:
+        expected = f"expected a whole number of Hz, {wav_file.RATES[0]} … {wav_file.RATES[1]}"
+        raise UserError(f"{name}: rate={rate}; {expected}")
     if rate != target_rate:
         if not resample:
             raise UserError(
@@ -105,6 +118,24 @@ def _waveform(name, x, target_rate, rate, resample):
             )
         x = scipy.signal.resample_poly(x, *(np.array([target_rate, int(rate)]) // np.gcd(target_rate, int(rate))))
     return x.astype(np.float32)
+
+
+def _mono(name, x, channels):
+    """Return one channel of [n] or [n, c]."""
+    if x.ndim == 2 and x.shape[1] == 1:
+        return x[:, 0]
+    if x.ndim != 2 or channels is None:
+        if x.ndim != 1:
+            remedy = "average them with channels='mean', or select one with channels=0"
+            raise UserError(f"{name}: shape {list(x.shape)}; expected one channel, [n]: {remedy}")
+        return x
+    if 0 < x.shape[0] < x.shape[1]:
+        raise UserError(f"{name}: shape {list(x.shape)}; expected [n, c], with more samples than channels")
+    if channels == "mean":
+        return x.mean(1, dtype=np.float64)
+    if not isinstance(channels, int) or not 0 <= channels < x.shape[1]:
+        raise UserError(f"{name}: channels={channels!r}; expected 'mean', or 0 … {x.shape[1] - 1}")
+    return x[:, channels]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +160,7 @@ class Waves:
         rate: int | None = None,
         *,
         resample: bool = False,
+        channels: Channels = None,
         length: int | None = None,
         cut: bool = True,
     ) -> dict[str, np.ndarray]:
@@ -138,6 +170,7 @@ class Waves:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
             rate: sample rate of the arrays, in Hz.
             resample: resample recordings with a different rate.
+            channels: what to do with several channels, as in `waveforms`.
             length: samples per row after resampling; None for the length of the longest recording.
             cut: truncate longer recordings with a warning; if False, raise an error.
 
@@ -145,7 +178,7 @@ class Waves:
             UserError: an error of `waveforms`, an empty recording, or a recording longer than `length` with
                 `cut=False`.
         """
-        recorded = waveforms(recordings, self.rate, rate, resample, self.modality)
+        recorded = waveforms(recordings, self.rate, rate, resample, channels, self.modality)
         recorded = bounded(recorded, self.rate, most=length, cut=cut, modality=self.modality)
         width = max((len(x) for x in recorded), default=0) if length is None else length
         waves, mask = np.zeros((len(recorded), width), np.float32), np.zeros((len(recorded), width), bool)

@@ -1,5 +1,6 @@
 """Character-level text encoding on the host: strings to fixed-length ids and masks."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,8 +31,11 @@ def characters(
         ([[2, 3, 1, 0]], [[True, True, True, False]])
     """
     ids = np.zeros((len(texts), length), np.int32)
-    for row, text in zip(ids, texts, strict=True):
-        text = text.decode() if isinstance(text, bytes) else text
+    for i, (row, text) in enumerate(zip(ids, texts, strict=True)):
+        try:
+            text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        except UnicodeDecodeError:
+            raise UserError(f"row {i} is {text!r}; expected a string, or UTF-8 bytes") from None
         codes = [ALPHABET.find(c) + 2 for c in text.lower()[:length]]
         row[: len(codes)] = np.maximum(codes, 1) if codes else 0
     return ids, ids > 0
@@ -45,7 +49,7 @@ def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
         dtype: NumPy bytes dtype, such as "S900" for at most 900 bytes.
 
     Raises:
-        UserError: a text does not fit in the dtype.
+        UserError: a text does not fit in the dtype, or ends with NUL characters, which it would lose.
 
     Example:
         >>> stored(["déjà vu"], "S10")
@@ -55,4 +59,34 @@ def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
     longest = max(map(len, encoded), default=0)
     if longest > np.dtype(dtype).itemsize:
         raise UserError(f"a text of {longest} bytes does not fit in {dtype}")
+    if cut := [i for i, t in enumerate(encoded) if t.endswith(b"\0")]:
+        raise UserError(f"text {cut[0]} ends with NUL characters, which {dtype} does not store: remove them")
     return np.array(encoded, dtype)
+
+
+def lines(data: bytes, path: str | os.PathLike) -> list[str]:
+    r"""Split a UTF-8 text file into lines, at line feeds only; Windows line ends and a byte order mark are removed.
+
+    `str.splitlines` also splits at U+2028, U+0085 and others, which shifts all later lines.
+
+    Args:
+        data: content of the file.
+        path: its path, used in messages.
+
+    Raises:
+        UserError: the file is not UTF-8, or a line other than "" occurs twice.
+
+    Example:
+        >>> lines("\ufeff[PAD]\r\na\u2028b\n".encode(), "vocab.txt")
+        ['[PAD]', 'a\u2028b']
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
+    found = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    seen: dict[str, int] = {}
+    for i, line in enumerate(found):
+        if line and seen.setdefault(line, i) != i:
+            raise UserError(f"{path} has {line!r} in lines {seen[line] + 1} and {i + 1}: fetch it again")
+    return found

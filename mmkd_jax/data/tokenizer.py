@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import tempfile
 import warnings
@@ -14,10 +13,14 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from mmkd_jax import child_process, files
+from mmkd_jax.data import text, tokenizer_settings
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.errors import UserError, choices
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
+_LARGEST = 2**28
+_PROBE = pathlib.Path(__file__).with_name("tokenizer_probe.py")
 
 
 class Tokenizer:
@@ -30,9 +33,11 @@ class Tokenizer:
         modality: prefix of the batch columns.
         types: add token types for pairs of texts.
         whole: pad all texts to `length` and leave the padding unmasked, as SigLIP was trained.
+        limits: bounds of the child process that first reads tokenizer.json, whose regular expressions may take for
+            ever; None for a file that needs no such test.
 
     Raises:
-        UserError: the folder has no tokenizer, or it is damaged.
+        UserError: the folder has no tokenizer; or its tokenizer is damaged, or exceeds the limits.
     """
 
     def __init__(
@@ -43,18 +48,22 @@ class Tokenizer:
         modality: str = "text",
         types: bool = False,
         whole: bool = False,
+        limits: child_process.Limits | None = child_process.DEFAULT,
     ):
         self.modality, self.types, self.whole = modality, types, whole
-        self.files: Mapping[str, bytes] = {n: (folder / n).read_bytes() for n in FILES if (folder / n).is_file()}
-        settings = json.loads(self.files.get("tokenizer_config.json", b"{}"))
-        self.length = int(min(length, settings.get("model_max_length") or length))
+        self.files: Mapping[str, bytes] = {
+            n: files.foreign_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
+        }
+        settings = tokenizer_settings.read(folder, self.files.get("tokenizer_config.json", b"{}"))
+        self.length = int(min(length, settings.model_max_length or length))
+        if "tokenizer.json" in self.files and limits is not None:
+            child_process.run(_PROBE, self.files["tokenizer.json"], str(folder / "tokenizer.json"), limits)
         try:
             if "tokenizer.json" in self.files:
                 self.tokenizer = tokenizers.Tokenizer.from_str(self.files["tokenizer.json"].decode())
             elif "vocab.txt" in self.files:
-                lower = settings.get("do_lower_case", True)
-                strip = settings.get("strip_accents")
-                vocabulary = {w: i for i, w in enumerate(self.files["vocab.txt"].decode().splitlines())}
+                vocabulary = {w: i for i, w in enumerate(text.lines(self.files["vocab.txt"], folder / "vocab.txt"))}
+                lower, strip = settings.do_lower_case, settings.strip_accents
                 self.tokenizer = tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=lower, strip_accents=strip)
             else:
                 raise UserError(
@@ -64,13 +73,13 @@ class Tokenizer:
         except UserError:
             raise
         except Exception as error:  # tokenizers raises plain Exception
-            raise UserError(f"the tokenizer in {folder} is damaged ({error}): fetch it again") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"the tokenizer in {folder} is damaged ({reason}): fetch it again") from error
         self.tokenizer.no_padding()  # a published file may enable padding and truncation
         self.tokenizer.no_truncation()
         self.rules = self.tokenizer.to_str()
         self.cutting: dict[int, tokenizers.Tokenizer] = {}  # one per length: threads may use several at a time
-        named = settings.get("pad_token")
-        named = self.tokenizer.token_to_id(named["content"] if isinstance(named, dict) else named) if named else None
+        named = self.tokenizer.token_to_id(settings.pad_token) if settings.pad_token else None
         self.padding = padding if named is None else named
 
     @property
@@ -119,7 +128,12 @@ class Tokenizer:
             self.cutting[longest] = truncating
         inputs, second = (list(_decoded(each, self.modality)) for each in (texts, pairs or ()))
         inputs = inputs if pairs is None else list(zip(inputs, second, strict=True))
-        encodings = self.cutting[longest].encode_batch(inputs)
+        try:
+            encodings = self.cutting[longest].encode_batch(inputs)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of Rust, such as a regular expression that gives up
+                raise
+            raise UserError(f"{self.modality}: the tokenizer cannot encode a text ({error})") from None
         if long := [i for i, e in enumerate(encodings) if e.overflowing]:
             problem = f"{len(long)} of {len(encodings)} texts have more than {longest} tokens, first in row {long[0]}"
             if not cut:
@@ -139,12 +153,14 @@ def _decoded(texts, modality):
     """Yield the texts as strings; raise UserError for other elements."""
     for row, x in enumerate(texts):
         try:
-            text = x.decode() if isinstance(x, bytes) else x
+            string = x.decode("utf-8-sig") if isinstance(x, bytes) else x
         except UnicodeDecodeError:
-            text = None
-        if not isinstance(text, str):
+            string = None
+        if not isinstance(string, str):
             raise UserError(f"{modality}: row {row} is {x!r}; expected a string, or UTF-8 bytes")
-        yield text
+        if "\0" in string:  # UTF-16, read as UTF-8
+            raise UserError(f"{modality}: row {row} has NUL characters, {string[:20]!r}: decode it, or remove them")
+        yield string
 
 
 def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
@@ -173,7 +189,7 @@ def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modali
     tokenizer.train_from_iterator(_decoded(texts, modality), trainer)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(str(pathlib.Path(folder) / "tokenizer.json"))
-        return Tokenizer(pathlib.Path(folder), length, 0, modality)
+        return Tokenizer(pathlib.Path(folder), length, 0, modality, limits=None)
 
 
 def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:

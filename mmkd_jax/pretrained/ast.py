@@ -93,6 +93,7 @@ class FilterBank:
         rate: int | None = None,
         *,
         resample: bool = False,
+        channels: sounds.Channels = None,
         cut: bool = True,
     ) -> dict[str, np.ndarray]:
         """Return the batch column `audio` [n, frames, mels].
@@ -101,13 +102,14 @@ class FilterBank:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16, of 25 ms or more.
             rate: sample rate of the arrays, Hz.
             resample: resample recordings to 16 kHz; if False, another rate is an error.
+            channels: what to do with several channels, as in `data.sounds.waveforms`.
             cut: truncate longer recordings with a warning; if False, they are an error.
 
         Raises:
             UserError: an input is not a recording, has another rate, is shorter than a frame, or is too long with
                 cut=False.
         """
-        waves, longest = sounds.waveforms(recordings, RATE, rate, resample), WINDOW + HOP * self.frames - 1
+        waves, longest = sounds.waveforms(recordings, RATE, rate, resample, channels), WINDOW + HOP * self.frames - 1
         waves = sounds.bounded(waves, RATE, WINDOW, longest, cut)
         levels = np.zeros((len(waves), self.frames, self.mels))
         filters = spectrogram.mel_filters(TRANSFORM, self.mels, RATE, low=20.0, scale="kaldi")

@@ -75,7 +75,12 @@ class Windows:
     window: int = 160
 
     def __call__(
-        self, recordings: Sequence[Any] | np.ndarray, rate: int | None = None, *, resample: bool = False
+        self,
+        recordings: Sequence[Any] | np.ndarray,
+        rate: int | None = None,
+        *,
+        resample: bool = False,
+        channels: sounds.Channels = None,
     ) -> dict[str, np.ndarray]:
         """Return the concatenated windows, `audio` [n, t, mels], and the mask of frames, `audio.mask` [n, t].
 
@@ -83,11 +88,12 @@ class Windows:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16; of any length.
             rate: sample rate of the arrays, Hz.
             resample: resample recordings to 16 kHz; if False, another rate is an error.
+            channels: what to do with several channels, as in `data.sounds.waveforms`.
 
         Raises:
             UserError: an input is not a recording, is empty, or has another rate.
         """
-        waves = sounds.bounded(sounds.waveforms(recordings, RATE, rate, resample), RATE)
+        waves = sounds.bounded(sounds.waveforms(recordings, RATE, rate, resample, channels), RATE)
         windows = [self._windows(wave.astype(np.float64)) for wave in waves]
         t = max(map(len, windows), default=self.window)
         frames, mask = np.zeros((len(windows), t, self.mels), np.float32), np.zeros((len(windows), t), bool)

@@ -97,6 +97,7 @@ class LogMel:
         rate: int | None = None,
         *,
         resample: bool = False,
+        channels: sounds.Channels = None,
         cut: bool = True,
     ) -> dict[str, np.ndarray]:
         """Return the batch column `audio` [n, frames, mels].
@@ -105,12 +106,13 @@ class LogMel:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16.
             rate: sample rate of the arrays, Hz.
             resample: resample recordings to 16 kHz; if False, another rate is an error.
+            channels: what to do with several channels, as in `data.sounds.waveforms`.
             cut: truncate longer recordings with a warning; if False, they are an error.
 
         Raises:
             UserError: an input is not a recording, has another rate, or is too long with cut=False.
         """
-        waves, longest = sounds.waveforms(recordings, RATE, rate, resample), HOP * self.frames
+        waves, longest = sounds.waveforms(recordings, RATE, rate, resample, channels), HOP * self.frames
         waves = sounds.bounded(waves, RATE, most=longest, cut=cut)
         levels = np.zeros((len(waves), self.frames, self.mels), np.float32)
         window, filters = spectrogram.hann(WINDOW), spectrogram.mel_filters(WINDOW, self.mels, RATE, scale="slaney")

@@ -1,0 +1,109 @@
+"""Images of any file and mode as RGB with 8 bits per channel: the value range is kept, or the image is refused."""
+
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmkd_jax import files
+from mmkd_jax.data.looks_like import looks_like
+from mmkd_jax.errors import UserError
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are read. Its readers of others may run programs, such as Ghostscript for EPS, or
+fill truncated images, as for JPEG 2000.
+"""
+MAX_PIXELS = 60_000_000
+"""Default limit of an image, before and after resizing: Pillow needs 4 bytes per pixel, twice."""
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+
+
+def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return an image as RGB with 8 bits per channel, upright.
+
+    The EXIF orientation is applied. Images with 16 bits per channel keep the high byte. Alpha is dropped, so that
+    transparent pixels have the color that the file gives them; color profiles are not applied; animations are their
+    first frame.
+
+    Args:
+        picture: path, Pillow image, or uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+        name: name of the image, used in messages.
+        max_pixels: maximum number of pixels.
+
+    Raises:
+        UserError: an unsupported type, shape or format, too many pixels, a damaged or truncated file, or an image
+            whose value range is unknown: floats or 32-bit integers.
+
+    Example:
+        >>> rgb(np.full((1, 2), 7, np.uint8), "image 0").getpixel((1, 0))
+        (7, 7, 7)
+    """
+    if isinstance(picture, np.ndarray):
+        channels = picture.shape[2] if picture.ndim == 3 else 1
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or channels not in (1, 3, 4) or not picture.size:
+            raise UserError(f"{name}: {picture.dtype} of shape {list(picture.shape)}; expected uint8 [h, w, 3]")
+        picture = Image.fromarray(picture[..., 0] if picture.ndim == 3 and channels == 1 else picture)
+    elif isinstance(picture, str | os.PathLike):
+        name, data = f"{name}, {os.fspath(picture)}", files.foreign_bytes(picture)
+        return _decoded(_opened(data, name), name, max_pixels)
+    elif not isinstance(picture, Image.Image):
+        raise UserError(f"{name}: {type(picture).__name__}; expected a path, a Pillow image or a uint8 array")
+    return _decoded(picture, name, max_pixels)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """Read the header of a file; of PNG, also the checksums, which Pillow does not compare while decoding."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about large images, which `_decoded` refuses
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            if picture.format == "PNG":
+                picture.verify()
+                picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise UserError(f"{name} {looks_like(data)}; expected an image ({known}): convert it") from None
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name}: {error}") from None
+    except Exception as error:  # Pillow has no common class for damage
+        raise UserError(f"{name} is damaged ({_line(error)})") from None
+    return picture
+
+
+def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    w, h = picture.size
+    if w * h > max_pixels:
+        raise UserError(f"{name} has {w} × {h} pixels; expected at most {max_pixels:,} (max_pixels)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+    except Exception as error:
+        raise UserError(f"{name} is damaged or truncated ({_line(error)})") from None
+    return _eight_bits(upright, name, picture.format, getattr(picture, "tag_v2", {}))
+
+
+def _eight_bits(picture: Image.Image, name: str, format: str | None, tags: Mapping[int, Any]) -> Image.Image:
+    """Convert any mode to RGB."""
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode in ("La", "RGBa"):  # colors multiplied by alpha
+        picture = picture.convert(f"{picture.mode[:-1]}A")
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and format in ("PNG", "PPM")):
+        bits = tags.get(_TIFF_BITS, (16,))[0]
+        x = (np.asarray(picture).astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+        # Pillow inverts such images only if they have 8 bits
+        picture = Image.fromarray(255 - x if tags.get(_TIFF_PHOTOMETRIC, 1) == _WHITE_IS_ZERO else x)
+    if picture.mode in ("I", "F"):
+        kind = "32-bit integers" if picture.mode == "I" else "floats"
+        raise UserError(f"{name} has {kind}, whose range is unknown: scale it to 8 bits")
+    return picture.convert("RGB")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,82 @@
+"""The page docs/readers.md, from the cases: python -m tests.readers.page > docs/readers.md"""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from tests.readers import pictures, sounds, texts
+from tests.readers.case import Case
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "readers.md"
+REFERENCES = pathlib.Path(__file__).with_name("references.json")
+HEAD = """# Files from elsewhere
+
+Image, audio, text and weight files come from cameras, scrapers and hubs. A file is either read as its authors meant \
+it, or refused with one line that names it; it is never read in part. This page is generated from the cases in \
+`tests/readers/`, each of which is a test; the other columns list the results of other libraries on the same files \
+(Pillow 13.0, transformers 5.23, soundfile 0.14 with libsndfile 1.2.2, 2026-11-29; "same" means equal values).
+"""
+IMAGES = """
+`data.images.Pictures`, the image processor of pretrained encoders, reads these files. Color profiles, gamma and HDR \
+metadata are not applied. An image may have 60 million pixels before and after resizing (`max_pixels`), and a file \
+2 GiB. JPEG has no checksums: flipped bits inside its pixels go unnoticed, as in every other program; those of PNG are \
+compared.
+"""
+SOUNDS = """
+`data.sounds.waveforms`, which the audio processors call, reads WAV files. Gains in metadata, such as ReplayGain, are \
+not applied. Convert other formats first, or pass arrays.
+"""
+VOCABULARIES = """
+`data.tokenizer.Tokenizer` reads the tokenizer of a model folder.
+"""
+TOKENIZERS = """
+A tokenizer.json may contain regular expressions that take for ever. It is first read in a child process that has 10 \
+seconds and 2 GiB (`limits=child_process.Limits(seconds=…, max_bytes=…)`), and that encodes long runs of characters. \
+Texts that a tokenizer cannot encode raise an error.
+"""
+TEXTS = """
+Texts may be strings, or UTF-8 bytes.
+"""
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    heads = list(heads)
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def compared(cases: list[Case], others: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the table of some cases, beside other libraries."""
+    rows = [[c.format, c.variant, c.shown, *(x[c.name] for x in others.values())] for c in cases]
+    return table(["format", "variant or damage", "mmkd_jax", *others], rows)
+
+
+def page() -> str:
+    """Return the whole page."""
+    known = json.loads(REFERENCES.read_text(encoding="utf-8"))
+    rows = [[variant, shown] for variant, _, _, shown in texts.TEXTS]
+    return "\n".join([
+        HEAD,
+        f"## Images\n{IMAGES}",
+        compared(pictures.CASES, known["images"]),
+        f"## Recordings\n{SOUNDS}",
+        compared(sounds.CASES, known["sounds"]),
+        f"## Vocabularies and tokenizers\n{VOCABULARIES}",
+        compared(texts.VOCABULARIES, known["vocabularies"]),
+        TOKENIZERS,
+        compared([*texts.SETTINGS, *texts.TOKENIZERS], {}),
+        f"## Texts\n{TEXTS}",
+        table(["text", "mmkd_jax"], rows),
+    ])  # fmt: skip
+
+
+def shown_is_right(case: Case) -> bool:
+    """Return whether a case is shown as refused exactly if it is."""
+    return (case.shown == "refused") == (not isinstance(case.expected, np.ndarray | list))
+
+
+if __name__ == "__main__":
+    print(page(), end="")

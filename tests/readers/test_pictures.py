@@ -1,0 +1,100 @@
+"""Image files of every format and variant: the value range is kept, or the file is refused in one line."""
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmkd_jax.data.images import Pictures
+from mmkd_jax.data.picture_file import FORMATS, rgb
+from mmkd_jax.errors import UserError
+from tests.readers.pictures import CASES, COLORS, RGB, encoded, turned
+
+
+def read(path, **options):
+    return dataclasses.replace(Pictures(size=None), **options)([path])["image"][0]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_an_image_file(case, tmp_path):
+    path = tmp_path / "a file"
+    case.make(path)
+    if isinstance(case.expected, str):
+        with pytest.raises(UserError, match=case.expected) as error:
+            read(path, **(case.options or {}))
+        message = str(error.value)
+        assert message.startswith("image 0") and "\n" not in message and ("pixels" in message or str(path) in message)
+    else:
+        np.testing.assert_array_equal(read(path, **(case.options or {})), case.expected)
+
+
+def test_every_format_has_cases():
+    named = {c.format.upper() for c in CASES}
+    assert set(FORMATS) == named - {"OTHER"}
+    assert {c.format.upper() for c in CASES if c.variant == "cut off"} == set(FORMATS)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_image_is_read_in_part(format, tmp_path):
+    """A file is cut off at any of 40 places: refused, or all pixels are there."""
+    data, path = encoded(RGB, format), tmp_path / "cut"
+    path.write_bytes(data)
+    whole = read(path)
+    for cut in np.linspace(0, len(data) - 1, 40).astype(int):
+        path.write_bytes(data[:cut])
+        try:
+            found = read(path)
+        except UserError:
+            continue
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_images_in_memory_are_turned_as_well():
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(COLORS[::-1, ::-1].copy()), "PNG", exif=turned(3))))
+    np.testing.assert_array_equal(Pictures(size=None)([image])["image"][0], COLORS)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
+)
+def test_every_mode_of_pillow(mode):
+    """Within rounding of the conversion there and back."""
+    image = RGB.convert("RGBA").convert(mode) if mode in ("La", "RGBa") else _converted(mode)
+    found, expected = (
+        np.asarray(rgb(image, "x")),
+        np.asarray(RGB if mode not in ("1", "L", "LA", "La") else RGB.convert("L").convert("RGB")),
+    )
+    if mode not in ("1", "P", "PA", "LAB"):
+        assert np.abs(found.astype(int) - expected).max() <= 12
+    assert found.shape == COLORS.shape
+
+
+def _converted(mode):
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+        return ImageCms.applyTransform(RGB, to_lab)
+    return RGB.convert("P").convert("PA") if mode == "PA" else RGB.convert(mode)
+
+
+def test_no_pipe_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in (
+        (tmp_path / "pipe", "is not a regular file"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "x", "no file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read(path)
+
+
+def test_an_image_that_is_only_wide_when_resized():
+    wide = np.zeros((2, 1_000, 3), np.uint8)
+    with pytest.raises(UserError, match=r"1000 × 2 pixels, resized to 112000 × 224, need more than 60,000 pixels"):
+        Pictures(size=224, max_pixels=60_000)([wide])
+    with pytest.raises(UserError, match=r"need more than 60,000 pixels"):  # Pillow resizes the rows of all lines first
+        Pictures(size=(100, 100), max_pixels=60_000)([wide.reshape(1_000, 2, 3)])

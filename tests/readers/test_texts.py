@@ -1,0 +1,85 @@
+"""Vocabularies, tokenizer files and texts: the ids of their authors, or refused in one line."""
+
+import os
+
+import numpy as np
+import pytest
+
+from mmkd_jax.child_process import Limits
+from mmkd_jax.data import text
+from mmkd_jax.data.tokenizer import Tokenizer
+from mmkd_jax.errors import UserError
+from tests.readers import texts
+
+
+def compare(folder, case, limits=None):
+    if isinstance(case.expected, str):
+        with pytest.raises(UserError, match=case.expected) as error:
+            Tokenizer(folder, 8, 0, limits=limits)
+        assert str(folder) in str(error.value) and "\n" not in str(error.value)
+    else:
+        found = Tokenizer(folder, 8, 0, limits=limits)([texts.TEXT])["text.ids"][0].tolist()
+        assert found == case.expected
+
+
+@pytest.mark.parametrize("case", texts.VOCABULARIES, ids=lambda c: c.variant)
+def test_a_vocabulary(case, tmp_path):
+    case.make(tmp_path / "vocab.txt")
+    compare(tmp_path, case)
+
+
+@pytest.mark.parametrize("case", texts.SETTINGS, ids=lambda c: c.variant)
+def test_tokenizer_settings(case, tmp_path):
+    (tmp_path / "vocab.txt").write_text(texts.PLAIN)
+    case.make(tmp_path / "tokenizer_config.json")
+    compare(tmp_path, case)
+
+
+@pytest.mark.parametrize("case", texts.TOKENIZERS, ids=lambda c: c.variant)
+def test_a_tokenizer(case, tmp_path):
+    case.make(tmp_path / "tokenizer.json")
+    compare(tmp_path, case, Limits())
+
+
+def test_a_tokenizer_that_exceeds_the_limits(tmp_path):
+    vocabulary = {f"word {i}": i for i in range(200_000)} | {"[UNK]": 200_000}
+    texts.as_json(texts.tokenizer(model={"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"}))(
+        tmp_path / "tokenizer.json"
+    )
+    with pytest.raises(UserError, match="tokenizer.json takes longer than 0.01 s to read: do not use it"):
+        Tokenizer(tmp_path, 8, 0, limits=Limits(seconds=0.01))
+    with pytest.raises(UserError, match="tokenizer.json needs more than 0.03125 GiB to read: do not use it"):
+        Tokenizer(tmp_path, 8, 0, limits=Limits(max_bytes=2**25))
+
+
+def test_a_regular_expression_that_gives_up(tmp_path):
+    """A text on which the tokenizer of a file that was not probed panics: one line, not the end of the process."""
+    texts.as_json(texts.tokenizer(pre_tokenizer=texts.by("(a+)+$")))(tmp_path / "tokenizer.json")
+    with pytest.raises(UserError, match="text: the tokenizer cannot encode a text .*retry-limit"):
+        Tokenizer(tmp_path, 8, 0, limits=None)(["a" * 99 + "!"])
+
+
+@pytest.mark.parametrize(("variant", "given_text", "expected", "shown"), texts.TEXTS, ids=lambda x: str(x)[:30])
+def test_a_text(tmp_path, variant, given_text, expected, shown):
+    (tmp_path / "vocab.txt").write_text(texts.PLAIN)
+    tokenizer = Tokenizer(tmp_path, 8, 0)
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            tokenizer([given_text])
+    else:
+        assert tokenizer([given_text])["text.ids"][0].tolist() == expected
+
+
+def test_characters_and_stored_texts():
+    assert text.characters([b"\xef\xbb\xbfab"], 3)[0].tolist() == [[2, 3, 0]]
+    with pytest.raises(UserError, match="row 1 is b'\\\\xff'; expected a string, or UTF-8 bytes"):
+        text.characters([b"a", b"\xff"], 3)
+    with pytest.raises(UserError, match="text 1 ends with NUL characters, which S4 does not store"):
+        text.stored(["a", "b\0"], "S4")
+    np.testing.assert_array_equal(text.stored(["a\0b"], "S4"), np.array([b"a\0b"], "S4"))
+
+
+def test_no_pipe_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "vocab.txt")
+    with pytest.raises(UserError, match="vocab.txt is not a regular file"):
+        Tokenizer(tmp_path, 8, 0)
