@@ -1,6 +1,7 @@
 """Image preprocessing on the host for pretrained encoders: images of any size to uint8 [n, h, w, 3]."""
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,16 @@ class Pictures:
     modality: str = "image"
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
     max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self):
+        sides = [*_pair(self.size), *_pair(self.crop), self.max_pixels]
+        if any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**31 for n in sides):
+            raise UserError(f"images: size={self.size}, crop={self.crop}: expected whole numbers of pixels, at least 1")
+        if self.resample not in list(Image.Resampling):
+            raise UserError(f"images: resample={self.resample!r}; expected one of Pillow's filters, 0 … 5")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not values or not all(_is_number(x) for x in values) or (name == "std" and min(values) <= 0):
+                raise UserError(f"images: {name}={values}; expected finite numbers{' above 0' * (name == 'std')}")
 
     def __call__(self, pictures: Sequence[Any] | np.ndarray) -> dict[str, np.ndarray]:
         """Return the image column of a batch.
@@ -75,6 +86,14 @@ class Pictures:
         return np.asarray(picture if self.crop is None else _center_crop(picture, self.crop))
 
 
+def _pair(size):
+    return () if size is None else size if isinstance(size, tuple) else (size,)
+
+
+def _is_number(x):
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+
+
 def _center_crop(picture, crop):
     """Center crop, padded with black where the image is smaller."""
     top, left = (picture.height - crop[0]) // 2, (picture.width - crop[1]) // 2
@@ -93,12 +112,24 @@ def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False
         offset: default for o and s if the file lacks them: 1 and 1/127.5 if True, 0 and 1/255 if False.
 
     Raises:
-        UserError: the file requires processing other than resizing, cropping, rescaling and normalizing.
+        UserError: the file requires processing other than resizing, cropping, rescaling and normalizing, or has values
+            of another kind.
     """
     config, files = settings(folder)
+    try:
+        return _pictures(config, files, defaults, offset)
+    except UserError as error:
+        raise UserError(f"{folder / FILE}: {error}") from None
+    except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError) as error:
+        raise UserError(f"{folder / FILE} cannot be read ({type(error).__name__}: {error}): fetch it again") from None
+
+
+def _pictures(config: Mapping[str, Any], files: Mapping[str, bytes], defaults: Mapping[str, Any], offset: bool):
+    if wrong := [k for k, x in config.items() if k.startswith("do_") and not isinstance(x, bool | None)]:
+        raise UserError(f"{wrong[0]} is {config[wrong[0]]!r}; expected true or false")
     fields: dict[str, Any] = {"mean": Pictures.mean, "std": Pictures.std} | dict(defaults)
     if not config.get("do_rescale", True):
-        raise UserError(f"{folder / FILE}: do_rescale=false is not supported: the model normalizes values in 0 … 1")
+        raise UserError("do_rescale=false is not supported: the model normalizes values in 0 … 1")
     if "size" in config:  # an int is the shorter side in families whose default is an int
         shorter = isinstance(config["size"], int) and isinstance(fields.get("size"), int)
         fields["size"] = config["size"] if shorter else _size(config["size"])
@@ -116,7 +147,10 @@ def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False
         fields |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     else:
         fields |= {k: tuple(config[f"image_{k}"]) for k in ("mean", "std") if f"image_{k}" in config}
-    width, shift = 255 * config.get("rescale_factor", (2 if offset else 1) / 255), float(config.get("offset", offset))
+    factor = config.get("rescale_factor", (2 if offset else 1) / 255)
+    if not _is_number(factor) or factor <= 0:
+        raise UserError(f"rescale_factor is {factor!r}; expected a number above 0")
+    width, shift = 255 * factor, float(config.get("offset", offset))
     fields["mean"] = tuple((m + shift) / width for m in fields["mean"])
     fields["std"] = tuple(d / width for d in fields["std"])
     return Pictures(**fields, files=files)

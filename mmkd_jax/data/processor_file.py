@@ -4,8 +4,10 @@ import json
 import pathlib
 from typing import Any
 
+from mmkd_jax import files
 from mmkd_jax.errors import UserError
 
+_LARGEST = 2**24
 FILE = "preprocessor_config.json"
 NESTED = "processor_config.json"
 
@@ -20,20 +22,19 @@ def settings(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         folder: model folder.
 
     Raises:
-        UserError: the file is not valid JSON.
+        UserError: the file is not a JSON object.
     """
     for name in (FILE, "video_preprocessor_config.json", NESTED):
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             continue
-        data = (folder / name).read_bytes()
-        try:
-            fields = json.loads(data)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{folder / name} is damaged ({error}): fetch it again") from error
+        data = files.foreign_bytes(folder / name, _LARGEST)
+        fields = files.json_object(data, folder / name)
         if name == NESTED:
-            parts = [fields[k] for k in ("feature_extractor", "image_processor", "video_processor") if k in fields]
-            if not parts:
+            sections = [fields[k] for k in ("feature_extractor", "image_processor", "video_processor") if k in fields]
+            if not sections:
                 continue
-            fields, data = parts[0], (json.dumps(parts[0], indent=2) + "\n").encode()
+            if not isinstance(fields := sections[0], dict):
+                raise UserError(f"{folder / name} has a section that is a {type(fields).__name__}; expected an object")
+            data = (json.dumps(fields, indent=2) + "\n").encode()
         return fields, {FILE: data}
     return {}, {}

@@ -1,6 +1,7 @@
 """Audio Spectrogram Transformer (AST): configuration, tensor names and log-mel processor."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmkd_jax.data import sounds, spectrogram
+from mmkd_jax.data.processor_file import FILE
+from mmkd_jax.errors import UserError
 from mmkd_jax.models.ast import Ast
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.pretrained.attributes import read, replaced, written
@@ -134,4 +137,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> FilterBank:
     scale = {k: fields[k] for k in ("mean", "std") if k in fields}
     if not fields.get("do_normalize", True):
         scale = {"mean": 0.0, "std": 0.5}
+    for name, x in scale.items():
+        if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x) or (name == "std" and x <= 0):
+            raise UserError(f"{folder / FILE}: {name} is {x!r}; expected a finite number{' above 0' * (name == 'std')}")
     return FilterBank(mels, frames, **scale, files=files)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from tests.readers import pictures, sounds, texts
+from tests.readers import pictures, settings, sounds, texts
 from tests.readers.case import Case
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "readers.md"
@@ -67,7 +67,7 @@ def page() -> str:
         f"## Vocabularies and tokenizers\n{VOCABULARIES}",
         compared(texts.VOCABULARIES, known["vocabularies"]),
         TOKENIZERS,
-        compared([*texts.SETTINGS, *texts.TOKENIZERS], {}),
+        compared([*texts.SETTINGS, *texts.TOKENIZERS, *settings.CASES], {}),
         f"## Texts\n{TEXTS}",
         table(["text", "mmkd_jax"], rows),
     ])  # fmt: skip

@@ -1,6 +1,6 @@
 """docs/readers.md is what the cases say."""
 
-from tests.readers import page, pictures, sounds, texts
+from tests.readers import page, pictures, settings, sounds, texts
 
 
 def test_the_page_is_up_to_date():
@@ -8,7 +8,7 @@ def test_the_page_is_up_to_date():
 
 
 def test_cases_are_shown_as_what_they_are():
-    cases = [*pictures.CASES, *sounds.CASES, *texts.VOCABULARIES, *texts.SETTINGS, *texts.TOKENIZERS]
+    cases = [*pictures.CASES, *sounds.CASES, *texts.VOCABULARIES, *texts.SETTINGS, *texts.TOKENIZERS, *settings.CASES]
     assert [c.name for c in cases if not page.shown_is_right(c)] == []
     assert len({c.name for c in cases}) == len(cases) - len(
         {c.name for c in sounds.CASES} & {c.name for c in pictures.CASES}

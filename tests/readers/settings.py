@@ -1,0 +1,40 @@
+"""Files preprocessor_config.json of any content."""
+
+import json
+
+from tests.readers.case import Case
+from tests.readers.pictures import written
+from tests.readers.texts import deep
+
+
+def fields(**values):
+    return written(json.dumps(values).encode())
+
+
+CASES = [
+    Case("preprocessor_config.json", "sizes and statistics",
+         fields(size={"height": 8, "width": 9}, image_mean=[0.1, 0.2, 0.3], image_std=[1, 1, 1]), [8, 9, 3]),
+    Case("preprocessor_config.json", "byte order mark", written(b'\xef\xbb\xbf{"size": 8}'), [8, 8, 3]),
+    *(
+        Case("preprocessor_config.json", variant, fields(**{"size": 8, **values}), said, "refused")
+        for variant, values, said in (
+            ("a size of 0", {"size": 0}, "size=.0, 0."),
+            ("a size of 10¹²", {"size": 10**12}, "expected whole numbers of pixels"),
+            ("a size that is text", {"size": "224"}, "cannot be read .TypeError"),
+            ("a size without a width", {"size": {"height": 8}}, "cannot be read .KeyError"),
+            ("a negative crop", {"crop_size": -3, "do_center_crop": True}, "crop=.-3, -3."),
+            ("a mean of NaN", {"image_mean": [0, 0, float("nan")]}, "mean=.0.0, 0.0, nan."),
+            ("a standard deviation of 0", {"image_std": [1, 0, 1]}, "expected finite numbers above 0"),
+            ("a mean that is text", {"image_mean": "half"}, "cannot be read .TypeError"),
+            ("a rescale factor of 0", {"rescale_factor": 0}, "rescale_factor is 0; expected a number above 0"),
+            ("a rescale factor of NaN", {"rescale_factor": float("nan")}, "rescale_factor is nan"),
+            ("do_normalize that is text", {"do_normalize": "false"}, "do_normalize is 'false'; expected true or false"),
+            ("do_rescale=false", {"do_rescale": False}, "do_rescale=false is not supported"),
+            ("an unknown filter", {"resample": 99}, "resample=99; expected one of Pillow's filters"),
+            ("a crop_pct of 0", {"size": {"shortest_edge": 8}, "crop_pct": 0}, "cannot be read .ZeroDivisionError"),
+        )
+    ),
+    Case("preprocessor_config.json", "nested 10,000 deep", written(deep(10_000)), "is not valid JSON", "refused"),
+    Case("preprocessor_config.json", "a list", written(b"[1]"), "contains a list; expected a JSON object", "refused"),
+    Case("preprocessor_config.json", "an empty file", written(b""), "is not valid JSON", "refused"),
+]  # fmt: skip
