@@ -58,7 +58,6 @@ ORDINARY: dict[str, tuple[str, ...]] = {
         "tests/",
     ),
     "parts": (
-        "mmkd_jax/data/processor_file.py",
         "mmkd_jax/experiment/run_folder.py",
         "mmkd_jax/losses/logits/dkd.py",
         "tests/",

@@ -17,8 +17,13 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read. Its readers of others may run programs, such as Ghostscript for EPS, or
 fill truncated images, as for JPEG 2000.
 """
-MAX_PIXELS = 60_000_000
-"""Default limit of an image, before and after resizing: Pillow needs 4 bytes per pixel, twice."""
+MAX_PIXELS = 61_000_000
+"""Default limit of an image, before and after resizing. Pillow needs 4 bytes per pixel, and as many to turn it: less
+than 512 MiB.
+"""
+_SHARES = {"AVIF": 0.6, "WEBP": 0.4}
+_SHARE_OF_PROGRESSIVE = 0.8
+"""Share of the limit for formats whose decoders need more than 8 bytes per pixel."""
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -49,7 +54,7 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
         picture = Image.fromarray(picture[..., 0] if picture.ndim == 3 and channels == 1 else picture)
     elif isinstance(picture, str | os.PathLike):
         name, data = f"{name}, {os.fspath(picture)}", files.foreign_bytes(picture)
-        return _decoded(_opened(data, name), name, max_pixels)
+        return _decoded(_opened(data, name), name, max_pixels, own=True)
     elif not isinstance(picture, Image.Image):
         raise UserError(f"{name}: {type(picture).__name__}; expected a path, a Pillow image or a uint8 array")
     return _decoded(picture, name, max_pixels)
@@ -74,18 +79,24 @@ def _opened(data: bytes, name: str) -> Image.Image:
     return picture
 
 
-def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _decoded(picture: Image.Image, name: str, max_pixels: int, own: bool = False) -> Image.Image:
     w, h = picture.size
-    if w * h > max_pixels:
-        raise UserError(f"{name} has {w} × {h} pixels; expected at most {max_pixels:,} (max_pixels)")
+    share = _SHARE_OF_PROGRESSIVE if picture.info.get("progressive") else _SHARES.get(picture.format or "", 1.0)
+    if own and w * h > max_pixels * share:
+        which = f"; those of {picture.format} may have {share:g} of it" * (share < 1)
+        raise UserError(f"{name} has {w} × {h} pixels; expected at most {max_pixels:,} (max_pixels{which})")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
+            about = picture.format, getattr(picture, "tag_v2", {})
+            if own:
+                ImageOps.exif_transpose(picture, in_place=True)  # without a copy
+            else:
+                picture = ImageOps.exif_transpose(picture)
     except Exception as error:
         raise UserError(f"{name} is damaged or truncated ({_line(error)})") from None
-    return _eight_bits(upright, name, picture.format, getattr(picture, "tag_v2", {}))
+    return _eight_bits(picture, name, *about)
 
 
 def _eight_bits(picture: Image.Image, name: str, format: str | None, tags: Mapping[int, Any]) -> Image.Image:
@@ -96,7 +107,9 @@ def _eight_bits(picture: Image.Image, name: str, format: str | None, tags: Mappi
         picture = picture.convert(f"{picture.mode[:-1]}A")
     if picture.mode.startswith("I;16") or (picture.mode == "I" and format in ("PNG", "PPM")):
         bits = tags.get(_TIFF_BITS, (16,))[0]
-        x = (np.asarray(picture).astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+        x = np.array(picture)
+        x >>= bits - 8
+        x = x.clip(0, 255, out=x).astype(np.uint8)
         # Pillow inverts such images only if they have 8 bits
         picture = Image.fromarray(255 - x if tags.get(_TIFF_PHOTOMETRIC, 1) == _WHITE_IS_ZERO else x)
     if picture.mode in ("I", "F"):

@@ -130,8 +130,8 @@ class Tokenizer:
         inputs = inputs if pairs is None else list(zip(inputs, second, strict=True))
         try:
             encodings = self.cutting[longest].encode_batch(inputs)
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of Rust, such as a regular expression that gives up
+        except BaseException as error:  # plain Exception; or a panic of Rust, as of a regular expression that gives up
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             raise UserError(f"{self.modality}: the tokenizer cannot encode a text ({error})") from None
         if long := [i for i, e in enumerate(encodings) if e.overflowing]:

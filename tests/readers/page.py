@@ -20,8 +20,9 @@ it, or refused with one line that names it; it is never read in part. This page 
 """
 IMAGES = """
 `data.images.Pictures`, the image processor of pretrained encoders, reads these files. Color profiles, gamma and HDR \
-metadata are not applied. An image may have 60 million pixels before and after resizing (`max_pixels`), and a file \
-2 GiB. JPEG has no checksums: flipped bits inside its pixels go unnoticed, as in every other program; those of PNG are \
+metadata are not applied. A file may have 2 GiB and 61 million pixels (`max_pixels`), with 0.8 of it for \
+progressive JPEG, 0.6 for AVIF and 0.4 for WebP, whose decoders need more memory; likewise after resizing. JPEG \
+has no checksums: flipped bits inside its pixels go unnoticed, as in every other program; those of PNG are \
 compared.
 """
 SOUNDS = """
