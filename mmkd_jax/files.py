@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, shown
 
 Log = Callable[[str], None]
 
@@ -88,6 +89,81 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
 def read(path: str | os.PathLike) -> str:
     """Read a text file that `write` wrote: always UTF-8."""
     return pathlib.Path(path).read_text(encoding="utf-8")
+
+
+MOST_JSON = 256 * 2**20
+"""Maximum size of a foreign JSON file, in bytes."""
+
+
+def foreign_size(path: str | os.PathLike) -> int:
+    """Return the size in bytes of a file from elsewhere, without opening it.
+
+    Raises:
+        UserError: it is missing, inaccessible, or not a regular file: opening a FIFO blocks, and a device has no end.
+
+    Example:
+        >>> foreign_size(os.devnull)
+        Traceback (most recent call last):
+        mmkd_jax.errors.UserError: /dev/null is not a regular file: fetch it again
+    """
+    try:
+        status = os.stat(path)
+        readable = os.access(path, os.R_OK)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or shown(str(error))
+        raise UserError(f"{path} cannot be read ({reason}): fetch it again") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not a regular file: fetch it again")
+    if not readable:
+        raise UserError(f"{path} cannot be read: permission denied")
+    return status.st_size
+
+
+def foreign_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
+    """Read a regular file from elsewhere.
+
+    Args:
+        path: path of the file.
+        most: maximum size in bytes; None for no limit.
+
+    Raises:
+        UserError: it is missing, inaccessible, not a regular file, or too large.
+    """
+    size = foreign_size(path)
+    if most is not None and size > most:
+        raise UserError(f"{path} has {size:,} bytes, expected {most:,} or fewer: fetch it again")
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{path} cannot be read ({shown(str(error) or 'no memory')}): fetch it again") from error
+
+
+def foreign_json(path: str | os.PathLike, most: int = MOST_JSON) -> dict[str, Any]:
+    """Read a JSON object from elsewhere: UTF-8, with or without a byte order mark.
+
+    Args:
+        path: path of the file.
+        most: maximum size in bytes.
+
+    Raises:
+        UserError: it is not a regular file, is too large, is not valid JSON, or is not an object.
+
+    Example:
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "config.json"
+        >>> _ = path.write_text("[" * 100_000)
+        >>> foreign_json(path)
+        Traceback (most recent call last):
+        mmkd_jax.errors.UserError: ...config.json is not valid JSON (maximum recursion depth exceeded...): fetch it again
+    """
+    data = foreign_bytes(path, most)
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{path} is not valid JSON ({shown(str(error) or 'no memory')}): fetch it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} contains a {type(content).__name__}; expected a JSON object")
+    return content
 
 
 def write_json(path: str | os.PathLike, value: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+from mmkd_jax import files
 from mmkd_jax.errors import UserError
 
 FILE = "preprocessor_config.json"
@@ -20,20 +21,18 @@ def settings(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         folder: model folder.
 
     Raises:
-        UserError: the file is not valid JSON.
+        UserError: the file is not a JSON object.
     """
     for name in (FILE, "video_preprocessor_config.json", NESTED):
         if not (folder / name).is_file():
             continue
-        data = (folder / name).read_bytes()
-        try:
-            fields = json.loads(data)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{folder / name} is damaged ({error}): fetch it again") from error
+        fields, data = files.foreign_json(folder / name), files.foreign_bytes(folder / name, files.MOST_JSON)
         if name == NESTED:
             parts = [fields[k] for k in ("feature_extractor", "image_processor", "video_processor") if k in fields]
             if not parts:
                 continue
             fields, data = parts[0], (json.dumps(parts[0], indent=2) + "\n").encode()
+            if not isinstance(fields, dict):
+                raise UserError(f"{folder / name} contains a {type(fields).__name__} as settings; expected an object")
         return fields, {FILE: data}
     return {}, {}
