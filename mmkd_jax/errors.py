@@ -38,15 +38,15 @@ def choices(names) -> str:
 
 
 def shown(value: object, most: int = 120) -> str:
-    """Format a name or value from a file for an error message: on one line, and cut if it is long.
+    r"""Format a name or value from a file for an error message: on one line, and cut if it is long.
 
     Args:
         value: printable strings of up to `most` characters are unchanged; the `repr` of others is cut.
         most: maximum length.
 
     Example:
-        >>> shown("encoder.weight"), shown("two\\nlines"), shown(10**100)
-        ('encoder.weight', "'two\\\\nlines'", '100000000000000000...0000000000000000000')
+        >>> shown("encoder.weight"), shown("two\nlines"), shown(10**100)
+        ('encoder.weight', "'two\\nlines'", '100000000000000000...0000000000000000000')
     """
     if isinstance(value, str) and value.isprintable() and len(value) <= most:
         return value

@@ -154,7 +154,7 @@ def foreign_json(path: str | os.PathLike, most: int = MOST_JSON) -> dict[str, An
         >>> _ = path.write_text("[" * 100_000)
         >>> foreign_json(path)
         Traceback (most recent call last):
-        mmkd_jax.errors.UserError: ...config.json is not valid JSON (maximum recursion depth exceeded...): fetch it again
+        mmkd_jax.errors.UserError: ...config.json is not valid JSON (...): fetch it again
     """
     data = foreign_bytes(path, most)
     try:
