@@ -50,7 +50,7 @@ def field(config: Mapping[str, Any], key: str, default: Any, least: int = 1) -> 
     Args:
         config: content of config.json, or a section of it.
         key: key of the value.
-        default: value if the key is missing; None stands for an optional whole number, and a tuple for a list.
+        default: value if the key is missing; None means an optional whole number, and a tuple a list.
         least: minimum of whole numbers.
 
     Returns:

@@ -97,7 +97,7 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, **overrides: Any) -> 
     """Load a pretrained encoder from a folder or the Hugging Face hub.
 
     Args:
-        path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted unpickler), or a
+        path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted reader), or a
             hub id, which is read from the local cache or downloaded.
         dtype: computation dtype, such as jnp.bfloat16; parameters are always float32.
         **overrides: attributes of the encoder or of its `config`, such as remat, scan, dropout or pool.

@@ -1,13 +1,13 @@
 """Interpreter of the pickle opcodes that weight files use; it runs no code, and files share no state.
 
-A global name becomes a `Global`, which only the `call` passed by the reader interprets. Lists and dicts are new in every
-read; everything else is immutable. All other opcodes are refused, such as those that create objects or set attributes.
+A global name becomes a `Global`, which only the `call` passed by the reader interprets. Lists and dicts are new in
+every read; everything else is immutable. Opcodes that create other objects or set attributes are refused.
 """
 
 import dataclasses
 import pickletools
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -254,10 +254,10 @@ class _Machine:
             case b"\x95":
                 self.read(8)
             case _:
-                known = pickletools.code2op.get(opcode.decode("latin-1"))
-                if known is None:
+                known = [x.name for x in pickletools.opcodes if x.code == opcode.decode("latin-1")]
+                if not known:
                     raise ValueError(f"unknown opcode {opcode!r}")
-                raise Refused(f"it uses the pickle opcode {known.name}: {_ONLY}")
+                raise Refused(f"it uses the pickle opcode {known[0]}: {_ONLY}")
 
 
 def _check_tree(root):
@@ -265,8 +265,8 @@ def _check_tree(root):
 
     Each container is visited a single time, wherever it occurs; its children are on the path while its iterator is.
     """
-    path, done, entries = [(None, iter((root,)))], set(), 0
-    active = set()
+    path: list[tuple[Any, Iterator[Any]]] = [(None, iter((root,)))]
+    done, active, entries = set(), set(), 0
     while path:
         node, children = path[-1]
         child = next(children, path)
