@@ -20,6 +20,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.pretrained import folder as folders
 from mmkd_jax.pretrained import pickled
 from tests.pretrained import hostile
+from tests.pretrained.hostile_pickles import PICKLES, legacy, zipped
 from tests.small import equal
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -52,11 +53,11 @@ def test_no_file_costs_memory_or_time(done):
     assert slow == {}
 
 
-@pytest.mark.parametrize("layout", [hostile.zipped, hostile.legacy])
+@pytest.mark.parametrize("layout", [zipped, legacy])
 def test_a_hostile_file_changes_nothing_that_later_files_read(layout, tmp_path):
     """A good file before and after every hostile pickle in the same process → the same values."""
-    layout(tmp_path / "good.bin", hostile.PICKLES["plain tensor"][0])
-    for data, _ in hostile.PICKLES.values():
+    layout(tmp_path / "good.bin", PICKLES["plain tensor"][0])
+    for data, _ in PICKLES.values():
         if len(data) < 10**6:
             layout(tmp_path / "hostile.bin", data)
             hostile.answer(pickled.read, tmp_path / "hostile.bin")
@@ -65,10 +66,10 @@ def test_a_hostile_file_changes_nothing_that_later_files_read(layout, tmp_path):
         np.testing.assert_array_equal(found["w"], np.arange(4, dtype=np.float32).reshape(2, 2))
 
 
-@pytest.mark.parametrize("layout", [hostile.zipped, hostile.legacy])
+@pytest.mark.parametrize("layout", [zipped, legacy])
 def test_arrays_are_read_only_views(layout, tmp_path):
     """A tensor of a .bin file → an array that cannot be written, nor made writeable."""
-    layout(tmp_path / "good.bin", hostile.PICKLES["plain tensor"][0])
+    layout(tmp_path / "good.bin", PICKLES["plain tensor"][0])
     found = pickled.read(tmp_path / "good.bin")["w"]
     assert not found.flags.writeable and not found.flags.owndata
     with pytest.raises(ValueError, match="WRITEABLE"):
@@ -98,19 +99,19 @@ def test_a_byte_order_mark_is_accepted(tmp_path):
 
 def mutated(data: bytes, draw) -> bytes:
     """A few bytes are flipped, cut, repeated or moved."""
-    data = bytearray(data)
+    changed = bytearray(data)
     for _ in range(draw.integers(1, 4)):
-        at, length = draw.integers(len(data) + 1), int(draw.integers(1, 9))
+        at, length = draw.integers(len(changed) + 1), int(draw.integers(1, 9))
         match draw.integers(4):
             case 0:
-                data[at : at + length] = draw.bytes(min(length, len(data) - at))
+                changed[at : at + length] = draw.bytes(min(length, len(changed) - at))
             case 1:
-                del data[at : at + length]
+                del changed[at : at + length]
             case 2:
-                data[at:at] = data[at : at + length]
-            case _ if len(data) > 8:
-                data[at : at + 1] = draw.choice([b"\xff", b"\x00", b"(", b"t", b"R", b"b", b"9", b'"', b"[", b"}"])
-    return bytes(data)
+                changed[at:at] = changed[at : at + length]
+            case _ if len(changed) > 8:
+                changed[at : at + 1] = draw.choice([b"\xff", b"\x00", b"(", b"t", b"R", b"b", b"9", b'"', b"[", b"}"])
+    return bytes(changed)
 
 
 KINDS = ("zip", "legacy", "safetensors", "config", "index")
@@ -127,7 +128,7 @@ def test_mutated_files_give_a_result_or_one_line(kind, tmp_path):
         (folder / "model.safetensors").unlink()
     if kind in ("zip", "legacy"):
         path = folder / "pytorch_model.bin"
-        getattr(hostile, "zipped" if kind == "zip" else kind)(path, hostile.PICKLES["plain tensor"][0])
+        (zipped if kind == "zip" else legacy)(path, PICKLES["plain tensor"][0])
     elif kind == "index":
         save_file(tensors, folder / "one.safetensors")
         path = folder / "model.safetensors.index.json"
@@ -149,7 +150,7 @@ def test_mutated_files_give_a_result_or_one_line(kind, tmp_path):
 def test_a_checkpoint_with_more_than_tensors_is_read(tmp_path):
     """A nested checkpoint in the legacy layout, with numbers and text → the same values, in plain containers."""
     tree = {"state": {}, "epoch": 3, "loss": [0.5, None, True], "name": "ä", "betas": (0.9, 0.999), "long": 2**70}
-    hostile.legacy(tmp_path / "a.pt", pickle.dumps(tree, 2), keys=(), content=b"")
+    legacy(tmp_path / "a.pt", pickle.dumps(tree, 2), keys=(), content=b"")
     with pytest.raises(UserError, match="more than named tensors"):
         folders._pickle(tmp_path / "a.pt")
     assert pickled.read(tmp_path / "a.pt") == tree
