@@ -31,7 +31,7 @@ class Refused(Exception):
     """The file contains something that no weights file needs; the message is a clause without the path."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class Global:
     """Name of a class or function in a pickle: never the object itself."""
 
@@ -39,7 +39,7 @@ class Global:
     name: str
 
 
-class Reader(NamedTuple):
+class Meaning(NamedTuple):
     """Meaning of a pickle's names and references.
 
     Attributes:
@@ -53,12 +53,12 @@ class Reader(NamedTuple):
     refer: Callable[[Any], Any]
 
 
-def run(read: Callable[[int], bytes], reader: Reader) -> Any:
+def run(read: Callable[[int], bytes], meaning: Meaning) -> Any:
     """Interpret a pickle, and leave the file at its end.
 
     Args:
         read: `n -> the next n bytes`, which raises an error without reading if the file has fewer.
-        reader: meaning of names and references.
+        meaning: meaning of names and references.
 
     Raises:
         Refused: an opcode, a name or a size is not allowed.
@@ -66,11 +66,11 @@ def run(read: Callable[[int], bytes], reader: Reader) -> Any:
 
     Example:
         >>> import io, pickle
-        >>> reader = Reader((), lambda name, arguments: None, lambda key: None)
-        >>> run(io.BytesIO(pickle.dumps({"a": [1, 2.5]})).read, reader)
+        >>> meaning = Meaning((), lambda name, arguments: None, lambda key: None)
+        >>> run(io.BytesIO(pickle.dumps({"a": [1, 2.5]})).read, meaning)
         {'a': [1, 2.5]}
     """
-    machine = _Machine(read, reader)
+    machine = _Machine(read, meaning)
     for _ in range(MOST_STEPS):
         opcode = read(1)
         if opcode == b".":
@@ -82,8 +82,8 @@ def run(read: Callable[[int], bytes], reader: Reader) -> Any:
 
 
 class _Machine:
-    def __init__(self, read, reader):
-        self.read, self.reader = read, reader
+    def __init__(self, read, meaning):
+        self.read, self.meaning = read, meaning
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -172,7 +172,7 @@ class _Machine:
     def named(self, module, name):
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name is not a string")
-        if (module, name) not in self.reader.allowed:
+        if (module, name) not in self.meaning.allowed:
             raise Refused(f"it requests {shown(f'{module}.{name}')}: {_ONLY}")
         self.stack.append(Global(module, name))
 
@@ -180,7 +180,7 @@ class _Machine:
         function, arguments = self.pop(2)
         if not isinstance(function, Global) or type(arguments) is not tuple:
             raise ValueError("it calls what is not a name")
-        value = self.reader.call(function, arguments)
+        value = self.meaning.call(function, arguments)
         self.new(value)
         if function.name == "OrderedDict":
             self.ordered[id(value)] = value
@@ -243,7 +243,7 @@ class _Machine:
             case b"\x93":
                 self.named(*self.pop(2))
             case b"Q":
-                self.stack.append(self.reader.refer(self.pop()))
+                self.stack.append(self.meaning.refer(self.pop()))
             case b"R":
                 self.reduce()
             case b"b":

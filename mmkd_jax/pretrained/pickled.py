@@ -1,4 +1,4 @@
-"""Reader of PyTorch weight files (.bin, .pt, .pth) without PyTorch: tensors and containers only."""
+"""Meaning of PyTorch weight files (.bin, .pt, .pth) without PyTorch: tensors and containers only."""
 
 import io
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.pretrained import opcodes
-from mmkd_jax.pretrained.opcodes import Global, Reader, Refused
+from mmkd_jax.pretrained.opcodes import Global, Meaning, Refused
 
 DTYPES: Mapping[str, Any] = types.MappingProxyType(
     {
@@ -77,7 +77,7 @@ class _Storages:
 
     def __init__(self, fetch: Callable[[str, int], Any]):
         self.fetch, self.found = fetch, {}
-        self.reader = Reader(ALLOWED, _call, self.refer)
+        self.meaning = Meaning(ALLOWED, _call, self.refer)
 
     def refer(self, key):  # ("storage", dtype, key, location, count[, view])
         if type(key) is not tuple or len(key) < 5 or key[0] != "storage" or any(x is not None for x in key[5:]):
@@ -161,7 +161,7 @@ def _zipped(file, size):
         return data
 
     tree = archive.read(f"{root}data.pkl")
-    return opcodes.run(_Source(io.BytesIO(tree), len(tree)).read, _Storages(fetch).reader)
+    return opcodes.run(_Source(io.BytesIO(tree), len(tree)).read, _Storages(fetch).meaning)
 
 
 def _legacy(file, size):
@@ -174,11 +174,11 @@ def _legacy(file, size):
         return source.claim(length)
 
     storages = _Storages(fetch)
-    plain = Reader((), _call, _no_storage)
+    plain = Meaning((), _call, _no_storage)
     magic, protocol, system = (opcodes.run(source.read, plain) for _ in range(3))
     if magic != MAGIC or protocol != PROTOCOL or type(system) is not dict or system["little_endian"] is not True:
         raise ValueError("unknown header")
-    tree = opcodes.run(source.read, storages.reader)
+    tree = opcodes.run(source.read, storages.meaning)
     keys = opcodes.run(source.read, plain)
     if type(keys) is not list or any(type(k) is not str for k in keys) or sorted(keys) != sorted(storages.found):
         raise ValueError("it lists other storages than its tensors have")

@@ -237,12 +237,11 @@ def test_every_damage_of_every_file(runs, tmp_path, state, how):
 READS = {"open", "read_text", "read_bytes", "memmap", "fromfile", "load_file", "pread", "safe_open"}
 # module that reads from a disk -> why a damaged byte cannot go unnoticed there
 VERIFIED_BY = {
-    "files.py": "SHA-256 in each JSON file (`read_json`)",
+    "files.py": "SHA-256 in each JSON file (`read_json`); foreign files are those of a folder of pretrained weights",
     "cli/terminal.py": "reads the processor's name, for the folder of compiled programs; writes to the null device",
     "data/commands.py": "hashes what it has just built, for the record",
     "data/dataset.py": "SHA-256 of each file in the record, which has one itself",
     "data/images.py": "pictures of the user's, decoded by Pillow",
-    "data/processor_file.py": "a folder of pretrained weights, whose fingerprint is in each result",
     "data/sources.py": "SHA-256 pinned in the source",
     "data/datasets/emoji.py": "SHA-256 pinned in the source",
     "data/tokenizer.py": "its files are part of the data's fingerprint",

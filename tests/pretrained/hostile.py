@@ -91,11 +91,11 @@ def raw(dtype: str, shape, data: bytes, name: str = "w") -> bytes:
 
 
 def tensors(folder, **changes):
-    held = load_file(folder / "model.safetensors")
+    published = load_file(folder / "model.safetensors")
     for name, change in changes.items():
-        key = next(k for k in held if name in k)
-        held[key] = change(held[key])
-    (folder / "model.safetensors").write_bytes(save(held))
+        key = next(k for k in published if name in k)
+        published[key] = change(published[key])
+    (folder / "model.safetensors").write_bytes(save(published))
 
 
 def valued(value, at=0):
