@@ -1,6 +1,7 @@
 """Exceptions for errors that a user can fix; the command line prints them as one line and exits with code 2."""
 
 import copy
+import reprlib
 
 
 class UserError(ValueError):
@@ -34,3 +35,19 @@ class MissingOutput(UserError):
 def choices(names) -> str:
     """Format the available names, for the end of an error message."""
     return ", ".join(sorted(map(str, names))) or "(none)"
+
+
+def shown(value: object, most: int = 120) -> str:
+    r"""Format a name or value from a file for an error message: on one line, and cut if it is long.
+
+    Args:
+        value: printable strings of up to `most` characters are unchanged; the `repr` of others is cut.
+        most: maximum length.
+
+    Example:
+        >>> shown("encoder.weight"), shown("two\nlines"), shown(10**100)
+        ('encoder.weight', "'two\\nlines'", '100000000000000000...0000000000000000000')
+    """
+    if isinstance(value, str) and value.isprintable() and len(value) <= most:
+        return value
+    return reprlib.repr(value)[:most]

@@ -7,7 +7,6 @@ from typing import Any
 from mmkd_jax import files
 from mmkd_jax.errors import UserError
 
-_LARGEST = 2**24
 FILE = "preprocessor_config.json"
 NESTED = "processor_config.json"
 
@@ -27,7 +26,7 @@ def settings(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     for name in (FILE, "video_preprocessor_config.json", NESTED):
         if not (folder / name).exists():
             continue
-        data = files.foreign_bytes(folder / name, _LARGEST)
+        data = files.foreign_bytes(folder / name, files.MOST_JSON)
         fields = files.json_object(data, folder / name)
         if name == NESTED:
             sections = [fields[k] for k in ("feature_extractor", "image_processor", "video_processor") if k in fields]

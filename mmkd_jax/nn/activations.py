@@ -1,5 +1,6 @@
 """Activation functions by their names in published configurations."""
 
+import reprlib
 from collections.abc import Callable
 from functools import partial
 
@@ -34,5 +35,5 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
         0.0
     """
     if name not in ACTIVATIONS:
-        raise UserError(f"unknown activation {name!r}; expected one of: {choices(ACTIVATIONS)}")
+        raise UserError(f"unknown activation {reprlib.repr(name)}; expected one of: {choices(ACTIVATIONS)}")
     return ACTIVATIONS[name]

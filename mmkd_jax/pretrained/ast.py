@@ -13,7 +13,7 @@ from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.ast import Ast
 from mmkd_jax.models.encoders import Encoders
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import field, read, replaced, written
 from mmkd_jax.pretrained.folder import read_processor
 from mmkd_jax.pretrained.mapping import Table, inside
 from mmkd_jax.pretrained.vit import VIT
@@ -56,7 +56,7 @@ def prefix(kind: str) -> str:
 def build(config: Mapping[str, Any], names: Collection[str], processor: "FilterBank") -> Encoders:
     """Build the encoder from config.json."""
     del names, processor
-    pairs = {ours: tuple(config.get(*side) for side in sides) for ours, sides in _PAIRS.items()}
+    pairs = {ours: tuple(field(config, *side) for side in sides) for ours, sides in _PAIRS.items()}
     return Encoders({"audio": replaced(Ast(), **read(config, _AST), **pairs)})
 
 
@@ -131,7 +131,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> FilterBank:
     Raises:
         UserError: preprocessor_config.json requests spectra that do not fit the encoder.
     """
-    mels, frames = (config.get(*side) for side in _PAIRS["size"])
+    mels, frames = (field(config, *side) for side in _PAIRS["size"])
     expected = {"num_mel_bins": mels, "max_length": frames, "sampling_rate": RATE, "padding_value": 0.0}
     fields, files = read_processor(folder, expected)
     scale = {k: fields[k] for k in ("mean", "std") if k in fields}

@@ -1,6 +1,7 @@
 """BERT, RoBERTa, DistilBERT, MiniLM, XLM-R: configurations and tensor names of text encoders."""
 
 import pathlib
+import reprlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.bert import Bert
 from mmkd_jax.models.encoders import Encoders
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import field, read, replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, EMBED, NORM, Table, inside
 
 LAYER = "transformer/layer_{i}"
@@ -100,9 +101,9 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
     del processor
     kind = config["model_type"]
     refused = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
-    for field, expected in refused.items():
-        if config.get(field, expected) != expected:
-            raise UserError(f"config.json has {field}={config[field]!r}; only {expected!r} is supported")
+    for key, expected in refused.items():
+        if config.get(key, expected) != expected:
+            raise UserError(f"config.json has {key}={reprlib.repr(config[key])}; only {expected!r} is supported")
     fields = {"types": 0, "pooler": any("pooler.dense." in n for n in names)} | read(config, FIELDS[kind])
     return Encoders({"text": replaced(Bert(fields["vocabulary"]), **fields)})
 
@@ -122,5 +123,6 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Callable[..., 
     """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
     fields = read(config, FIELDS[config["model_type"]])
     first = fields["padding"] + 1 if "padding" in fields else 0
-    padding = config.get("pad_token_id", fields.get("padding", 0)) or 0
+    padding = field(config, "pad_token_id", None, 0)
+    padding = fields.get("padding", 0) if "pad_token_id" not in config else padding or 0
     return optional(folder, fields["length"] - first, padding, types=fields.get("types", 0) > 1)

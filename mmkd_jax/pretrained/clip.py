@@ -12,7 +12,7 @@ from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.clip import Clip, ClipText
 from mmkd_jax.models.vit import Vit
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import field, read, replaced, section, written
 from mmkd_jax.pretrained.mapping import CONV, DENSE, EMBED, NORM, ROW, SAME, Table, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
@@ -107,18 +107,18 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: "Both") 
     """
     del names
     kind = config["model_type"]
-    text, image = (config.get(f"{part}_config") or {} for part in ("text", "vision"))
+    text, image = (section(config, f"{part}_config") for part in ("text", "vision"))
     if not image.get("vision_use_head", True):
         raise UserError("config.json has vision_use_head=False; only True is supported")
     text_fields, image_fields = read(text, _of(kind, _TEXT)), read(image, _of(kind, _IMAGE))
-    sides = {"size": image.get("image_size", 224), "patch": image.get("patch_size", 32 if kind == "clip" else 16)}
+    sides = {"size": field(image, "image_size", 224), "patch": field(image, "patch_size", 32 if kind == "clip" else 16)}
     image_fields |= {k: (x, x) for k, x in sides.items()}
     image_fields |= {"mean": processor.image.mean, "std": processor.image.std}
     if kind == "clip":
-        text_encoder = replaced(ClipText(), **text_fields, end=text.get("eos_token_id", 49407))
+        text_encoder = replaced(ClipText(), **text_fields, end=field(text, "eos_token_id", 49407, 0))
         image_encoder = replaced(Vit(), **image_fields, patch_bias=False, embedded_norm=True)
-        return Clip({"text": text_encoder, "image": image_encoder}, config.get("projection_dim", 512))
-    head = text.get("projection_size", text_fields["embed_dim"])
+        return Clip({"text": text_encoder, "image": image_encoder}, field(config, "projection_dim", 512))
+    head = field(text, "projection_size", text_fields["embed_dim"])
     text_encoder = replaced(ClipText(), **text_fields, causal=False, end=None, head=head)
     image_encoder = replaced(Vit(), **image_fields, num_prefix_tokens=0, pool="probe")
     return Clip({"text": text_encoder, "image": image_encoder}, None, biased=True)
@@ -131,8 +131,8 @@ def describe(kind: str, module: Any) -> dict[str, Any]:
     config: dict[str, Any] = {"text_config": written(kind, text, _of(kind, _TEXT), causal=kind == "clip")}
     config["vision_config"] = written(kind, image, _of(kind, _IMAGE), num_prefix_tokens=prefix)
     config["vision_config"] |= {"image_size": image.size[0], "patch_size": image.patch[0]}
-    for part, section in dict(config).items():
-        section["model_type"] = f"{kind}_{part.removesuffix('_config')}_model"
+    for part, tower in dict(config).items():
+        tower["model_type"] = f"{kind}_{part.removesuffix('_config')}_model"
     if kind == "clip":
         config["text_config"]["eos_token_id"] = text.end
         config["projection_dim"] = module.width
@@ -171,9 +171,9 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Both:
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    clip, text = config["model_type"] == "clip", config.get("text_config") or {}
-    length = text.get("max_position_embeddings", 77 if clip else 64)
-    padding = text.get("pad_token_id", 1) or 0
+    clip, text = config["model_type"] == "clip", section(config, "text_config")
+    length = field(text, "max_position_embeddings", 77 if clip else 64)
+    padding = (field(text, "pad_token_id", None, 0) or 0) if "pad_token_id" in text else 1
     tokenizer = optional(folder, length, padding, whole=not clip)
     defaults: dict[str, Any] = {"size": (224, 224), "resample": 3}
     if clip:

@@ -1,6 +1,7 @@
 """ResNet, ConvNeXt: configurations and tensor names of convolutional image encoders."""
 
 import pathlib
+import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models.convnext import ConvNext
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.resnet import ResNet
+from mmkd_jax.pretrained.attributes import field, number, read
 from mmkd_jax.pretrained.mapping import BATCH_NORM, CONV, DENSE, DEPTHWISE, NORM, VALUE, Table, inside
 
 _BLOCK = "encoder.stages.{i}.layers.{j}"
@@ -77,13 +79,15 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
     """
     del names
     kind = config["model_type"]
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in FIELDS[kind].items()}
+    fields = read(config, FIELDS[kind])
     fields |= {k: tuple(fields[k]) for k in ("widths", "depths")} | {"mean": processor.mean, "std": processor.std}
     if kind == "convnext":
-        return Encoders({"image": ConvNext(**fields, layer_scale=config.get("layer_scale_init_value", 1e-6) > 0)})
-    layer = config.get("layer_type", "bottleneck")
+        return Encoders({"image": ConvNext(**fields, layer_scale=number(config, "layer_scale_init_value", 1e-6) > 0)})
+    layer = field(config, "layer_type", "bottleneck")
     if layer not in ("basic", "bottleneck"):
-        raise UserError(f"config.json has layer_type={layer!r}; only 'basic' and 'bottleneck' are supported")
+        raise UserError(
+            f"config.json has layer_type={reprlib.repr(layer)}; only 'basic' and 'bottleneck' are supported"
+        )
     return Encoders({"image": ResNet(**fields, bottleneck=layer == "bottleneck")})
 
 

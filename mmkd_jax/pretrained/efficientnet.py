@@ -7,6 +7,7 @@ from typing import Any
 from mmkd_jax.data import images
 from mmkd_jax.models.efficientnet import EfficientNetLite
 from mmkd_jax.models.encoders import Encoders
+from mmkd_jax.pretrained.attributes import read
 from mmkd_jax.pretrained.mapping import BATCH_NORM, CONV, DEPTHWISE, Table, inside
 
 _BLOCK = "_blocks.{i}"
@@ -42,8 +43,7 @@ def prefix(kind: str) -> str:
 def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
     """Build the encoder from config.json and the normalization of its processor."""
     del names
-    rows = FIELDS[config["model_type"]].items()
-    fields: dict[str, Any] = {ours: float(config.get(theirs, default)) for ours, (theirs, default) in rows}
+    fields: dict[str, Any] = {k: float(x) for k, x in read(config, FIELDS[config["model_type"]]).items()}
     return Encoders({"image": EfficientNetLite(**fields, mean=processor.mean, std=processor.std)})
 
 

@@ -1,15 +1,16 @@
 """Model folders: configuration and tensors, from disk or the Hugging Face hub."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
+from mmkd_jax import files
 from mmkd_jax.data.processor_file import FILE, settings
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, shown
 from mmkd_jax.pretrained import pickled
 
 FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
@@ -57,15 +58,9 @@ def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or is not a JSON object.
     """
-    try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no {name}: it is not a model folder") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder / name} is not valid JSON ({error}): fetch it again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{folder / name} contains a {type(content).__name__}; expected a JSON object")
-    return content
+    if not (folder / name).exists():
+        raise UserError(f"{folder} has no {name}: it is not a model folder")
+    return files.foreign_json(folder / name)
 
 
 def read_processor(folder: pathlib.Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -78,44 +73,101 @@ def read_processor(folder: pathlib.Path, expected: Mapping[str, Any]) -> tuple[d
     Raises:
         UserError: a field has another value.
     """
-    fields, files = settings(folder)
-    if wrong := [f"{k}={fields[k]!r}, expected {x!r}" for k, x in expected.items() if fields.get(k, x) != x]:
+    fields, saved = settings(folder)
+    if wrong := [f"{k}={shown(repr(fields[k]))}, expected {x!r}" for k, x in expected.items() if fields.get(k, x) != x]:
         raise UserError(f"{folder / FILE} has {'; '.join(wrong)}: this model supports no other value")
-    return fields, files
+    return fields, saved
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """Read all tensors of the folder, by name: safetensors, single or sharded, else PyTorch files.
 
     Raises:
-        UserError: the folder has no weights, a file is damaged, or a shard is missing.
+        UserError: the folder has no weights, a file is damaged, or the index names a shard or a tensor that is missing.
     """
-    for whole, shards, read in (
+    for whole, index, read in (
         ("model.safetensors", "model.safetensors.index.json", _safetensors),
         ("pytorch_model.bin", "pytorch_model.bin.index.json", _pickle),
     ):
         if (folder / whole).exists():
             return read(folder / whole)
-        if (folder / shards).exists():
-            names = sorted(set(read_json(folder, shards)["weight_map"].values()))
-            if absent := [n for n in names if not (folder / n).is_file()]:
-                raise UserError(f"{folder / shards} names {', '.join(absent)}, which is missing: fetch it")
-            return {k: x for n in names for k, x in read(folder / n).items()}
+        if (folder / index).exists():
+            return _shards(folder, index, read)
     raise UserError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
+
+
+def _shards(folder, index, read):
+    where, shard_of = folder / index, read_json(folder, index).get("weight_map")
+    if not isinstance(shard_of, dict):
+        raise UserError(f"{where} has no object weight_map, which names the file of each tensor: fetch it again")
+    for name in shard_of.values():
+        if not _is_plain(name):
+            raise UserError(f"{where} names {shown(repr(name))}; expected the name of a file in the same folder")
+    names = sorted(set(shard_of.values()))
+    if absent := [n for n in names if not (folder / n).is_file()]:
+        raise UserError(f"{where} names {shown(', '.join(absent))}, which is missing: fetch it")
+    tensors: dict[str, np.ndarray] = {}
+    for shard in names:
+        found = read(folder / shard)
+        if twice := found.keys() & tensors.keys():
+            raise UserError(f"{where}: {shown(min(twice))} is in {shard} and in another shard: fetch them again")
+        if lacking := [k for k, n in shard_of.items() if n == shard and k not in found]:
+            raise UserError(f"{where}: {shard} lacks {shown(lacking[0])}: fetch both again")
+        tensors |= found
+    return tensors
+
+
+def _is_plain(name):
+    if not isinstance(name, str) or not name.isprintable() or name in ("", ".", ".."):
+        return False
+    return not {"/", "\\", os.sep} & set(name) and len(name) <= 255
+
+
+_NATIVE = ("BOOL", "BF16", "C64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64)), "F16", "F32", "F64")
+"""Types that the library reads into NumPy arrays, one tensor at a time."""
+
+
+def _narrow(dtype):
+    """NumPy dtype of an 8-bit float, which the library does not convert."""
+    return {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}.get(dtype)
 
 
 def _safetensors(path):
     import safetensors
-    from safetensors.numpy import load_file
 
+    files.foreign_size(path)
     try:
-        return load_file(path)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): fetch it again") from error
+        with safetensors.safe_open(path, "numpy") as file:
+            dtypes = {k: file.get_slice(k).get_dtype() for k in file.keys()}  # noqa: SIM118  it is not a dict
+            unknown = {k: dtype for k, dtype in dtypes.items() if dtype not in _NATIVE and _narrow(dtype) is None}
+            if not unknown and not any(map(_narrow, dtypes.values())):
+                return file.get_tensors()
+    except Exception as error:  # the library and NumPy raise several kinds
+        raise UserError(f"{path} is damaged ({_first_line(error)}): fetch it again") from error
+    if unknown:
+        name, dtype = next(iter(unknown.items()))
+        raise UserError(f"{path}: {shown(name)} has dtype {dtype}, which is not supported")
+    return {
+        name: np.frombuffer(x["data"], _narrow(x["dtype"]) or _dtype(x["dtype"])).reshape(x["shape"])
+        for name, x in safetensors.deserialize(files.foreign_bytes(path))
+    }
+
+
+def _dtype(name):
+    """NumPy dtype of a type in `_NATIVE`."""
+    if name in ("BOOL", "BF16", "C64"):
+        return {"BOOL": np.dtype("?"), "BF16": np.dtype(ml_dtypes.bfloat16), "C64": np.dtype("<c8")}[name]
+    return np.dtype(f"<{name[0].lower()}{int(name[1:]) // 8}")
+
+
+def _first_line(error):
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _pickle(path):
     tensors = pickled.read(path)
-    if not isinstance(tensors, dict) or not all(isinstance(x, np.ndarray) for x in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(k, str) and isinstance(x, np.ndarray) for k, x in tensors.items()
+    ):
         raise UserError(f"{path} contains more than named tensors: expected a state dict")
     return tensors

@@ -1,9 +1,11 @@
 """Load and save pretrained encoders in Hugging Face format, without PyTorch."""
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+import reprlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -12,12 +14,13 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.core.model import StepContext
-from mmkd_jax.errors import UserError, choices
+from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.pretrained import (
     ast,
     bert,
+    bounds,
     clip,
     convolutional,
     efficientnet,
@@ -94,15 +97,15 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, **overrides: Any) -> 
     """Load a pretrained encoder from a folder or the Hugging Face hub.
 
     Args:
-        path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted unpickler), or a
+        path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted reader), or a
             hub id, which is read from the local cache or downloaded.
         dtype: computation dtype, such as jnp.bfloat16; parameters are always float32.
         **overrides: attributes of the encoder or of its `config`, such as remat, scan, dropout or pool.
 
     Raises:
         UserError: config.json is missing; the `model_type` or an attribute does not exist; tensors are missing,
-            unexpected, damaged, or have the wrong shape (the message names them); or a .bin file contains anything
-            other than tensors.
+            unexpected, damaged, quantized, not finite, or have the wrong shape (the message names them); or a .bin
+            file contains anything other than tensors.
 
     Example:
         >>> import tempfile
@@ -117,22 +120,41 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, **overrides: Any) -> 
     where = folder.find(path_or_id)
     config = folder.read_json(where, "config.json")
     kind = config.get("model_type")
-    if kind not in FAMILIES:
-        raise UserError(f"{where}/config.json has model_type {kind!r}; expected one of: {choices(FAMILIES)}")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise UserError(
+            f"{where}/config.json has model_type {reprlib.repr(kind)}; expected one of: {choices(FAMILIES)}"
+        )
     family = FAMILIES[kind]
     tensors = folder.read_tensors(where)
-    processor = family.processor(where, config)
-    module = family.build(config, tensors.keys(), processor)
+    with _reading(where):
+        processor = family.processor(where, config)
+        module = family.build(config, tensors.keys(), processor)
+        bounds.check_sizes(module, tensors)
     known = {m: attributes(e).keys() for m, e in module.encoders.items()}
     if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
         raise UserError(f"{choices(unknown)}: {kinds} has no such attribute")
+    options = ", ".join(f"{n}={x!r}" for n, x in overrides.items() if n != "dtype")
     overrides["dtype"] = dtype
     own = {m: {n: x for n, x in overrides.items() if n in known[m]} for m in known}
     module = module.clone(encoders={m: replaced(e, **own[m]) for m, e in module.encoders.items()})
-    shapes = jax.eval_shape(lambda: initial(module))
-    variables = mapping.to_flax(tensors, shapes, family.table(kind, module), family.ignored, family.prefix(kind))
+    with _reading(where, options if dtype is None else f"{options}, dtype={dtype!r}".strip(", ")):
+        shapes = jax.eval_shape(lambda: initial(module))
+        variables = mapping.to_flax(tensors, shapes, family.table(kind, module), family.ignored, family.prefix(kind))
     return Pretrained(module, variables, processor, kind)
+
+
+@contextlib.contextmanager
+def _reading(where: pathlib.Path, options: str = "") -> Iterator[None]:
+    """Put the folder before errors; one that is no `UserError` is that of a configuration that no model has."""
+    try:
+        yield
+    except UserError as error:
+        raise (error if str(error).startswith(str(where)) else error.within(str(where))) from error.__cause__
+    except Exception as error:
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        what = f"{where}/config.json with {options}" if options else f"{where}/config.json"
+        raise UserError(f"{what} cannot be read: {type(error).__name__}: {shown(first)}") from error
 
 
 def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables: Any, processor: Any = None) -> None:

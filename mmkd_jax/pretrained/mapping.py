@@ -9,16 +9,36 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, shown
 
 
 class Turn(NamedTuple):
-    """Layout conversion of a tensor in both directions: `ours(theirs)` and `theirs(ours)`."""
+    """Layout conversion of a tensor in both directions: `ours(theirs)` and `theirs(ours)`.
+
+    Attributes:
+        ours: published tensor -> our array.
+        theirs: our array -> published tensor.
+        stacked: number of our arrays that `theirs` concatenates along the first axis.
+        single: `theirs` without concatenation; None if `stacked` is 1.
+    """
 
     ours: Callable[[np.ndarray], np.ndarray]
     theirs: Callable[[np.ndarray], np.ndarray]
+    stacked: int = 1
+    single: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def published(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the published tensor, without memory for it.
+
+        Example:
+            >>> TRANSPOSED.published((10**6, 10**7))
+            (10000000, 1000000)
+        """
+        first, *rest = (self.single or self.theirs)(np.broadcast_to(np.zeros((), np.int8), shape)).shape or (None,)
+        return () if first is None else (self.stacked * first, *rest)
 
 
 SAME = Turn(lambda x: x, lambda x: x)
@@ -50,7 +70,7 @@ def part(i: int, of: int) -> Rule:
         def stacked(x):  # zeros for the other layers: `from_flax` sums them
             return np.concatenate([laid.theirs(x) if j == i else np.zeros_like(laid.theirs(x)) for j in range(of)])
 
-        return Turn(lambda x: laid.ours(np.split(x, of)[i]), stacked)
+        return Turn(lambda x: laid.ours(np.split(x, of)[i]), stacked, of, laid.theirs)
 
     return {leaf: (name, turn(laid)) for leaf, (name, laid) in DENSE.items()}
 
@@ -94,7 +114,8 @@ def to_flax(
         prefix: common prefix of tensor names, such as "bert."; ignored if the tensors lack it.
 
     Raises:
-        UserError: a tensor is missing, unexpected or has another shape; the message names each.
+        UserError: a tensor is missing, unexpected, has another shape, is not floating-point, or has values that are
+            not finite; the message names each.
     """
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
     published = {_current_name(k.removeprefix(prefix)): k for k in tensors}
@@ -107,11 +128,20 @@ def to_flax(
             return shape
         remaining.pop(name, None)
         tensor = tensors[published[name]]
-        expected = turn.theirs(np.broadcast_to(np.zeros((), np.int8), shape.shape)).shape
+        expected = turn.published(shape.shape)
         if tensor.shape != expected:
-            wrong[name] = f"{published[name]} has shape {list(tensor.shape)}, expected {list(expected)}"
+            full = shown(published[name])
+            wrong[name] = f"{full} has shape {shown(list(tensor.shape))}, expected {shown(list(expected))}"
             return shape
-        return np.asarray(turn.ours(tensor).astype(shape.dtype), order="C")
+        if not jnp.issubdtype(tensor.dtype, jnp.floating):
+            wrong[name] = f"{shown(published[name])} has dtype {tensor.dtype}: quantized weights are not supported"
+            return shape
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = np.asarray(turn.ours(tensor).astype(shape.dtype), order="C")
+        if others := converted.size - np.count_nonzero(np.isfinite(converted)):
+            count = f"{others:,} of {converted.size:,} values"
+            wrong[name] = f"{shown(published[name])} has {count} that are not finite in {np.dtype(shape.dtype)}"
+        return converted
 
     variables = jax.tree_util.tree_map_with_path(take, shapes)
     known = (*ignored, r".*num_batches_tracked")
@@ -146,4 +176,4 @@ def _current_name(name):
 
 
 def _some(names):
-    return ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(map(shown, sorted(names)[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -8,6 +8,8 @@ import os
 import pathlib
 import tempfile
 
+import numpy as np
+
 from mmkd_jax import files
 from mmkd_jax.data import dataset, sources
 from mmkd_jax.pretrained import pickled
@@ -82,6 +84,7 @@ def resemblyzer(where: str | os.PathLike | None = None) -> pathlib.Path:
         checkpoint = pickled.read(package.extract("resemblyzer/pretrained.pt", scratch))  # includes the optimizer state
     from safetensors.numpy import save
 
-    files.write(folder / "model.safetensors", save(dict(checkpoint["model_state"])))
+    tensors = {k: np.ascontiguousarray(x) for k, x in checkpoint["model_state"].items()}  # they are views of storages
+    files.write(folder / "model.safetensors", save(tensors))
     files.write(folder / "config.json", json.dumps({"model_type": "voice-encoder"}) + "\n")
     return folder

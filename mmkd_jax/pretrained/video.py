@@ -11,7 +11,7 @@ from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.timesformer import Timesformer
 from mmkd_jax.models.vit import Vit
 from mmkd_jax.pretrained import vit
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import field, read, replaced, sides, written
 from mmkd_jax.pretrained.mapping import DENSE, NORM, ROW, Table, inside, part
 
 OURS, THEIRS = vit.OURS, vit.THEIRS
@@ -58,11 +58,11 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Videos) 
     """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     kind, pictures = config["model_type"], processor.pictures
     fields = read(config, FIELDS[kind])
-    fields |= {"mean": pictures.mean, "std": pictures.std, "size": vit.pair(config.get("image_size", 224))}
+    fields |= {"mean": pictures.mean, "std": pictures.std, "size": sides(config, "image_size", 224)}
     if kind == "timesformer":
-        return Encoders({"video": replaced(Timesformer(), **fields, patch=vit.pair(config.get("patch_size", 16)))})
-    fields["size"] = (config.get("num_frames", 32), *fields["size"])
-    fields["patch"] = tuple(config.get("tubelet_size", (2, 16, 16)))
+        return Encoders({"video": replaced(Timesformer(), **fields, patch=sides(config, "patch_size", 16))})
+    fields["size"] = (field(config, "num_frames", 32), *fields["size"])
+    fields["patch"] = tuple(field(config, "tubelet_size", (2, 16, 16)))
     fields["pooler"] = any("pooler.dense." in n for n in names)
     return Encoders({"video": replaced(Vit(), **fields)})
 
@@ -91,4 +91,4 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Videos:
     """
     vivit = config["model_type"] == "vivit"
     pictures = images.read(folder, {"size": 256 if vivit else 224, "crop": (224, 224)}, offset=vivit)
-    return Videos(pictures, config.get("num_frames", 32 if vivit else 8))
+    return Videos(pictures, field(config, "num_frames", 32 if vivit else 8))

@@ -1,13 +1,13 @@
 """ViT, DeiT, DINOv2: configurations and tensor names of image encoders."""
 
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmkd_jax.data import images
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.vit import Vit
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import field, number, read, replaced, sides, written
 from mmkd_jax.pretrained.mapping import CONV, DENSE, NORM, ROW, SAME, Table, Turn, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layer.{i}"
@@ -93,11 +93,11 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: images.P
     """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     kind = config["model_type"]
     fields = read(config, FIELDS[kind]) | {"mean": processor.mean, "std": processor.std}
-    fields["patch"] = pair(config.get("patch_size", 14 if kind == "dinov2" else 16))
-    fields["size"] = pair(config.get("image_size", 224))
+    fields["patch"] = sides(config, "patch_size", 14 if kind == "dinov2" else 16)
+    fields["size"] = sides(config, "image_size", 224)
     if kind == "dinov2":
-        fields["layer_scale"], fields["gated_mlp"] = True, config.get("use_swiglu_ffn", False)
-        fields["mlp_dim"] = _dinov2_mlp_dim(fields["embed_dim"], config.get("mlp_ratio", 4), fields["gated_mlp"])
+        fields["layer_scale"], fields["gated_mlp"] = True, field(config, "use_swiglu_ffn", False)
+        fields["mlp_dim"] = _dinov2_mlp_dim(fields["embed_dim"], number(config, "mlp_ratio", 4), fields["gated_mlp"])
         fields["activation"] = "silu" if fields["gated_mlp"] else fields["activation"]
     fields |= {"num_prefix_tokens": 2 if kind == "deit" else 1, "pooler": any("pooler.dense." in n for n in names)}
     return Encoders({"image": replaced(Vit(), **fields)})
@@ -137,8 +137,3 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Picture
         | {"resample": 3},
     }
     return images.read(folder, defaults[config["model_type"]])
-
-
-def pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    """Return height and width; a single number is used for both."""
-    return (size, size) if isinstance(size, int) else tuple(size)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from mmkd_jax.data import sounds, spectrogram
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.voice import VoiceLSTM
+from mmkd_jax.pretrained.attributes import field, read
 from mmkd_jax.pretrained.mapping import DENSE, SAME, TRANSPOSED, Table, inside
 
 RATE, WINDOW, HOP = 16_000, 400, 160
@@ -51,7 +52,7 @@ def prefix(kind: str) -> str:
 def build(config: Mapping[str, Any], names: Collection[str], processor: "Windows") -> Encoders:
     """Build the encoder from config.json."""
     del names, processor
-    return Encoders({"audio": VoiceLSTM(**{ours: config.get(*row) for ours, row in _VOICE.items()})})
+    return Encoders({"audio": VoiceLSTM(**read(config, _VOICE))})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
@@ -129,4 +130,4 @@ def mel(wave: Float[np.ndarray, " n"], bands: int = 40) -> Float[np.ndarray, "t 
 def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Windows:
     """Build the processor for the window size in config.json."""
     del folder
-    return Windows(*(config.get(*_VOICE[k]) for k in ("mels", "window")))
+    return Windows(*(field(config, *_VOICE[k]) for k in ("mels", "window")))

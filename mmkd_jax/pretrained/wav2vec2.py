@@ -1,6 +1,7 @@
 """wav2vec 2.0 and HuBERT: configurations and tensor names of waveform encoders."""
 
 import pathlib
+import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.wav2vec2 import Wav2Vec2
 from mmkd_jax.pretrained import folder
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import field, read, replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, TRANSPOSED, Table, Turn, inside
 
 OURS, THEIRS = "transformer/layer_{i}", "encoder.layers.{i}"
@@ -90,14 +91,14 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
     """
     del names, processor
     kind = config["model_type"]
-    for field, expected in {"add_adapter": False, "adapter_attn_dim": None, "conv_pos_batch_norm": False}.items():
-        if config.get(field, expected) != expected:
-            raise UserError(f"config.json has {field}={config[field]!r}; only {expected!r} is supported")
+    for key, expected in {"add_adapter": False, "adapter_attn_dim": None, "conv_pos_batch_norm": False}.items():
+        if config.get(key, expected) != expected:
+            raise UserError(f"config.json has {key}={reprlib.repr(config[key])}; only {expected!r} is supported")
     fields = read(config, FIELDS[kind])
     fields |= {n: tuple(fields[n]) for n in ("convolutions", "kernels", "strides")}
-    norm = config.get("feat_extract_norm", "group")
+    norm = field(config, "feat_extract_norm", "group")
     if norm not in NORMS:
-        raise UserError(f"config.json has feat_extract_norm={norm!r}; expected 'group' or 'layer'")
+        raise UserError(f"config.json has feat_extract_norm={reprlib.repr(norm)}; expected 'group' or 'layer'")
     return Encoders({"audio": replaced(Wav2Vec2(), **fields, norm=NORMS[norm])})
 
 

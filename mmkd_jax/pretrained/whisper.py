@@ -10,7 +10,7 @@ import numpy as np
 from mmkd_jax.data import sounds, spectrogram
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.whisper import Whisper
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import field, read, replaced, written
 from mmkd_jax.pretrained.folder import read_processor
 from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, Table, inside
 
@@ -130,7 +130,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> LogMel:
     Raises:
         UserError: preprocessor_config.json requests spectra that do not fit the encoder.
     """
-    mels, length = (config.get(*_WHISPER[k]) for k in ("mels", "length"))
+    mels, length = (field(config, *_WHISPER[k]) for k in ("mels", "length"))
     expected = {"feature_size": mels, "chunk_length": 2 * length * HOP / RATE, "sampling_rate": RATE, "n_fft": WINDOW}
     expected |= {"hop_length": HOP, "padding_value": 0.0, "dither": 0.0}
     return LogMel(mels, 2 * length, read_processor(folder, expected)[1])

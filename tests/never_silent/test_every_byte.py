@@ -237,7 +237,7 @@ def test_every_damage_of_every_file(runs, tmp_path, state, how):
 READS = {"open", "read_text", "read_bytes", "memmap", "fromfile", "load_file", "pread", "safe_open", "foreign_bytes"}
 # module that reads from a disk -> why a damaged byte cannot go unnoticed there
 VERIFIED_BY = {
-    "files.py": "SHA-256 in each JSON file (`read_json`)",
+    "files.py": "SHA-256 in each JSON file (`read_json`); foreign files are those of a folder of pretrained weights",
     "cli/terminal.py": "reads the processor's name, for the folder of compiled programs; writes to the null device",
     "data/commands.py": "hashes what it has just built, for the record",
     "data/dataset.py": "SHA-256 of each file in the record, which has one itself",

@@ -22,7 +22,7 @@ import numpy as np
 from mmkd_jax.data import images, sounds
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
-from tests.readers import pictures, settings, texts
+from tests.readers import pictures, settings, texts, weights
 from tests.readers import sounds as sound_files
 from tests.readers.case import Case
 
@@ -89,6 +89,8 @@ TARGETS = {
     "tokenizer_config.json": Target("tokenizer_config.json", texts.SETTINGS, read_tokenizer, PLAIN, rounds=4_000),
     "tokenizer.json": Target("tokenizer.json", texts.TOKENIZERS, read_tokenizer, rounds=200),
 }
+ROUNDS = {"config.json": 2_000, "model.safetensors": 2_500}
+TARGETS |= {n: Target(n, *about, rounds=ROUNDS.get(n, 10_000)) for n, about in weights.FILES.items()}
 
 
 def damaged(data: bytes, draw: random.Random) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from tests.readers import pictures, settings, sounds, texts
+from tests.readers import pictures, settings, sounds, texts, weights
 from tests.readers.case import Case
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "readers.md"
@@ -16,7 +16,8 @@ HEAD = """# Files from elsewhere
 Image, audio, text and weight files come from cameras, scrapers and hubs. A file is either read as its authors meant \
 it, or refused with one line that names it; it is never read in part. This page is generated from the cases in \
 `tests/readers/`, each of which is a test; the other columns list the results of other libraries on the same files \
-(Pillow 13.0, transformers 5.23, soundfile 0.14 with libsndfile 1.2.2, 2026-11-29; "same" means equal values).
+(Pillow 13.0, transformers 5.23, soundfile 0.14 with libsndfile 1.2.2, torch 2.13, 2026-11-29; \
+"same" means equal values).
 """
 IMAGES = """
 `data.images.Pictures`, the image processor of pretrained encoders, reads these files. Color profiles, gamma and HDR \
@@ -36,6 +37,15 @@ TOKENIZERS = """
 A tokenizer.json may contain regular expressions that take for ever. It is first read in a child process that has 10 \
 seconds and 2 GiB (`limits=child_process.Limits(seconds=…, max_bytes=…)`), and that encodes long runs of characters. \
 Texts that a tokenizer cannot encode raise an error.
+"""
+WEIGHTS = """
+`pretrained.load` reads model folders. A .bin file is interpreted without PyTorch and without Python's unpickler: no \
+object is imported for a name in it, and nothing that it reaches outlives the read. Sizes are compared with the size \
+of the file before memory is allocated. A shard must lie in the folder. Tensors must be floating point, floats of 8 \
+bits included, and finite.
+"""
+CONFIGS = """
+Sizes in config.json are compared with the tensors before a model is built. All families are tested likewise.
 """
 TEXTS = """
 Texts may be strings, or UTF-8 bytes.
@@ -69,6 +79,10 @@ def page() -> str:
         compared(texts.VOCABULARIES, known["vocabularies"]),
         TOKENIZERS,
         compared([*texts.SETTINGS, *texts.TOKENIZERS, *settings.CASES], {}),
+        f"## Weights\n{WEIGHTS}",
+        compared(weights.PICKLED, known["pickles"]),
+        CONFIGS,
+        table(["file", "variant or damage", "mmkd_jax"], weights.rows()),
         f"## Texts\n{TEXTS}",
         table(["text", "mmkd_jax"], rows),
     ])  # fmt: skip
