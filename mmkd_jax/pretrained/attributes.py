@@ -87,7 +87,7 @@ def field(config: Mapping[str, Any], key: str, default: Any, least: int = 1) -> 
     return x
 
 
-def number(config: Mapping[str, Any], key: str, default: float) -> float:
+def number(config: Mapping[str, Any], key: str, default: float | int) -> float | int:
     """Return a number of config.json, which is not negative.
 
     Args:

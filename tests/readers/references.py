@@ -52,10 +52,14 @@ def torch_weights(path: pathlib.Path, case: Case) -> list[int]:
     import signal
 
     torch = importlib.import_module("torch")
-    resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**34, hard))
     signal.alarm(10)  # which ends the process
-    torch.load(path, weights_only=True)
-    signal.alarm(0)
+    try:
+        torch.load(path, weights_only=True)
+    finally:
+        signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     return []
 
 
