@@ -1,5 +1,10 @@
 """docs/readers.md is what the cases say."""
 
+import ast
+import pathlib
+
+from mmkd_jax import files
+from tests.never_silent.test_every_byte import READS
 from tests.readers import page, pictures, settings, sounds, texts
 
 
@@ -13,3 +18,31 @@ def test_cases_are_shown_as_what_they_are():
     assert len({c.name for c in cases}) == len(cases) - len(
         {c.name for c in sounds.CASES} & {c.name for c in pictures.CASES}
     )
+
+
+# module that reads files -> its section of the page, or why nobody else's file reaches it
+READERS = {
+    "data/picture_file.py": "## Images",
+    "data/sounds.py": "## Recordings",
+    "data/tokenizer.py": "## Vocabularies and tokenizers",
+    "data/processor_file.py": "## Vocabularies and tokenizers",
+    "pretrained/folder.py": "## Weights",
+    "pretrained/pickled.py": "## Weights",
+    "data/commands.py": "files that it has just written",
+    "data/dataset.py": "prepared data, with SHA-256 in the record",
+    "data/sources.py": "packages with a pinned SHA-256",
+    "data/datasets/emoji.py": "packages with a pinned SHA-256",
+}
+DOORS = READS | {"foreign_json", "foreign_size"}
+
+
+def test_every_reader_has_its_rows():
+    """A module of data or pretrained that opens a file is listed, and its section exists."""
+    root, found = pathlib.Path(files.__file__).parent, set()
+    for path in [*root.glob("data/**/*.py"), *root.glob("pretrained/**/*.py")]:
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        if {f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in calls} & DOORS:
+            found.add(path.relative_to(root).as_posix())
+    assert found == set(READERS)
+    text = page.page()
+    assert all(section in text for section in READERS.values() if section.startswith("## "))
