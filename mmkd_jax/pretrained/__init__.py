@@ -1,5 +1,6 @@
 """Load pretrained Hugging Face encoders as Flax Linen modules, and save them again, without PyTorch."""
 
+from mmkd_jax.child_process import Limits as Limits
 from mmkd_jax.pretrained import packages as packages
 from mmkd_jax.pretrained import selection as selection
 from mmkd_jax.pretrained.inheritance import Inheritance as Inheritance

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import sounds, spectrogram
 from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.errors import UserError
@@ -125,12 +126,13 @@ class FilterBank:
         return {"audio": ((levels - self.mean) / (2 * self.std)).astype(np.float32)}
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> FilterBank:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> FilterBank:
     """Build the log-mel processor for the input size in config.json and the normalization in preprocessor_config.json.
 
     Raises:
         UserError: preprocessor_config.json requests spectra that do not fit the encoder.
     """
+    del limits
     mels, frames = (field(config, *side) for side in _PAIRS["size"])
     expected = {"num_mel_bins": mels, "max_length": frames, "sampling_rate": RATE, "padding_value": 0.0}
     fields, files = read_processor(folder, expected)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.bert import Bert
@@ -119,10 +120,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]], "pad_token_id": padding} | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Callable[..., dict[str, np.ndarray]]:
+def processor(
+    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT
+) -> Callable[..., dict[str, np.ndarray]]:
     """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
     fields = read(config, FIELDS[config["model_type"]])
     first = fields["padding"] + 1 if "padding" in fields else 0
     padding = field(config, "pad_token_id", None, 0)
     padding = fields.get("padding", 0) if "pad_token_id" not in config else padding or 0
-    return optional(folder, fields["length"] - first, padding, types=fields.get("types", 0) > 1)
+    return optional(folder, fields["length"] - first, padding, types=fields.get("types", 0) > 1, limits=limits)

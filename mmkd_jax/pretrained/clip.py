@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import images
 from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
@@ -163,7 +164,7 @@ class Both:
         return columns if pictures is None else columns | self.image(pictures)
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Both:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> Both:
     """Build the processor from the tokenizer and preprocessor_config.json.
 
     SigLIP was trained on texts padded to full length with padding visible, so its processor pads to full length.
@@ -174,7 +175,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Both:
     clip, text = config["model_type"] == "clip", section(config, "text_config")
     length = field(text, "max_position_embeddings", 77 if clip else 64)
     padding = (field(text, "pad_token_id", None, 0) or 0) if "pad_token_id" in text else 1
-    tokenizer = optional(folder, length, padding, whole=not clip)
+    tokenizer = optional(folder, length, padding, whole=not clip, limits=limits)
     defaults: dict[str, Any] = {"size": (224, 224), "resample": 3}
     if clip:
         mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import images
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.convnext import ConvNext
@@ -102,12 +103,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": ["ResNetModel"]} | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
     """Build the processor from preprocessor_config.json; the default is that of published models of these families.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config
+    del config, limits
     imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     return images.read(folder, imagenet | {"size": 256, "crop": (224, 224), "resample": 3})

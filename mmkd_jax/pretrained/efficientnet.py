@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import images
 from mmkd_jax.models.efficientnet import EfficientNetLite
 from mmkd_jax.models.encoders import Encoders
@@ -53,12 +54,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind} | {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
     """Build the processor from preprocessor_config.json; the default is 224 px with the authors' mean 127 and std 128.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config
+    del config, limits
     scale = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
     return images.read(folder, scale | {"size": 256, "crop": (224, 224), "resample": 3})

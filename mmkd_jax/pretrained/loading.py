@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import files
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.models.clip import Clip
@@ -56,7 +57,7 @@ class Family(Protocol):
         """Return the prefix of tensor names in checkpoints with a head."""
         ...
 
-    def processor(self, folder: pathlib.Path, config: Mapping[str, Any]) -> Any:
+    def processor(self, folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> Any:
         """Return the function from raw inputs to batch columns."""
         ...
 
@@ -93,13 +94,15 @@ class Pretrained(NamedTuple):
     kind: str
 
 
-def load(path_or_id: str | os.PathLike, dtype: Any = None, **overrides: Any) -> Pretrained:
+def load(path_or_id: str | os.PathLike, dtype: Any = None, *, limits: Limits = DEFAULT, **overrides: Any) -> Pretrained:
     """Load a pretrained encoder from a folder or the Hugging Face hub.
 
     Args:
         path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted reader), or a
             hub id, which is read from the local cache or downloaded.
         dtype: computation dtype, such as jnp.bfloat16; parameters are always float32.
+        limits: time and memory of the child process that first reads tokenizer.json, whose regular expressions may
+            take for ever.
         **overrides: attributes of the encoder or of its `config`, such as remat, scan, dropout or pool.
 
     Raises:
@@ -127,7 +130,7 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, **overrides: Any) -> 
     family = FAMILIES[kind]
     tensors = folder.read_tensors(where)
     with _reading(where):
-        processor = family.processor(where, config)
+        processor = family.processor(where, config, limits)
         module = family.build(config, tensors.keys(), processor)
         bounds.check_sizes(module, tensors)
     known = {m: attributes(e).keys() for m, e in module.encoders.items()}

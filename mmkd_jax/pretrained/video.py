@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import images
 from mmkd_jax.data.videos import Videos
 from mmkd_jax.errors import UserError
@@ -83,12 +84,13 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": ["VivitModel"]} | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Videos:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> Videos:
     """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
+    del limits
     vivit = config["model_type"] == "vivit"
     pictures = images.read(folder, {"size": 256 if vivit else 224, "crop": (224, 224)}, offset=vivit)
     return Videos(pictures, field(config, "num_frames", 32 if vivit else 8))

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import images
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.vit import Vit
@@ -123,12 +124,13 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
     """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
+    del limits
     half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
     defaults = {
         "vit": half | {"size": (224, 224)},

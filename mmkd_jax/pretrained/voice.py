@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import sounds, spectrogram
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.voice import VoiceLSTM
@@ -127,7 +128,7 @@ def mel(wave: Float[np.ndarray, " n"], bands: int = 40) -> Float[np.ndarray, "t 
     return spectrogram.power(frames) @ spectrogram.mel_filters(WINDOW, bands, RATE, scale="slaney")
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> Windows:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> Windows:
     """Build the processor for the window size in config.json."""
-    del folder
+    del folder, limits
     return Windows(*(field(config, *_VOICE[k]) for k in ("mels", "window")))

@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import sounds
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
@@ -112,12 +113,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | unmasked | fields
 
 
-def processor(where: pathlib.Path, config: Mapping[str, Any]) -> sounds.Waves:
+def processor(where: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> sounds.Waves:
     """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
         UserError: the file requests padding other than zeros at the end.
     """
-    del config
+    del config, limits
     fields, files = folder.read_processor(where, {"padding_value": 0.0, "padding_side": "right"})
     return sounds.Waves(fields.get("sampling_rate", 16_000), fields.get("do_normalize", True), files=files)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import sounds, spectrogram
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.whisper import Whisper
@@ -124,12 +125,13 @@ class LogMel:
         return {"audio": levels}
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any]) -> LogMel:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> LogMel:
     """Build the log-mel processor for the input size in config.json.
 
     Raises:
         UserError: preprocessor_config.json requests spectra that do not fit the encoder.
     """
+    del limits
     mels, length = (field(config, *_WHISPER[k]) for k in ("mels", "length"))
     expected = {"feature_size": mels, "chunk_length": 2 * length * HOP / RATE, "sampling_rate": RATE, "n_fft": WINDOW}
     expected |= {"hop_length": HOP, "padding_value": 0.0, "dither": 0.0}

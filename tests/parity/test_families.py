@@ -1,6 +1,7 @@
 """Every family against transformers' own PyTorch models, with the same weights: both ways."""
 
 import re
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +52,8 @@ def test_switches_change_rounding_alone(name, tmp_path):
     case = CASES[name]
     saved(case, tmp_path)
     plain = answer(pretrained.load(tmp_path), case.batch)
-    for switches in ({"scan": True}, {"remat": True}, {"scan": True, "remat": True}):
+    every: list[dict[str, Any]] = [{"scan": True}, {"remat": True}, {"scan": True, "remat": True}]
+    for switches in every:
         other = answer(pretrained.load(tmp_path, **switches), case.batch)
         assert other.keys() == plain.keys()
         for n, x in plain.items():

@@ -35,8 +35,8 @@ VOCABULARIES = """
 """
 TOKENIZERS = """
 A tokenizer.json may contain regular expressions that take for ever. It is first read in a child process that has 10 \
-seconds and 2 GiB (`limits=child_process.Limits(seconds=…, max_bytes=…)`), and that encodes long runs of characters. \
-Texts that a tokenizer cannot encode raise an error.
+seconds and 2 GiB, and that encodes long runs of characters; `pretrained.load(…, limits=pretrained.Limits(seconds=…, \
+max_bytes=…))` sets other bounds. Texts that a tokenizer cannot encode raise an error.
 """
 WEIGHTS = """
 `pretrained.load` reads model folders. A .bin file is interpreted without PyTorch and without Python's unpickler: no \
