@@ -72,7 +72,8 @@ def test_neither_torch_nor_tensorflow_is_named_in_an_import():
     assert not importers("torch") | importers("tensorflow")
 
 
-BASE = {f"mmkd_jax.{n}" for n in ("errors", "typing", "numeric", "convolution", "collectives", "validation", "files")}
+BASE = {"errors", "typing", "numeric", "convolution", "collectives", "validation", "files", "looks_like"}
+BASE = {f"mmkd_jax.{n}" for n in BASE}
 
 
 def test_losses_import_only_losses_and_what_lies_below():

@@ -40,7 +40,7 @@ def _line(box: str) -> str:
 
     Example:
         >>> _line("╭ ─ ╮\n│ Unrecognized options: --seed │\n│ ────── │\n│ Perhaps you meant: │\n│   --seeds INT │")
-        'unknown options: --seed (close to --seeds)'
+        'unknown option --seed (close to --seeds)'
         >>> _line("Value error\n---\nError parsing --seeds: not a\nnumber\n---\nArgument helptext:\n  --seeds INT")
         '--seeds: not a number, expected INT'
     """
@@ -55,7 +55,13 @@ def _line(box: str) -> str:
         del sections[0]
     message, *others = (" ".join(lines).strip() for lines in sections)
     message = message.partition(" Got errors:")[0].removeprefix("Error parsing ").strip(" .")
-    message = re.sub(r"^Unrecognized options", "unknown options", message)
+    if message.startswith("Unrecognized options: "):
+        words = message.removeprefix("Unrecognized options: ").split(", ")
+        named = [w for w in words if w.startswith("-")] or words  # the others may be their values
+        message = f"unknown option{'s' * (len(named) > 1)} {', '.join(named)}"
+    message = re.sub(r"Missing value for argument '(\S+)'\. Expected \d+ values?", r"\1 needs a value", message)
+    message = re.sub(r"invalid literal for int\(\) with base 10: ", "invalid value ", message)
+    message = re.sub(r"could not convert string to float: ", "invalid value ", message)
     message = re.sub(r"no type matching .* could be instantiated from \[(.*)\]", r"invalid value \1", message)
     for other in others:
         options = re.findall(r"(?<!\S)(--[\w.-]+)(?!\S*:) ?([A-Z{][^ ]*)?", other)

@@ -7,9 +7,13 @@ from mmkd_jax.data.dataset import Dataset as Dataset
 from mmkd_jax.data.dataset import from_columns as from_columns
 from mmkd_jax.data.dataset import load as load
 from mmkd_jax.data.grain_loader import GrainLoader as GrainLoader
+from mmkd_jax.data.images import Pictures as Pictures
 from mmkd_jax.data.in_memory import InMemory as InMemory
 from mmkd_jax.data.loader import Loader as Loader
 from mmkd_jax.data.partners import Partners as Partners
+from mmkd_jax.data.sounds import Waves as Waves
+from mmkd_jax.data.sounds import waveforms as waveforms
+from mmkd_jax.data.tokenizer import Tokenizer as Tokenizer
 from mmkd_jax.data.tokenizer import tokenize as tokenize
 from mmkd_jax.data.tokenizer import train_tokenizer as train_tokenizer
 from mmkd_jax.data.videos import Videos as Videos

@@ -21,8 +21,8 @@ class Pictures:
 
     Attributes:
         size: target height and width; an int is the length of the shorter side; None disables resizing.
-        crop: height and width of the center crop; None disables cropping.
-        resample: Pillow filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic.
+        crop: height and width of the center crop, padded with black where an image is smaller; None disables cropping.
+        resample: Pillow filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
         mean: mean of each channel, in 0 … 1; applied by the model.
         std: standard deviation of each channel; applied by the model.
         modality: name of the batch column.
@@ -40,14 +40,20 @@ class Pictures:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self):
-        sides = [*_pair(self.size), *_pair(self.crop), self.max_pixels]
-        if any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**31 for n in sides):
-            raise UserError(f"images: size={self.size}, crop={self.crop}: expected whole numbers of pixels, at least 1")
+        if not (self.size is None or _is_side(self.size) or _is_pair(self.size)):
+            raise UserError(
+                f"images: size={self.size!r}; expected (height, width), one int for the shorter side, or None"
+            )
+        if not (self.crop is None or _is_pair(self.crop)):
+            raise UserError(f"images: crop={self.crop!r}; expected (height, width), or None")
+        if not _is_side(self.max_pixels):
+            raise UserError(f"images: max_pixels={self.max_pixels!r}; expected a number of pixels, at least 1")
         if self.resample not in list(Image.Resampling):
             raise UserError(f"images: resample={self.resample!r}; expected one of Pillow's filters, 0 … 5")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if not values or not all(_is_number(x) for x in values) or (name == "std" and min(values) <= 0):
-                raise UserError(f"images: {name}={values}; expected finite numbers{' above 0' * (name == 'std')}")
+            numbers_only = isinstance(values, tuple | list) and all(_is_number(x) for x in values)
+            if not numbers_only or len(values) != 3 or (name == "std" and min(values) <= 0):
+                raise UserError(f"images: {name}={values}; expected three finite numbers{' above 0' * (name == 'std')}")
 
     def __call__(self, pictures: Sequence[Any] | np.ndarray) -> dict[str, np.ndarray]:
         """Return the image column of a batch.
@@ -65,7 +71,10 @@ class Pictures:
             raise UserError(f"{self.modality}: expected a sequence of images, got a single one: put it in a list")
         images = [self._process(i, p) for i, p in enumerate(pictures)]
         if len({x.shape for x in images}) > 1:
-            raise UserError(f"{self.modality}: images have different sizes, {images[0].shape} and others: set `size`")
+            raise UserError(
+                f"{self.modality}: images have different sizes, {images[0].shape} and others: set size=(height, width) "
+                "or crop=(height, width)"
+            )
         return {self.modality: np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)}
 
     def _process(self, i, picture):
@@ -86,12 +95,16 @@ class Pictures:
         return np.asarray(picture if self.crop is None else _center_crop(picture, self.crop))
 
 
-def _pair(size):
-    return () if size is None else size if isinstance(size, tuple) else (size,)
-
-
 def _is_number(x):
     return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+
+
+def _is_side(x):
+    return type(x) is int and 1 <= x < 2**31
+
+
+def _is_pair(x):
+    return isinstance(x, tuple) and len(x) == 2 and all(map(_is_side, x))
 
 
 def _center_crop(picture, crop):

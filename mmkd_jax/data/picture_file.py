@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mmkd_jax import files
-from mmkd_jax.data.looks_like import looks_like
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, shown
+from mmkd_jax.looks_like import looks_like, remedy
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read. Its readers of others may run programs, such as Ghostscript for EPS, or
@@ -50,10 +50,15 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if isinstance(picture, np.ndarray):
         channels = picture.shape[2] if picture.ndim == 3 else 1
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or channels not in (1, 3, 4) or not picture.size:
-            raise UserError(f"{name}: {picture.dtype} of shape {list(picture.shape)}; expected uint8 [h, w, 3]")
+            known = "uint8 [h, w, 3], or [h, w], [h, w, 1] or [h, w, 4], with values 0 … 255"
+            raise UserError(f"{name}: {picture.dtype} of shape {list(picture.shape)}; expected {known}")
         picture = Image.fromarray(picture[..., 0] if picture.ndim == 3 and channels == 1 else picture)
     elif isinstance(picture, str | os.PathLike):
-        name, data = f"{name}, {os.fspath(picture)}", files.foreign_bytes(picture)
+        name = f"{name}, {shown(os.fspath(picture), 500)}"
+        try:
+            data = files.foreign_bytes(picture)
+        except UserError as error:
+            raise error.within(name.partition(",")[0]) from None
         return _decoded(_opened(data, name), name, max_pixels, own=True)
     elif not isinstance(picture, Image.Image):
         raise UserError(f"{name}: {type(picture).__name__}; expected a path, a Pillow image or a uint8 array")
@@ -71,11 +76,14 @@ def _opened(data: bytes, name: str) -> Image.Image:
                 picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
         known = ", ".join(FORMATS)
-        raise UserError(f"{name} {looks_like(data)}; expected an image ({known}): convert it") from None
+        if looks_like(data).removeprefix("is ") in FORMATS:
+            raise UserError(f"{name} {looks_like(data)}, but damaged or cut off: fetch it again") from None
+        what = remedy(data, "convert it, or fetch it again")
+        raise UserError(f"{name} {looks_like(data)}; expected an image ({known}): {what}") from None
     except Image.DecompressionBombError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(f"{name} has too many pixels ({_line(error)}): scale it") from None
     except Exception as error:  # Pillow has no common class for damage
-        raise UserError(f"{name} is damaged ({_line(error)})") from None
+        raise UserError(f"{name} is damaged ({_line(error)}): fetch it again") from None
     return picture
 
 
@@ -84,7 +92,7 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int, own: bool = False
     share = _SHARE_OF_PROGRESSIVE if picture.info.get("progressive") else _SHARES.get(picture.format or "", 1.0)
     if own and w * h > max_pixels * share:
         which = f"; those of {picture.format} may have {share:g} of it" * (share < 1)
-        raise UserError(f"{name} has {w} × {h} pixels; expected at most {max_pixels:,} (max_pixels{which})")
+        raise UserError(f"{name} has {w} × {h} pixels; expected at most {max_pixels:,} (max_pixels{which}): scale it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -95,7 +103,7 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int, own: bool = False
             else:
                 picture = ImageOps.exif_transpose(picture)
     except Exception as error:
-        raise UserError(f"{name} is damaged or truncated ({_line(error)})") from None
+        raise UserError(f"{name} is damaged or cut off ({_line(error)}): fetch it again") from None
     return _eight_bits(picture, name, *about)
 
 
@@ -119,4 +127,4 @@ def _eight_bits(picture: Image.Image, name: str, format: str | None, tags: Mappi
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0], 160)

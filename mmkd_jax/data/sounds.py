@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mmkd_jax import files
 from mmkd_jax.data import wav_file
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, shown
 
 Channels = Literal["mean"] | int | None
 _LOUDEST = 8.0
@@ -50,6 +50,7 @@ def waveforms(
     """
     if isinstance(recordings, str | os.PathLike) or (isinstance(recordings, np.ndarray) and recordings.ndim < 2):
         raise UserError(f"{modality}: expected a sequence of recordings, got a single one: put it in a list")
+    _check_rate(f"{modality}: target_rate", target_rate)
     return [_waveform(f"{modality} {i}", x, target_rate, rate, resample, channels) for i, x in enumerate(recordings)]
 
 
@@ -82,7 +83,7 @@ def bounded(
         n = len(waves[short[0]])
         raise UserError(f"{modality} {short[0]}: {n} samples are too few; this model requires at least {least}")
     if most is not None and (long := [i for i, x in enumerate(waves) if len(x) > most]):
-        problem = f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, the first is {long[0]}"
+        problem = f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, first in row {long[0]}"
         if not cut:
             raise UserError(f"{modality}: {problem}: truncate them (cut=True), or split them")
         warnings.warn(f"{modality}: {problem}: they are truncated", stacklevel=3)
@@ -91,26 +92,32 @@ def bounded(
 
 def _waveform(name, x, target_rate, rate, resample, channels):
     if isinstance(x, str | os.PathLike):
-        name = f"{name}, {os.fspath(x)}"
         try:
-            rate, x = wav_file.decoded(files.foreign_bytes(x))
+            data = files.foreign_bytes(x)
         except UserError as error:
-            raise UserError(f"{name}: {str(error).removeprefix(f'{x} ')}") from None
+            raise error.within(name) from None
+        name = f"{name}, {shown(os.fspath(x), 500)}"
+        try:
+            rate, x = wav_file.decoded(data)
+        except UserError as error:
+            raise UserError(f"{name} {error}") from None
+        if not len(x):
+            raise UserError(f"{name} has no samples")
+    elif isinstance(x, tuple):
+        raise UserError(f"{name}: expected a path or an array of samples, got a tuple: pass the rate as rate=…")
     x = np.asarray(x)
     if x.dtype == np.int16:
         x = x.astype(np.float32) / 32_768
     if x.dtype.kind != "f":
-        raise UserError(f"{name}: samples of type {x.dtype}; expected floats in −1 … 1, or int16")
+        raise UserError(f"{name}: samples of type {x.dtype}; expected floats in −1 … 1, or int16: divide by full scale")
     x = _mono(name, x, channels)
     if not np.isfinite(x).all():
-        raise UserError(f"{name}: contains non-finite samples")
+        raise UserError(f"{name}: contains non-finite samples: replace or remove them")
     if x.size and (largest := np.abs(x).max()) > _LOUDEST:
         raise UserError(f"{name}: samples up to {largest:g}; expected floats in −1 … 1: divide them by full scale")
     if rate is None:
         raise UserError(f"{name}: sample rate missing: pass it, such as rate={target_rate}")
-    if isinstance(rate, bool) or rate != int(rate) or not wav_file.RATES[0] <= rate <= wav_file.RATES[1]:
-        expected = f"expected a whole number of Hz, {wav_file.RATES[0]} … {wav_file.RATES[1]}"
-        raise UserError(f"{name}: rate={rate}; {expected}")
+    _check_rate(f"{name}: rate", rate)
     if rate != target_rate:
         if not resample:
             raise UserError(
@@ -118,6 +125,12 @@ def _waveform(name, x, target_rate, rate, resample, channels):
             )
         x = scipy.signal.resample_poly(x, *(np.array([target_rate, int(rate)]) // np.gcd(target_rate, int(rate))))
     return x.astype(np.float32)
+
+
+def _check_rate(name, rate):
+    number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
+    if not number or not wav_file.RATES[0] <= rate <= wav_file.RATES[1] or rate != int(rate):
+        raise UserError(f"{name}={rate!r}; expected a whole number of Hz, {wav_file.RATES[0]} … {wav_file.RATES[1]}")
 
 
 def _mono(name, x, channels):
@@ -130,7 +143,9 @@ def _mono(name, x, channels):
             raise UserError(f"{name}: shape {list(x.shape)}; expected one channel, [n]: {remedy}")
         return x
     if 0 < x.shape[0] < x.shape[1]:
-        raise UserError(f"{name}: shape {list(x.shape)}; expected [n, c], with more samples than channels")
+        raise UserError(
+            f"{name}: shape {list(x.shape)}; expected [n, c], with fewer channels than samples: transpose it"
+        )
     if channels == "mean":
         return x.mean(1, dtype=np.float64)
     if not isinstance(channels, int) or not 0 <= channels < x.shape[1]:
@@ -145,14 +160,21 @@ class Waves:
     Attributes:
         rate: sample rate, in Hz.
         normalize: normalize each recording to zero mean and unit variance.
+        least: minimum number of samples, such as those of a model's first frame.
         modality: name of the batch column.
         files: the processor files of the model folder, kept for saving.
     """
 
     rate: int = 16_000
     normalize: bool = True
+    least: int = 1
     modality: str = "audio"
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        _check_rate("sampling_rate", self.rate)
+        if not isinstance(self.normalize, bool):
+            raise UserError(f"do_normalize={self.normalize!r}; expected true or false")
 
     def __call__(
         self,
@@ -175,11 +197,11 @@ class Waves:
             cut: truncate longer recordings with a warning; if False, raise an error.
 
         Raises:
-            UserError: an error of `waveforms`, an empty recording, or a recording longer than `length` with
+            UserError: an error of `waveforms`, a recording shorter than `least`, or one longer than `length` with
                 `cut=False`.
         """
         recorded = waveforms(recordings, self.rate, rate, resample, channels, self.modality)
-        recorded = bounded(recorded, self.rate, most=length, cut=cut, modality=self.modality)
+        recorded = bounded(recorded, self.rate, self.least, length, cut=cut, modality=self.modality)
         width = max((len(x) for x in recorded), default=0) if length is None else length
         waves, mask = np.zeros((len(recorded), width), np.float32), np.zeros((len(recorded), width), bool)
         for i, x in enumerate(recorded):

@@ -33,6 +33,7 @@ class Tokenizer:
         modality: prefix of the batch columns.
         types: add token types for pairs of texts.
         whole: pad all texts to `length` and leave the padding unmasked, as SigLIP was trained.
+        rows: number of the model's token embeddings, which all ids must be below; None skips the check.
         limits: bounds of the child process that first reads tokenizer.json, whose regular expressions may take for
             ever; None for a file that needs no such test.
 
@@ -48,6 +49,7 @@ class Tokenizer:
         modality: str = "text",
         types: bool = False,
         whole: bool = False,
+        rows: int | None = None,
         limits: child_process.Limits | None = child_process.DEFAULT,
     ):
         self.modality, self.types, self.whole = modality, types, whole
@@ -81,6 +83,12 @@ class Tokenizer:
         self.cutting: dict[int, tokenizers.Tokenizer] = {}  # one per length: threads may use several at a time
         named = self.tokenizer.token_to_id(settings.pad_token) if settings.pad_token else None
         self.padding = padding if named is None else named
+        largest = max(self.padding, *self.tokenizer.get_vocab().values())
+        if rows is not None and largest >= rows:
+            raise UserError(
+                f"the tokenizer in {folder} has ids up to {largest}, but the model has {rows} token embeddings: fetch "
+                "both of the same model"
+            )
 
     @property
     def vocabulary(self) -> int:
@@ -137,7 +145,8 @@ class Tokenizer:
         if long := [i for i, e in enumerate(encodings) if e.overflowing]:
             problem = f"{len(long)} of {len(encodings)} texts have more than {longest} tokens, first in row {long[0]}"
             if not cut:
-                raise UserError(f"{problem}: increase length, or truncate them (cut=True)")
+                longer = "increase length" if longest < self.length else "split them"
+                raise UserError(f"{problem}: {longer}, or truncate them (cut=True)")
             if warn:
                 warnings.warn(f"{problem}: they are truncated", stacklevel=2)
         width = longest if pad or self.whole else max((len(e) for e in encodings), default=0)
@@ -157,7 +166,7 @@ def _decoded(texts, modality):
         except UnicodeDecodeError:
             string = None
         if not isinstance(string, str):
-            raise UserError(f"{modality}: row {row} is {x!r}; expected a string, or UTF-8 bytes")
+            raise UserError(f"{modality}: row {row} is {x!r}; expected a string, or UTF-8 bytes: decode it")
         if "\0" in string:  # UTF-16, read as UTF-8
             raise UserError(f"{modality}: row {row} has NUL characters, {string[:20]!r}: decode it, or remove them")
         yield string

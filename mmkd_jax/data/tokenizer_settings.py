@@ -43,8 +43,9 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
     number = isinstance(longest, int | float) and not isinstance(longest, bool)
     if longest is not None and not (number and longest >= 1 and not math.isnan(longest)):
         raise UserError(f"{path}: model_max_length is {longest!r}; expected a number of tokens")
-    kinds = {"do_lower_case": bool, "strip_accents": bool | None, "pad_token": str | None}
-    for field, kind in kinds.items():
-        if not isinstance(value := getattr(found, field), kind):
-            raise UserError(f"{path}: {field} is {value!r}; expected {getattr(kind, '__name__', kind)}")
+    kinds = {"do_lower_case": (bool, "true or false"), "strip_accents": (bool | None, "true, false or null")}
+    kinds |= {"pad_token": (str | None, "a token")}
+    for name, (kind, expected) in kinds.items():
+        if not isinstance(value := getattr(found, name), kind):
+            raise UserError(f"{path}: {name} is {value!r}; expected {expected}")
     return found

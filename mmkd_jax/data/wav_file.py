@@ -8,8 +8,8 @@ import struct
 import numpy as np
 from jaxtyping import Float
 
-from mmkd_jax.data.looks_like import looks_like
 from mmkd_jax.errors import UserError
+from mmkd_jax.looks_like import looks_like, remedy
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 _OTHERS = {2: "Microsoft ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 49: "GSM", 85: "MP3", 255: "AAC"}
@@ -43,7 +43,7 @@ def decoded(data: bytes) -> tuple[int, Float[np.ndarray, "n c"]]:
         (8000, [0.0, -1.0, 0.5])
     """
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise UserError(f"{looks_like(data)}; expected a .wav file: convert it, or pass arrays")
+        raise UserError(f"{looks_like(data)}; expected a .wav file: {remedy(data, 'convert it, or pass arrays')}")
     header, samples = _chunks(data)
     encoding, rate, channels, size = _format(header)
     if len(samples) % (channels * size):
@@ -74,10 +74,11 @@ def _chunks(data: bytes) -> tuple[bytes, bytes]:
         if name in (b"fmt ", b"data"):
             if name in found:
                 raise UserError(f"has two chunks {name.decode()!r}")
-            if name == b"data" and len(content) < size:
+            if name == b"data" and (len(content) < size or _is_open(size, data[place + 8 :])):
                 raise UserError(
-                    f"is cut off, or was written to a pipe: its header announces {size:,} bytes of samples, it has "
-                    f"{len(content):,}"
+                    f"is cut off, or its recording did not finish or was written to a pipe: its header announces "
+                    f"{size:,} bytes of samples, it has {len(content) or len(data) - place - 8:,}: fetch it again, or "
+                    "write it again, as with `ffmpeg -i FILE NEW.wav`"
                 )
             found[name] = content
         elif b"data" in found and not name.isalnum():
@@ -85,8 +86,13 @@ def _chunks(data: bytes) -> tuple[bytes, bytes]:
         place += 8 + size + size % 2
     for name in (b"fmt ", b"data"):
         if name not in found:
-            raise UserError(f"is damaged or cut off: it has no chunk {name.decode()!r}")
+            raise UserError(f"is damaged or cut off: it has no chunk {name.decode()!r}: fetch it again")
     return found[b"fmt "], found[b"data"]
+
+
+def _is_open(size: int, rest: bytes) -> bool:
+    """Return whether the header announces no samples, but something follows that is no chunk."""
+    return size == 0 and len(rest) > 0 and not rest[:4].isalnum()
 
 
 def _format(header: bytes) -> tuple[int, int, int, int]:

@@ -128,4 +128,11 @@ def processor(
     first = fields["padding"] + 1 if "padding" in fields else 0
     padding = field(config, "pad_token_id", None, 0)
     padding = fields.get("padding", 0) if "pad_token_id" not in config else padding or 0
-    return optional(folder, fields["length"] - first, padding, types=fields.get("types", 0) > 1, limits=limits)
+    return optional(
+        folder,
+        fields["length"] - first,
+        padding,
+        types=fields.get("types", 0) > 1,
+        rows=fields["vocabulary"],
+        limits=limits,
+    )

@@ -175,7 +175,8 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     clip, text = config["model_type"] == "clip", section(config, "text_config")
     length = field(text, "max_position_embeddings", 77 if clip else 64)
     padding = (field(text, "pad_token_id", None, 0) or 0) if "pad_token_id" in text else 1
-    tokenizer = optional(folder, length, padding, whole=not clip, limits=limits)
+    rows = field(text, "vocab_size", _TEXT["vocabulary"][1 if clip else 2])
+    tokenizer = optional(folder, length, padding, whole=not clip, rows=rows, limits=limits)
     defaults: dict[str, Any] = {"size": (224, 224), "resample": 3}
     if clip:
         mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -11,6 +11,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError, shown
+from mmkd_jax.looks_like import looks_like, remedy
 from mmkd_jax.pretrained import pickled
 
 FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
@@ -27,6 +28,8 @@ def find(path_or_id: str | os.PathLike) -> pathlib.Path:
     Raises:
         UserError: the folder does not exist, and the hub id is neither cached nor can be downloaded.
     """
+    if not os.fspath(path_or_id):
+        raise UserError("'' is not a folder: pass one with config.json and weights, or a hub id OWNER/NAME")
     folder = pathlib.Path(path_or_id)
     if folder.is_dir():
         return folder
@@ -59,7 +62,7 @@ def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
         UserError: the file is missing or is not a JSON object.
     """
     if not (folder / name).exists():
-        raise UserError(f"{folder} has no {name}: it is not a model folder")
+        raise UserError(f"{folder} has no {name}: pass a model folder, or fetch it again")
     return files.foreign_json(folder / name)
 
 
@@ -93,7 +96,7 @@ def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
             return read(folder / whole)
         if (folder / index).exists():
             return _shards(folder, index, read)
-    raise UserError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
+    raise UserError(f"{folder} has neither model.safetensors nor pytorch_model.bin, nor an index of shards: fetch them")
 
 
 def _shards(folder, index, read):
@@ -143,7 +146,10 @@ def _safetensors(path):
             if not unknown and not any(map(_narrow, dtypes.values())):
                 return file.get_tensors()
     except Exception as error:  # the library and NumPy raise several kinds
-        raise UserError(f"{path} is damaged ({_first_line(error)}): fetch it again") from error
+        with open(path, "rb") as file:
+            start = file.read(64)
+        what = looks_like(start) if remedy(start, "") else f"is damaged or cut off ({_first_line(error)})"
+        raise UserError(f"{path} {what}: {remedy(start, 'fetch it again')}") from error
     if unknown:
         name, dtype = next(iter(unknown.items()))
         raise UserError(f"{path}: {shown(name)} has dtype {dtype}, which is not supported")

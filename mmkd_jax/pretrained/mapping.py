@@ -119,7 +119,7 @@ def to_flax(
     """
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
     published = {_current_name(k.removeprefix(prefix)): k for k in tensors}
-    remaining, wrong, missing = dict(published), {}, set()
+    remaining, wrong, missing, quantized, infinite = dict(published), {}, set(), [], []
 
     def take(path, shape):
         name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
@@ -134,13 +134,13 @@ def to_flax(
             wrong[name] = f"{full} has shape {shown(list(tensor.shape))}, expected {shown(list(expected))}"
             return shape
         if not jnp.issubdtype(tensor.dtype, jnp.floating):
-            wrong[name] = f"{shown(published[name])} has dtype {tensor.dtype}: quantized weights are not supported"
+            quantized.append(f"{shown(published[name])} has dtype {tensor.dtype}")
             return shape
         with np.errstate(over="ignore", invalid="ignore"):
             converted = np.asarray(turn.ours(tensor).astype(shape.dtype), order="C")
         if others := converted.size - np.count_nonzero(np.isfinite(converted)):
             count = f"{others:,} of {converted.size:,} values"
-            wrong[name] = f"{shown(published[name])} has {count} that are not finite in {np.dtype(shape.dtype)}"
+            infinite.append(f"{shown(published[name])} has {count} that are not finite in {np.dtype(shape.dtype)}")
         return converted
 
     variables = jax.tree_util.tree_map_with_path(take, shapes)
@@ -150,8 +150,16 @@ def to_flax(
     errors += [f"unexpected: {_some(unexpected)}"] if unexpected else []
     errors += list(wrong.values())[:5]
     if errors:
-        raise UserError("the weights do not match config.json; " + "; ".join(errors))
+        raise UserError(f"the weights do not match config.json; {'; '.join(errors)}: fetch both of the same model")
+    if quantized:
+        raise UserError(f"{_first(quantized)}: quantized weights are not supported, fetch the original ones")
+    if infinite:
+        raise UserError(f"{_first(infinite)}: fetch the weights again")
     return variables
+
+
+def _first(errors):
+    return errors[0] + (f", likewise {len(errors) - 1} more tensors" if len(errors) > 1 else "")
 
 
 def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:

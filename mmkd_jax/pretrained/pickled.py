@@ -13,6 +13,7 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.errors import UserError, shown
+from mmkd_jax.looks_like import looks_like, remedy
 from mmkd_jax.pretrained import opcodes
 from mmkd_jax.pretrained.opcodes import Global, Meaning, Refused
 
@@ -53,14 +54,23 @@ def read(path: str | os.PathLike) -> Any:
         UserError: the file requests anything else, is damaged, or is not a PyTorch file.
     """
     size = files.foreign_size(path)
+    start = b""
     try:
         with open(path, "rb") as file:
-            return _zipped(file, size) if zipfile.is_zipfile(file) else _legacy(file, size)
+            start = file.read(64)
+            is_zip = zipfile.is_zipfile(file)
+            if start.startswith(b"PK") and not is_zip:
+                raise ValueError("its end is missing")
+            return _zipped(file, size) if is_zip else _legacy(file, size)
     except Refused as error:
+        if remedy(start, ""):
+            raise UserError(f"{path} {looks_like(start)}: {remedy(start, '')}") from None
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # zipfile, struct and NumPy raise many kinds for damaged bytes
         reason = shown(str(error) or type(error).__name__)
-        raise UserError(f"{path} is damaged or not a PyTorch weights file ({reason}): fetch it again") from error
+        what = f"is damaged or not a PyTorch weights file ({reason})"
+        what = looks_like(start) if remedy(start, "") else what
+        raise UserError(f"{path} {what}: {remedy(start, 'fetch it again')}") from error
 
 
 class _Storage:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import sounds
+from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.wav2vec2 import Wav2Vec2
@@ -119,6 +120,13 @@ def processor(where: pathlib.Path, config: Mapping[str, Any], limits: Limits = D
     Raises:
         UserError: the file requests padding other than zeros at the end.
     """
-    del config, limits
+    del limits
+    known, least = read(config, FIELDS[config["model_type"]]), 1
+    for kernel, stride in reversed([*zip(known["kernels"], known["strides"], strict=False)]):
+        least = (least - 1) * stride + kernel
     fields, files = folder.read_processor(where, {"padding_value": 0.0, "padding_side": "right"})
-    return sounds.Waves(fields.get("sampling_rate", 16_000), fields.get("do_normalize", True), files=files)
+    rate, normalize = fields.get("sampling_rate", 16_000), fields.get("do_normalize", True)
+    try:
+        return sounds.Waves(rate, normalize, least, files=files)
+    except UserError as error:
+        raise error.within(str(where / FILE)) from None

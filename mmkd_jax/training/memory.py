@@ -68,7 +68,7 @@ def out_of_memory_reported(doing: str, needs: Callable[[], str] = lambda: "") ->
             raise
         known = needs()
         raise UserError(
-            f"a device ran out of memory in {doing}{f': {known}' if known else ''}. Use smaller batches, "
+            f"a device ran out of memory in {doing}{f': {known}' if known else ''}. Use smaller batches or models, "
             "microbatches=2 or more, nn.remat in the models, or more devices"
         ) from error
 

@@ -39,8 +39,8 @@ def test_a_tone_keeps_its_pitch_when_resampled():
         ([np.array([0.0, np.nan])], RATE, "audio 0: contains non-finite samples"),
         (np.zeros(4), RATE, "expected a sequence of recordings, got a single one"),
         ("speech.wav", RATE, "expected a sequence of recordings, got a single one"),
-        (["speech.wav"], RATE, "audio 0, speech.wav: there is no file speech.wav"),
-        ([__file__], RATE, "audio 0, .*test_sounds.py: starts with .*expected a .wav file"),
+        (["speech.wav"], RATE, "audio 0: there is no file speech.wav"),
+        ([__file__], RATE, "audio 0, .*test_sounds.py starts with .*expected a .wav file"),
     ],
 )
 def test_what_is_no_such_recording_is_named(recordings, rate, said):

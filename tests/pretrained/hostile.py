@@ -215,6 +215,11 @@ def compressed(folder):
     zipped(bare(folder), tree(tensor()), {"data/0": bytes(2**28)}, zipfile.ZIP_DEFLATED)
 
 
+def half(folder):
+    zipped(bare(folder), tree(tensor()), {"data/0": bytes(16)})
+    os.truncate(folder / "pytorch_model.bin", 200)
+
+
 def shorter(folder):
     zipped(bare(folder), tree(tensor()), {"data/0": bytes(15)})
 
@@ -237,8 +242,12 @@ FILES = {
     "safetensors of a huge shape": (safe(raw("F32", [2**62, 2**62], b"")), "is damaged"),
     "safetensors without data": (safe(raw("F32", [10**9], b"\0" * 4)), "is damaged"),
     "safetensors with a long header": (safe(struct.pack("<Q", 2**60) + b"{}"), "is damaged"),
-    "empty safetensors": (safe(b""), "is damaged"),
+    "empty safetensors": (safe(b""), "is empty"),
     "a name of two lines": (safe(raw("F32", [1], b"\0" * 4, "a\nb")), r"needs 8 tensors"),
+    "empty .bin": (lambda f: bare(f).write_bytes(b""), "is empty: fetch it again"),
+    "a Git LFS pointer": (safe(b"version https://git-lfs.github.com/spec/v1\n"), "is a Git LFS pointer: run `git lfs"),
+    "a web page as weights": (safe(b"<!DOCTYPE html><title>Login</title>"), "is a web page: fetch it again"),
+    "half of a .bin": (half, "is damaged or not a PyTorch weights file .its end is missing.: fetch it again"),
     "FIFO safetensors": (fifo("model.safetensors"), "not a regular file"),
     "FIFO .bin": (lambda f: (bare(f), fifo("pytorch_model.bin")(f)), "not a regular file"),
     "FIFO config": (fifo("config.json"), "not a regular file"),

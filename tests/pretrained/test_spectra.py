@@ -72,7 +72,7 @@ def test_int16_and_another_rate_are_the_same_recording(folder):
 def test_longer_recordings_are_cut_with_a_warning_or_refused(folder):
     read = pretrained.load(folder).processor
     with pytest.warns(
-        UserWarning, match="audio: 1 of 2 recordings are longer than 1.* s, the first is 1: they are truncated"
+        UserWarning, match="audio: 1 of 2 recordings are longer than 1.* s, first in row 1: they are truncated"
     ):
         made = read(tones(0.5, 1.5), RATE)
     assert len(made["audio"]) == 2

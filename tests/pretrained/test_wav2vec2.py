@@ -62,7 +62,7 @@ def test_recordings_are_cut_with_a_warning_refused_or_padded(tmp_path):
     found = read(given, 16_000, length=50)
     assert found["audio"].shape == (2, 50) and found["audio.mask"].sum(1).tolist() == [40, 25]
     with pytest.warns(
-        UserWarning, match="1 of 2 recordings are longer than 0.001875 s, the first is 0: they are truncated"
+        UserWarning, match="1 of 2 recordings are longer than 0.001875 s, first in row 0: they are truncated"
     ):
         assert read(given, 16_000, length=30)["audio.mask"].sum(1).tolist() == [30, 25]
     with pytest.raises(UserError, match="1 of 2 recordings are longer than 0.001875 s"):

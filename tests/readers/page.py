@@ -2,10 +2,15 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from mmkd_jax.data import images
+from mmkd_jax.data.tokenizer import Tokenizer
+from mmkd_jax.errors import UserError
 from tests.readers import pictures, settings, sounds, texts, weights
 from tests.readers.case import Case
 
@@ -14,35 +19,37 @@ REFERENCES = pathlib.Path(__file__).with_name("references.json")
 HEAD = """# Files from elsewhere
 
 Image, audio, text and weight files come from cameras, scrapers and hubs. A file is either read as its authors meant \
-it, or refused with one line that names it; it is never read in part. This page is generated from the cases in \
+it, or refused with one line that names it; it is never read in part. To skip such files, read them one by one and \
+catch `mmkd.UserError`. This page is generated from the cases in \
 `tests/readers/`, each of which is a test; the other columns list the results of other libraries on the same files \
 (Pillow 13.0, transformers 5.23, soundfile 0.14 with libsndfile 1.2.2, torch 2.13, 2026-11-29; \
 "same" means equal values).
 """
 IMAGES = """
-`data.images.Pictures`, the image processor of pretrained encoders, reads these files. Color profiles, gamma and HDR \
+`mmkd.data.Pictures`, the image processor of pretrained encoders, reads these files. Color profiles, gamma and HDR \
 metadata are not applied. A file may have 2 GiB and 61 million pixels (`max_pixels`), with 0.8 of it for \
 progressive JPEG, 0.6 for AVIF and 0.4 for WebP, whose decoders need more memory; likewise after resizing. JPEG \
 has no checksums: flipped bits inside its pixels go unnoticed, as in every other program; those of PNG are \
 compared.
 """
 SOUNDS = """
-`data.sounds.waveforms`, which the audio processors call, reads WAV files. Gains in metadata, such as ReplayGain, are \
+`mmkd.data.waveforms`, which the audio processors call, reads WAV files. Gains in metadata, such as ReplayGain, are \
 not applied. Convert other formats first, or pass arrays.
 """
 VOCABULARIES = """
-`data.tokenizer.Tokenizer` reads the tokenizer of a model folder.
+`mmkd.data.Tokenizer` reads the tokenizer of a model folder.
 """
 TOKENIZERS = """
 A tokenizer.json may contain regular expressions that take for ever. It is first read in a child process that has 10 \
-seconds and 2 GiB, and that encodes long runs of characters; `pretrained.load(…, limits=pretrained.Limits(seconds=…, \
-max_bytes=…))` sets other bounds. Texts that a tokenizer cannot encode raise an error.
+seconds and 2 GiB, and that encodes long runs of characters; \
+`mmkd.pretrained.load(…, limits=mmkd.pretrained.Limits(seconds=…, max_bytes=…))` sets other bounds. Texts that a \
+tokenizer cannot encode raise an error. All ids must be below the number of the model's token embeddings.
 """
 WEIGHTS = """
-`pretrained.load` reads model folders. A .bin file is interpreted without PyTorch and without Python's unpickler: no \
-object is imported for a name in it, and nothing that it reaches outlives the read. Sizes are compared with the size \
-of the file before memory is allocated. A shard must lie in the folder. Tensors must be floating point, floats of 8 \
-bits included, and finite.
+`mmkd.pretrained.load` reads model folders. A .bin file is interpreted without PyTorch and without Python's unpickler: \
+no object is imported for a name in it, and nothing that it reaches outlives the read. Sizes are compared with the \
+size of the file before memory is allocated. A shard must lie in the folder. Tensors must be floating point, floats of \
+8 bits included, and finite.
 """
 CONFIGS = """
 Sizes in config.json are compared with the tensors before a model is built. All families are tested likewise.
@@ -59,10 +66,49 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
-def compared(cases: list[Case], others: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the table of some cases, beside other libraries."""
-    rows = [[c.format, c.variant, c.shown, *(x[c.name] for x in others.values())] for c in cases]
+def compared(
+    cases: list[Case],
+    others: Mapping[str, Mapping[str, str]],
+    read: Callable[..., Any] | None = None,
+    file: str = "FILE",
+) -> str:
+    """Return the table of some cases, beside other libraries.
+
+    Args:
+        cases: the cases.
+        others: name of a library -> case -> outcome.
+        read: `(path, **options)`, whose messages are listed; None lists none.
+        file: name of the file.
+    """
+    rows = [[c.format, c.variant, outcome(c, read, file), *(x[c.name] for x in others.values())] for c in cases]
     return table(["format", "variant or damage", "mmkd_jax", *others], rows)
+
+
+def outcome(case: Case, read: Callable[..., Any] | None, file: str) -> str:
+    """Return what becomes of a case, with the message if it is refused."""
+    if case.shown != "refused" or read is None:
+        return case.shown
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / file
+        case.make(path)
+        try:
+            read(path, **(case.options or {}))
+        except UserError as error:
+            message = str(error).replace(str(path), file).replace(folder, "FOLDER")
+            return f"refused: {message.replace('|', '&#124;')}"
+    raise AssertionError(f"{case.name} is read")
+
+
+def of_tokenizer(path: pathlib.Path) -> None:
+    """Read the tokenizer of the file's folder."""
+    if path.name != "tokenizer.json":
+        (path.parent / "vocab.txt").exists() or (path.parent / "vocab.txt").write_text(texts.PLAIN)
+    Tokenizer(path.parent, 8, 0)
+
+
+def of_settings(path: pathlib.Path) -> None:
+    """Read the image processor of the file's folder."""
+    images.read(path.parent, {})
 
 
 def page() -> str:
@@ -72,13 +118,15 @@ def page() -> str:
     return "\n".join([
         HEAD,
         f"## Images\n{IMAGES}",
-        compared(pictures.CASES, known["images"]),
+        compared(pictures.CASES, known["images"], pictures.read),
         f"## Recordings\n{SOUNDS}",
-        compared(sounds.CASES, known["sounds"]),
+        compared(sounds.CASES, known["sounds"], sounds.read),
         f"## Vocabularies and tokenizers\n{VOCABULARIES}",
-        compared(texts.VOCABULARIES, known["vocabularies"]),
+        compared(texts.VOCABULARIES, known["vocabularies"], of_tokenizer, "vocab.txt"),
         TOKENIZERS,
-        compared([*texts.SETTINGS, *texts.TOKENIZERS, *settings.CASES], {}),
+        compared(texts.SETTINGS, {}, of_tokenizer, "tokenizer_config.json"),
+        compared(texts.TOKENIZERS, {}, of_tokenizer, "tokenizer.json"),
+        compared(settings.CASES, {}, of_settings, "preprocessor_config.json"),
         f"## Weights\n{WEIGHTS}",
         compared(weights.PICKLED, known["pickles"]),
         CONFIGS,

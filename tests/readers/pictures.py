@@ -1,5 +1,6 @@
 """Image files, drawn here: what a person sees is a gradient with a dark upper left corner."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -7,6 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from mmkd_jax.data.images import Pictures
 from tests.readers.case import Case
 
 Y, X = np.mgrid[:24, :32]
@@ -52,6 +54,11 @@ def png(width, height, bits, kind, rows):
 
 def flipped(data, place):
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def read(path, **options):
+    """Read an image in its own size."""
+    return dataclasses.replace(Pictures(size=None), **options)([path])["image"][0]
 
 
 RGB = Image.fromarray(COLORS)
@@ -112,7 +119,7 @@ CASES = [
         "PNG",
         "60,000 × 60,000 pixels",
         written(png(60_000, 60_000, 1, 0, b"")),
-        "60000 × 60000|3600000000 pixels",
+        "has too many pixels .*3600000000 pixels",
         "refused",
     ),
     Case("JPEG", "RGB", saved(RGB, "JPEG", quality=95), PHOTO),
@@ -205,7 +212,7 @@ CASES += [
         f,
         "cut off",
         written(data[: len(data) * 2 // 3]),
-        "is damaged" if f != "AVIF" else "expected an image",
+        "is damaged|but damaged or cut off: fetch it again",
         "refused",
     )
     for f, data in (

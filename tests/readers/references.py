@@ -89,7 +89,9 @@ def outcome(case: Case, reader: Callable[[pathlib.Path, Case], Any], folder: pat
     if same:
         return "same"
     if case.format in ("WAV", "other") and found.dtype != np.uint8:
-        return f"reads {' × '.join(map(str, found.shape))} samples up to {np.abs(found).max():.3g}"
+        return f"reads {' × '.join(map(str, found.shape))} samples" + (
+            f" up to {np.abs(found).max():.3g}" if found.size else ""
+        )
     if "EXIF" in case.variant:
         return "not turned"
     white = round(100 * float((found == 255).mean()))

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import scipy.io.wavfile
 
+from mmkd_jax.data.sounds import waveforms
 from tests.readers.case import Case
 from tests.readers.pictures import written
 
@@ -55,6 +56,10 @@ def of_scipy(x):
     file = io.BytesIO()
     scipy.io.wavfile.write(file, RATE, x)
     return file.getvalue()
+
+
+def read(path, **options):
+    return waveforms([path], RATE, **options)[0]
 
 
 BYTES, VALUES = pcm(16)
@@ -123,7 +128,7 @@ CASES = [
         "WAV",
         "cut off",
         written(wav(BYTES)[:-200]),
-        "is cut off, or was written to a pipe: .* 800 bytes .* has 600",
+        "is cut off, or .* 800 bytes of samples, it has 600: fetch it again",
         "refused",
     ),
     Case("WAV", "cut off in the header", written(wav(BYTES)[:30]), "is damaged or cut off", "refused"),
@@ -134,6 +139,14 @@ CASES = [
         "was written to a pipe",
         "refused",
     ),
+    Case(
+        "WAV",
+        "a recording that did not finish (sizes of 0)",
+        written(wav(BYTES, size=0)),
+        "recording did not finish .* announces 0 bytes of samples, it has 800",
+        "refused",
+    ),
+    Case("WAV", "no samples", written(wav(b"")), "has no samples", "refused"),
     Case(
         "WAV",
         "a bit of the rate flipped",

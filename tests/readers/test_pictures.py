@@ -1,6 +1,5 @@
 """Image files of every format and variant: the value range is kept, or the file is refused in one line."""
 
-import dataclasses
 import io
 import os
 
@@ -11,11 +10,7 @@ from PIL import Image
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.data.picture_file import FORMATS, rgb
 from mmkd_jax.errors import UserError
-from tests.readers.pictures import CASES, COLORS, RGB, encoded, turned
-
-
-def read(path, **options):
-    return dataclasses.replace(Pictures(size=None), **options)([path])["image"][0]
+from tests.readers.pictures import CASES, COLORS, RGB, encoded, read, turned
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

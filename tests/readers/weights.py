@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 from mmkd_jax import pretrained
+from mmkd_jax.errors import shown
 from mmkd_jax.pretrained import folder as folders
 from tests.pretrained import hostile
 from tests.pretrained.hostile_pickles import PICKLES, legacy, zipped
@@ -70,6 +71,6 @@ def rows() -> list[tuple[str, str, str]]:
     named = [x for x in split if x[0][0] in ("values", "index", "file")]
     named += [x for x in split if x[0][0] == "config" and x[0][2] in hostile.BERT]
     return [
-        (formats.get(kind, "file"), variant.replace("|", "or"), "read" if words == "result" else "refused")
+        (formats.get(kind, "file"), shown(variant, 40).replace("|", "or"), "read" if words == "result" else "refused")
         for (kind, _, variant), words in named
     ]
