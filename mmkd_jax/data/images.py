@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmkd_jax.data.picture_file import MAX_PIXELS, rgb
 from mmkd_jax.data.processor_file import FILE, settings
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Pictures:
             )
         if not (self.crop is None or _is_pair(self.crop)):
             raise UserError(f"images: crop={self.crop!r}; expected (height, width), or None")
-        if not _is_side(self.max_pixels):
-            raise UserError(f"images: max_pixels={self.max_pixels!r}; expected a number of pixels, at least 1")
+        if not _is_side(self.max_pixels) or self.max_pixels > 178_956_970:  # Pillow's own limit
+            raise UserError(f"images: max_pixels={self.max_pixels!r}; expected a number of pixels, 1 … 178956970")
         if self.resample not in list(Image.Resampling):
             raise UserError(f"images: resample={self.resample!r}; expected one of Pillow's filters, 0 … 5")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -133,12 +133,13 @@ def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False
         return _pictures(config, files, defaults, offset)
     except UserError as error:
         raise UserError(f"{folder / FILE}: {error}") from None
-    except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError) as error:
+    except Exception as error:  # of values of any kind
         raise UserError(f"{folder / FILE} cannot be read ({type(error).__name__}: {error}): fetch it again") from None
 
 
 def _pictures(config: Mapping[str, Any], files: Mapping[str, bytes], defaults: Mapping[str, Any], offset: bool):
-    if wrong := [k for k, x in config.items() if k.startswith("do_") and not isinstance(x, bool | None)]:
+    config = {k: x for k, x in config.items() if x is not None}  # as transformers writes for its defaults
+    if wrong := [k for k, x in config.items() if k.startswith("do_") and not isinstance(x, bool)]:
         raise UserError(f"{wrong[0]} is {config[wrong[0]]!r}; expected true or false")
     fields: dict[str, Any] = {"mean": Pictures.mean, "std": Pictures.std} | dict(defaults)
     if not config.get("do_rescale", True):
@@ -163,6 +164,8 @@ def _pictures(config: Mapping[str, Any], files: Mapping[str, bytes], defaults: M
     factor = config.get("rescale_factor", (2 if offset else 1) / 255)
     if not _is_number(factor) or factor <= 0:
         raise UserError(f"rescale_factor is {factor!r}; expected a number above 0")
+    if not isinstance(config.get("offset", offset), bool):
+        raise UserError(f"offset is {config['offset']!r}; expected true or false")
     width, shift = 255 * factor, float(config.get("offset", offset))
     fields["mean"] = tuple((m + shift) / width for m in fields["mean"])
     fields["std"] = tuple(d / width for d in fields["std"])
@@ -172,4 +175,9 @@ def _pictures(config: Mapping[str, Any], files: Mapping[str, bytes], defaults: M
 def _size(config):
     if isinstance(config, int):
         return (config, config)
-    return config["shortest_edge"] if "shortest_edge" in config else (config["height"], config["width"])
+    if not isinstance(config, dict):
+        raise UserError(f"a size is {config!r}; expected a number or an object")
+    sides = {k: x for k, x in config.items() if x is not None}
+    if unknown := set(sides) - {"shortest_edge", "height", "width"}:
+        raise UserError(f"a size has {choices(unknown)}, which is not supported")
+    return sides["shortest_edge"] if "shortest_edge" in sides else (sides["height"], sides["width"])

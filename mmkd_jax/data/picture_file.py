@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmkd_jax import files
+from mmkd_jax.data import picture_structure
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.looks_like import looks_like, remedy
 
@@ -22,8 +23,12 @@ MAX_PIXELS = 61_000_000
 than 512 MiB.
 """
 _SHARES = {"AVIF": 0.6, "WEBP": 0.4}
-_SHARE_OF_PROGRESSIVE = 0.8
-"""Share of the limit for formats whose decoders need more than 8 bytes per pixel."""
+_SHARE_OF_LARGE_JPEG = 0.8
+"""Share of the limit for formats whose decoders need more than 8 bytes per pixel; JPEG in several scans, or CMYK."""
+_ORIENTATION, _TURN = 0x0112, Image.Transpose
+_TURNS = {2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE}
+_TURNS |= {6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90}
+"""EXIF orientation -> what turns the image upright."""
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -59,7 +64,7 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
             data = files.foreign_bytes(picture)
         except UserError as error:
             raise error.within(name.partition(",")[0]) from None
-        return _decoded(_opened(data, name), name, max_pixels, own=True)
+        return _decoded(_opened(data, name), name, max_pixels, data)
     elif not isinstance(picture, Image.Image):
         raise UserError(f"{name}: {type(picture).__name__}; expected a path, a Pillow image or a uint8 array")
     return _decoded(picture, name, max_pixels)
@@ -87,21 +92,26 @@ def _opened(data: bytes, name: str) -> Image.Image:
     return picture
 
 
-def _decoded(picture: Image.Image, name: str, max_pixels: int, own: bool = False) -> Image.Image:
+def _decoded(picture: Image.Image, name: str, max_pixels: int, data: bytes = b"") -> Image.Image:
+    """Decode an opened image, whose file has this data; an image in memory has none."""
     w, h = picture.size
-    share = _SHARE_OF_PROGRESSIVE if picture.info.get("progressive") else _SHARES.get(picture.format or "", 1.0)
-    if own and w * h > max_pixels * share:
-        which = f"; those of {picture.format} may have {share:g} of it" * (share < 1)
+    share = _SHARES.get(picture.format or "", 1.0)
+    if picture.format in ("JPEG", "MPO") and (picture.mode == "CMYK" or picture_structure.scans(data) > 1):
+        share = _SHARE_OF_LARGE_JPEG
+    if data and w * h > max_pixels * share:
+        which = f"; those of this kind may have {share:g} of it" * (share < 1)
         raise UserError(f"{name} has {w} × {h} pixels; expected at most {max_pixels:,} (max_pixels{which}): scale it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if data and (problem := picture_structure.problem(picture, data)):
+                raise UserError(problem)
             picture.load()
             about = picture.format, getattr(picture, "tag_v2", {})
-            if own:
-                ImageOps.exif_transpose(picture, in_place=True)  # without a copy
-            else:
-                picture = ImageOps.exif_transpose(picture)
+            turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+            picture = picture if turn is None else picture.transpose(turn)
+    except UserError as error:
+        raise UserError(f"{name} {error}") from None
     except Exception as error:
         raise UserError(f"{name} is damaged or cut off ({_line(error)}): fetch it again") from None
     return _eight_bits(picture, name, *about)

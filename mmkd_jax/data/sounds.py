@@ -148,7 +148,7 @@ def _mono(name, x, channels):
         )
     if channels == "mean":
         return x.mean(1, dtype=np.float64)
-    if not isinstance(channels, int) or not 0 <= channels < x.shape[1]:
+    if isinstance(channels, bool) or not isinstance(channels, int | np.integer) or not 0 <= channels < x.shape[1]:
         raise UserError(f"{name}: channels={channels!r}; expected 'mean', or 0 … {x.shape[1] - 1}")
     return x[:, channels]
 

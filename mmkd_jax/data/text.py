@@ -1,16 +1,21 @@
 """Character-level text encoding on the host: strings to fixed-length ids and masks."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, shown
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 CHARACTERS = len(ALPHABET) + 2
 """Vocabulary size: id 0 is padding, 1 any other character."""
+
+
+_WHITE = "\t\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""White space of Unicode, which tokenizers removes from the ends of the lines of a vocabulary."""
 
 
 def characters(
@@ -31,11 +36,7 @@ def characters(
         ([[2, 3, 1, 0]], [[True, True, True, False]])
     """
     ids = np.zeros((len(texts), length), np.int32)
-    for i, (row, text) in enumerate(zip(ids, texts, strict=True)):
-        try:
-            text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        except UnicodeDecodeError:
-            raise UserError(f"row {i} is {text!r}; expected a string, or UTF-8 bytes") from None
+    for row, text in zip(ids, decoded(texts, "texts"), strict=True):
         codes = [ALPHABET.find(c) + 2 for c in text.lower()[:length]]
         row[: len(codes)] = np.maximum(codes, 1) if codes else 0
     return ids, ids > 0
@@ -49,25 +50,47 @@ def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
         dtype: NumPy bytes dtype, such as "S900" for at most 900 bytes.
 
     Raises:
-        UserError: a text does not fit in the dtype, or ends with NUL characters, which it would lose.
+        UserError: a text does not fit in the dtype, or an error of `decoded`.
 
     Example:
         >>> stored(["déjà vu"], "S10")
         array([b'd\xc3\xa9j\xc3\xa0 vu'], dtype='|S10')
     """
-    encoded = [t.encode() if isinstance(t, str) else t for t in texts]
+    encoded = [t.encode() for t in decoded(texts, "texts")]
     longest = max(map(len, encoded), default=0)
     if longest > np.dtype(dtype).itemsize:
         raise UserError(f"a text of {longest} bytes does not fit in {dtype}")
-    if cut := [i for i, t in enumerate(encoded) if t.endswith(b"\0")]:
-        raise UserError(f"text {cut[0]} ends with NUL characters, which {dtype} does not store: remove them")
     return np.array(encoded, dtype)
 
 
-def lines(data: bytes, path: str | os.PathLike) -> list[str]:
-    r"""Split a UTF-8 text file into lines, at line feeds only; Windows line ends and a byte order mark are removed.
+def decoded(texts: Iterable[Any], name: str) -> Iterator[str]:
+    """Yield texts as strings; a byte order mark of bytes is removed.
 
-    `str.splitlines` also splits at U+2028, U+0085 and others, which shifts all later lines.
+    Args:
+        texts: strings, or UTF-8 bytes.
+        name: name of the texts, used in messages.
+
+    Raises:
+        UserError: an element is neither, is not UTF-8, or has NUL characters, as UTF-16 has; names its row.
+    """
+    for row, x in enumerate(texts):
+        try:
+            string = x.decode("utf-8-sig") if isinstance(x, bytes) else x
+            valid = isinstance(string, str) and string.encode() is not None
+        except UnicodeError:  # of bytes, or of a lone surrogate
+            valid, string = False, ""
+        if not valid:
+            raise UserError(f"{name}: row {row} is {shown(repr(x))}; expected a string, or UTF-8 bytes: decode it")
+        if "\0" in string:
+            raise UserError(f"{name}: row {row} has NUL characters, {shown(string[:20])}: decode it, or remove them")
+        yield string
+
+
+def lines(data: bytes, path: str | os.PathLike) -> list[str]:
+    r"""Split a UTF-8 text file into lines, at line feeds only.
+
+    White space at the ends of lines and a byte order mark are removed, as in tokenizers. `str.splitlines` also splits
+    at U+2028, U+0085 and others, which shifts all later lines.
 
     Args:
         data: content of the file.
@@ -84,9 +107,9 @@ def lines(data: bytes, path: str | os.PathLike) -> list[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
-    found = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    found = [line.rstrip(_WHITE) for line in text.removesuffix("\n").split("\n")]
     seen: dict[str, int] = {}
     for i, line in enumerate(found):
         if line and seen.setdefault(line, i) != i:
-            raise UserError(f"{path} has {line!r} in lines {seen[line] + 1} and {i + 1}: fetch it again")
+            raise UserError(f"{path} has {shown(repr(line))} in lines {seen[line] + 1} and {i + 1}: fetch it again")
     return found

@@ -65,8 +65,17 @@ class Tokenizer:
                 self.tokenizer = tokenizers.Tokenizer.from_str(self.files["tokenizer.json"].decode())
             elif "vocab.txt" in self.files:
                 vocabulary = {w: i for i, w in enumerate(text.lines(self.files["vocab.txt"], folder / "vocab.txt"))}
-                lower, strip = settings.do_lower_case, settings.strip_accents
-                self.tokenizer = tokenizers.BertWordPieceTokenizer(vocabulary, lowercase=lower, strip_accents=strip)
+                if settings.others:
+                    raise UserError(
+                        f"{folder}: vocab.txt of a tokenizer with {settings.others} is not supported: create its "
+                        "tokenizer.json with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(…)"
+                    )
+                self.tokenizer = tokenizers.BertWordPieceTokenizer(
+                    vocabulary,
+                    lowercase=settings.do_lower_case,
+                    strip_accents=settings.strip_accents,
+                    handle_chinese_chars=settings.tokenize_chinese_chars,
+                )
             else:
                 raise UserError(
                     f"{folder} has no tokenizer.json: fetch it, or create it once with transformers: "
@@ -134,7 +143,7 @@ class Tokenizer:
             truncating = tokenizers.Tokenizer.from_str(self.rules)
             truncating.enable_truncation(longest)
             self.cutting[longest] = truncating
-        inputs, second = (list(_decoded(each, self.modality)) for each in (texts, pairs or ()))
+        inputs, second = (list(text.decoded(each, self.modality)) for each in (texts, pairs or ()))
         inputs = inputs if pairs is None else list(zip(inputs, second, strict=True))
         try:
             encodings = self.cutting[longest].encode_batch(inputs)
@@ -156,20 +165,6 @@ class Tokenizer:
             ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
         columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
         return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
-
-
-def _decoded(texts, modality):
-    """Yield the texts as strings; raise UserError for other elements."""
-    for row, x in enumerate(texts):
-        try:
-            string = x.decode("utf-8-sig") if isinstance(x, bytes) else x
-        except UnicodeDecodeError:
-            string = None
-        if not isinstance(string, str):
-            raise UserError(f"{modality}: row {row} is {x!r}; expected a string, or UTF-8 bytes: decode it")
-        if "\0" in string:  # UTF-16, read as UTF-8
-            raise UserError(f"{modality}: row {row} has NUL characters, {string[:20]!r}: decode it, or remove them")
-        yield string
 
 
 def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
@@ -195,7 +190,7 @@ def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modali
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]"]
     trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(_decoded(texts, modality), trainer)
+    tokenizer.train_from_iterator(text.decoded(texts, modality), trainer)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(str(pathlib.Path(folder) / "tokenizer.json"))
         return Tokenizer(pathlib.Path(folder), length, 0, modality, limits=None)

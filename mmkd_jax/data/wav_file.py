@@ -13,7 +13,7 @@ from mmkd_jax.looks_like import looks_like, remedy
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 _OTHERS = {2: "Microsoft ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 49: "GSM", 85: "MP3", 255: "AAC"}
-RATES = 1_000, 768_000
+RATES = 4_000, 768_000
 """Smallest and largest sample rate, in Hz."""
 _GUID = bytes.fromhex("000000001000800000aa00389b71")  # after the format, in an extensible header
 _MAX_CHANNELS = 64
@@ -54,45 +54,50 @@ def decoded(data: bytes) -> tuple[int, Float[np.ndarray, "n c"]]:
         if not np.isfinite(x).all():
             raise UserError("contains non-finite samples")
     elif size == 1:
-        x = (np.frombuffer(samples, np.uint8).astype(np.float32) - 128) / 128
+        x = np.frombuffer(samples, np.uint8).astype(np.float32)
+        x -= 128
+        x /= 128
     elif size == 3:
         wide = np.zeros((len(samples) // 3, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(samples, np.uint8).reshape(-1, 3)
-        x = (wide.view("<i4")[:, 0] >> 8).astype(np.float32) / 2**23
+        x = (wide.view("<i4")[:, 0] >> 8).astype(np.float32)
+        x /= 2**23
     else:
-        x = np.frombuffer(samples, f"<i{size}").astype(np.float32) / 2 ** (8 * size - 1)
+        x = np.frombuffer(samples, f"<i{size}").astype(np.float32)
+        x /= 2 ** (8 * size - 1)
     return rate, x.reshape(-1, channels)
 
 
 def _chunks(data: bytes) -> tuple[bytes, bytes]:
-    """Return the header and the samples; other chunks are skipped."""
+    """Return the header and the samples; other chunks are skipped, and what follows the RIFF chunk."""
     found: dict[bytes, bytes] = {}
-    place = 12
-    while place + 8 <= len(data):
-        name, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
-        content = data[place + 8 : place + 8 + size]
+    announced = struct.unpack_from("<I", data, 4)[0]
+    at, end = 12, len(data) if announced in (0, 2**32 - 1) else min(len(data), 8 + announced)
+    while at + 8 <= end:
+        name, size = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
+        if name in found:
+            raise UserError(f"has two chunks {name.decode()!r}")
+        rest = len(data) - at - 8
+        if b"data" in found and (not name.decode("latin-1").isprintable() or size > rest):
+            break  # no chunk
+        if name == b"data" and size > rest:
+            raise _unfinished(size, rest)
         if name in (b"fmt ", b"data"):
-            if name in found:
-                raise UserError(f"has two chunks {name.decode()!r}")
-            if name == b"data" and (len(content) < size or _is_open(size, data[place + 8 :])):
-                raise UserError(
-                    f"is cut off, or its recording did not finish or was written to a pipe: its header announces "
-                    f"{size:,} bytes of samples, it has {len(content) or len(data) - place - 8:,}: fetch it again, or "
-                    "write it again, as with `ffmpeg -i FILE NEW.wav`"
-                )
-            found[name] = content
-        elif b"data" in found and not name.isalnum():
-            break  # something appended that is no chunk
-        place += 8 + size + size % 2
+            found[name] = data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
     for name in (b"fmt ", b"data"):
         if name not in found:
             raise UserError(f"is damaged or cut off: it has no chunk {name.decode()!r}: fetch it again")
+    if at < end:  # within the RIFF chunk, but no chunk itself: samples
+        raise _unfinished(len(found[b"data"]), len(found[b"data"]) + end - at)
     return found[b"fmt "], found[b"data"]
 
 
-def _is_open(size: int, rest: bytes) -> bool:
-    """Return whether the header announces no samples, but something follows that is no chunk."""
-    return size == 0 and len(rest) > 0 and not rest[:4].isalnum()
+def _unfinished(announced: int, found: int) -> UserError:
+    return UserError(
+        f"is cut off, or its recording did not finish or was written to a pipe: its header announces {announced:,} "
+        f"bytes of samples, it has {found:,}: fetch it again, or write it again, as with `ffmpeg -i FILE NEW.wav`"
+    )
 
 
 def _format(header: bytes) -> tuple[int, int, int, int]:

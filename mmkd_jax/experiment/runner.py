@@ -14,7 +14,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.core.state import subtree
-from mmkd_jax.errors import UserError, choices
+from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.experiment import final_report, run_folder, saved
 from mmkd_jax.experiment.callbacks import Callbacks
 from mmkd_jax.experiment.definition import Experiment, blamed, check_with_shapes, source_of
@@ -30,6 +30,7 @@ from mmkd_jax.training.training import Training
 
 Results = dict[str, list[dict[str, Any]]]  # training -> one result per seed
 _DEFAULTS, _PRINTING = RunOptions(), Callbacks()
+_MOST_SEEDS = 1_000_000
 
 
 def run(
@@ -144,8 +145,11 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
     folder = options.folder(experiment.name)  # before code of the user's can change the working directory
     options = dataclasses.replace(options, cache=options.cache and pathlib.Path(options.cache).absolute())
     config = experiment.config if config is None else config
-    if isinstance(config.seeds, bool) or not isinstance(config.seeds, int | np.integer) or config.seeds < 1:
-        raise UserError(f"seeds is {config.seeds}; expected an integer of at least 1")
+    valid = isinstance(config.seeds, int | np.integer) and not isinstance(config.seeds, bool)
+    if not valid or not 1 <= config.seeds <= _MOST_SEEDS:
+        raise UserError(
+            f"seeds is {shown(repr(config.seeds))}; expected an integer of at least 1, and {_MOST_SEEDS:,} at most"
+        )
     with blamed(experiment.config, config, hyperparams or {}):
         trainings = experiment.trainings(config)
         if options.online:

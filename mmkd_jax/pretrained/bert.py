@@ -126,7 +126,7 @@ def processor(
     """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
     fields = read(config, FIELDS[config["model_type"]])
     first = fields["padding"] + 1 if "padding" in fields else 0
-    padding = field(config, "pad_token_id", None, 0)
+    padding = None if config.get("pad_token_id") == -1 else field(config, "pad_token_id", None, 0)
     padding = fields.get("padding", 0) if "pad_token_id" not in config else padding or 0
     return optional(
         folder,

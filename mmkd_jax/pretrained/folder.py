@@ -130,6 +130,10 @@ _NATIVE = ("BOOL", "BF16", "C64", *(f"{kind}{bits}" for kind in "IU" for bits in
 """Types that the library reads into NumPy arrays, one tensor at a time."""
 
 
+_MOST_HEADER = 2**24
+"""Maximum size of a header of safetensors, in bytes."""
+
+
 def _narrow(dtype):
     """NumPy dtype of an 8-bit float, which the library does not convert."""
     return {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}.get(dtype)
@@ -138,7 +142,11 @@ def _narrow(dtype):
 def _safetensors(path):
     import safetensors
 
-    files.foreign_size(path)
+    size = files.foreign_size(path)
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if _MOST_HEADER < header <= size:
+        raise UserError(f"{path} has a header of {header:,} bytes; expected at most {_MOST_HEADER:,}")
     try:
         with safetensors.safe_open(path, "numpy") as file:
             dtypes = {k: file.get_slice(k).get_dtype() for k in file.keys()}  # noqa: SIM118  it is not a dict
@@ -155,7 +163,7 @@ def _safetensors(path):
         raise UserError(f"{path}: {shown(name)} has dtype {dtype}, which is not supported")
     return {
         name: np.frombuffer(x["data"], _narrow(x["dtype"]) or _dtype(x["dtype"])).reshape(x["shape"])
-        for name, x in safetensors.deserialize(files.foreign_bytes(path))
+        for name, x in safetensors.deserialize(files.foreign_bytes(path, 2**62))
     }
 
 

@@ -127,6 +127,8 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, *, limits: Limits = D
         raise UserError(
             f"{where}/config.json has model_type {reprlib.repr(kind)}; expected one of: {choices(FAMILIES)}"
         )
+    if config.get("quantization_config") is not None:
+        raise UserError(f"{where}/config.json has quantization_config: fetch the weights before quantization")
     family = FAMILIES[kind]
     tensors = folder.read_tensors(where)
     with _reading(where):

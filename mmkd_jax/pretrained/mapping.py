@@ -114,11 +114,16 @@ def to_flax(
         prefix: common prefix of tensor names, such as "bert."; ignored if the tensors lack it.
 
     Raises:
-        UserError: a tensor is missing, unexpected, has another shape, is not floating-point, or has values that are
-            not finite; the message names each.
+        UserError: a tensor is missing, unexpected, has another shape or two names, is not floating-point, or has values
+            that are not finite; the message names each.
     """
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
-    published = {_current_name(k.removeprefix(prefix)): k for k in tensors}
+    published: dict[str, str] = {}
+    for full in tensors:
+        name = _current_name(full.removeprefix(prefix))
+        if published.setdefault(name, full) != full:
+            both = f"{shown(published[name])} and {shown(full)}"
+            raise UserError(f"the weights have two tensors for one variable, {both}: remove one of them")
     remaining, wrong, missing, quantized, infinite = dict(published), {}, set(), [], []
 
     def take(path, shape):

@@ -14,8 +14,8 @@ import numpy as np
 
 from mmkd_jax.errors import shown
 
-MOST_STEPS, MOST_OBJECTS, MOST_ENTRIES = 10_000_000, 2_000_000, 10_000_000
-"""Limits of opcodes, of containers and memo entries, and of the entries of all containers in the result."""
+MOST_STEPS, MOST_OBJECTS, MOST_ENTRIES, MOST_TEXT = 10_000_000, 1_500_000, 10_000_000, 2**25
+"""Limits of opcodes; of containers, texts and memo entries; of the entries of all containers; and of bytes of text."""
 
 _ONLY = "a weights file may contain tensors and containers only"
 _CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False}
@@ -88,7 +88,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.ordered: dict[int, dict] = {}  # OrderedDicts by identity; the value prevents its reuse
-        self.objects = 0
+        self.objects = self.text = 0
 
     def pop(self, count=1):
         """The last value, or a list of the last `count`, but none from below the last mark."""
@@ -132,6 +132,10 @@ class _Machine:
         if count < 0:
             raise ValueError("a string has a negative length")
         data = self.read(count)
+        self.grow()
+        self.text += count
+        if self.text > MOST_TEXT:
+            raise Refused(f"it has more than {MOST_TEXT:,} bytes of text: {_ONLY}")
         return data if opcode in _BYTES else data.decode("utf-8", "surrogatepass")
 
     def text_int(self, opcode):  # of protocols 0 and 1, where booleans are I00 and I01
@@ -154,7 +158,7 @@ class _Machine:
     def grow(self):
         self.objects += 1
         if self.objects > MOST_OBJECTS:
-            raise Refused(f"it has more than {MOST_OBJECTS:,} containers and memo entries: {_ONLY}")
+            raise Refused(f"it has more than {MOST_OBJECTS:,} containers, texts and memo entries: {_ONLY}")
 
     def new(self, value):
         self.grow()

@@ -127,7 +127,9 @@ def _call(name, arguments):
             return tuple(arguments[0])
         case "_rebuild_parameter", (np.ndarray(), *_):
             return arguments[0]
-        case "_rebuild_tensor_v2", (_Storage(), offset, tuple(), tuple(), *_):
+        case "_rebuild_tensor_v2", (_Storage(), offset, tuple(), tuple(), *more):
+            if len(more) > 2 and more[2]:
+                raise Refused("a tensor has metadata, such as a negated or conjugated view: save a copy, x.clone()")
             return _tensor(arguments[0], offset, *arguments[2:4])
     raise ValueError(f"{name.name} has other arguments than PyTorch writes")
 

@@ -141,7 +141,7 @@ def fit(
             checkpoints.wait()
             raise Interrupted(f"saved at step {step}")
 
-    def scored(variables, batches, rows):
+    def scored(variables, batches, rows, step):
         try:
             with out_of_memory_reported(f"the evaluation on {rows}"):
                 return evaluate(program, variables, batches, rows, check_interrupt)
@@ -176,7 +176,7 @@ def fit(
         if step == training.steps or step % training.evaluate_every == 0:
             current = variables(state, frozen)[training.evaluate]
             batches = validation or checked_batches(training, training.validation, "validation")
-            scores = scored(current, batches, "validation")
+            scores = scored(current, batches, "validation", step)
             row = _row(step, step - _last_evaluation(history), jax.device_get(metrics), scores)
             _check_finite_row(row, training.task.metric, checkpoints, saved_step)
             history.append(row)
@@ -189,7 +189,7 @@ def fit(
             save()
     checkpoints.wait()
     batches = checked_batches(training, training.test, "test")
-    scores = scored({**frozen, **best}[training.evaluate], batches, "test")
+    scores = scored({**frozen, **best}[training.evaluate], batches, "test", meta["best_step"])
     if not np.isfinite(scores[training.task.metric]):
         raise UserError(f"{training.task.metric} is not finite on test: check the test data")
     return Fitted(best, history, meta["best_step"], meta["best"], scores, meta["earlier"])

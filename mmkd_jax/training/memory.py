@@ -25,9 +25,10 @@ def readable(size: int) -> str:
 
 
 def device_memory() -> int:
-    """Return the bytes of memory of a device; of the whole machine for a CPU."""
+    """Return the bytes of memory of a device; for a CPU, its share of the machine's."""
     known = jax.local_devices()[0].memory_stats() or {}
-    return int(known.get("bytes_limit", 0)) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(known.get("bytes_limit", 0)) or whole // jax.local_device_count()
 
 
 def check_memory(state: Any, frozen: Any) -> None:

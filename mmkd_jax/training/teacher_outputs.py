@@ -18,7 +18,7 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.training.memory import readable
 from mmkd_jax.training.training import Training
 
-_WAITING, _COMPLETE, _INCOMPLETE = range(3)
+_WAITING, _COMPLETE, _INCOMPLETE, _FAILED = range(4)
 
 
 def compute(
@@ -138,12 +138,18 @@ def recorded(
 
     with contextlib.ExitStack() as stack:
         if sharding.is_primary_process():
-            stack.enter_context(files.locked(root / f".{name}-{digest}.lock", busy))
-            state = _COMPLETE if store.is_complete(log) else _INCOMPLETE
+            try:
+                stack.enter_context(files.locked(root / f".{name}-{digest}.lock", busy))
+                state = _COMPLETE if store.is_complete(log) else _INCOMPLETE
+            except UserError:
+                sharding.process_allgather(_FAILED)
+                raise
             sharding.process_allgather(state)
         else:  # in step with the primary process, so that all of them stop on request
             while (state := max(sharding.process_allgather(_WAITING))) == _WAITING:
                 check_interrupt()
+        if state == _FAILED:
+            raise UserError("process 0 stopped: see its message")
         if state == _INCOMPLETE:
             batches = _batches(training, name, store, variables, log, on_start)
             store.build(*batches, check_interrupt, on_metrics, log)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mmkd_jax import data
-from mmkd_jax.data.text import stored
-from mmkd_jax.data.tokenizer import Tokenizer, _decoded, optional
+from mmkd_jax.data.text import decoded, stored
+from mmkd_jax.data.tokenizer import Tokenizer, optional
 from mmkd_jax.errors import UserError
 
 TEXTS = ["A good day.", "a BAD day!", "Señor, a good cat", "señor cat sat"]
@@ -111,7 +111,7 @@ def test_what_is_no_text_is_named_by_its_row():
             read(["a day", b"\xff"])
     for wrong in (None, 3, float("nan")):  # the type checks of the tests would be first, by chance
         with pytest.raises(UserError, match=f"text: row 1 is {wrong}; expected a string"):
-            list(_decoded(["a day", wrong], "text"))
+            list(decoded(["a day", wrong], "text"))
 
 
 def test_one_tokenizer_cuts_at_several_lengths_at_a_time():

@@ -108,6 +108,12 @@ def valued(value, at=0):
     return change
 
 
+def doubled(folder):
+    published = load_file(folder / "model.safetensors")
+    key = next(iter(published))
+    (folder / "model.safetensors").write_bytes(save(published | {f"bert.{key}": published[key]}))
+
+
 VALUES = {
     "int8": (lambda x: x.astype(np.int8), "has dtype int8: quantized weights are not supported"),
     "bool": (lambda x: x > 0, "has dtype bool"),
@@ -215,6 +221,11 @@ def compressed(folder):
     zipped(bare(folder), tree(tensor()), {"data/0": bytes(2**28)}, zipfile.ZIP_DEFLATED)
 
 
+def quantization(folder):
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": "fp8"}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def half(folder):
     zipped(bare(folder), tree(tensor()), {"data/0": bytes(16)})
     os.truncate(folder / "pytorch_model.bin", 200)
@@ -244,6 +255,8 @@ FILES = {
     "safetensors with a long header": (safe(struct.pack("<Q", 2**60) + b"{}"), "is damaged"),
     "empty safetensors": (safe(b""), "is empty"),
     "a name of two lines": (safe(raw("F32", [1], b"\0" * 4, "a\nb")), r"needs 8 tensors"),
+    "one variable under two names": (doubled, "two tensors for one variable"),
+    "quantization_config": (quantization, "has quantization_config: fetch the weights before quantization"),
     "empty .bin": (lambda f: bare(f).write_bytes(b""), "is empty: fetch it again"),
     "a Git LFS pointer": (safe(b"version https://git-lfs.github.com/spec/v1\n"), "is a Git LFS pointer: run `git lfs"),
     "a web page as weights": (safe(b"<!DOCTYPE html><title>Login</title>"), "is a web page: fetch it again"),

@@ -46,10 +46,26 @@ def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(width, height, bits, kind, rows):
+def png(width, height, bits, kind, rows, interlaced=0):
     """A PNG file by hand."""
-    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, interlaced)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+
+
+def tiff(data, strips, **more):
+    """An uncompressed TIFF file of 32 × 24 pixels by hand; each strip has 24 rows of its share of the data."""
+    tags = {"256": [32], "257": [24], "259": [1], "262": [2], "278": [24]} | more
+    size = len(data) // strips
+    tags |= {"273": [8 + i * size for i in range(strips)], "279": [size] * strips}
+    entries, far, at = b"", b"", 8 + len(data)
+    at += 6 + 12 * len(tags)
+    for tag in sorted(tags, key=int):
+        values = struct.pack(f"<{len(tags[tag])}I", *tags[tag])
+        if len(tags[tag]) > 1:
+            values, far = struct.pack("<I", at + len(far)), far + values
+        entries += struct.pack("<HHI", int(tag), 4, len(tags[tag])) + values
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory + far
 
 
 def flipped(data, place):
@@ -113,7 +129,20 @@ CASES = [
     exif_case("PNG", 6),
     Case("PNG", "a bit flipped in the pixels", written(flipped(encoded(RGB, "PNG"), 60)), "is damaged", "refused"),
     Case(
-        "PNG", "1 × 60,000 pixels", written(png(1, 60_000, 8, 0, bytes(120_000))), "crop it", "refused", {"size": 224}
+        "PNG",
+        "rows missing in the pixels",
+        written(png(32, 24, 8, 0, bytes(33 * 20))),
+        "is damaged .its pixels have 660 of 792 bytes",
+        "refused",
+    ),
+    Case("PNG", "interlaced", written(png(1, 1, 8, 0, bytes(2), interlaced=1)), np.zeros((1, 1, 3), np.uint8)),
+    Case(
+        "PNG",
+        "1 × 60,000 pixels, size=224",
+        written(png(1, 60_000, 8, 0, bytes(120_000))),
+        "crop it",
+        "refused",
+        {"size": 224},
     ),
     Case(
         "PNG",
@@ -183,7 +212,45 @@ CASES = [
         "TIFF",
         "32-bit integers",
         saved(Image.fromarray(X.astype(np.int32)), "TIFF"),
-        "32-bit integers, whose range is unknown",
+        "signed integers, whose range is unknown",
+        "refused",
+    ),
+    Case(
+        "TIFF",
+        "signed integers of 8 bits",
+        saved(Image.fromarray(GRAY), "TIFF", tiffinfo={339: 2}),
+        "signed integers, whose range is unknown",
+        "refused",
+    ),
+    Case("TIFF", "by hand", written(tiff(COLORS.tobytes(), 1, **{"258": [8] * 3, "277": [3]})), COLORS),
+    Case(
+        "TIFF",
+        "16 bits per channel",
+        written(tiff(DEEP_RGB.astype("<u2").tobytes(), 1, **{"258": [16] * 3, "277": [3]})),
+        (DEEP_RGB >> 8).astype(np.uint8),
+        "high byte",
+    ),
+    Case(
+        "TIFF",
+        "16 bits per channel in separate planes",
+        written(
+            tiff(DEEP_RGB.transpose(2, 0, 1).astype("<u2").tobytes(), 3, **{"258": [16] * 3, "277": [3], "284": [2]})
+        ),
+        "16 bits per channel in separate planes, which is not supported",
+        "refused",
+    ),
+    Case(
+        "TIFF",
+        "a strip of two missing",
+        written(tiff(COLORS.tobytes(), 1, **{"258": [8] * 3, "277": [3], "278": [12]})),
+        "is damaged .it has 1 of 2 strips or tiles",
+        "refused",
+    ),
+    Case(
+        "TIFF",
+        "a tile of 32,768 × 30,720 pixels",
+        written(tiff(COLORS.tobytes(), 1, **{"258": [8] * 3, "277": [3], "322": [32768], "323": [30720], "324": [8]})),
+        "has tiles of 32768 × 30720 pixels, larger than the image",
         "refused",
     ),
     exif_case("TIFF", 3),

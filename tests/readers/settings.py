@@ -14,13 +14,15 @@ def fields(**values):
 CASES = [
     Case("preprocessor_config.json", "sizes and statistics",
          fields(size={"height": 8, "width": 9}, image_mean=[0.1, 0.2, 0.3], image_std=[1, 1, 1]), [8, 9, 3]),
+    Case("preprocessor_config.json", "nulls, as transformers writes them", fields(size={"height": 8, "width": 8,
+         "shortest_edge": None}, crop_size=None, do_center_crop=None, image_mean=None, rescale_factor=None), [8, 8, 3]),
     Case("preprocessor_config.json", "byte order mark", written(b'\xef\xbb\xbf{"size": 8}'), [8, 8, 3]),
     *(
         Case("preprocessor_config.json", variant, fields(**{"size": 8, **values}), said, "refused")
         for variant, values, said in (
             ("a size of 0", {"size": 0}, "size=.0, 0."),
             ("a size of 10¹²", {"size": 10**12}, "size=.1000000000000, 1000000000000.; expected"),
-            ("a size that is text", {"size": "224"}, "cannot be read .TypeError"),
+            ("a size that is text", {"size": "224"}, "a size is '224'; expected a number or an object"),
             ("a size without a width", {"size": {"height": 8}}, "cannot be read .KeyError"),
             ("a negative crop", {"crop_size": -3, "do_center_crop": True}, "crop=.-3, -3."),
             ("a mean of NaN", {"image_mean": [0, 0, float("nan")]}, "mean=.0.0, 0.0, nan."),
@@ -30,6 +32,9 @@ CASES = [
             ("a rescale factor of NaN", {"rescale_factor": float("nan")}, "rescale_factor is nan"),
             ("do_normalize that is text", {"do_normalize": "false"}, "do_normalize is 'false'; expected true or false"),
             ("do_rescale=false", {"do_rescale": False}, "do_rescale=false is not supported"),
+            ("longest_edge", {"size": {"shortest_edge": 8, "longest_edge": 9}}, "a size has longest_edge"),
+            ("an offset of 5", {"offset": 5}, "offset is 5; expected true or false"),
+            ("one mean", {"image_mean": [0.5]}, "mean=.0.5,.; expected three finite numbers"),
             ("an unknown filter", {"resample": 99}, "resample=99; expected one of Pillow's filters"),
             ("a crop_pct of 0", {"size": {"shortest_edge": 8}, "crop_pct": 0}, "cannot be read .ZeroDivisionError"),
         )

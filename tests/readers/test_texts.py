@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 import pytest
 
 from mmkd_jax.child_process import Limits
@@ -74,12 +73,30 @@ def test_characters_and_stored_texts():
     assert text.characters([b"\xef\xbb\xbfab"], 3)[0].tolist() == [[2, 3, 0]]
     with pytest.raises(UserError, match="row 1 is b'\\\\xff'; expected a string, or UTF-8 bytes"):
         text.characters([b"a", b"\xff"], 3)
-    with pytest.raises(UserError, match="text 1 ends with NUL characters, which S4 does not store"):
-        text.stored(["a", "b\0"], "S4")
-    np.testing.assert_array_equal(text.stored(["a\0b"], "S4"), np.array([b"a\0b"], "S4"))
+    for function in (lambda x: text.stored(x, "S4"), lambda x: text.characters(x, 4)):
+        with pytest.raises(UserError, match="texts: row 1 has NUL characters"):
+            function(["a", "b\0"])
+        with pytest.raises(UserError, match="texts: row 0 is '.ud800'; expected a string, or UTF-8"):
+            function(["\ud800"])
 
 
 def test_no_pipe_is_waited_for(tmp_path):
     os.mkfifo(tmp_path / "vocab.txt")
     with pytest.raises(UserError, match="vocab.txt is not a regular file"):
         Tokenizer(tmp_path, 8, 0)
+
+
+def test_chinese_characters_are_words_unless_the_settings_say_otherwise(tmp_path):
+    (tmp_path / "vocab.txt").write_text(texts.PLAIN + "b\n##b\n\u4e2d\n", encoding="utf-8")
+    split, whole = [2, 5, 11, 9, 3], [2, 1, 3]
+    assert Tokenizer(tmp_path, 8, 0)(["a\u4e2db"])["text.ids"][0].tolist() == split
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenize_chinese_chars": false}')
+    assert Tokenizer(tmp_path, 8, 0)(["a\u4e2db"])["text.ids"][0].tolist() == whole
+
+
+def test_ids_beyond_the_embeddings(tmp_path):
+    (tmp_path / "vocab.txt").write_text(texts.PLAIN)
+    assert Tokenizer(tmp_path, 8, 0, rows=9).vocabulary == 9
+    for rows, padding in ((8, 0), (9, 9)):
+        with pytest.raises(UserError, match=f"has ids up to {max(8, padding)}, but the model has {rows} "):
+            Tokenizer(tmp_path, 8, padding, rows=rows)

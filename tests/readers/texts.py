@@ -26,6 +26,7 @@ VOCABULARIES = [
         Case("vocab.txt", f"a token with {name}", vocabulary(PLAIN.replace("[MASK]", f"x{c}y")), IDS, "one token")
         for name, c in (("U+2028", "\u2028"), ("U+0085", "\x85"), ("a form feed", "\f"), ("a carriage return", "\r"))
     ),
+    Case("vocab.txt", "blanks at the ends of lines", vocabulary(PLAIN.replace("\n", "  \n")), IDS, "removed"),
     Case("vocab.txt", "an empty line", vocabulary(PLAIN.replace("[MASK]", "")), IDS, "an empty token"),
     Case(
         "vocab.txt",
@@ -60,6 +61,11 @@ def deep(levels):
 
 # read as tokenizer_config.json beside a good vocab.txt
 SETTINGS = [
+    Case("tokenizer_config.json", "of a Japanese tokenizer",
+         written(b'{"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}'),
+         "vocab.txt of a tokenizer with word_tokenizer_type='mecab', tokenizer_class=", "refused"),
+    Case("tokenizer_config.json", "do_basic_tokenize is false", written(b'{"do_basic_tokenize": false}'),
+         "vocab.txt of a tokenizer with do_basic_tokenize=False is not supported", "refused"),
     Case("tokenizer_config.json", "byte order mark", written(b'\xef\xbb\xbf{"do_lower_case": true}'), IDS),
     Case("tokenizer_config.json", "a huge model_max_length", written(b'{"model_max_length": 1e30}'), IDS),
     *(
