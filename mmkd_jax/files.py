@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mmkd_jax.errors import UserError, shown
-from mmkd_jax.looks_like import looks_like, remedy
+from mmkd_jax.looks_like import not_downloaded
 
 Log = Callable[[str], None]
 
@@ -171,8 +171,8 @@ def json_object(data: bytes, path: str | os.PathLike) -> dict[str, Any]:
     try:
         content = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError, MemoryError) as error:  # ValueError also of an integer of 5,000 digits
-        what = f"{looks_like(data)} and no JSON" if remedy(data, "") else f"is not valid JSON ({shown(str(error))})"
-        raise UserError(f"{path} {what}: {remedy(data, 'fetch it again')}") from None
+        what = f"is not valid JSON ({shown(str(error))}): fetch it again"
+        raise UserError(f"{path} {not_downloaded(data) or what}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} contains a {type(content).__name__}; expected a JSON object")
     return content

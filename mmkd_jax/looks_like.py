@@ -61,6 +61,17 @@ def remedy(data: bytes, otherwise: str) -> str:
     return _NOT_DOWNLOADED.get(_known(data), otherwise) if data else "fetch it again"
 
 
+def not_downloaded(data: bytes) -> str:
+    """Return what a file is in place of its content, with the remedy; empty if it has content.
+
+    Example:
+        >>> not_downloaded(b"<html>"), not_downloaded(b"abc")
+        ('is a web page: fetch it again', '')
+    """
+    what = remedy(data, "")
+    return f"{looks_like(data)}: {what}" if what else ""
+
+
 def _known(data: bytes) -> str:
     start = data[:64].lower()
     if start[4:8] == b"ftyp":

@@ -32,8 +32,15 @@ def problem(picture: Image.Image, data: bytes) -> str:
 
 
 def scans(data: bytes) -> int:
-    """Return the number of scans of a JPEG file; several need memory for all coefficients."""
-    return data.count(b"\xff\xda")
+    """Return the number of scans of a JPEG file's first image; several need memory for all coefficients.
+
+    Segments in front of the first scan, which may contain a thumbnail, are skipped.
+    """
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"", b"\xda"):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    end = data.find(b"\xff\xd9", at)
+    return data.count(b"\xff\xda", at, len(data) if end < 0 else end)
 
 
 def _png(data: bytes) -> str:

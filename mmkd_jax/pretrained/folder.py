@@ -11,7 +11,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError, shown
-from mmkd_jax.looks_like import looks_like, remedy
+from mmkd_jax.looks_like import not_downloaded
 from mmkd_jax.pretrained import pickled
 
 FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
@@ -156,8 +156,8 @@ def _safetensors(path):
     except Exception as error:  # the library and NumPy raise several kinds
         with open(path, "rb") as file:
             start = file.read(64)
-        what = looks_like(start) if remedy(start, "") else f"is damaged or cut off ({_first_line(error)})"
-        raise UserError(f"{path} {what}: {remedy(start, 'fetch it again')}") from error
+        what = not_downloaded(start) or f"is damaged or cut off ({_first_line(error)}): fetch it again"
+        raise UserError(f"{path} {what}") from error
     if unknown:
         name, dtype = next(iter(unknown.items()))
         raise UserError(f"{path}: {shown(name)} has dtype {dtype}, which is not supported")

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.errors import UserError, shown
-from mmkd_jax.looks_like import looks_like, remedy
+from mmkd_jax.looks_like import not_downloaded
 from mmkd_jax.pretrained import opcodes
 from mmkd_jax.pretrained.opcodes import Global, Meaning, Refused
 
@@ -63,14 +63,12 @@ def read(path: str | os.PathLike) -> Any:
                 raise ValueError("its end is missing")
             return _zipped(file, size) if is_zip else _legacy(file, size)
     except Refused as error:
-        if remedy(start, ""):
-            raise UserError(f"{path} {looks_like(start)}: {remedy(start, '')}") from None
-        raise UserError(f"{path}: {error}") from None
+        what = not_downloaded(start)
+        raise UserError(f"{path} {what}" if what else f"{path}: {error}") from None
     except Exception as error:  # zipfile, struct and NumPy raise many kinds for damaged bytes
         reason = shown(str(error) or type(error).__name__)
-        what = f"is damaged or not a PyTorch weights file ({reason})"
-        what = looks_like(start) if remedy(start, "") else what
-        raise UserError(f"{path} {what}: {remedy(start, 'fetch it again')}") from error
+        what = not_downloaded(start) or f"is damaged or not a PyTorch weights file ({reason}): fetch it again"
+        raise UserError(f"{path} {what}") from error
 
 
 class _Storage:

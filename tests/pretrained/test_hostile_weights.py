@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def done():
-    """Every case, in one process of its own."""
+    """The outcomes of all cases, read in one process."""
     command = [sys.executable, "-m", "tests.pretrained.hostile"]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert ran.returncode == 0, ran.stderr

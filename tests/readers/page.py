@@ -102,7 +102,9 @@ def outcome(case: Case, read: Callable[..., Any] | None, file: str) -> str:
 def of_tokenizer(path: pathlib.Path) -> None:
     """Read the tokenizer of the file's folder."""
     if path.name != "tokenizer.json":
-        (path.parent / "vocab.txt").exists() or (path.parent / "vocab.txt").write_text(texts.PLAIN)
+        vocabulary = path.parent / "vocab.txt"
+        if not vocabulary.exists():
+            vocabulary.write_text(texts.PLAIN)
     Tokenizer(path.parent, 8, 0)
 
 

@@ -41,5 +41,5 @@ CASES = [
     ),
     Case("preprocessor_config.json", "nested 10,000 deep", written(deep(10_000)), "is not valid JSON", "refused"),
     Case("preprocessor_config.json", "a list", written(b"[1]"), "contains a list; expected a JSON object", "refused"),
-    Case("preprocessor_config.json", "an empty file", written(b""), "is empty and no JSON: fetch it again", "refused"),
+    Case("preprocessor_config.json", "an empty file", written(b""), "is empty: fetch it again", "refused"),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""docs/readers.md is what the cases say."""
+"""docs/readers.md is up to date with the cases."""
 
 import ast
 import pathlib

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.data.picture_file import FORMATS, rgb
+from mmkd_jax.data.picture_structure import scans
 from mmkd_jax.errors import UserError
 from tests.readers.pictures import CASES, COLORS, RGB, encoded, read, turned
 
@@ -93,3 +94,12 @@ def test_an_image_that_is_only_wide_when_resized():
         Pictures(size=224, max_pixels=60_000)([wide])
     with pytest.raises(UserError, match=r"need more than 60,000 pixels"):  # Pillow resizes the rows of all lines first
         Pictures(size=(100, 100), max_pixels=60_000)([wide.reshape(1_000, 2, 3)])
+
+
+def test_scans_of_a_jpeg():
+    """A thumbnail in EXIF, and the further images of MPO, are no scans."""
+    exif = turned(1)
+    exif[0x927C] = encoded(RGB, "JPEG")  # as cameras write in their notes
+    assert scans(encoded(RGB, "JPEG", exif=exif)) == 1 and encoded(RGB, "JPEG", exif=exif).count(b"\xff\xda") == 2
+    assert scans(encoded(RGB, "MPO", save_all=True, append_images=[RGB])) == 1
+    assert scans(encoded(RGB, "JPEG", progressive=True)) > 1
