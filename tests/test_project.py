@@ -72,7 +72,17 @@ def test_neither_torch_nor_tensorflow_is_named_in_an_import():
     assert not importers("torch") | importers("tensorflow")
 
 
-BASE = {"errors", "typing", "numeric", "convolution", "collectives", "validation", "files", "looks_like"}
+BASE = {
+    "errors",
+    "typing",
+    "numeric",
+    "convolution",
+    "collectives",
+    "validation",
+    "files",
+    "foreign_files",
+    "looks_like",
+}
 BASE = {f"mmkd_jax.{n}" for n in BASE}
 
 

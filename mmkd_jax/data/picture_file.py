@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmkd_jax import files
+from mmkd_jax import foreign_files
 from mmkd_jax.data import picture_structure
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.looks_like import looks_like, remedy
@@ -23,8 +23,8 @@ MAX_PIXELS = 61_000_000
 than 512 MiB.
 """
 _SHARES = {"AVIF": 0.6, "WEBP": 0.4}
-_SHARE_OF_LARGE_JPEG = 0.8
-"""Share of the limit for formats whose decoders need more than 8 bytes per pixel; JPEG in several scans, or CMYK."""
+_SHARE_OF_JPEG = {(True, False): 0.8, (False, True): 0.8, (True, True): 0.7}
+"""Share of the limit for decoders that need more than 8 bytes per pixel; of JPEG by (CMYK, in several scans)."""
 _ORIENTATION, _TURN = 0x0112, Image.Transpose
 _TURNS = {2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE}
 _TURNS |= {6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90}
@@ -61,7 +61,7 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     elif isinstance(picture, str | os.PathLike):
         name = f"{name}, {shown(os.fspath(picture), 500)}"
         try:
-            data = files.foreign_bytes(picture)
+            data = foreign_files.read_bytes(picture)
         except UserError as error:
             raise error.within(name.partition(",")[0]) from None
         return _decoded(_opened(data, name), name, max_pixels, data)
@@ -96,8 +96,8 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int, data: bytes = b""
     """Decode an opened image, whose file has this data; an image in memory has none."""
     w, h = picture.size
     share = _SHARES.get(picture.format or "", 1.0)
-    if picture.format in ("JPEG", "MPO") and (picture.mode == "CMYK" or picture_structure.scans(data) > 1):
-        share = _SHARE_OF_LARGE_JPEG
+    if picture.format in ("JPEG", "MPO"):
+        share = _SHARE_OF_JPEG.get((picture.mode == "CMYK", picture_structure.scans(data) > 1), share)
     if data and w * h > max_pixels * share:
         which = f"; those of this kind may have {share:g} of it" * (share < 1)
         raise UserError(f"{name} has {w} × {h} pixels; expected at most {max_pixels:,} (max_pixels{which}): scale it")

@@ -4,7 +4,7 @@ import json
 import pathlib
 from typing import Any
 
-from mmkd_jax import files
+from mmkd_jax import foreign_files
 from mmkd_jax.errors import UserError
 
 FILE = "preprocessor_config.json"
@@ -26,8 +26,8 @@ def settings(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     for name in (FILE, "video_preprocessor_config.json", NESTED):
         if not (folder / name).exists():
             continue
-        data = files.foreign_bytes(folder / name, files.MOST_JSON)
-        fields = files.json_object(data, folder / name)
+        data = foreign_files.read_bytes(folder / name, foreign_files.MOST_JSON)
+        fields = foreign_files.json_object(data, folder / name)
         if name == NESTED:
             sections = [fields[k] for k in ("feature_extractor", "image_processor", "video_processor") if k in fields]
             if not sections:

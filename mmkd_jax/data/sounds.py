@@ -3,20 +3,24 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import scipy.signal
 from jaxtyping import Float
 
-from mmkd_jax import files
+from mmkd_jax import foreign_files
 from mmkd_jax.data import wav_file
 from mmkd_jax.errors import UserError, shown
 
 Channels = Literal["mean"] | int | None
 _LOUDEST = 8.0
 """Floats beyond this were never scaled to −1 … 1."""
+_MOST_BYTES = 2**29
+"""Memory beyond the size of its file that a recording may need as floats."""
+_BLOCK = 2**20
+"""Frames of a file that are decoded at a time, so that only one channel is ever in memory."""
 
 
 def waveforms(
@@ -93,16 +97,12 @@ def bounded(
 def _waveform(name, x, target_rate, rate, resample, channels):
     if isinstance(x, str | os.PathLike):
         try:
-            data = files.foreign_bytes(x)
+            size = foreign_files.size_of(x)
         except UserError as error:
             raise error.within(name) from None
         name = f"{name}, {shown(os.fspath(x), 500)}"
-        try:
-            rate, x = wav_file.decoded(data)
-        except UserError as error:
-            raise UserError(f"{name} {error}") from None
-        if not len(x):
-            raise UserError(f"{name} has no samples")
+        with open(x, "rb") as file:
+            rate, x = _read(file, name, size + _MOST_BYTES, target_rate, channels)
     elif isinstance(x, tuple):
         raise UserError(f"{name}: expected a path or an array of samples, got a tuple: pass the rate as rate=…")
     x = np.asarray(x)
@@ -110,10 +110,10 @@ def _waveform(name, x, target_rate, rate, resample, channels):
         x = x.astype(np.float32) / 32_768
     if x.dtype.kind != "f":
         raise UserError(f"{name}: samples of type {x.dtype}; expected floats in −1 … 1, or int16: divide by full scale")
-    x = _mono(name, x, channels)
+    x = _selection(name, x.shape, channels)(x)
     if not np.isfinite(x).all():
         raise UserError(f"{name}: contains non-finite samples: replace or remove them")
-    if x.size and (largest := np.abs(x).max()) > _LOUDEST:
+    if x.size and (largest := max(x.max(), -x.min())) > _LOUDEST:
         raise UserError(f"{name}: samples up to {largest:g}; expected floats in −1 … 1: divide them by full scale")
     if rate is None:
         raise UserError(f"{name}: sample rate missing: pass it, such as rate={target_rate}")
@@ -124,7 +124,23 @@ def _waveform(name, x, target_rate, rate, resample, channels):
                 f"{name}: rate is {rate} Hz; the model expects {target_rate} Hz: pass resample=True to resample"
             )
         x = scipy.signal.resample_poly(x, *(np.array([target_rate, int(rate)]) // np.gcd(target_rate, int(rate))))
-    return x.astype(np.float32)
+    return x.astype(np.float32, copy=False)
+
+
+def _read(file, name, most, target_rate, channels):
+    """Return rate and samples [n] of an open file, which may need this many bytes."""
+    try:
+        wav = wav_file.opened(file)
+        n, rate = wav.shape[0], wav.rate
+        needed = n * (5 + 4 * target_rate / rate * (rate != target_rate))  # float32, and one comparison of each
+        if needed > most:
+            raise UserError(f"needs {needed:,.0f} bytes as floats, far more than the file has: split it")
+        select, x = _selection(name, wav.shape, channels), np.empty(n, np.float32)
+        for start in range(0, n, _BLOCK):
+            x[start : start + _BLOCK] = select(wav.frames(start, start + _BLOCK))
+    except UserError as error:
+        raise (error if str(error).startswith(name) else UserError(f"{name} {error}")) from None
+    return rate, x
 
 
 def _check_rate(name, rate):
@@ -133,24 +149,22 @@ def _check_rate(name, rate):
         raise UserError(f"{name}={rate!r}; expected a whole number of Hz, {wav_file.RATES[0]} … {wav_file.RATES[1]}")
 
 
-def _mono(name, x, channels):
-    """Return one channel of [n] or [n, c]."""
-    if x.ndim == 2 and x.shape[1] == 1:
-        return x[:, 0]
-    if x.ndim != 2 or channels is None:
-        if x.ndim != 1:
+def _selection(name: str, shape: Sequence[int], channels: Channels) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from samples [n] or [n, c] to one channel, [n]; `shape` is that of the recording."""
+    if len(shape) == 2 and shape[1] == 1:
+        return lambda x: x[:, 0]
+    if len(shape) != 2 or channels is None:
+        if len(shape) != 1:
             remedy = "average them with channels='mean', or select one with channels=0"
-            raise UserError(f"{name}: shape {list(x.shape)}; expected one channel, [n]: {remedy}")
-        return x
-    if 0 < x.shape[0] < x.shape[1]:
-        raise UserError(
-            f"{name}: shape {list(x.shape)}; expected [n, c], with fewer channels than samples: transpose it"
-        )
+            raise UserError(f"{name}: shape {list(shape)}; expected one channel, [n]: {remedy}")
+        return lambda x: x
+    if 0 < shape[0] < shape[1]:
+        raise UserError(f"{name}: shape {list(shape)}; expected [n, c], with fewer channels than samples: transpose it")
     if channels == "mean":
-        return x.mean(1, dtype=np.float64)
-    if isinstance(channels, bool) or not isinstance(channels, int | np.integer) or not 0 <= channels < x.shape[1]:
-        raise UserError(f"{name}: channels={channels!r}; expected 'mean', or 0 … {x.shape[1] - 1}")
-    return x[:, channels]
+        return lambda x: x.mean(1, dtype=np.float64)
+    if isinstance(channels, bool) or not isinstance(channels, int | np.integer) or not 0 <= channels < shape[1]:
+        raise UserError(f"{name}: channels={channels!r}; expected 'mean', or 0 … {shape[1] - 1}")
+    return lambda x: x[:, channels]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from mmkd_jax import child_process, files
+from mmkd_jax import child_process, foreign_files
 from mmkd_jax.data import text, tokenizer_settings
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.errors import UserError, choices
@@ -54,7 +54,7 @@ class Tokenizer:
     ):
         self.modality, self.types, self.whole = modality, types, whole
         self.files: Mapping[str, bytes] = {
-            n: files.foreign_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
+            n: foreign_files.read_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
         }
         settings = tokenizer_settings.read(folder, self.files.get("tokenizer_config.json", b"{}"))
         self.length = int(min(length, settings.model_max_length or length))

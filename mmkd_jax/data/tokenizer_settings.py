@@ -4,7 +4,7 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
-from mmkd_jax import files
+from mmkd_jax import foreign_files
 from mmkd_jax.errors import UserError, shown
 
 
@@ -44,7 +44,7 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
         UserError: the file is not a JSON object, or a field has a value of another kind.
     """
     path = folder / "tokenizer_config.json"
-    fields = files.json_object(data, path)
+    fields = foreign_files.json_object(data, path)
     pad = fields.get("pad_token")
     pad = pad.get("content") if isinstance(pad, dict) else pad
     longest: Any = fields.get("model_max_length")

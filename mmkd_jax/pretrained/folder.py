@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mmkd_jax import files
+from mmkd_jax import foreign_files
 from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.looks_like import not_downloaded
@@ -63,7 +63,7 @@ def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
     """
     if not (folder / name).exists():
         raise UserError(f"{folder} has no {name}: pass a model folder, or fetch it again")
-    return files.foreign_json(folder / name)
+    return foreign_files.read_json(folder / name)
 
 
 def read_processor(folder: pathlib.Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -142,7 +142,7 @@ def _narrow(dtype):
 def _safetensors(path):
     import safetensors
 
-    size = files.foreign_size(path)
+    size = foreign_files.size_of(path)
     with open(path, "rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if _MOST_HEADER < header <= size:
@@ -163,7 +163,7 @@ def _safetensors(path):
         raise UserError(f"{path}: {shown(name)} has dtype {dtype}, which is not supported")
     return {
         name: np.frombuffer(x["data"], _narrow(x["dtype"]) or _dtype(x["dtype"])).reshape(x["shape"])
-        for name, x in safetensors.deserialize(files.foreign_bytes(path, 2**62))
+        for name, x in safetensors.deserialize(foreign_files.read_bytes(path, 2**62))
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mmkd_jax import files
+from mmkd_jax import foreign_files
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.looks_like import not_downloaded
 from mmkd_jax.pretrained import opcodes
@@ -53,7 +53,7 @@ def read(path: str | os.PathLike) -> Any:
     Raises:
         UserError: the file requests anything else, is damaged, or is not a PyTorch file.
     """
-    size = files.foreign_size(path)
+    size = foreign_files.size_of(path)
     start = b""
     try:
         with open(path, "rb") as file:

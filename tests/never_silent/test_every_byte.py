@@ -234,10 +234,11 @@ def test_every_damage_of_every_file(runs, tmp_path, state, how):
         damage(runs, tmp_path / str(i), state, path.relative_to(runs / state), how)
 
 
-READS = {"open", "read_text", "read_bytes", "memmap", "fromfile", "load_file", "pread", "safe_open", "foreign_bytes"}
+READS = {"open", "read_text", "read_bytes", "memmap", "fromfile", "load_file", "pread", "safe_open"}
 # module that reads from a disk -> why a damaged byte cannot go unnoticed there
 VERIFIED_BY = {
-    "files.py": "SHA-256 in each JSON file (`read_json`); foreign files are those of a folder of pretrained weights",
+    "files.py": "SHA-256 in each JSON file (`read_json`)",
+    "foreign_files.py": "opened for the modules of data and pretrained below",
     "cli/terminal.py": "reads the processor's name, for the folder of compiled programs; writes to the null device",
     "data/commands.py": "hashes what it has just built, for the record",
     "data/dataset.py": "SHA-256 of each file in the record, which has one itself",

@@ -28,12 +28,13 @@ catch `mmkd.UserError`. This page is generated from the cases in \
 IMAGES = """
 `mmkd.data.Pictures`, the image processor of pretrained encoders, reads these files. Color profiles, gamma and HDR \
 metadata are not applied. A file may have 2 GiB and 61 million pixels (`max_pixels`), with 0.8 of it for JPEG in CMYK \
-or in several scans, 0.6 for AVIF and 0.4 for WebP, whose decoders need more memory; likewise after resizing. Rows, \
-strips and tiles are counted, and the checksums of PNG compared. JPEG has none: flipped bits inside its pixels, or an \
-end marker in front of missing rows, go unnoticed, as in Pillow.
+or in several scans (0.7 for both), 0.6 for AVIF and 0.4 for WebP, whose decoders need more memory; likewise after \
+resizing. Rows, strips and tiles are counted, and the checksums of PNG compared. JPEG has none: flipped bits inside \
+its pixels, or an end marker in front of missing rows, go unnoticed, as in Pillow.
 """
 SOUNDS = """
-`mmkd.data.waveforms`, which the audio processors call, reads WAV files; each sample needs four bytes. Gains in \
+`mmkd.data.waveforms`, which the audio processors call, reads WAV files, a block at a time: each sample \
+of one channel needs four bytes. A file that would need 512 MiB more than its own size is refused. Gains in \
 metadata, such as ReplayGain, are not applied. Convert other formats first, or pass arrays.
 """
 VOCABULARIES = """

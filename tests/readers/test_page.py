@@ -33,7 +33,7 @@ READERS = {
     "data/sources.py": "packages with a pinned SHA-256",
     "data/datasets/emoji.py": "packages with a pinned SHA-256",
 }
-DOORS = READS | {"foreign_json", "foreign_size"}
+DOORS = READS | {"size_of"}
 
 
 def test_every_reader_has_its_rows():
