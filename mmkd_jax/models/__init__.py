@@ -18,6 +18,7 @@ from mmkd_jax.models.frames import PerFrame as PerFrame
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated
 from mmkd_jax.models.heads import Classifier as Classifier
+from mmkd_jax.models.heads import TaskHead as TaskHead
 from mmkd_jax.models.image import ImageCNN as ImageCNN
 from mmkd_jax.models.image import ImageMLP as ImageMLP
 from mmkd_jax.models.image import ImageTransformer as ImageTransformer

@@ -89,11 +89,13 @@ class Clip(nn.Module):
         encoders: "text" and "image" -> encoder, as a dict.
         width: dimension of the shared space, reached by projections without bias; None uses the features unprojected.
         biased: add a `logit_bias` (SigLIP).
+        scaled: add a `logit_scale`; False for a single encoder with its projection.
     """
 
     encoders: Any
     width: int | None = 512
     biased: bool = False
+    scaled: bool = True
 
     @nn.compact
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
@@ -103,7 +105,9 @@ class Clip(nn.Module):
             if self.width is not None:
                 x = nn.Dense(self.width, use_bias=False, dtype=x.dtype, name=f"projection_{modality}")(x)
             tap(f"embedding.{modality}", x)
-        tap("logit_scale", self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ()))
+        if self.scaled:
+            scale = self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ())
+            tap("logit_scale", scale)
         if self.biased:
             tap("logit_bias", self.param("logit_bias", nn.initializers.constant(-10.0), ()))
         return tap.outputs

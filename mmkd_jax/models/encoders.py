@@ -1,19 +1,24 @@
-"""Model of encoders without fusion and head, for distilling the features of pretrained encoders."""
+"""Model of encoders without fusion, for distilling pretrained and fine-tuned encoders."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 
 from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
+from mmkd_jax.models._inputs import masked_input
 
 
 class Encoders(nn.Module):
-    """Separate encoders per modality; outputs are `features.M` and every intermediate.
+    """Separate encoders per modality; outputs are `features.M` and every intermediate, and those of the heads.
 
-    Variables are named `encoders_M`, as in a `Multimodal` model with the same encoders.
+    Variables are named `encoders_M`, as in a `Multimodal` model with the same encoders, and `heads_NAME`.
 
     Attributes:
         encoders: modality -> encoder, as a dict.
+        heads: name of an output, such as "logits" -> `TaskHead` of a single encoder, as a dict. Without one of this
+            name, `logits` is the mean of the heads. A head with the problem "regression" and one logit also outputs it
+            as `prediction` [b].
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN
@@ -21,9 +26,24 @@ class Encoders(nn.Module):
     """
 
     encoders: Any
+    heads: Any = dataclasses.field(default_factory=dict)
 
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         tap = Taps(patch)
         for modality, encode in self.encoders.items():
             tap(f"features.{modality}", encode(batch, modality, ctx, tap))
+        if not self.heads:
+            return tap.outputs
+        ((modality, encoder),) = self.encoders.items()
+        mask = tap.outputs.get(f"tokens_mask.{modality}")
+        if mask is None and f"{modality}.ids" in batch:
+            mask = masked_input(batch, modality)[f"{modality}.mask"]
+        encoded, logits = dict(tap.outputs), []
+        for name, head in self.heads.items():
+            embedding = encoder.variables["params"]["tokens"]["embedding"] if head.tied else None
+            logits.append(tap(name, head(encoded, modality, mask, batch["example_id"], ctx.at(name), embedding)))
+        if "logits" not in self.heads:
+            tap("logits", sum(logits) / len(logits))
+        if any(head.problem == "regression" and head.classes == 1 for head in self.heads.values()):
+            tap("prediction", tap.outputs["logits"][..., 0])
         return tap.outputs

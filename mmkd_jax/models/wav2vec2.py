@@ -104,7 +104,7 @@ class Wav2Vec2(nn.Module):
             elif i == 0:
                 x = ChannelNorm(name="conv_norm_0")(x, self.frames(mask, 1))
             x = tap(f"frames.{modality}.{i}", act(x))
-        valid = self.frames(mask)
+        valid = tap(f"tokens_mask.{modality}", self.frames(mask))
         x = nn.LayerNorm(config.eps, dtype=config.dtype, name="projected_norm")(x) if self.projected_norm else x
         x = nn.Dense(config.embed_dim, dtype=config.dtype, name="projected")(x)
         x = Dropout(self.feature_dropout, name="dropped_features")(x, ctx, rows)

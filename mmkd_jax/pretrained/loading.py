@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import reprlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -14,7 +16,7 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.child_process import DEFAULT, Limits
-from mmkd_jax.core.model import StepContext
+from mmkd_jax.core.model import Model, StepContext, linen
 from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
@@ -33,6 +35,7 @@ from mmkd_jax.pretrained import (
     wav2vec2,
     whisper,
 )
+from mmkd_jax.pretrained import heads as head_tensors
 from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
@@ -79,28 +82,53 @@ FAMILIES: Mapping[str, Family] = {kind: family for family in _FILES for kind in 
 
 
 class Pretrained(NamedTuple):
-    """A pretrained encoder: module, variables and processor.
+    """A pretrained model: module, variables and processor. `Trained` and `Frozen` accept it in place of a `Model`.
 
     Attributes:
         module: Linen module, for `mmkd.linen`; every intermediate is an output.
         variables: variables of the module, NumPy arrays in float32.
         processor: function from raw inputs to batch columns.
         kind: `model_type`.
+        labels: names of the classes, in the order of `logits`; empty if config.json has none.
     """
 
     module: Encoders | Clip
     variables: Any
     processor: Callable[..., dict[str, np.ndarray]]
     kind: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> Model:
+        """The module as a `Model`."""
+        return linen(self.module)
+
+    @property
+    def source(self) -> dict[str, PretrainedVariables]:
+        """Initial values of all its variables, for `init_from`."""
+        return _sources(self)
 
 
-def load(path_or_id: str | os.PathLike, dtype: Any = None, *, limits: Limits = DEFAULT, **overrides: Any) -> Pretrained:
-    """Load a pretrained encoder from a folder or the Hugging Face hub.
+def load(
+    path_or_id: str | os.PathLike,
+    dtype: Any = None,
+    *,
+    heads: bool = True,
+    ignore: Sequence[str] = (),
+    limits: Limits = DEFAULT,
+    **overrides: Any,
+) -> Pretrained:
+    """Load a pretrained encoder from a folder or the Hugging Face hub, with the head of a fine-tuned one.
+
+    The head of an architecture such as BertForSequenceClassification outputs `logits`. A warning names the tensors of
+    other heads, which are left out.
 
     Args:
         path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted reader), or a
             hub id, which is read from the local cache or downloaded.
         dtype: computation dtype, such as jnp.bfloat16; parameters are always float32.
+        heads: load the head; False loads the encoder alone.
+        ignore: regular expressions of the names of further tensors to leave out, such as those of a custom head.
         limits: time and memory of the child process that first reads tokenizer.json, whose regular expressions may
             take for ever.
         **overrides: attributes of the encoder or of its `config`, such as remat, scan, dropout or pool.
@@ -130,11 +158,15 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, *, limits: Limits = D
     if config.get("quantization_config") is not None:
         raise UserError(f"{where}/config.json has quantization_config: fetch the weights before quantization")
     family = FAMILIES[kind]
-    tensors = folder.read_tensors(where)
+    prefix, skipped = family.prefix(kind), _patterns(ignore)
+    tensors = mapping.unwrapped(folder.read_tensors(where), prefix)
+    tensors = {k: x for k, x in tensors.items() if not any(p.fullmatch(k) for p in skipped)}
     with _reading(where):
         processor = family.processor(where, config, limits)
         module = family.build(config, tensors.keys(), processor)
         bounds.check_sizes(module, tensors)
+        module = head_tensors.with_heads(module, config, tensors) if heads else module
+        labels = head_tensors.labels(module, config)
     known = {m: attributes(e).keys() for m, e in module.encoders.items()}
     if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
@@ -143,10 +175,31 @@ def load(path_or_id: str | os.PathLike, dtype: Any = None, *, limits: Limits = D
     overrides["dtype"] = dtype
     own = {m: {n: x for n, x in overrides.items() if n in known[m]} for m in known}
     module = module.clone(encoders={m: replaced(e, **own[m]) for m, e in module.encoders.items()})
+    if "pool" in overrides and any(head.read == "features" for head in getattr(module, "heads", {}).values()):
+        raise UserError(f"pool={overrides['pool']!r} would change the input of the head: pass heads=False as well")
     with _reading(where, options if dtype is None else f"{options}, dtype={dtype!r}".strip(", ")):
         shapes = jax.eval_shape(lambda: initial(module))
-        variables = mapping.to_flax(tensors, shapes, family.table(kind, module), family.ignored, family.prefix(kind))
-    return Pretrained(module, variables, processor, kind)
+        table = family.table(kind, module) | head_tensors.table(kind, module)
+        variables, ignored = mapping.to_flax(tensors, shapes, table, family.ignored, prefix)
+    left_out = [k for k in ignored if not any(re.fullmatch(p, k.removeprefix(prefix)) for p in _WITHOUT_USE)]
+    if heads and left_out:
+        named = ", ".join(map(shown, left_out[:3])) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+        of = head_tensors.architecture(config) or "the checkpoint"
+        warnings.warn(f"{where}: tensors of {of} are left out, which no head here reads: {named}", stacklevel=2)
+    return Pretrained(module, variables, processor, kind, labels)
+
+
+_WITHOUT_USE = (r".*num_batches_tracked", r".*position_ids", r".*mask_token", r".*masked_spec_embed")
+_WITHOUT_USE += (r"similarity_(weight|bias)", r"cls\.predictions\.decoder\..*", r"lm_head\.decoder\..*")
+_WITHOUT_USE += (r"vocab_projector\.weight",)
+"""Tensors that change no output: buffers, values for masked inputs in training, and tied tables."""
+
+
+def _patterns(ignore):
+    try:
+        return [re.compile(p) for p in ignore]
+    except (re.error, TypeError) as error:
+        raise UserError(f"ignore={ignore!r}; expected a list of regular expressions ({error})") from None
 
 
 @contextlib.contextmanager
@@ -162,8 +215,15 @@ def _reading(where: pathlib.Path, options: str = "") -> Iterator[None]:
         raise UserError(f"{what} cannot be read: {type(error).__name__}: {shown(first)}") from error
 
 
-def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables: Any, processor: Any = None) -> None:
-    """Save an encoder to a folder that transformers loads with equal outputs.
+def save(
+    where: str | os.PathLike,
+    kind: str,
+    module: Encoders | Clip,
+    variables: Any,
+    processor: Any = None,
+    labels: Sequence[str] = (),
+) -> None:
+    """Save an encoder, with its head, to a folder that transformers loads with equal outputs.
 
     Writes model.safetensors, config.json and the processor's files.
 
@@ -173,6 +233,7 @@ def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables
         module: module, as returned by `load`.
         variables: variables of the module; additional ones, such as a classifier's, are not saved.
         processor: processor, as returned by `load`; None writes no processor files.
+        labels: names of the classes, in the order of the logits.
 
     Raises:
         UserError: the kind is unknown or does not match the encoder.
@@ -184,7 +245,10 @@ def save(where: str | os.PathLike, kind: str, module: Encoders | Clip, variables
 
     saved = {c: {k: variables[c][k] for k in tree} for c, tree in jax.eval_shape(lambda: initial(module)).items()}
     try:
-        config, tensors = family.describe(kind, module), mapping.from_flax(saved, family.table(kind, module))
+        config = family.describe(kind, module) | head_tensors.describe(kind, module, labels)
+        table, has_head = family.table(kind, module) | head_tensors.table(kind, module), head_tensors.is_beside(module)
+        prefix = head_tensors.prefix(kind, module, family.prefix(kind)) if has_head else ""
+        tensors = mapping.from_flax(saved, table, prefix)
     except (KeyError, AttributeError) as error:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
         raise UserError(f"kind {kind!r} does not describe {kinds}: pass the kind that load returned") from error
@@ -211,13 +275,17 @@ def init_from(*loaded: Pretrained) -> dict[str, PretrainedVariables]:
     Raises:
         UserError: two of them have an encoder for the same modality.
     """
-    scopes = [s for one in loaded for s in one.variables.get("params", {})]
+    scopes = [s for one in loaded for s in one.variables.get("params", {}) if not s.startswith("heads_")]
     if both := {s for s in scopes if scopes.count(s) > 1}:
         raise UserError(f"init_from: {choices(both)} is given twice: pass one encoder for each modality")
+    sources = {path: source for one in loaded for path, source in _sources(one).items()}
+    return {path: source for path, source in sources.items() if not path.partition(".")[2].startswith("heads_")}
+
+
+def _sources(loaded):
     return {
-        f"{collection}.{scope}": PretrainedVariables(tree, (f"a pretrained {one.kind}",))
-        for one in loaded
-        for collection, scopes in one.variables.items()
+        f"{collection}.{scope}": PretrainedVariables(tree, (f"a pretrained {loaded.kind}",))
+        for collection, scopes in loaded.variables.items()
         for scope, tree in scopes.items()
     }
 

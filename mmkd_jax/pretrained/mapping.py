@@ -101,9 +101,26 @@ def theirs(table: Table, path: str) -> tuple[str, Turn]:
     raise KeyError(f"no row of the table matches {path}")
 
 
+def unwrapped(tensors: Mapping[str, np.ndarray], prefix: str = "") -> Mapping[str, np.ndarray]:
+    """Remove the prefixes of wrapped models, `module.`, `_orig_mod.` and `model.`, if all names have them.
+
+    Args:
+        tensors: tensors by published name.
+        prefix: prefix that the family's checkpoints have, which is kept.
+
+    Example:
+        >>> list(unwrapped({"module.model.pooler.dense.bias": np.zeros(3)}))
+        ['pooler.dense.bias']
+    """
+    for wrapper in ("module.", "_orig_mod.", "model."):
+        if tensors and wrapper != prefix and all(k.startswith(wrapper) for k in tensors):
+            return unwrapped({k.removeprefix(wrapper): x for k, x in tensors.items()}, prefix)
+    return tensors
+
+
 def to_flax(
     tensors: Mapping[str, np.ndarray], shapes: Any, table: Table, ignored: Iterable[str] = (), prefix: str = ""
-) -> Any:
+) -> tuple[Any, list[str]]:
     """Convert published tensors to Flax variables.
 
     Args:
@@ -112,6 +129,9 @@ def to_flax(
         table: table of the family.
         ignored: regular expressions of tensor names to ignore, such as heads of the pretraining task.
         prefix: common prefix of tensor names, such as "bert."; ignored if the tensors lack it.
+
+    Returns:
+        The variables, and the names of the tensors that were ignored.
 
     Raises:
         UserError: a tensor is missing, unexpected, has another shape or two names, is not floating-point, or has values
@@ -160,18 +180,20 @@ def to_flax(
         raise UserError(f"{_first(quantized)}: quantized weights are not supported, fetch the original ones")
     if infinite:
         raise UserError(f"{_first(infinite)}: fetch the weights again")
-    return variables
+    return variables, sorted(remaining.values())
 
 
 def _first(errors):
     return errors[0] + (f", likewise {len(errors) - 1} more tensors" if len(errors) > 1 else "")
 
 
-def from_flax(variables: Any, table: Table) -> dict[str, np.ndarray]:
-    """Convert Flax variables to published tensors, by name."""
+def from_flax(variables: Any, table: Table, prefix: str = "") -> dict[str, np.ndarray]:
+    """Convert Flax variables to published tensors, by name; `prefix` is that of the encoder's names."""
     tensors = {}
     for path, x in jax.tree_util.tree_leaves_with_path(variables):
-        name, turn = theirs(table, jax.tree_util.keystr(path, simple=True, separator="/"))
+        ours = jax.tree_util.keystr(path, simple=True, separator="/")
+        name, turn = theirs(table, ours)
+        name = f"{prefix}{name}" if ours.partition("/")[2].startswith("encoders_") else name
         if name.endswith("running_mean"):  # PyTorch's BatchNorm also counts its batches
             tensors[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
         whole = np.asarray(turn.theirs(np.asarray(x)), order="C")  # safetensors writes strided arrays wrongly

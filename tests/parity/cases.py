@@ -115,8 +115,9 @@ def gaps(case: Case, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray])
         y = ours[name]
         assert x.shape == y.shape, f"{name}: {y.shape}, expected {x.shape}"
         kind, modality = f"{name}.".split(".")[:2]
+        modality = next(iter(case.batch)).partition(".")[0] if kind == "logits" else modality
         mask = ours.get(f"frames.{modality}", case.batch.get(f"{modality}.mask"))
-        if mask is not None and kind in ("hidden", "tokens"):
+        if mask is not None and (kind in ("hidden", "tokens") or (kind == "logits" and x.ndim == 3)):
             x, y = x[mask], y[mask]
         elif mask is not None and kind == "attentions":
             x, y = (np.moveaxis(z, 1, 2)[mask] for z in (x, y))

@@ -1,5 +1,7 @@
 """Small image encoders of every family, and those of texts and images."""
 
+import copy
+
 import numpy as np
 import transformers
 
@@ -107,4 +109,36 @@ CASES |= {
     "convnext, no scale": map_case(
         "ConvNeXt", "ConvNext", (16, 16), **MAPS, num_stages=2, patch_size=2, layer_scale_init_value=0.0
     ),
+}
+
+
+def tower_case(pair, modality, name):
+    """One tower alone, with or without its projection."""
+    case = CASES[pair]
+    column = "pixel_values" if modality == "image" else "input_ids"
+
+    def make():
+        both = copy.deepcopy(case.make().config)
+        config = both.vision_config if modality == "image" else both.text_config
+        if name.endswith("WithProjection"):
+            config.projection_dim = both.projection_dim
+        return getattr(transformers, name)(config)
+
+    def outputs(out):
+        if name.endswith("WithProjection"):
+            return stack(modality, out) | {f"embedding.{modality}": out[f"{modality}_embeds"]}
+        return stack(modality, out) | {f"features.{modality}": out.pooler_output}
+
+    batch = {k: x for k, x in case.batch.items() if k.startswith(modality)}
+    inputs = {k: x for k, x in case.inputs.items() if (k == "pixel_values") == (column == "pixel_values")}
+    return Case(case.family, make, batch, inputs, outputs)
+
+
+CASES |= {
+    f"{pair}, {name}": tower_case(pair, "image" if "Vision" in name else "text", name)
+    for pair, names in {
+        "clip": ("CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPTextModel", "CLIPTextModelWithProjection"),
+        "siglip": ("SiglipVisionModel", "SiglipTextModel"),
+    }.items()
+    for name in names
 }
