@@ -5,7 +5,7 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -88,12 +88,13 @@ class Dataset:
         )
 
 
-def from_columns(columns: Mapping[str, Any], name: str) -> Dataset:
+def from_columns(columns: Mapping[str, Any], name: str, classes: Sequence[str] = ()) -> Dataset:
     """Create a data set from arrays in memory; `example_id` defaults to the row index.
 
     Args:
         columns: column name -> array; all of equal length.
         name: name used in fingerprints and messages.
+        classes: names of the classes, in the order of the labels; teachers with names are matched with them.
 
     Example:
         >>> data = from_columns({"audio": np.zeros((3, 8), np.float32), "label": np.arange(3, dtype=np.int32)}, "mine")
@@ -114,6 +115,7 @@ def from_columns(columns: Mapping[str, Any], name: str) -> Dataset:
         fingerprint={"name": name, "content": content_hash(columns)},
         fetch=lambda i: {k: v[i] for k, v in columns.items()},
         counts=_true(columns),
+        about={"classes": list(classes)} if classes else {},
     )
 
 

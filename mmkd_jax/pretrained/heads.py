@@ -163,22 +163,40 @@ def with_heads(module: Any, config: Mapping[str, Any], tensors: Mapping[str, np.
         return module
     if getattr(module.encoders.get("video"), "attention", "") == SPACE:  # transformers returns logits of each frame
         return module
-    heads = {output: _head(module, spec, config, name, tensors) for output, spec in known.items()}
+    heads = {output: _read(module, spec, config, name, tensors) for output, spec in known.items()}
     return module.clone(heads=heads) if heads else module
 
 
-def _head(module, spec, config, name, tensors):
+def _read(module, spec, config, name, tensors):
+    """Build a head from its tensors."""
     for layer in (spec.out, spec.hidden, spec.norm):
         if layer and f"{layer}.bias" not in tensors:
             remedy = "fetch the weights of the same model, or pass heads=False for the encoder alone"
             raise UserError(f"the weights lack {layer}.bias, which {name} has: {remedy}")
     if spec.tied and config.get("tie_word_embeddings", True) is not True:
         raise UserError("config.json has tie_word_embeddings=False; only True is supported: pass heads=False")
+    classes = len(tensors[f"{spec.out}.bias"])
+    width = len(tensors[f"{spec.hidden}.bias"]) if spec.hidden else None
+    return build(module, spec, config, classes, width)
+
+
+def build(module: Any, spec: HeadTensors, config: Mapping[str, Any], classes: int, width: int | None) -> TaskHead:
+    """Build a head of an encoder.
+
+    Args:
+        module: the encoder.
+        spec: the head's tensors.
+        config: content of config.json, for dropout rates and the problem.
+        classes: number of logits.
+        width: width of the hidden layer; None omits it.
+
+    Raises:
+        UserError: config.json has an invalid value.
+    """
     (encoder,) = module.encoders.values()
-    values, classes = attributes(encoder), len(tensors[f"{spec.out}.bias"])
+    values, rate = attributes(encoder), 0.0
     if spec.tied and classes != encoder.vocabulary:
         raise UserError(f"{spec.out}.bias has {classes} values for a vocabulary of {encoder.vocabulary}")
-    rate = 0.0
     if spec.dropout:
         keys = [k for k in spec.dropout if config.get(k) is not None]
         rate = field(config, keys[0], 0.1) if keys else values["dropout"]
@@ -190,7 +208,7 @@ def _head(module, spec, config, name, tensors):
         tokens="hidden" if averaged and config["model_type"] in ("wav2vec2", "hubert") else spec.tokens,
         num_prefix_tokens=values.get("num_prefix_tokens", 0),
         num_layers=values["num_layers"] + 1 if averaged else 0,
-        width=len(tensors[f"{spec.hidden}.bias"]) if spec.hidden else None,
+        width=width,
         activation=values["activation"] if spec.activation == "config" else spec.activation,
         norm=spec.norm_of if spec.norm else None,
         eps=values.get("eps", 1e-12),

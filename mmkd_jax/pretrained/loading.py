@@ -236,14 +236,18 @@ def save(
         labels: names of the classes, in the order of the logits.
 
     Raises:
-        UserError: the kind is unknown or does not match the encoder.
+        UserError: the kind is unknown or does not match the encoder, the variables lack some of the module's, or the
+            labels do not match the head.
     """
     if kind not in FAMILIES:
         raise UserError(f"kind is {kind!r}; expected one of: {choices(FAMILIES)}")
     family, where = FAMILIES[kind], pathlib.Path(where)
     from safetensors.numpy import save as serialized
 
-    saved = {c: {k: variables[c][k] for k in tree} for c, tree in jax.eval_shape(lambda: initial(module)).items()}
+    shapes = jax.eval_shape(lambda: initial(module))
+    if lacking := [f"{c}.{k}" for c, tree in shapes.items() for k in tree if k not in variables.get(c, {})]:
+        raise UserError(f"the variables lack {choices(lacking)}: pass those of this module")
+    saved = {c: {k: variables[c][k] for k in tree} for c, tree in shapes.items()}
     try:
         config = family.describe(kind, module) | head_tensors.describe(kind, module, labels)
         table, has_head = family.table(kind, module) | head_tensors.table(kind, module), head_tensors.is_beside(module)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mmkd_jax.core.model import Model
 from mmkd_jax.errors import UserError, choices
@@ -13,14 +13,40 @@ Source = str | PretrainedVariables
 """Source of variables: "TRAINING.MODEL", a subtree of it ("TRAINING.MODEL.params.PATH"), or variables in memory."""
 
 
+@runtime_checkable
+class ModelWithVariables(Protocol):
+    """A model with variables, such as `pretrained.Pretrained`, in place of a `Model` and its `init_from`."""
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        ...
+
+    @property
+    def source(self) -> Mapping[str, PretrainedVariables]:
+        """Path within the model -> its variables."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of `logits`; empty if unknown."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class _WithVariables:
-    model: Model
+    model: Model | ModelWithVariables
     init_from: Source | Mapping[str, Source] | None = None
     layers: Callable[[Any, Any], Any] | None = None
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self):
         kind = type(self).__name__
+        if isinstance(loaded := self.model, ModelWithVariables):
+            if self.init_from is None:
+                object.__setattr__(self, "init_from", loaded.source)
+            object.__setattr__(self, "labels", self.labels or loaded.labels)
+            object.__setattr__(self, "model", loaded.model)
         if not isinstance(self.model, Model):
             got = type(self.model).__name__
             raise UserError(f"{kind}: model is a {got}; expected a Model, such as mmkd.linen(module)")
@@ -41,11 +67,13 @@ class Trained(_WithVariables):
     """A trained model, such as a student.
 
     Attributes:
-        model: the model.
+        model: the model; or a pretrained one, from `pretrained.load`, with its variables.
         init_from: source of the initial variables; None initializes them at random. "TRAINING.MODEL" takes the final
             variables of an earlier training with the same seed; `PretrainedVariables` takes variables in memory. A
             mapping from dotted paths within the model to such sources initializes only these subtrees.
         layers: layers, heads or channels of `init_from` to start from, see `pretrained.Inheritance`; None takes all.
+        labels: names of the classes, in the order of `logits`; those of a pretrained model by default. If the data has
+            names as well, `logits` has the data's classes, in their order.
 
     Example:
         >>> from mmkd_jax.core.model import plain
@@ -60,9 +88,10 @@ class Frozen(_WithVariables):
     """A frozen model, such as a teacher. It runs with train=False.
 
     Attributes:
-        model: the model.
+        model: as for `Trained`.
         init_from: as for `Trained`.
         layers: as for `Trained`.
+        labels: as for `Trained`.
         cache: outputs to compute once for all rows (and augmented views) and keep on disk, so that the model does not
             run in training: names such as ("logits",), or a `CacheSpec`. None runs the model in every step.
         random: accept random variables. Without it, a frozen model needs `init_from`, unless its `init` returns weights
@@ -112,7 +141,7 @@ def check_roles(roles: Mapping[str, Role]) -> None:
                 "MovingAverage(of=NAME, decay=…)"
             )
     trained = [n for n, r in roles.items() if isinstance(r, Trained)]
-    if not trained:
+    if not trained and roles and not all(isinstance(role, Frozen) for role in roles.values()):
         raise UserError(f"no model is trained; models are: {choices(roles)}; wrap one in Trained(model)")
     for name, role in roles.items():
         if isinstance(role, MovingAverage) and role.of not in trained:

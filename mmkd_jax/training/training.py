@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from mmkd_jax import files
 from mmkd_jax.core.aggregator import Aggregator
 from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.model import Batch, Model, StepContext, cached, predict
-from mmkd_jax.core.objective import Objective
+from mmkd_jax.core.objective import Objective, combine
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.sharding import is_bank
 from mmkd_jax.core.state import Distillation, augmented_spec, init_state, initial_variables, variables
@@ -23,6 +23,7 @@ from mmkd_jax.core.tasks import Task
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, check_loader
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.training import class_names
 from mmkd_jax.training.lowered import program_hash
 from mmkd_jax.training.roles import Frozen, MovingAverage, Role, Source, Trained, check_roles
 from mmkd_jax.training.teacher_cache import CacheSpec, Store
@@ -84,7 +85,12 @@ class Training:
         for name in ("data", "validation", "test"):
             check_loader(getattr(self, name), name)
         if not self.evaluate:
-            object.__setattr__(self, "evaluate", self.trained[0])
+            object.__setattr__(self, "evaluate", (self.trained or tuple(self.models))[0])
+        if self.evaluate in self.cache:
+            raise UserError(
+                f"evaluate is {self.evaluate!r}, whose outputs are cached for the training data: omit its cache, or "
+                "evaluate it in a training of its own, Training.evaluation(…)"
+            )
         if self.evaluate not in self.models:
             raise UserError(f"evaluate is {self.evaluate!r}; the models are: {choices(self.models)}")
         if self.select not in ("best", "last"):
@@ -111,6 +117,29 @@ class Training:
                 "epoch: give the training loader a number of views, such as num_views=16, or remove cache"
             )
 
+    @classmethod
+    def evaluation(cls, model: Any, task: Task, validation: Loader, test: Loader, name: str = "teacher") -> "Training":
+        """Return a training that evaluates a frozen model and trains nothing, for the model's row in the table.
+
+        Args:
+            model: the frozen model, or a pretrained one.
+            task: the metrics, and the labels they need.
+            validation: validation data.
+            test: test data.
+            name: name of the model.
+
+        Example:
+            >>> from mmkd_jax import core, data, tasks
+            >>> rows = data.from_columns({"x": np.eye(2, dtype=np.float32), "label": np.arange(2)}, "two")
+            >>> ready = Frozen(core.model.plain(lambda _, batch: {"logits": batch["x"]}))
+            >>> Training.evaluation(ready, tasks.classification(2), InMemory(rows, 2), InMemory(rows, 2)).evaluate
+            'teacher'
+        """
+        role = model if isinstance(model, Frozen) else Frozen(model)
+        models = {name: dataclasses.replace(role, cache=None)}
+        objective, optimizer = combine(), optax.identity()
+        return cls(models, objective, optimizer, task, validation, validation, test, steps=1, select="last")
+
     @property
     def trained(self) -> tuple[str, ...]:
         """Names of the trained models."""
@@ -119,8 +148,13 @@ class Training:
     @functools.cached_property
     def networks(self) -> dict[str, Model]:
         """Name -> Model; a moving average has the Model of the model that it averages."""
-        roles: Any = self.models
-        return {n: roles[r.of].model if isinstance(r, MovingAverage) else r.model for n, r in self.models.items()}
+        roles: Any = {n: self.models[r.of] if isinstance(r, MovingAverage) else r for n, r in self.models.items()}
+        return {n: class_names.matched(r.model, r.labels, self.classes) for n, r in roles.items()}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the data's classes, in the order of its labels; empty if unknown."""
+        return tuple(getattr(self.data.dataset, "about", {}).get("classes", ()))
 
     @functools.cached_property
     def init_from(self) -> dict[str, Source]:
@@ -319,6 +353,13 @@ class Training:
                     f"give it size={largest + 1}"
                 )
 
+    def check_class_names(self, paths: Collection[str], before: str = "") -> None:
+        """Raise if the classes of logits, among paths that are read, cannot be matched with those of the data."""
+        for name, role in self.models.items():
+            labels = () if isinstance(role, MovingAverage) else role.labels
+            if labels and self.classes and any(f"{p}.".startswith(f"{name}.logits.") for p in paths):
+                class_names.check(name, labels, self.classes, before)
+
     def check_step(self, state: Any, frozen: Any) -> None:
         """Trace the step; raises for extra passes or batch statistics that do not support microbatches."""
         jax.eval_shape(self.step, state, frozen, self.spec)
@@ -333,9 +374,13 @@ class Training:
                     f"model {name!r} does not define {choices(missing)}: give it the variables of another model, as in "
                     f'init_from={{"{missing[0]}": "TRAINING.MODEL.params.…"}}'
                 )
-
-        if not hyperparams:
-            return jax.eval_shape(self.start, _KEY, dict(initial_variables or {}), {})
-        # as constants, so that invalid values raise
-        initialize = functools.partial(init_state, self.distillation, self.spec, hyperparams=hyperparams)
-        return jax.eval_shape(initialize, _KEY, dict(initial_variables or {}))
+        initialize: Callable = functools.partial(self.start, hyperparams={})
+        if hyperparams:  # as constants, so that invalid values raise
+            initialize = functools.partial(init_state, self.distillation, self.spec, hyperparams=hyperparams)
+        try:
+            found = jax.eval_shape(initialize, _KEY, variables=dict(initial_variables or {}))
+        except UserError as error:
+            self.check_class_names({f"{n}.logits" for n in self.models}, f"{error}; ")
+            raise
+        self.check_class_names({path for each in self.reads.values() for path in each} | {f"{self.evaluate}.logits"})
+        return found

@@ -1,0 +1,61 @@
+"""Classes of a model and of its data, matched by name."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax.core.model import Model
+from mmkd_jax.errors import UserError, shown
+
+
+def order(labels: Sequence[str], classes: Sequence[str]) -> list[int] | None:
+    """Return the index of each class of the data among those of the model; None if one of them is missing.
+
+    Args:
+        labels: names of the model's classes, in the order of its logits.
+        classes: names of the data's classes, in the order of its labels.
+
+    Example:
+        >>> order(("joy", "fear", "anger"), ("anger", "joy")), order(("joy", "fear"), ("anger", "joy"))
+        ([2, 0], None)
+    """
+    unique = len(set(labels)) == len(labels) and len(set(classes)) == len(classes)
+    return [list(labels).index(c) for c in classes] if unique and set(classes) <= set(labels) else None
+
+
+def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Model:
+    """Return a model whose `logits` are those of the data's classes, in their order; unchanged if either has no names.
+
+    Logits of other classes are left out, so that a softmax is over the data's classes. A model with the same classes in
+    the same order is returned unchanged; likewise one that lacks a class, see `check`.
+    """
+    columns = order(labels, classes) if labels and classes else None
+    if columns is None or columns == list(range(len(labels))):
+        return model
+    index = np.asarray(columns, np.int32)
+
+    def apply(variables, batch, ctx, patch):
+        own = {k: x for k, x in patch.items() if k != "logits"}
+        outputs, state = model.apply(variables, batch, ctx, own)
+        logits = patch.get("logits", jnp.take(outputs["logits"], index, -1)) if "logits" in outputs else None
+        return (outputs if logits is None else {**outputs, "logits": logits}), state
+
+    return model._replace(apply=apply)
+
+
+def check(name: str, labels: Sequence[str], classes: Sequence[str], before: str = "") -> None:
+    """Raise if the logits of a model cannot be matched with the data's classes; `before` starts the message.
+
+    Raises:
+        UserError: a class of the data is not one of the model, or a name occurs twice; the message has both lists.
+    """
+    if order(labels, classes) is None:
+        remedy = "rename them (Frozen(…, labels=…)), or use another output"
+        lists = f"the classes of {name!r} are {_listed(labels)}, those of the data {_listed(classes)}"
+        raise UserError(f"{before}{lists}: the data's must be among the model's: {remedy}")
+
+
+def _listed(names):
+    text = ", ".join(map(shown, names[:20]))
+    return f"{text}, … ({len(names)})" if len(names) > 20 else text

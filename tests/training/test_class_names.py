@@ -1,0 +1,160 @@
+"""Pretrained models in a training: heads, classes matched by name, a frozen model's row in the table."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from mmkd_jax import data, losses, pretrained
+from mmkd_jax.core.objective import combine, term
+from mmkd_jax.core.tasks import classification
+from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import runner
+from mmkd_jax.experiment.definition import Experiment, check
+from mmkd_jax.models import Bert, Encoders, TransformerConfig
+from mmkd_jax.training.init_from import PretrainedVariables
+from mmkd_jax.training.roles import Frozen, Trained
+from mmkd_jax.training.training import Training
+
+BERT = Bert(9, TransformerConfig(embed_dim=4, num_layers=1, num_heads=2, mlp_dim=6), length=5, pooler=True)
+QUIET = runner.Callbacks(log=lambda line: None)
+IDS = np.random.default_rng(0).integers(1, 9, (12, 5)).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seeds: int = 2
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """A classifier that anyone may have published: an encoder, a head, and the names of its classes."""
+    folder, encoder = tmp_path_factory.mktemp("bert"), Encoders({"text": BERT})
+    bare = pretrained.Pretrained(encoder, pretrained.initial(encoder, jax.random.key(3)), lambda texts: {}, "bert")
+    tuned = pretrained.with_head(bare, ("joy", "fear", "anger"))
+    values = jax.tree.map(lambda x: 3 * x, pretrained.initial(tuned.module, jax.random.key(4)))
+    bias = values["params"]["heads_logits"]["out"]
+    bias["bias"] = -answers(tuned._replace(variables=values)).mean(0)  # so that each class is the answer for some row
+    pretrained.save(folder, tuned.kind, tuned.module, values, labels=tuned.labels)
+    return pretrained.load(folder)
+
+
+def rows(labels, classes=()):
+    columns = {"text.ids": IDS, "text.mask": np.ones(IDS.shape, bool), "label": np.asarray(labels, np.int32)}
+    return data.InMemory(data.from_columns(columns, "made up", classes), 6)
+
+
+def answers(loaded):
+    return np.asarray(loaded.model.apply(loaded.variables, batch(rows(np.zeros(12))), context(), {})[0]["logits"])
+
+
+def batch(loader):
+    return loader.dataset.columns
+
+
+def context():
+    from mmkd_jax.core.model import StepContext
+
+    return StepContext(0, jax.random.key(0), train=False)
+
+
+def evaluation(model, loader, classes):
+    return Training.evaluation(model, classification(classes), loader, loader)
+
+
+def accuracy(tmp_path, training):
+    experiment = Experiment("evaluation", Config(), lambda config: {"teacher": training}, "teacher")
+    options = runner.RunOptions(out=tmp_path)
+    return [r["accuracy"] for r in runner.run(experiment, options=options, callbacks=QUIET)["teacher"]]
+
+
+@pytest.mark.parametrize("classes", [(), ("joy", "fear", "anger"), ("anger", "joy", "fear"), ("fear", "anger")])
+def test_a_frozen_model_is_a_row_with_its_classes_in_the_order_of_the_data(classes, loaded, tmp_path):
+    """Labels are the teacher's own answers, in the data's order: it is right about all rows, for each seed."""
+    order = [loaded.labels.index(c) for c in classes or loaded.labels]
+    loader = rows(answers(loaded)[:, order].argmax(1), classes)
+    found = accuracy(tmp_path, evaluation(loaded, loader, len(order)))
+    assert found == [1.0, 1.0]
+    assert len(set(np.asarray(batch(loader)["label"]).tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("joy", "surprise"), "the classes of 'teacher' are joy, fear, anger, those of the data joy, surprise"),
+        (("joy", "joy"), "the classes of 'teacher' are joy, fear, anger, those of the data joy, joy"),
+    ],
+)
+def test_other_classes_are_refused_with_both_lists_where_logits_are_read(classes, said, loaded):
+    loader = rows(np.zeros(12), classes)
+    with pytest.raises(UserError, match=said):
+        check({"teacher": evaluation(loaded, loader, 2)}, {})
+    student = Trained(pretrained.with_head(loaded, classes[:1] + ("other",)).model)
+    soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
+    with pytest.raises(UserError, match=said):
+        check({"kd": distilled(student, Frozen(loaded), soft, loader)}, {})
+    hint = term(losses.mse, predictions="student.features.text", targets="teacher.features.text")
+    assert check({"hint": distilled(student, Frozen(loaded), hint, loader)}, {})
+
+
+def distilled(student, teacher, objective, loader, **more):
+    return Training(
+        models={"student": student, "teacher": teacher},
+        objective=combine(soft=objective),
+        optimizer=optax.sgd(0.1),
+        task=classification(2),
+        data=loader,
+        validation=loader,
+        test=loader,
+        steps=2,
+        **more,
+    )
+
+
+def test_a_head_of_another_size_is_refused(loaded):
+    with pytest.raises(UserError, match=r"'logits' has shape \[\d+, 3\], for 4 classes"):
+        check({"teacher": evaluation(loaded, rows(np.zeros(12)), 4)}, {})
+
+
+def test_a_pretrained_model_is_trained_from_all_its_variables_and_a_new_head_from_random_ones(loaded):
+    assert Trained(loaded).sources("m").keys() >= {"m.params.encoders_text", "m.params.heads_logits"}
+    tuned = pretrained.with_head(loaded, ("no", "yes"))
+    assert Trained(tuned).sources("m").keys() == {"m.params.encoders_text"}
+    with pytest.raises(UserError, match=r"frozen model 'teacher' was never trained: .*heads_logits"):
+        check({"teacher": evaluation(tuned, rows(np.zeros(12)), 2)}, {})
+    assert pretrained.init_from(loaded).keys() == {"params.encoders_text"}
+    given = PretrainedVariables(loaded.variables)
+    assert Frozen(loaded, init_from=given).sources("m") == {"m": given}
+
+
+def test_the_evaluated_model_is_not_cached(loaded):
+    soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
+    cached = Frozen(loaded, cache=("logits",))
+    with pytest.raises(UserError, match="evaluate is 'teacher', whose outputs are cached"):
+        distilled(Trained(loaded), cached, soft, rows(np.zeros(12)), evaluate="teacher")
+    assert not evaluation(cached, rows(np.zeros(12)), 3).cache
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": ("no", "no")}, "labels=.*; expected the names of the classes, each once"),
+        ({"architecture": "BertForRanking"}, "architecture 'BertForRanking': kind 'bert' has: BertForMaskedLM"),
+        ({"problem": "ranking"}, "problem_type='ranking'"),
+    ],
+)
+def test_a_head_that_no_architecture_has(change, said, loaded):
+    with pytest.raises(UserError, match=said):
+        pretrained.with_head(loaded, **{"labels": ("no", "yes")} | change)
+
+
+def test_save_names_what_it_lacks(loaded, tmp_path):
+    tuned = pretrained.with_head(loaded, ("no", "yes"))
+    with pytest.raises(UserError, match="variables lack params.heads_logits"):
+        pretrained.save(tmp_path, tuned.kind, tuned.module, tuned.variables)
+    with pytest.raises(UserError, match="2 labels, no, yes, for a head with 3 classes"):
+        pretrained.save(tmp_path, loaded.kind, loaded.module, loaded.variables, labels=("no", "yes"))
+    with pytest.raises(UserError, match="labels no, yes: the module has no head"):
+        pretrained.save(tmp_path, "bert", Encoders({"text": BERT}), loaded.variables, labels=("no", "yes"))
