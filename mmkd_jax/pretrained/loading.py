@@ -27,6 +27,7 @@ from mmkd_jax.pretrained import (
     efficientnet,
     folder,
     mapping,
+    registers,
     video,
     vit,
     voice,
@@ -36,7 +37,7 @@ from mmkd_jax.pretrained import (
 from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
-_FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
+_FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video, registers)
 
 
 @runtime_checkable

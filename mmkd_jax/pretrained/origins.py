@@ -30,6 +30,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "bias": ("embed_dim",),
     "class": ("embed_dim",),
     "distillation": ("embed_dim",),
+    "registers": ("registers", "embed_dim"),
     "norm_embedded": ("embed_dim",),
     "norm": ("embed_dim",),
     "layer/query": ("embed_dim", "heads"),

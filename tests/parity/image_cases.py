@@ -18,7 +18,7 @@ def image_case(family, kind, size=(8, 12), extra=1, pooler=True, given=None, **f
         return found | ({"pooled.image": out.pooler_output} if pooler else {})
 
     def make():
-        more = {} if pooler or kind == "Dinov2" else {"add_pooling_layer": False}
+        more = {} if pooler or kind.startswith("Dinov2") else {"add_pooling_layer": False}
         return getattr(transformers, f"{kind}Model")(config, **more)
 
     return Case(family, make, {"image": pixels}, inputs, outputs)
@@ -26,6 +26,7 @@ def image_case(family, kind, size=(8, 12), extra=1, pooler=True, given=None, **f
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 MEANS = {"ViT": HALF, "DeiT": HALF, "Dinov2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+MEANS["Dinov2WithRegisters"] = MEANS["Dinov2"]
 IMAGE = {"hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 40}
 CASES = {
     "vit": image_case("ViT", "ViT", **IMAGE, layer_norm_eps=1e-3),
@@ -36,6 +37,17 @@ CASES = {
     "dinov2, gated, larger images": image_case(
         "DINOv2", "Dinov2", (16, 16), pooler=False, given=(24, 12), hidden_size=24, num_attention_heads=2,
         use_swiglu_ffn=True,
+    ),
+    "dinov2, larger than its patches": image_case(
+        "DINOv2", "Dinov2", (10, 10), pooler=False, hidden_size=24, num_attention_heads=3, mlp_ratio=1
+    ),
+    "dinov2, registers": image_case(
+        "DINOv2 with registers", "Dinov2WithRegisters", (8, 8), pooler=False, hidden_size=24, num_attention_heads=3,
+        mlp_ratio=2, num_register_tokens=3,
+    ),
+    "dinov2, registers, gated, other images": image_case(
+        "DINOv2 with registers", "Dinov2WithRegisters", (24, 24), pooler=False, given=(8, 28), hidden_size=24,
+        num_attention_heads=2, use_swiglu_ffn=True,
     ),
 }  # fmt: skip
 
@@ -50,7 +62,7 @@ def pair_case(family, kind, text, image, **fields):
         ids[np.arange(ROWS), ends] = 49  # the largest, and the end
     if kind == "Siglip":  # padding is seen
         batch["text.mask"], inputs = np.ones((ROWS, LENGTH), bool), {"input_ids": inputs["input_ids"]}
-    seen = image_case(family, "ViT", (8, 8))
+    seen = image_case(family, "ViT", (config.vision_config.image_size,) * 2)
     mean, std = (np.array(x, np.float32) for x in MEANS[kind])
     pixels = ((seen.batch["image"] / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
     batch, inputs = batch | seen.batch, inputs | {"pixel_values": pixels}
@@ -74,6 +86,9 @@ CASES |= {
         projection_dim=24,
     ),
     "siglip": pair_case("SigLIP", "Siglip", {}, {"num_attention_heads": 3}),
+    "siglip, larger than its patches": pair_case(
+        "SigLIP", "Siglip", {"num_attention_heads": 1}, {"num_attention_heads": 2, "image_size": 11}
+    ),
 }  # fmt: skip
 
 

@@ -66,6 +66,7 @@ BERT = tuple(CONFIGS)
 FAMILIES = {
     "vit": ("patch_size image_size num_channels qkv_bias pooler_act", (0, 10**9, "16", [16, "16"], None)),
     "dinov2": ("mlp_ratio use_swiglu_ffn", (1e300, float("nan"), "4", [], -1)),
+    "dinov2_with_registers": ("num_register_tokens", (0, -1, 10**9, "4", None)),
     "clip": ("text_config vision_config projection_dim", ([], 5, 10**12, {"hidden_size": 10**12}, True)),
     "siglip": ("vision_config", ({"image_size": 10**9}, {"patch_size": 0}, {"patch_size": 10**9})),
     "resnet": ("depths hidden_sizes embedding_size layer_type", ([10**9] * 4, [], ["1"], 10**9, {})),
