@@ -23,6 +23,7 @@ from mmkd_jax.pretrained import (
     bert,
     bounds,
     clip,
+    convnextv2,
     convolutional,
     efficientnet,
     folder,
@@ -37,7 +38,20 @@ from mmkd_jax.pretrained import (
 from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
-_FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video, registers)
+_FILES: Any = (
+    bert,
+    vit,
+    clip,
+    convolutional,
+    efficientnet,
+    wav2vec2,
+    whisper,
+    ast,
+    voice,
+    video,
+    registers,
+    convnextv2,
+)
 
 
 @runtime_checkable

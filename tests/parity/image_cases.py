@@ -122,4 +122,5 @@ CASES |= {
     "convnext, no scale": map_case(
         "ConvNeXt", "ConvNext", (16, 16), **MAPS, num_stages=2, patch_size=2, layer_scale_init_value=0.0
     ),
+    "convnext v2": map_case("ConvNeXt V2", "ConvNextV2", (17, 24), **MAPS, num_stages=2, layer_norm_eps=1e-3),
 }
