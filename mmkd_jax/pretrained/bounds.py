@@ -45,7 +45,9 @@ def check_sizes(module: Any, tensors: Mapping[str, np.ndarray]) -> None:
                 _check(name, size or 0, side)
         _check("length × embed_dim", (values.get("length") or 0) * (values.get("embed_dim") or 0), area)
         _check("groups", values.get("groups") or 0, GROUPS)
-        if "patch" in values and "size" in values:
+        if "window" in values:  # the number of patches needs no tensor
+            _check("(2 window_size - 1)²", (2 * values["window"] - 1) ** 2, side)
+        elif "patch" in values and "size" in values:
             _check_patches(values, side, area)
     _check("projection_dim", getattr(module, "width", None) or 0, side)
 

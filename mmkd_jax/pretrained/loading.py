@@ -29,6 +29,7 @@ from mmkd_jax.pretrained import (
     folder,
     mapping,
     registers,
+    swin,
     video,
     vit,
     voice,
@@ -51,6 +52,7 @@ _FILES: Any = (
     video,
     registers,
     convnextv2,
+    swin,
 )
 
 

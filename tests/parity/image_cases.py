@@ -109,6 +109,36 @@ def map_case(family, kind, size, **fields):
     return Case(family, make, {"image": pixels}, inputs, outputs, attends=False)
 
 
+def window_case(size, given=None, **fields):
+    """Swin: transformers gives the tokens after each stage, merged, and the attention of its last layer."""
+    config = transformers.SwinConfig(image_size=list(size), patch_size=2, embed_dim=8, **fields)
+    pixels = np.random.default_rng(0).integers(0, 256, (ROWS, *(given or size), 3), dtype=np.uint8)
+    inputs = {"pixel_values": ((pixels / np.float32(255) - 0.5) / 0.5).transpose(0, 3, 1, 2).astype(np.float32)}
+    ends = np.cumsum(config.depths)
+
+    def outputs(out):
+        first, *merged, last = out.hidden_states
+        found = {f"merged.image.{i}": x for i, x in enumerate(merged)}
+        found |= {"hidden.image.0": first, f"hidden.image.{ends[-1]}": last}
+        maps = {f"attentions.image.{i - 1}": x for i, x in zip(ends, out.attentions, strict=True)}
+        found |= {n: x.reshape(ROWS, -1, *x.shape[1:]) for n, x in maps.items()}
+        return found | {"tokens.image": out.last_hidden_state, "features.image": out.pooler_output}
+
+    return Case("Swin", lambda: transformers.SwinModel(config), {"image": pixels}, inputs, outputs)
+
+
+CASES |= {
+    "swin": window_case((16, 16), depths=[2, 3], num_heads=[1, 4], window_size=4, layer_norm_eps=1e-3),
+    "swin, filled, no bias": window_case(
+        (19, 26), depths=[2, 2, 1], num_heads=[2, 2, 2], window_size=3, qkv_bias=False, hidden_act="relu", mlp_ratio=1.5
+    ),
+    "swin, positions": window_case(
+        (8, 12), depths=[2, 1], num_heads=[2, 2], window_size=2, use_absolute_embeddings=True, mlp_ratio=2
+    ),
+    "swin, larger images": window_case((8, 8), (20, 14), depths=[3], num_heads=[2], window_size=4),
+}
+
+
 MAPS = {"hidden_sizes": [16, 24], "depths": [2, 1]}
 CASES |= {
     "resnet": map_case("ResNet", "ResNet", (32, 40), **MAPS, embedding_size=8),

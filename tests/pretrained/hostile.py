@@ -72,6 +72,10 @@ FAMILIES = {
     "resnet": ("depths hidden_sizes embedding_size layer_type", ([10**9] * 4, [], ["1"], 10**9, {})),
     "convnext": ("depths hidden_sizes patch_size layer_scale_init_value", ([1] * 10**5, [10**9], 10**9, "x", None)),
     "convnextv2": ("depths num_channels", ([1] * 10**5, [10**9], 10**9, "x", None)),
+    "swin": (
+        "depths num_heads window_size embed_dim image_size mlp_ratio",
+        ([1] * 10**5, [2**31], 10**9, 2**31, "x", None, [], 0, 1e30),
+    ),
     "efficientnet-lite": ("depth_coefficient width_coefficient", (1e30, float("inf"), "1", -1, True)),
     "wav2vec2": ("conv_dim conv_kernel conv_stride num_conv_pos_embedding_groups", ([2] * 10**5, 10**9, [], None)),
     "whisper": ("max_source_positions d_model num_mel_bins encoder_layers", (10**9, 10**6, "x", None, 0)),
