@@ -113,5 +113,5 @@ def neighbors(sides: list[int], window: int, shift: int | Int[Array, ""]) -> Boo
     down, across = (
         (jnp.arange(n) >= n - shift).astype(jnp.int32) for n in sides
     )  # those that were rolled over the edge
-    region = partitioned((2 * down[:, None] + across)[None, ..., None], window)[0, ..., 0]
+    region = partitioned((2 * down[:, None] + across[None])[None, ..., None], window)[0, ..., 0]
     return region[:, :, None] == region[:, None]
