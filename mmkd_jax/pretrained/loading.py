@@ -28,6 +28,7 @@ from mmkd_jax.pretrained import (
     efficientnet,
     folder,
     mapping,
+    mobilenet,
     registers,
     swin,
     video,
@@ -53,6 +54,7 @@ _FILES: Any = (
     registers,
     convnextv2,
     swin,
+    mobilenet,
 )
 
 

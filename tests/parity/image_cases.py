@@ -38,9 +38,6 @@ CASES = {
         "DINOv2", "Dinov2", (16, 16), pooler=False, given=(24, 12), hidden_size=24, num_attention_heads=2,
         use_swiglu_ffn=True,
     ),
-    "dinov2, larger than its patches": image_case(
-        "DINOv2", "Dinov2", (10, 10), pooler=False, hidden_size=24, num_attention_heads=3, mlp_ratio=1
-    ),
     "dinov2, registers": image_case(
         "DINOv2 with registers", "Dinov2WithRegisters", (8, 8), pooler=False, hidden_size=24, num_attention_heads=3,
         mlp_ratio=2, num_register_tokens=3,
@@ -129,13 +126,19 @@ def window_case(size, given=None, **fields):
 
 CASES |= {
     "swin": window_case((16, 16), depths=[2, 3], num_heads=[1, 4], window_size=4, layer_norm_eps=1e-3),
-    "swin, filled, no bias": window_case(
-        (19, 26), depths=[2, 2, 1], num_heads=[2, 2, 2], window_size=3, qkv_bias=False, hidden_act="relu", mlp_ratio=1.5
+    "swin, other images, filled": window_case(
+        (8, 8),
+        (19, 26),
+        depths=[2, 2, 1],
+        num_heads=[2, 2, 2],
+        window_size=3,
+        qkv_bias=False,
+        hidden_act="relu",
+        mlp_ratio=1.5,
     ),
     "swin, positions": window_case(
         (8, 12), depths=[2, 1], num_heads=[2, 2], window_size=2, use_absolute_embeddings=True, mlp_ratio=2
     ),
-    "swin, larger images": window_case((8, 8), (20, 14), depths=[3], num_heads=[2], window_size=4),
 }
 
 
@@ -154,3 +157,28 @@ CASES |= {
     ),
     "convnext v2": map_case("ConvNeXt V2", "ConvNextV2", (17, 24), **MAPS, num_stages=2, layer_norm_eps=1e-3),
 }
+
+
+def block_case(size, **fields):
+    """MobileNet V2: the maps of its blocks and of its head."""
+    config = transformers.MobileNetV2Config(**fields)
+    pixels = np.random.default_rng(0).integers(0, 256, (ROWS, *size, 3), dtype=np.uint8)
+    inputs = {"pixel_values": ((pixels / np.float32(255) - 0.5) / 0.5).transpose(0, 3, 1, 2).astype(np.float32)}
+
+    def outputs(out):
+        maps = enumerate([*out.hidden_states, out.last_hidden_state], 1)
+        return {f"hidden.image.{i}": x.permute(0, 2, 3, 1) for i, x in maps} | {"features.image": out.pooler_output}
+
+    def make():
+        return transformers.MobileNetV2Model(config)
+
+    return Case("MobileNet V2", make, {"image": pixels}, inputs, outputs, attends=False)
+
+
+CASES |= {
+    "mobilenet v2": block_case((36, 33), depth_multiplier=0.1, finegrained_output=False),
+    "mobilenet v2, dilated, other paddings": block_case(
+        (32, 32), depth_multiplier=0.1, output_stride=8, tf_padding=False, first_layer_is_expansion=False,
+        depth_divisible_by=4, min_depth=4, expand_ratio=2, hidden_act="relu", layer_norm_eps=1e-2,
+    ),
+}  # fmt: skip

@@ -76,6 +76,10 @@ FAMILIES = {
         "depths num_heads window_size embed_dim image_size mlp_ratio",
         ([1] * 10**5, [2**31], 10**9, 2**31, "x", None, [], 0, 1e30),
     ),
+    "mobilenet_v2": (
+        "depth_multiplier depth_divisible_by min_depth expand_ratio output_stride num_channels",
+        (1e30, float("inf"), 10**9, 0, -1, "1", True, None),
+    ),
     "efficientnet-lite": ("depth_coefficient width_coefficient", (1e30, float("inf"), "1", -1, True)),
     "wav2vec2": ("conv_dim conv_kernel conv_stride num_conv_pos_embedding_groups", ([2] * 10**5, 10**9, [], None)),
     "whisper": ("max_source_positions d_model num_mel_bins encoder_layers", (10**9, 10**6, "x", None, 0)),
