@@ -6,6 +6,7 @@ from typing import Any
 
 from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import images
+from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.mobilenet import MobileNetV2
 from mmkd_jax.pretrained.attributes import field, read, written
@@ -64,10 +65,16 @@ def prefix(kind: str) -> str:
 
 
 def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
-    """Build the encoder from config.json and the normalization of its processor."""
+    """Build the encoder from config.json and the normalization of its processor.
+
+    Raises:
+        UserError: the output stride is not 8, 16 or 32.
+    """
     del names
     fields = read(config, FIELDS[config["model_type"]]) | {"mean": processor.mean, "std": processor.std}
     fields |= {k: float(fields[k]) for k in ("wide", "expansion", "eps")}
+    if fields["output_stride"] not in (8, 16, 32):
+        raise UserError(f"config.json has output_stride={fields['output_stride']}; expected 8, 16 or 32")
     return Encoders({"image": MobileNetV2(**fields, stem_expansion=not field(config, _WHOLE, True))})
 
 

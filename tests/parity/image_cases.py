@@ -75,7 +75,7 @@ def pair_case(family, kind, text, image, **fields):
 
 TOWER = {"num_hidden_layers": 2, "image_size": 8, "patch_size": 4, "hidden_size": 24, "intermediate_size": 40}
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-MEANS |= {"CLIP": CLIP, "Siglip": HALF}
+MEANS |= {"CLIP": CLIP, "Siglip": HALF, "ConvNextV2": HALF}
 CASES |= {
     "clip": pair_case("CLIP", "CLIP", {"eos_token_id": 49}, {"num_attention_heads": 3}, projection_dim=10),
     "clip, old end, exact gelu": pair_case(
@@ -93,7 +93,7 @@ def map_case(family, kind, size, **fields):
     """A convolutional encoder: its maps, and the mean over places of the last."""
     config = getattr(transformers, f"{kind}Config")(**fields)
     pixels = np.random.default_rng(0).integers(0, 256, (ROWS, *size, 3), dtype=np.uint8)
-    mean, std = (np.array(x, np.float32) for x in MEANS["Dinov2"])
+    mean, std = (np.array(x, np.float32) for x in MEANS.get(kind, MEANS["Dinov2"]))
     inputs = {"pixel_values": ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)}
 
     def outputs(out):
@@ -127,7 +127,7 @@ def window_case(size, given=None, **fields):
 CASES |= {
     "swin": window_case((16, 16), depths=[2, 3], num_heads=[1, 4], window_size=4, layer_norm_eps=1e-3),
     "swin, other images, filled": window_case(
-        (8, 8),
+        (24, 24),
         (19, 26),
         depths=[2, 2, 1],
         num_heads=[2, 2, 2],
