@@ -22,8 +22,10 @@ from mmkd_jax.models.heads import TaskHead as TaskHead
 from mmkd_jax.models.image import ImageCNN as ImageCNN
 from mmkd_jax.models.image import ImageMLP as ImageMLP
 from mmkd_jax.models.image import ImageTransformer as ImageTransformer
+from mmkd_jax.models.mobilenet import MobileNetV2 as MobileNetV2
 from mmkd_jax.models.multimodal import Multimodal as Multimodal
 from mmkd_jax.models.resnet import ResNet as ResNet
+from mmkd_jax.models.swin import Swin as Swin
 from mmkd_jax.models.text import TextBag as TextBag
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer

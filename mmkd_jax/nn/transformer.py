@@ -94,10 +94,11 @@ def attend(
     mask: Bool[Array, "..."] | None,
     tap: Callable[[str, Array], Array],
     drop: Callable[[Array], Array] = lambda weights: weights,
+    bias: Float[Array, "n q s"] | None = None,
 ) -> Float[Array, "*b q n k"]:
     """Scaled dot-product attention, with the softmax in float32.
 
-    Formula: softmax(q kᵀ / √d) v for each head, with d channels
+    Formula: softmax(q kᵀ / √d + bias) v for each head, with d channels
 
     Args:
         q: queries, with axes for heads and channels.
@@ -106,8 +107,12 @@ def attend(
         mask: which keys each query attends to, broadcast to the scores [*b, n, q, s]; None is all.
         tap: applied to `scores`, before mask and softmax, and `attentions`, after both.
         drop: dropout of the attention weights.
+        bias: added to the scores; None is 0.
     """
-    score = tap("scores", jnp.einsum("...qnk,...snk->...nqs", q, k) * q.shape[-1] ** -0.5)
+    score = jnp.einsum("...qnk,...snk->...nqs", q, k) * q.shape[-1] ** -0.5
+    if bias is not None:
+        score = score + bias.astype(score.dtype).reshape((1,) * (score.ndim - 3) + bias.shape)
+    score = tap("scores", score)
     if mask is not None:  # finite, so that a row without tokens is not NaN
         score = jnp.where(mask, score, jnp.finfo(score.dtype).min)
     wide = score.astype(np.promote_types(score.dtype, np.float32))
@@ -190,6 +195,7 @@ class Layer(nn.Module):
         ctx: StepContext,
         tap: Taps,
         scope: str = "",
+        score_bias: Float[Array, "n q s"] | None = None,
     ) -> Float[Array, "b ... d"]:
         """Apply self-attention over the second-to-last axis of `shape`, as a residual branch.
 
@@ -201,6 +207,7 @@ class Layer(nn.Module):
             ctx: step context.
             tap: Taps of the layer.
             scope: prefix of the names of variables and intermediates.
+            score_bias: added to the scores; None is 0.
         """
         d, num_heads = shape[-1], self.config.num_heads
 
@@ -213,7 +220,7 @@ class Layer(nn.Module):
 
         bias = self.config.bias
         q, k, v = heads("query", bias), heads("key", bias and self.key_bias), heads("value", bias)
-        mixed = attend(q, k, v, mask, lambda name, y: tap(scope + name, y), drop).reshape(-1, d)
+        mixed = attend(q, k, v, mask, lambda name, y: tap(scope + name, y), drop, score_bias).reshape(-1, d)
         return self.branch(f"{scope}attention", self.dense(f"{scope}out", d, mixed), shape, rows, ctx)
 
     @nn.nowrap
@@ -253,10 +260,14 @@ class Transformer(nn.Module):
     Attributes:
         config: sizes and options.
         layer: `config -> layer`, such as `functools.partial(Layer, pre_norm=True)`.
+        start: number of the first layer in the names of the outputs, for a stack that follows another.
+        each: a last argument for each layer; None is none.
     """
 
     config: TransformerConfig
     layer: Callable[..., nn.Module] = Layer
+    start: int = 0
+    each: tuple[int, ...] | None = None
 
     @nn.compact
     def __call__(
@@ -278,29 +289,31 @@ class Transformer(nn.Module):
             ctx: step context.
             tap: Taps of the model.
         """
-        config = self.config
+        config, start = self.config, self.start
+        each = [()] * config.num_layers if self.each is None else [(value,) for value in self.each]
         layers = [self.layer(config, name=f"layer_{i}") for i in range(config.num_layers)]
         if self.is_initializing():
-            for layer in layers:
-                x, _ = layer(x, mask, rows, ctx, {})
+            for layer, own in zip(layers, each, strict=True):
+                x, _ = layer(x, mask, rows, ctx, {}, *own)
             return x
 
-        def run(x, values, i, patch):
-            layer_ctx = ctx._replace(key=jax.random.fold_in(ctx.at(modality).key, i))
-            return self.layer(config, parent=None).apply({"params": values}, x, mask, rows, layer_ctx, patch)
+        def run(x, values, i, patch, *own):
+            layer_ctx = ctx._replace(key=jax.random.fold_in(ctx.at(modality).key, start + i))
+            return self.layer(config, parent=None).apply({"params": values}, x, mask, rows, layer_ctx, patch, *own)
 
         run = jax.checkpoint(run) if config.remat else run
         values = [layer.variables["params"] for layer in layers]
-        names = [_names(modality, i) for i in range(config.num_layers)]
+        names = [_names(modality, start + i) for i in range(config.num_layers)]
         patches = [{n: tap.patch[k] for n, k in pairs.items() if k in tap.patch} for pairs in names]
         if config.scan and not any(patches):
             stacked = jax.tree.map(lambda *each: jnp.stack(each), *values)
-            _, outputs = jax.lax.scan(lambda x, xs: run(x, *xs, {}), x, (stacked, jnp.arange(config.num_layers)))
+            stacks = (stacked, jnp.arange(config.num_layers), *map(jnp.array, zip(*each, strict=True)))
+            _, outputs = jax.lax.scan(lambda x, xs: run(x, *xs[:2], {}, *xs[2:]), x, stacks)
             collected = [{n: y[i] for n, y in outputs.items()} for i in range(config.num_layers)]
         else:
             collected = []
             for i, (value, patch) in enumerate(zip(values, patches, strict=True)):
-                x, outputs = run(x, value, i, patch)
+                x, outputs = run(x, value, i, patch, *each[i])
                 collected.append(outputs)
         for outputs, pairs in zip(collected, names, strict=True):
             for n, k in pairs.items():

@@ -25,10 +25,14 @@ from mmkd_jax.pretrained import (
     bert,
     bounds,
     clip,
+    convnextv2,
     convolutional,
     efficientnet,
     folder,
     mapping,
+    mobilenet,
+    registers,
+    swin,
     video,
     vit,
     voice,
@@ -39,7 +43,22 @@ from mmkd_jax.pretrained import heads as head_tensors
 from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
-_FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
+_FILES: Any = (
+    bert,
+    vit,
+    clip,
+    convolutional,
+    efficientnet,
+    wav2vec2,
+    whisper,
+    ast,
+    voice,
+    video,
+    registers,
+    convnextv2,
+    swin,
+    mobilenet,
+)
 
 
 @runtime_checkable

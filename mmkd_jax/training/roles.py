@@ -43,7 +43,8 @@ class _WithVariables:
     model: Model | ModelWithVariables
     init_from: Source | Mapping[str, Source] | None = None
     layers: Callable[[Any, Any], Any] | None = None
-    labels: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    _: dataclasses.KW_ONLY
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self):
         kind = type(self).__name__

@@ -25,6 +25,7 @@ from mmkd_jax.models import (
     Multimodal,
     PerFrame,
     ResNet,
+    Swin,
     TextBag,
     TextLSTM,
     TextTransformer,
@@ -54,8 +55,12 @@ def encoder(kind):
         "bert": {"text": Bert(9, CONFIG, length=LENGTH, types=0)},
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
+        "convnext v2": {
+            "image": ConvNext(1, 2, (3,), (1,), layer_scale=False, response_norm=True, mean=(0.5,), std=(0.5,))
+        },
         "wav2vec2": {"wave": Wav2Vec2((3,), (3,), (2,), reach=2, groups=2, config=ROUGH)},
         "vit": {"image": Vit((6, 6), (3, 2), channels=1, config=CONFIG, mean=(0.5,), std=(0.5,))},
+        "swin": {"image": Swin((6, 6), (2, 2), 1, 4, (2, 1), (2, 1), 2, 2.0, mean=(0.5,), std=(0.5,))},
         "whisper": {"audio": Whisper(5, 4, ROUGH)},
         "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), config=CONFIG)},
         "voice lstm": {"audio": VoiceLSTM(5, 4, layers=2, embedding=8, window=4)},
@@ -79,7 +84,9 @@ MODELS |= {
     "vit": Multimodal(encoder("vit"), 3, 4),
     "resnet": Multimodal(encoder("resnet"), 3, 4),
     "convnext": Multimodal(encoder("convnext"), 3, 4),
+    "convnext v2": Multimodal(encoder("convnext v2"), 3, 4),
     "wav2vec2": Multimodal(encoder("wav2vec2"), 3, 4),
+    "swin": Multimodal(encoder("swin"), 3, 4),
     "whisper": Multimodal(encoder("whisper"), 3, 4),
     "ast": Multimodal(encoder("ast"), 3, 4),
     "vivit": Multimodal(encoder("vivit"), 3, 4),
@@ -92,7 +99,7 @@ MODELS |= {
 FILLED = ("whisper", "ast")
 """What fills up a recording is part of what these see."""
 # 49 shifted products, and as many gradients, take a minute to compile
-NAMES = [pytest.param(n, marks=pytest.mark.slow) if n == "convnext" else n for n in MODELS]
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n.startswith("convnext") else n for n in MODELS]
 
 
 def batch():

@@ -58,7 +58,8 @@ def spoil(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                 if name.endswith("running_var"):
                     x.copy_(noise.abs() + 0.5)
                 else:
-                    x.copy_(noise * (x.shape[-1] ** -0.5 if x.ndim > 1 else 0.3) + (x.ndim == 1) * (x == 1).float())
+                    width = x.shape[1] if x.shape[2:] == (1, 1) else x.shape[-1] if x.ndim else 1  # 1 × 1 convolutions
+                    x.copy_(noise * (width**-0.5 if x.ndim > 1 else 0.3) + (x.ndim == 1) * (x == 1).float())
     return model.eval()
 
 

@@ -38,7 +38,7 @@ def vit_with_its_own_pooler(**sizes):
 
 def dinov2_gated(**sizes):
     gated = config(**sizes, layer_scale=True, gated_mlp=True, activation="silu", bias=False)
-    return Encoders({"image": Vit(**PICTURES, config=gated)})
+    return Encoders({"image": Vit(**PICTURES, config=gated, registers=3)})
 
 
 def clip(**sizes):
