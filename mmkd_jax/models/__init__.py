@@ -14,6 +14,7 @@ from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
 from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite
 from mmkd_jax.models.encoders import Encoders as Encoders
+from mmkd_jax.models.factorized import FactorizedBert as FactorizedBert
 from mmkd_jax.models.frames import PerFrame as PerFrame
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated

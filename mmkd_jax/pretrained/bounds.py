@@ -38,7 +38,7 @@ def check_sizes(module: Any, tensors: Mapping[str, np.ndarray]) -> None:
     area = max((AREA, *(x.size for x in tensors.values())))
     for encoder in module.encoders.values():
         values = attributes(encoder)
-        _check_layers(values, len(tensors))
+        _check_layers(values | {"num_layers": 1} if values.get("shared") else values, len(tensors))
         for name in _SIDES:
             sizes = values.get(name)
             for size in sizes if isinstance(sizes, tuple | list) else (sizes,):

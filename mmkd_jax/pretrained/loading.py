@@ -25,6 +25,7 @@ from mmkd_jax.pretrained import (
     clip,
     convolutional,
     efficientnet,
+    factorized,
     folder,
     mapping,
     video,
@@ -37,6 +38,7 @@ from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
+_FILES += (factorized,)
 
 
 @runtime_checkable

@@ -28,12 +28,13 @@ def text_case(family, kind, types=False, pooler=True, **fields):
         return stack("text", out) | ({"pooled.text": out.pooler_output} if pooler else {})
 
     def make():
-        more = {"add_pooling_layer": False} if kind != "DistilBert" and not pooler else {}
+        more = {"add_pooling_layer": False} if kind not in UNPOOLED and not pooler else {}
         return getattr(transformers, f"{kind}Model")(config, **more)
 
     return Case(family, make, batch, inputs, outputs)
 
 
+UNPOOLED = ("DistilBert", "Electra")
 SMALL = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
 CASES = {
     "bert": text_case("BERT", "Bert", types=True, **SMALL, layer_norm_eps=1e-3),
@@ -53,4 +54,9 @@ CASES = {
         "DistilBERT", "DistilBert", pooler=False, vocab_size=50, dim=24, n_layers=1, n_heads=2, hidden_dim=48,
         sinusoidal_pos_embds=True, activation="relu",
     ),
+    "electra": text_case("ELECTRA", "Electra", types=True, pooler=False, **SMALL, embedding_size=16),
+    "electra, wide embeddings": text_case(
+        "ELECTRA", "Electra", pooler=False, **SMALL | {"num_hidden_layers": 1}, embedding_size=24, hidden_act="relu"
+    ),
+    "albert": text_case("ALBERT", "Albert", types=True, **SMALL, embedding_size=16, layer_norm_eps=1e-3),
 }  # fmt: skip
