@@ -28,6 +28,7 @@ from mmkd_jax.pretrained import (
     factorized,
     folder,
     mapping,
+    mpnet,
     video,
     vit,
     voice,
@@ -38,7 +39,7 @@ from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
-_FILES += (factorized,)
+_FILES += (factorized, mpnet)
 
 
 @runtime_checkable

@@ -58,5 +58,6 @@ CASES = {
     "electra, wide embeddings": text_case(
         "ELECTRA", "Electra", pooler=False, **SMALL | {"num_hidden_layers": 1}, embedding_size=24, hidden_act="relu"
     ),
+    "mpnet": text_case("MPNet", "MPNet", **SMALL, max_position_embeddings=LENGTH + 2, layer_norm_eps=1e-5),
     "albert": text_case("ALBERT", "Albert", types=True, **SMALL, embedding_size=16, layer_norm_eps=1e-3),
 }  # fmt: skip
