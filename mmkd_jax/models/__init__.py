@@ -12,6 +12,7 @@ from mmkd_jax.models.bert import Bert as Bert
 from mmkd_jax.models.clip import Clip as Clip
 from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
+from mmkd_jax.models.deberta import Deberta as Deberta
 from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite
 from mmkd_jax.models.encoders import Encoders as Encoders
 from mmkd_jax.models.factorized import FactorizedBert as FactorizedBert

@@ -24,6 +24,7 @@ from mmkd_jax.pretrained import (
     bounds,
     clip,
     convolutional,
+    deberta,
     efficientnet,
     factorized,
     folder,
@@ -39,7 +40,7 @@ from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
-_FILES += (factorized, mpnet)
+_FILES += (factorized, mpnet, deberta)
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from mmkd_jax.models import (
     Ast,
     Bert,
     ClipText,
+    Deberta,
     FactorizedBert,
     MPNet,
     Timesformer,
@@ -20,7 +21,7 @@ from mmkd_jax.models import (
 from mmkd_jax.pretrained.attributes import attributes, replaced
 
 SMALL = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=6)
-ENCODERS = (Ast, Bert, ClipText, FactorizedBert, MPNet, Timesformer, Vit, Wav2Vec2, Whisper)
+ENCODERS = (Ast, Bert, ClipText, Deberta, FactorizedBert, MPNet, Timesformer, Vit, Wav2Vec2, Whisper)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,9 @@ def text_case(family, kind, types=False, pooler=True, **fields):
     return Case(family, make, batch, inputs, outputs)
 
 
-UNPOOLED = ("DistilBert", "Electra")
+UNPOOLED = ("DistilBert", "Electra", "DebertaV2")
 SMALL = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
+RELATIVE = {"relative_attention": True, "pos_att_type": "p2c|c2p", "max_position_embeddings": LENGTH}
 CASES = {
     "bert": text_case("BERT", "Bert", types=True, **SMALL, layer_norm_eps=1e-3),
     "bert, one head, relu, no pooler": text_case(
@@ -59,5 +60,13 @@ CASES = {
         "ELECTRA", "Electra", pooler=False, **SMALL | {"num_hidden_layers": 1}, embedding_size=24, hidden_act="relu"
     ),
     "mpnet": text_case("MPNet", "MPNet", **SMALL, max_position_embeddings=LENGTH + 2, layer_norm_eps=1e-5),
+    "deberta-v3": text_case(
+        "DeBERTa", "DebertaV2", pooler=False, **SMALL | {"num_hidden_layers": 2}, **RELATIVE,
+        position_buckets=4, share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False,
+    ),
+    "deberta-v2, convolution, own projections": text_case(
+        "DeBERTa", "DebertaV2", types=True, pooler=False, **SMALL | {"num_hidden_layers": 2, "hidden_size": 16},
+        **RELATIVE, max_relative_positions=5, type_vocab_size=2, conv_kernel_size=3, conv_act="gelu",
+    ),
     "albert": text_case("ALBERT", "Albert", types=True, **SMALL, embedding_size=16, layer_norm_eps=1e-3),
 }  # fmt: skip
