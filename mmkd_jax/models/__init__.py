@@ -23,6 +23,7 @@ from mmkd_jax.models.heads import Classifier as Classifier
 from mmkd_jax.models.image import ImageCNN as ImageCNN
 from mmkd_jax.models.image import ImageMLP as ImageMLP
 from mmkd_jax.models.image import ImageTransformer as ImageTransformer
+from mmkd_jax.models.modernbert import ModernBert as ModernBert
 from mmkd_jax.models.mpnet import MPNet as MPNet
 from mmkd_jax.models.multimodal import Multimodal as Multimodal
 from mmkd_jax.models.resnet import ResNet as ResNet

@@ -38,7 +38,7 @@ def check_sizes(module: Any, tensors: Mapping[str, np.ndarray]) -> None:
     area = max((AREA, *(x.size for x in tensors.values())))
     for encoder in module.encoders.values():
         values = attributes(encoder)
-        _check_layers(values | {"num_layers": 1} if values.get("shared") else values, len(tensors))
+        _check_layers(values, len(tensors))
         for name in _SIDES:
             sizes = values.get(name)
             for size in sizes if isinstance(sizes, tuple | list) else (sizes,):
@@ -57,9 +57,14 @@ def _check(name, size, most):
 
 def _check_layers(values, count):
     needed = {n: values[n] for n in _TENSORS if n in values}
+    if values.get("shared"):  # ALBERT: all layers have the tensors of one
+        needed["num_layers"] = 1
+    least = _TENSORS | (
+        {"num_layers": 6} if "norm_bias" in values else {}
+    )  # ModernBERT: stacked projections, no biases
     for name, layers in needed.items():
         layers = len(layers) if name in ("widths", "convolutions") else sum(layers) if name == "depths" else layers
-        _check_count(name, layers, _TENSORS[name] * layers, count)
+        _check_count(name, layers, least[name] * layers, count)
     if "deep" in values:
         _check_count("depth_coefficient", values["deep"], 4 * math.ceil(16 * values["deep"]), count)
 

@@ -29,6 +29,7 @@ from mmkd_jax.pretrained import (
     factorized,
     folder,
     mapping,
+    modernbert,
     mpnet,
     video,
     vit,
@@ -40,7 +41,7 @@ from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
-_FILES += (factorized, mpnet, deberta)
+_FILES += (factorized, mpnet, deberta, modernbert)
 
 
 @runtime_checkable

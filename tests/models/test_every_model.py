@@ -24,6 +24,7 @@ from mmkd_jax.models import (
     ImageCNN,
     ImageMLP,
     ImageTransformer,
+    ModernBert,
     MPNet,
     Multimodal,
     PerFrame,
@@ -43,6 +44,7 @@ from tests.small import applied
 ROWS, LENGTH = 6, 5
 CONFIG = TransformerConfig(embed_dim=4, num_layers=1, num_heads=2, mlp_dim=6)
 ROUGH = replace(CONFIG, eps=1e-5)
+MODERN = replace(ROUGH, bias=False, gated_mlp=True)
 
 
 def encoder(kind):
@@ -58,6 +60,7 @@ def encoder(kind):
         "albert": {"text": FactorizedBert(9, replace(CONFIG, num_layers=2), 3, shared=True, length=LENGTH)},
         "mpnet": {"text": MPNet(9, CONFIG, length=LENGTH + 2)},
         "deberta": {"text": Deberta(9, replace(CONFIG, eps=1e-7), length=LENGTH, buckets=2, reach=4, kernel=3)},
+        "modernbert": {"text": ModernBert(9, replace(MODERN, num_layers=2, embed_dim=8), LENGTH, every=2, window=2)},
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
         "wav2vec2": {"wave": Wav2Vec2((3,), (3,), (2,), reach=2, groups=2, config=ROUGH)},
@@ -85,6 +88,7 @@ MODELS |= {
     "albert": Multimodal(encoder("albert"), 3, 4),
     "mpnet": Multimodal(encoder("mpnet"), 3, 4),
     "deberta": Multimodal(encoder("deberta"), 3, 4),
+    "modernbert": Multimodal(encoder("modernbert"), 3, 4),
     "vit": Multimodal(encoder("vit"), 3, 4),
     "resnet": Multimodal(encoder("resnet"), 3, 4),
     "convnext": Multimodal(encoder("convnext"), 3, 4),

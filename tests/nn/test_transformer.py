@@ -11,6 +11,7 @@ from mmkd_jax.models import (
     ClipText,
     Deberta,
     FactorizedBert,
+    ModernBert,
     MPNet,
     Timesformer,
     TransformerConfig,
@@ -21,7 +22,7 @@ from mmkd_jax.models import (
 from mmkd_jax.pretrained.attributes import attributes, replaced
 
 SMALL = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=6)
-ENCODERS = (Ast, Bert, ClipText, Deberta, FactorizedBert, MPNet, Timesformer, Vit, Wav2Vec2, Whisper)
+ENCODERS = (Ast, Bert, ClipText, Deberta, FactorizedBert, ModernBert, MPNet, Timesformer, Vit, Wav2Vec2, Whisper)
 
 
 @pytest.mark.parametrize(

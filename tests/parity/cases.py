@@ -50,10 +50,10 @@ def stack(modality: str, out: Any) -> dict[str, torch.Tensor]:
 
 def spoil(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """Every parameter and floating buffer drawn anew, with scales that keep the hidden states of the size of one."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, published = torch.Generator().manual_seed(seed), model.state_dict().keys()
     with torch.no_grad():
         for name, x in [*model.named_parameters(), *model.named_buffers()]:
-            if x.is_floating_point():
+            if x.is_floating_point() and name in published:  # ModernBERT's wavelengths are not
                 noise = torch.randn(x.shape, generator=generator)
                 if name.endswith("running_var"):
                     x.copy_(noise.abs() + 0.5)

@@ -48,6 +48,7 @@ SWITCHED = [
     "roberta",
     "albert",
     "deberta-v2, convolution, own projections",
+    "modernbert",
     "wav2vec 2.0, stable, padded",
     "whisper",
 ]

@@ -16,7 +16,7 @@ def texts(vocabulary: int, padding: int) -> tuple[dict[str, np.ndarray], dict[st
     return {"text.ids": ids.astype(np.int32), "text.mask": mask}, {"input_ids": ids, "attention_mask": mask.astype(int)}
 
 
-def text_case(family, kind, types=False, pooler=True, **fields):
+def text_case(family, kind, types=False, pooler=True, last_normed=False, **fields):
     config = getattr(transformers, f"{kind}Config")(**fields)
     padding = config.pad_token_id
     batch, inputs = texts(config.vocab_size, padding)
@@ -25,7 +25,10 @@ def text_case(family, kind, types=False, pooler=True, **fields):
         inputs["token_type_ids"] = batch["text.types"].astype(int)
 
     def outputs(out):
-        return stack("text", out) | ({"pooled.text": out.pooler_output} if pooler else {})
+        found = stack("text", out) | ({"pooled.text": out.pooler_output} if pooler else {})
+        if last_normed:  # transformers gives the last state after the last LayerNorm
+            found["tokens.text"] = found.pop(f"hidden.text.{config.num_hidden_layers}")
+        return found
 
     def make():
         more = {"add_pooling_layer": False} if kind not in UNPOOLED and not pooler else {}
@@ -34,9 +37,11 @@ def text_case(family, kind, types=False, pooler=True, **fields):
     return Case(family, make, batch, inputs, outputs)
 
 
-UNPOOLED = ("DistilBert", "Electra", "DebertaV2")
+UNPOOLED = ("DistilBert", "Electra", "DebertaV2", "ModernBert")
 SMALL = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
 RELATIVE = {"relative_attention": True, "pos_att_type": "p2c|c2p", "max_position_embeddings": LENGTH}
+WINDOWED = {"local_attention": 4, "max_position_embeddings": LENGTH}
+WINDOWED |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
 CASES = {
     "bert": text_case("BERT", "Bert", types=True, **SMALL, layer_norm_eps=1e-3),
     "bert, one head, relu, no pooler": text_case(
@@ -67,6 +72,14 @@ CASES = {
     "deberta-v2, convolution, own projections": text_case(
         "DeBERTa", "DebertaV2", types=True, pooler=False, **SMALL | {"num_hidden_layers": 2, "hidden_size": 16},
         **RELATIVE, max_relative_positions=5, type_vocab_size=2, conv_kernel_size=3, conv_act="gelu",
+    ),
+    "modernbert": text_case(
+        "ModernBERT", "ModernBert", pooler=False, last_normed=True, **SMALL | {"num_hidden_layers": 4}, **WINDOWED
+    ),
+    "modernbert, biases, other wavelengths": text_case(
+        "ModernBERT", "ModernBert", pooler=False, last_normed=True, **SMALL | {"num_hidden_layers": 2}, **WINDOWED,
+        norm_bias=True, attention_bias=True, mlp_bias=True, global_attn_every_n_layers=1, global_rope_theta=50.0,
+        hidden_activation="silu",
     ),
     "albert": text_case("ALBERT", "Albert", types=True, **SMALL, embedding_size=16, layer_norm_eps=1e-3),
 }  # fmt: skip
