@@ -12,6 +12,7 @@ from mmkd_jax.models.bert import Bert as Bert
 from mmkd_jax.models.clip import Clip as Clip
 from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
+from mmkd_jax.models.data2vec import Data2VecAudio as Data2VecAudio
 from mmkd_jax.models.deberta import Deberta as Deberta
 from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite
 from mmkd_jax.models.encoders import Encoders as Encoders
@@ -34,5 +35,6 @@ from mmkd_jax.models.timesformer import Timesformer as Timesformer
 from mmkd_jax.models.vit import Vit as Vit
 from mmkd_jax.models.voice import VoiceLSTM as VoiceLSTM
 from mmkd_jax.models.wav2vec2 import Wav2Vec2 as Wav2Vec2
+from mmkd_jax.models.wavlm import WavLM as WavLM
 from mmkd_jax.models.whisper import Whisper as Whisper
 from mmkd_jax.nn.transformer import TransformerConfig as TransformerConfig

@@ -14,7 +14,7 @@ SIDE, AREA, GROUPS = 1024, 1024**2, 1024
 
 _SIDES = ("embed_dim", "mlp_dim", "vocabulary", "length", "types", "mels", "frames", "channels", "width", "embedding")
 _SIDES += ("stem", "reach", "pooled", "head", "patch", "widths", "convolutions", "kernels")
-_TENSORS = {"num_layers": 8, "layers": 4, "depths": 4, "widths": 1, "convolutions": 1}
+_TENSORS = {"num_layers": 8, "layers": 4, "depths": 4, "widths": 1, "convolutions": 1, "position_layers": 2}
 """Attributes that count layers, and the least number of tensors of each."""
 
 

@@ -85,6 +85,10 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
             raise UserError(f"config.json has {key}={value}; only {expected!r} is supported")
     fields["buckets"] = _below_one_is_none(config, "position_buckets") or 0
     fields["reach"] = _below_one_is_none(config, "max_relative_positions") or fields["length"]
+    buckets, reach = fields["buckets"], fields["reach"]
+    if buckets == 1 or (buckets and reach <= buckets // 2 + 1):
+        limits = f"position_buckets={buckets} and positions up to {reach}"
+        raise UserError(f"config.json has {limits}; expected at least 2, and positions beyond half of them")
     fields["terms"], fields["normed"] = _terms(config), _normed(config)
     fields["kernel"] = field(config, "conv_kernel_size", 0, 0)
     if fields["kernel"] and fields["kernel"] % 2 == 0:

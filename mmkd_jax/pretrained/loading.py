@@ -24,6 +24,7 @@ from mmkd_jax.pretrained import (
     bounds,
     clip,
     convolutional,
+    data2vec,
     deberta,
     efficientnet,
     factorized,
@@ -35,13 +36,14 @@ from mmkd_jax.pretrained import (
     vit,
     voice,
     wav2vec2,
+    wavlm,
     whisper,
 )
 from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
-_FILES += (factorized, mpnet, deberta, modernbert)
+_FILES += (factorized, mpnet, deberta, modernbert, data2vec, wavlm)
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from mmkd_jax.models import (
     Bert,
     Concat,
     ConvNext,
+    Data2VecAudio,
     Deberta,
     FactorizedBert,
     Gated,
@@ -37,6 +38,7 @@ from mmkd_jax.models import (
     Vit,
     VoiceLSTM,
     Wav2Vec2,
+    WavLM,
     Whisper,
 )
 from tests.small import applied
@@ -64,6 +66,8 @@ def encoder(kind):
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
         "wav2vec2": {"wave": Wav2Vec2((3,), (3,), (2,), reach=2, groups=2, config=ROUGH)},
+        "data2vec": {"wave": Data2VecAudio((3,), (3,), (2,), reach=2, groups=2, config=ROUGH, position_layers=2)},
+        "wavlm": {"wave": WavLM((3,), (3,), (2,), reach=2, groups=2, config=ROUGH, buckets=4, bucket_reach=3)},
         "vit": {"image": Vit((6, 6), (3, 2), channels=1, config=CONFIG, mean=(0.5,), std=(0.5,))},
         "whisper": {"audio": Whisper(5, 4, ROUGH)},
         "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), config=CONFIG)},
@@ -89,6 +93,8 @@ MODELS |= {
     "mpnet": Multimodal(encoder("mpnet"), 3, 4),
     "deberta": Multimodal(encoder("deberta"), 3, 4),
     "modernbert": Multimodal(encoder("modernbert"), 3, 4),
+    "data2vec": Multimodal(encoder("data2vec"), 3, 4),
+    "wavlm": Multimodal(encoder("wavlm"), 3, 4),
     "vit": Multimodal(encoder("vit"), 3, 4),
     "resnet": Multimodal(encoder("resnet"), 3, 4),
     "convnext": Multimodal(encoder("convnext"), 3, 4),

@@ -16,7 +16,7 @@ import transformers
 
 from mmkd_jax import pretrained
 from mmkd_jax.core.model import StepContext, linen
-from mmkd_jax.models import Wav2Vec2
+from mmkd_jax.models import Wav2Vec2, WavLM
 
 ROWS = 3
 TOWERS = ("text", "image")
@@ -94,6 +94,9 @@ def answer(loaded: pretrained.Pretrained, batch: dict[str, np.ndarray]) -> dict[
     for modality, encoder in loaded.module.encoders.items():
         if isinstance(encoder, Wav2Vec2) and f"{modality}.mask" in batch:
             found[f"frames.{modality}"] = np.asarray(encoder.frames(batch[f"{modality}.mask"]))
+        if isinstance(encoder, WavLM):  # transformers gives the mean over the heads in each one's place
+            maps = {k: x for k, x in found.items() if k.startswith(f"attentions.{modality}.")}
+            found |= {k: np.broadcast_to(x.mean(1, keepdims=True), x.shape) for k, x in maps.items()}
     if "logit_scale" in found:
         text, image = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found[f"embedding.{m}"] for m in TOWERS))
         found["similarity"] = np.exp(found["logit_scale"]) * text @ image.T + found.get("logit_bias", 0)

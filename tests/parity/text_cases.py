@@ -53,6 +53,7 @@ CASES = {
     "roberta": text_case("RoBERTa", "Roberta", **SMALL, pad_token_id=1, max_position_embeddings=LENGTH + 2),
     "roberta, other padding": text_case("RoBERTa", "Roberta", pooler=False, **SMALL, pad_token_id=3, type_vocab_size=2),
     "xlm-roberta": text_case("XLM-R", "XLMRoberta", **SMALL, pad_token_id=1, layer_norm_eps=1e-5),
+    "data2vec, text": text_case("data2vec", "Data2VecText", **SMALL | {"num_hidden_layers": 1}, pad_token_id=1),
     "distilbert": text_case(
         "DistilBERT", "DistilBert", pooler=False, vocab_size=50, dim=24, n_layers=3, n_heads=4, hidden_dim=40
     ),
