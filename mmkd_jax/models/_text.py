@@ -47,7 +47,7 @@ def positions_after(padding: int, mask: Bool[Array, "b l"]) -> Int[Array, "b l"]
         >>> positions_after(1, jnp.array([[True, True, False]])).tolist()
         [[2, 3, 1]]
     """
-    return padding + jnp.cumsum(mask, 1, dtype=jnp.int32) * mask
+    return padding + jnp.cumsum(mask, 1, dtype=jnp.int32) * mask.astype(jnp.int32)
 
 
 def text_features(

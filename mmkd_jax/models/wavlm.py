@@ -90,6 +90,6 @@ class GatedLayer(Layer):
         c = self.param("gate_scale", nn.initializers.ones, (n,)).astype(x.dtype)
         y = self.dense("gate", 8, x.reshape(*shape[:-1], n, shape[-1] // n))
         a, b = jnp.moveaxis(jax.nn.sigmoid(y.reshape(*y.shape[:-1], 2, 4).sum(-1)), -1, 0)
-        gate = a * (b * c - 1) + 2  # [b, l, n]
+        gate = a * (b * c[None, None] - 1) + 2  # [b, l, n]
         bias = jnp.moveaxis(gate, -1, 1)[..., None] * positions
         return super().attention(x, shape, mask, rows, ctx, tap, scope, bias)

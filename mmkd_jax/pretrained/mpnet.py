@@ -81,6 +81,8 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """Return the config.json of an encoder."""
+    if not isinstance(module.encoders["text"], MPNet):
+        raise UserError(f"kind {kind!r} does not describe {type(module.encoders['text']).__name__}")
     fields = written(kind, module.encoders["text"], _MPNET, padding=PADDING)
     known = {"relative_attention_num_buckets": BUCKETS, "pad_token_id": PADDING}
     return {"model_type": kind, "architectures": ["MPNetModel"]} | known | fields
