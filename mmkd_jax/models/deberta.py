@@ -35,7 +35,7 @@ class Deberta(nn.Module):
         positions: add position embeddings to the tokens, too.
         buckets: number of logarithmic buckets of relative positions on each side; 0 has one for each position.
         reach: distance that has the last bucket.
-        terms: terms of the scores besides content to content: "c2p", "p2c".
+        terms: terms of the scores in addition to that of content to content: "c2p", "p2c".
         shared_keys: relative positions are projected by the queries' and keys' own layers.
         normed: apply a LayerNorm to the embeddings of relative positions.
         kernel: kernel size of the convolution after the first layer; 0 for none.

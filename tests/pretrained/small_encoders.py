@@ -55,7 +55,7 @@ def siglip(**sizes):
 
 def modernbert(**sizes):
     own = config(**sizes, gated_mlp=True, bias=False)
-    return Encoders({"text": ModernBert(WORDS, own, length=LENGTH, every=2, window=2)})
+    return Encoders({"text": ModernBert(WORDS, own, length=LENGTH, every=1)})
 
 
 FAMILIES = [bert, roberta, modernbert, deit, vit_with_its_own_pooler, dinov2_gated, clip, siglip]
