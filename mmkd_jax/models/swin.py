@@ -103,14 +103,9 @@ class Swin(nn.Module):
                 raise UserError(f"{modality}: images of {list(batch[modality].shape)}: {small}: use larger images")
             layer = partial(WindowLayer, pre_norm=True, grid=grid, window=self.window)
             shift = self.window // 2 if min(grid) > self.window else 0
-            stack = Transformer(
-                self._config(dim, depth, heads),
-                layer,
-                start=count,
-                each=tuple(shift * (j % 2) for j in range(depth)),
-                name=f"stage_{i}",
-            )
-            x, count = stack(x, None, rows, modality, ctx, tap), count + depth
+            stack = Transformer(self._config(dim, depth, heads), layer, start=count, name=f"stage_{i}")
+            x = stack(x, None, rows, modality, ctx, tap, lambda j, shift=shift: (shift * (j % 2),))
+            count += depth
             if i < len(self.depths) - 1:
                 y = _filled(x.reshape(len(rows), *grid, dim), (2, 2))
                 y = jnp.concatenate([y[:, j::2, k::2] for k in range(2) for j in range(2)], -1)

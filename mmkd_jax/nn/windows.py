@@ -66,7 +66,7 @@ class WindowLayer(Layer):
         bias = self.param("relative", nn.initializers.normal(0.02), shape)[self.relative_positions].transpose(2, 0, 1)
         always = isinstance(shift, int) and shift == 0
         attendable = None if always else neighbors(whole, self.window, shift)[None, :, None]
-        y = self.attention(y, y.shape, attendable, rows, ctx, tap, score_bias=bias)
+        y = self.attention(y, y.shape, attendable, rows, ctx, tap, positions=bias)
         y = y.reshape(b, whole[0] // self.window, whole[1] // self.window, self.window, self.window, d)
         y = jnp.roll(y.swapaxes(2, 3).reshape(b, *whole, d), shift, (1, 2))[:, :h, :w]
         x = x + y.reshape(x.shape)

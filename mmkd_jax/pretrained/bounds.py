@@ -13,21 +13,9 @@ SIDE, AREA, GROUPS = 1024, 1024**2, 1024
 """Sizes and products of sizes that need no tensor: shapes are compared later, and name what differs."""
 
 _SIDES = ("embed_dim", "mlp_dim", "vocabulary", "length", "types", "mels", "frames", "channels", "width", "embedding")
-_SIDES += (
-    "stem",
-    "reach",
-    "pooled",
-    "head",
-    "patch",
-    "registers",
-    "divisor",
-    "least",
-    "expansion",
-    "widths",
-    "convolutions",
-    "kernels",
-)
-_TENSORS = {"num_layers": 8, "layers": 4, "depths": 4, "widths": 1, "convolutions": 1}
+_SIDES += ("stem", "reach", "pooled", "head", "patch", "registers", "divisor", "least", "expansion", "widths")
+_SIDES += ("convolutions", "kernels")
+_TENSORS = {"num_layers": 8, "layers": 4, "depths": 4, "widths": 1, "convolutions": 1, "position_layers": 2}
 """Attributes that count layers, and the least number of tensors of each."""
 
 
@@ -72,9 +60,14 @@ def _check(name, size, most):
 
 def _check_layers(values, count):
     needed = {n: values[n] for n in _TENSORS if n in values}
+    if values.get("shared"):  # ALBERT: all layers have the tensors of one
+        needed["num_layers"] = 1
+    least = _TENSORS | (
+        {"num_layers": 6} if "norm_bias" in values else {}
+    )  # ModernBERT: stacked projections, no biases
     for name, layers in needed.items():
         layers = len(layers) if name in ("widths", "convolutions") else sum(layers) if name == "depths" else layers
-        _check_count(name, layers, _TENSORS[name] * layers, count)
+        _check_count(name, layers, least[name] * layers, count)
     if "deep" in values:
         _check_count("depth_coefficient", values["deep"], 4 * math.ceil(16 * values["deep"]), count)
 
