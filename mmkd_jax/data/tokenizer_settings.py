@@ -17,7 +17,10 @@ class TokenizerSettings(NamedTuple):
         strip_accents: remove accents; None for the same as `do_lower_case`; of a vocab.txt only.
         tokenize_chinese_chars: make each Chinese character a word; of a vocab.txt only.
         pad_token: the padding token, if it is named.
-        others: fields for which a vocab.txt is not read as WordPiece, in words, or "".
+        truncation_side: side on which longer texts are cut, "right" or "left".
+        split_special_tokens: tokenize the names of special tokens in texts like any text.
+        kind: name of the tokenizer's class, if it is named.
+        others: fields of a vocab.txt that are not supported, in words, or "".
     """
 
     model_max_length: float | None = None
@@ -25,10 +28,12 @@ class TokenizerSettings(NamedTuple):
     strip_accents: bool | None = None
     tokenize_chinese_chars: bool = True
     pad_token: str | None = None
+    truncation_side: str = "right"
+    split_special_tokens: bool = False
+    kind: str | None = None
     others: str = ""
 
 
-_WORD_PIECE = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 _BASIC = {"do_basic_tokenize": True, "never_split": None, "word_tokenizer_type": "basic"}
 _BASIC |= {"subword_tokenizer_type": "wordpiece"}
 
@@ -47,16 +52,17 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
     fields = foreign_files.json_object(data, path)
     pad = fields.get("pad_token")
     pad = pad.get("content") if isinstance(pad, dict) else pad
-    longest: Any = fields.get("model_max_length")
+    longest: Any = fields.get("model_max_length", fields.get("max_len"))
     others = [f"{k}={shown(repr(fields[k]))}" for k, x in _BASIC.items() if fields.get(k, x) not in (x, None)]
-    if (kind := fields.get("tokenizer_class")) not in _WORD_PIECE:
-        others.append(f"tokenizer_class={shown(repr(kind))}")
     found = TokenizerSettings(
         longest,
         fields.get("do_lower_case", True),
         fields.get("strip_accents"),
         fields.get("tokenize_chinese_chars", True),
         pad,
+        fields.get("truncation_side", "right"),
+        fields.get("split_special_tokens", False),
+        fields.get("tokenizer_class"),
         ", ".join(others),
     )
     number = isinstance(longest, int | float) and not isinstance(longest, bool)
@@ -64,7 +70,12 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
         raise UserError(f"{path}: model_max_length is {shown(repr(longest))}; expected a number of tokens")
     kinds = {"do_lower_case": (bool, "true or false"), "strip_accents": (bool | None, "true, false or null")}
     kinds |= {"pad_token": (str | None, "a token"), "tokenize_chinese_chars": (bool, "true or false")}
+    kinds |= {"split_special_tokens": (bool, "true or false"), "truncation_side": (str, "'right' or 'left'")}
     for name, (kind, expected) in kinds.items():
         if not isinstance(value := getattr(found, name), kind):
             raise UserError(f"{path}: {name} is {shown(repr(value))}; expected {expected}")
+    if found.truncation_side not in ("right", "left"):
+        raise UserError(f"{path}: truncation_side is {shown(repr(found.truncation_side))}; expected 'right' or 'left'")
+    if not isinstance(found.kind, str | None):
+        raise UserError(f"{path}: tokenizer_class is {shown(repr(found.kind))}; expected a name")
     return found

@@ -1,0 +1,27 @@
+"""Token ids as transformers has them, of folders without tokenizer.json."""
+
+import pytest
+from transformers import AutoTokenizer
+
+from mmkd_jax.data.tokenizer import Tokenizer
+from tests.readers import vocabularies
+
+LENGTH = 8
+
+
+def compare(folder, texts):
+    """Compare single texts and a pair, truncated."""
+    theirs, ours = AutoTokenizer.from_pretrained(folder), Tokenizer(folder, LENGTH, 0, types=True)
+    for text in texts:
+        expected = theirs(text, truncation=True, max_length=LENGTH)["input_ids"]
+        assert ours([text], warn=False)["text.ids"][0].tolist() == expected, text
+    expected = theirs(texts[0], texts[-1], truncation=True, max_length=LENGTH, return_token_type_ids=True)
+    found = ours(texts[:1], texts[-1:], warn=False)
+    assert found["text.ids"][0].tolist() == expected["input_ids"]
+    assert found["text.types"][0].tolist() == expected["token_type_ids"]
+
+
+@pytest.mark.parametrize("variant", vocabularies.READ)
+def test_ids_of_a_vocabulary(variant, tmp_path):
+    vocabularies.write(tmp_path, vocabularies.READ[variant])
+    compare(tmp_path, vocabularies.TEXTS)
