@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mmkd_jax import child_process, foreign_files
+from mmkd_jax import child_process, foreign_files, looks_like
+from mmkd_jax.data import sentencepiece_file
 from mmkd_jax.errors import UserError, shown
 
 VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "bpe.codes")
@@ -44,13 +45,18 @@ def convert(
         limits: bounds of the child process, which has 20 seconds more to import transformers.
 
     Raises:
-        UserError: transformers cannot read it, it needs code of its author, or it exceeds the limits.
+        UserError: a sentencepiece model is damaged; or transformers cannot read the tokenizer, which may need code of
+            its author or exceed the limits.
     """
     fields = foreign_files.json_object(files.get(_CONFIG, b"{}"), folder / _CONFIG)
     if fields.get("auto_map") or fields.get("sp_model_kwargs"):
         name = "auto_map" if fields.get("auto_map") else "sp_model_kwargs"
         why = "which is code of its author" if name == "auto_map" else "which may draw at random"
         raise UserError(f"{folder / _CONFIG} has {name}, {why}: it is not supported")
+    for name, content in files.items():
+        if name.endswith(".model") and not sentencepiece_file.is_whole(content):
+            what = looks_like.not_downloaded(content) or "is no sentencepiece model, or is cut off: fetch it again"
+            raise UserError(f"{folder / name} {what}")
     more = dataclasses.replace(limits, seconds=limits.seconds + _IMPORT)
     with tempfile.TemporaryDirectory() as place:
         _write(pathlib.Path(place), files, config)
@@ -111,10 +117,6 @@ class PythonTokenizer:
     def get_vocab_size(self) -> int:
         """Return the number of tokens."""
         return len(self.tokenizer)
-
-    def token_to_id(self, token: str) -> int | None:
-        """Return the id of a token, if it exists."""
-        return self.get_vocab().get(token)
 
     def encode_batch(self, inputs: Sequence[str | tuple[str, str]]) -> "list[Encoded]":
         """Tokenize texts, or pairs of texts."""

@@ -3,14 +3,15 @@
 import pytest
 from transformers import AutoTokenizer
 
+from mmkd_jax.data.other_tokenizers import PythonTokenizer
 from mmkd_jax.data.tokenizer import Tokenizer
-from tests.readers import vocabularies
+from tests.readers import pieces, vocabularies
 
 LENGTH = 8
 
 
 def compare(folder, texts):
-    """Compare single texts and a pair, truncated."""
+    """Compare single texts and a pair, truncated, and return both tokenizers."""
     theirs, ours = AutoTokenizer.from_pretrained(folder), Tokenizer(folder, LENGTH, 0, types=True)
     for text in texts:
         expected = theirs(text, truncation=True, max_length=LENGTH)["input_ids"]
@@ -19,9 +20,19 @@ def compare(folder, texts):
     found = ours(texts[:1], texts[-1:], warn=False)
     assert found["text.ids"][0].tolist() == expected["input_ids"]
     assert found["text.types"][0].tolist() == expected["token_type_ids"]
+    return theirs, ours
 
 
 @pytest.mark.parametrize("variant", vocabularies.READ)
 def test_ids_of_a_vocabulary(variant, tmp_path):
     vocabularies.write(tmp_path, vocabularies.READ[variant])
     compare(tmp_path, vocabularies.TEXTS)
+
+
+@pytest.mark.parametrize("kind", pieces.FOLDERS)
+def test_ids_of_tokenizers_that_transformers_converts(kind, tmp_path):
+    made = pieces.FOLDERS[kind]
+    pieces.write(tmp_path, made)
+    theirs, ours = compare(tmp_path, pieces.TEXTS)
+    assert isinstance(ours.tokenizer, PythonTokenizer) == made.in_python
+    assert ours.padding == (theirs.pad_token_id or 0)

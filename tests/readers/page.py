@@ -38,7 +38,12 @@ of one channel needs four bytes. A file that would need 512 MiB more than its ow
 metadata, such as ReplayGain, are not applied. Convert other formats first, or pass arrays.
 """
 VOCABULARIES = """
-`mmkd.data.Tokenizer` reads the tokenizer of a model folder.
+`mmkd.data.Tokenizer` reads the tokenizer of a model folder: tokenizer.json, or BERT's vocab.txt with the tokens and \
+settings of tokenizer_config.json, special_tokens_map.json and added_tokens.json. Others (sentencepiece models, \
+vocab.json with merges.txt, tokenizers that exist in Python only) are read with transformers, which nothing else \
+imports: in a child process that has 20 seconds more than that of tokenizer.json, and never with code of the folder \
+(`trust_remote_code`). Ids are those of transformers (tests/parity), whose converted tokenizer is then used like a \
+tokenizer.json; tokenizers in Python are also imported here.
 """
 TOKENIZERS = """
 A tokenizer.json may contain regular expressions that take for ever. It is first read in a child process that has 10 \
