@@ -177,9 +177,11 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     padding = (field(text, "pad_token_id", None, 0) or 0) if "pad_token_id" in text else 1
     rows = field(text, "vocab_size", _TEXT["vocabulary"][1 if clip else 2])
     tokenizer = optional(folder, length, padding, whole=not clip, rows=rows, limits=limits)
-    defaults: dict[str, Any] = {"size": (224, 224), "resample": 3}
+    defaults: dict[str, Any] = {"size": (224, 224), "resample": 3, "kind": "Siglip"}
     if clip:
         mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
         defaults = {"size": 224, "crop": (224, 224), "resample": 3, "mean": mean, "std": std}
-    pictures = images.read(folder, defaults)
+        defaults["kind"] = "CLIP"
+    channels = field(section(config, "vision_config"), "num_channels", 3)
+    pictures = images.read(folder, defaults, channels=channels)
     return Both(tokenizer, pictures, {**getattr(tokenizer, "files", {}), **pictures.files})
