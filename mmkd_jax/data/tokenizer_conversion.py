@@ -36,7 +36,8 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
     os.environ.update(OFFLINE)
-    sys.modules.update(dict.fromkeys(UNUSED))  # not found
+    not_found: Any = dict.fromkeys(UNUSED)
+    sys.modules.update(not_found)
     folder = sys.stdin.buffer.read().decode()
     try:
         found = converted(folder)

@@ -60,13 +60,14 @@ def build(
     for token in added:
         token.special = token.special or token.content in contents
     added += [x for k in ordered if (x := named.get(k)) is not None]
+    needed = {}
     for name in _NEEDED:
         known = set(vocabulary) | (set(by_content) if name != "unk_token" else set())
         if (token := named[name]) is None or token.content not in known:
             what = "null" if token is None else shown(repr(token.content))
             raise UserError(f"the tokenizer in {folder} is damaged ({name} {what} is not in {FILE}): fetch it again")
-    first, last, unknown = (named[k].content for k in ("cls_token", "sep_token", "unk_token"))
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
+        needed[name] = token.content
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=needed["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(
         handle_chinese_chars=settings.tokenize_chinese_chars,
         strip_accents=settings.strip_accents,
@@ -76,8 +77,9 @@ def build(
     tokenizer.decoder = decoders.WordPiece()
     added = [x for x in [*added, *tokens.extra] if x.content]
     tokenizer.add_tokens(_within(added, vocabulary, {x.content for x in defaults.values()}, rows))
-    ids = [(x, tokenizer.token_to_id(x)) for x in (last, first)]
-    tokenizer.post_processor = processors.BertProcessing(*ids)
+    ids = tokenizer.get_vocab()
+    last, first = ((x, ids[x]) for x in (needed["sep_token"], needed["cls_token"]))
+    tokenizer.post_processor = processors.BertProcessing(last, first)
     for i, token in tokens.added.items():
         if (found := tokenizer.token_to_id(token.content)) != i:
             raise UserError(

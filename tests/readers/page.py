@@ -32,10 +32,10 @@ or in several scans (0.7 for both), 0.6 for AVIF and 0.4 for WebP, whose decoder
 resizing. Rows, strips and tiles are counted, and the checksums of PNG compared. JPEG has none: flipped bits inside \
 its pixels, or an end marker in front of missing rows, go unnoticed, as in Pillow.
 
-Transparency is treated as by transformers' processors (tests/parity): that of files is dropped; Pillow images and arrays \
-are composited onto white if the processor converts to RGB (`do_convert_rgb`; by default those of CLIP, SigLIP and \
-DINOv2), and otherwise, where transformers raises an error, it is dropped as well. Models of one channel read gray \
-images, also those stored as RGB.
+Transparency is treated as by transformers' processors (tests/parity): that of files is dropped; Pillow images and \
+arrays are composited onto white if the processor converts to RGB (`do_convert_rgb`; by default those of CLIP, \
+SigLIP and DINOv2), and otherwise, where transformers raises an error, it is dropped as well. Models of one channel \
+read gray images, also those stored as RGB.
 """
 SOUNDS = """
 `mmkd.data.waveforms`, which the audio processors call, reads WAV files, a block at a time: each sample \
