@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import tempfile
 import warnings
@@ -20,6 +21,7 @@ from mmkd_jax.errors import UserError, choices
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FILES += other_tokenizers.VOCABULARIES
+_CONFIG = "tokenizer_config.json"
 _LARGEST = 2**28
 _PROBE = pathlib.Path(__file__).with_name("tokenizer_probe.py")
 
@@ -54,10 +56,10 @@ class Tokenizer:
         limits: child_process.Limits | None = child_process.DEFAULT,
     ):
         self.modality, self.types, self.whole = modality, types, whole
-        self.files: Mapping[str, bytes] = {
+        self.files: dict[str, bytes] = {
             n: foreign_files.read_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
         }
-        settings = tokenizer_settings.read(folder, self.files.get("tokenizer_config.json", b"{}"))
+        settings = tokenizer_settings.read(folder, self.files.get(_CONFIG, b"{}"))
         self.length = int(min(length, settings.model_max_length or length))
         self.settings = settings
         try:
@@ -81,10 +83,13 @@ class Tokenizer:
         """The tokenizer, and the id of the padding token that the folder names."""
         settings, path = self.settings, folder / "config.json"
         config = foreign_files.read_json(path) if "tokenizer.json" not in self.files and path.exists() else {}
-        padding = None
+        padding, kind = None, settings.kind or config.get("tokenizer_class")
+        if not settings.kind and isinstance(kind, str):  # a saved folder has another config.json
+            fields = foreign_files.json_object(self.files.get(_CONFIG, b"{}"), folder / _CONFIG)
+            self.files[_CONFIG] = json.dumps(fields | {"tokenizer_class": kind}, indent=2).encode()
         if "tokenizer.json" in self.files:
             name, rules = folder / "tokenizer.json", self.files["tokenizer.json"]
-        elif "vocab.txt" in self.files and word_piece.is_class(settings.kind or config.get("tokenizer_class"), config):
+        elif "vocab.txt" in self.files and word_piece.is_class(kind, config):
             if settings.others:
                 raise UserError(
                     f"{folder}: vocab.txt of a tokenizer with {settings.others} is not supported: create its "

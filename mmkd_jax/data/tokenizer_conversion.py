@@ -22,6 +22,9 @@ def converted(folder: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    names = set(tokenizer.vocab_files_names.values()) | {"tokenizer.model"}  # which it reads in place of another
+    if not names & set(os.listdir(folder)):  # it would have its special tokens only
+        raise ValueError(f"{type(tokenizer).__name__} reads {' or '.join(sorted(names))}, which the folder lacks")
     for text in TEXTS:
         tokenizer(text)
     padding = None if tokenizer.pad_token is None else tokenizer.pad_token_id

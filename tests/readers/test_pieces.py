@@ -96,3 +96,18 @@ def test_code_of_an_author_and_random_tokens(field, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({field: value}))
     with pytest.raises(UserError, match=f"tokenizer_config.json has {field}, which .*: it is not supported"):
         Tokenizer(tmp_path, 8, 0)
+
+
+def test_a_class_without_its_vocabulary(tmp_path):
+    """transformers would have the special tokens only."""
+    pieces.write(tmp_path, pieces.FOLDERS["XLM-R"]._replace(config={"model_type": "bert"}))
+    with pytest.raises(UserError, match="BertTokenizer reads tokenizer.json or .* which the folder lacks"):
+        Tokenizer(tmp_path, 8, 0)
+
+
+def test_the_class_in_config_is_saved_with_the_tokenizer(tmp_path):
+    """What is saved has a config.json without it."""
+    (tmp_path / "vocab.txt").write_text(texts.PLAIN)
+    (tmp_path / "config.json").write_text('{"model_type": "roberta", "tokenizer_class": "BertTokenizer"}')
+    files = Tokenizer(tmp_path, 8, 0).files
+    assert json.loads(files["tokenizer_config.json"]) == {"tokenizer_class": "BertTokenizer"}
