@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from mmkd_jax import child_process, foreign_files
-from mmkd_jax.data import other_tokenizers, text, tokenizer_settings, word_piece
+from mmkd_jax.data import other_tokenizers, text, tokenizer_overrides, tokenizer_settings, word_piece
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.errors import UserError, choices
 
@@ -82,7 +82,7 @@ class Tokenizer:
     def _load(self, folder, limits, rows) -> tuple[Any, int | None]:
         """The tokenizer, and the id of the padding token that the folder names."""
         settings, path = self.settings, folder / "config.json"
-        config = foreign_files.read_json(path) if "tokenizer.json" not in self.files and path.exists() else {}
+        config = foreign_files.read_json(path) if path.exists() else {}
         padding, kind = None, settings.kind or config.get("tokenizer_class")
         if not settings.kind and isinstance(kind, str):  # a saved folder has another config.json
             fields = foreign_files.json_object(self.files.get(_CONFIG, b"{}"), folder / _CONFIG)
@@ -113,6 +113,9 @@ class Tokenizer:
         tokenizer = tokenizers.Tokenizer.from_str(rules.decode())
         tokenizer.no_padding()  # a published file may enable padding and truncation
         tokenizer.no_truncation()
+        if "tokenizer.json" in self.files:
+            model = kind or config.get("model_type")
+            tokenizer_overrides.apply(tokenizer, folder, self.files, settings, model, rows)
         named = tokenizer.token_to_id(settings.pad_token) if settings.pad_token else None
         return tokenizer, padding if named is None else named
 

@@ -19,6 +19,7 @@ class TokenizerSettings(NamedTuple):
         pad_token: the padding token, if it is named.
         truncation_side: side on which longer texts are cut, "right" or "left".
         split_special_tokens: tokenize the names of special tokens in texts like any text.
+        add_prefix_space: put a blank before the first word; None if it is not named; of RoBERTa only.
         kind: name of the tokenizer's class, if it is named.
         others: fields of a vocab.txt that are not supported, in words, or "".
     """
@@ -30,6 +31,7 @@ class TokenizerSettings(NamedTuple):
     pad_token: str | None = None
     truncation_side: str = "right"
     split_special_tokens: bool = False
+    add_prefix_space: bool | None = None
     kind: str | None = None
     others: str = ""
 
@@ -62,6 +64,7 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
         pad,
         fields.get("truncation_side", "right"),
         fields.get("split_special_tokens", False),
+        fields.get("add_prefix_space"),
         fields.get("tokenizer_class"),
         ", ".join(others),
     )
@@ -70,6 +73,7 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
         raise UserError(f"{path}: model_max_length is {shown(repr(longest))}; expected a number of tokens")
     kinds = {"do_lower_case": (bool, "true or false"), "strip_accents": (bool | None, "true, false or null")}
     kinds |= {"pad_token": (str | None, "a token"), "tokenize_chinese_chars": (bool, "true or false")}
+    kinds |= {"add_prefix_space": (bool | None, "true, false or null")}
     kinds |= {"split_special_tokens": (bool, "true or false"), "truncation_side": (str, "'right' or 'left'")}
     for name, (kind, expected) in kinds.items():
         if not isinstance(value := getattr(found, name), kind):

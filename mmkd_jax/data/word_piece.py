@@ -14,7 +14,8 @@ from mmkd_jax.errors import UserError, shown
 FILE = "vocab.txt"
 DEFAULTS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
 DEFAULTS |= {"mask_token": "[MASK]"}
-_CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
+CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast", "bert", "distilbert")
+"""Names of its classes, and model_types whose tokenizers are of them."""
 _NEEDED = ("sep_token", "cls_token", "unk_token")
 
 
@@ -25,7 +26,7 @@ def is_class(kind: str | None, config: Mapping[str, Any]) -> bool:
         kind: name of the tokenizer's class, if it is named.
         config: config.json, by whose model_type transformers chooses the class otherwise; or {}.
     """
-    return config.get("model_type", "bert") in ("bert", "distilbert") if kind is None else kind in _CLASSES
+    return (kind or config.get("model_type", "bert")) in CLASSES
 
 
 def build(
@@ -76,7 +77,7 @@ def build(
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     added = [x for x in [*added, *tokens.extra] if x.content]
-    tokenizer.add_tokens(_within(added, vocabulary, {x.content for x in defaults.values()}, rows))
+    tokenizer.add_tokens(within(added, vocabulary, {x.content for x in defaults.values()}, rows))
     ids = tokenizer.get_vocab()
     last, first = ((x, ids[x]) for x in (needed["sep_token"], needed["cls_token"]))
     tokenizer.post_processor = processors.BertProcessing(last, first)
@@ -90,10 +91,17 @@ def build(
     return tokenizer, padding and padding.content
 
 
-def _within(
+def within(
     added: list[tokenizers.AddedToken], vocabulary: Mapping[str, int], defaults: Collection[str], rows: int | None
 ) -> list[tokenizers.AddedToken]:
-    """Leave out tokens at the end that no file names and that have no embedding."""
+    """Leave out tokens at the end that have no embedding.
+
+    Args:
+        added: tokens to be added, in order.
+        vocabulary: token -> id.
+        defaults: tokens that may be left out.
+        rows: number of the model's token embeddings; None leaves out none.
+    """
     new = list(dict.fromkeys(x.content for x in added if x.content not in vocabulary))
     omitted = set()
     while rows is not None and new and len(vocabulary) + len(new) > rows and new[-1] in defaults:

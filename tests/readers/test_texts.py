@@ -1,5 +1,6 @@
 """Vocabularies, tokenizer files and texts: the ids of their authors, or refused in one line."""
 
+import json
 import os
 
 import pytest
@@ -139,3 +140,35 @@ def test_a_mask_token_without_an_embedding_is_no_token(tmp_path):
     vocabularies.write(tmp_path, {"tokenizer_config.json": {"mask_token": "[NEW]"}})
     with pytest.raises(UserError, match="has ids up to 27, but the model has 27 token embeddings"):
         Tokenizer(tmp_path, 8, 0, rows=27)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "ids"),
+    [
+        ({}, "A [NEW]", [2, 10, 24, 1, 25, 3]),
+        ({"do_lower_case": False}, "A", [2, 16, 3]),
+        ({"cls_token": "<s>"}, "A", [5, 10, 3]),
+        ({"extra_special_tokens": ["[NEW]"]}, "A [NEW]", [2, 10, 27, 3]),
+        ({"added_tokens_decoder": {"27": vocabularies.plain("[NEW]")}}, "A [NEW]", [2, 10, 27, 3]),
+        (
+            {"added_tokens_decoder": {"29": vocabularies.plain("[NEW]")}},
+            "A [NEW]",
+            "has id 29 in tokenizer_config.json",
+        ),
+    ],
+)
+def test_settings_beside_a_tokenizer_json(fields, text, ids, tmp_path):
+    """Where they contradict it, transformers follows them, as tests/parity sees."""
+    vocabularies.write(tmp_path, {})
+    rules = Tokenizer(tmp_path, 8, 0).rules
+    (tmp_path / "tokenizer.json").write_text(rules)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(fields))
+    if isinstance(ids, str):
+        with pytest.raises(UserError, match=ids):
+            Tokenizer(tmp_path, 8, 0, limits=None)
+        return
+    tokenizer = Tokenizer(tmp_path, 8, 0, limits=None)
+    assert tokenizer([text])["text.ids"][0].tolist() == ids
+    assert (tokenizer.rules == rules) == (not fields)
+    if "extra_special_tokens" in fields:  # no token, where the model has no embedding for it
+        assert Tokenizer(tmp_path, 8, 0, rows=27, limits=None).rules == rules
