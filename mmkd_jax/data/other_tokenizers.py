@@ -18,6 +18,9 @@ _SCRIPT = pathlib.Path(__file__).with_name("tokenizer_conversion.py")
 _CONFIG = "tokenizer_config.json"
 _IMPORT = 20.0
 """Seconds to import transformers, beyond those that reading the files may take."""
+_NEEDED = {"clip": "vocab.json", "roberta": "vocab.json", "siglip": "spiece.model"}
+_NEEDED |= {"xlm-roberta": "sentencepiece.bpe.model"}
+"""model_type -> vocabulary of its tokenizer if no class is named, so that transformers need not be asked."""
 _IGNORED = ("init_inputs", "vocab", "merges", "name_or_path")
 
 
@@ -53,6 +56,9 @@ def convert(
         name = "auto_map" if fields.get("auto_map") else "sp_model_kwargs"
         why = "which is code of its author" if name == "auto_map" else "which may draw at random"
         raise UserError(f"{folder / _CONFIG} has {name}, {why}: it is not supported")
+    needed = None if fields.get("tokenizer_class") else _NEEDED.get(str(config.get("model_type")))
+    if needed and not {needed, "tokenizer.model"} & set(files):
+        raise UserError(f"{folder} has no {needed}, which a tokenizer of {config['model_type']} reads: fetch it")
     for name, content in files.items():
         if name.endswith(".model") and not sentencepiece_file.is_whole(content):
             what = looks_like.not_downloaded(content) or "is no sentencepiece model, or is cut off: fetch it again"

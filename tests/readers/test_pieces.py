@@ -103,6 +103,9 @@ def test_a_class_without_its_vocabulary(tmp_path):
     pieces.write(tmp_path, pieces.FOLDERS["XLM-R"]._replace(config={"model_type": "bert"}))
     with pytest.raises(UserError, match="BertTokenizer reads tokenizer.json or .* which the folder lacks"):
         Tokenizer(tmp_path, 8, 0)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(UserError, match="has no vocab.json, which a tokenizer of clip reads: fetch it"):
+        Tokenizer(tmp_path, 8, 0)
 
 
 def test_the_class_in_config_is_saved_with_the_tokenizer(tmp_path):
