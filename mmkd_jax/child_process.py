@@ -25,7 +25,7 @@ class Limits:
 DEFAULT = Limits()
 
 
-def run(script: pathlib.Path, data: bytes, name: str, limits: Limits = DEFAULT) -> None:
+def run(script: pathlib.Path, data: bytes, name: str, limits: Limits = DEFAULT) -> bytes:
     """Run a script that reads data from standard input, and raise if it fails.
 
     The script is called with this process's `sys.path` as JSON and `max_bytes`; it sets them itself.
@@ -36,6 +36,9 @@ def run(script: pathlib.Path, data: bytes, name: str, limits: Limits = DEFAULT) 
         name: what is read, used in messages.
         limits: maximum time and memory.
 
+    Returns:
+        What it prints.
+
     Raises:
         UserError: the child exceeds a limit, fails or crashes.
     """
@@ -45,7 +48,7 @@ def run(script: pathlib.Path, data: bytes, name: str, limits: Limits = DEFAULT) 
     except subprocess.TimeoutExpired:
         raise UserError(f"{name} takes longer than {limits.seconds:g} s to read: do not use it") from None
     if done.returncode == 0:
-        return
+        return done.stdout
     errors = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
     text = "\n".join(errors)
     if "MemoryError" in text or "memory allocation" in text or "Cannot allocate" in text:

@@ -32,17 +32,18 @@ _TURNS |= {6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
-def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Image.Image:
     """Return an image as RGB with 8 bits per channel, upright.
 
     The EXIF orientation is applied. Images with 16 bits per channel keep the high byte. Alpha is dropped, so that
-    transparent pixels have the color that the file gives them; color profiles are not applied; animations are their
-    first frame.
+    transparent pixels have the color that the file gives them, or with `on_white`, Pillow images and arrays are
+    composited onto white; color profiles are not applied; animations are their first frame.
 
     Args:
         picture: path, Pillow image, or uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
         name: name of the image, used in messages.
         max_pixels: maximum number of pixels.
+        on_white: composite Pillow images and arrays onto white; files are not, as in transformers.
 
     Raises:
         UserError: an unsupported type, shape or format, too many pixels, a damaged or truncated file, or an image
@@ -57,6 +58,8 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or channels not in (1, 3, 4) or not picture.size:
             known = "uint8 [h, w, 3], or [h, w], [h, w, 1] or [h, w, 4], with values 0 … 255"
             raise UserError(f"{name}: {picture.dtype} of shape {list(picture.shape)}; expected {known}")
+        if channels == 4 and on_white:
+            picture = _array_on_white(picture)
         picture = Image.fromarray(picture[..., 0] if picture.ndim == 3 and channels == 1 else picture)
     elif isinstance(picture, str | os.PathLike):
         name = f"{name}, {shown(os.fspath(picture), 500)}"
@@ -67,7 +70,7 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
         return _decoded(_opened(data, name), name, max_pixels, data)
     elif not isinstance(picture, Image.Image):
         raise UserError(f"{name}: {type(picture).__name__}; expected a path, a Pillow image or a uint8 array")
-    return _decoded(picture, name, max_pixels)
+    return _decoded(picture, name, max_pixels, on_white=on_white)
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
@@ -92,7 +95,9 @@ def _opened(data: bytes, name: str) -> Image.Image:
     return picture
 
 
-def _decoded(picture: Image.Image, name: str, max_pixels: int, data: bytes = b"") -> Image.Image:
+def _decoded(
+    picture: Image.Image, name: str, max_pixels: int, data: bytes = b"", on_white: bool = False
+) -> Image.Image:
     """Decode an opened image, whose file has this data; an image in memory has none."""
     w, h = picture.size
     share = _SHARES.get(picture.format or "", 1.0)
@@ -114,7 +119,29 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int, data: bytes = b""
         raise UserError(f"{name} {error}") from None
     except Exception as error:
         raise UserError(f"{name} is damaged or cut off ({_line(error)}): fetch it again") from None
+    transparent = "A" in picture.getbands() or picture.info.get("transparency") is not None
+    if on_white and transparent and not picture.mode.startswith("I"):
+        return _on_white(picture)
     return _eight_bits(picture, name, *about)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """Composite an image onto white, some rows at a time."""
+    picture, result = picture.convert("RGBA"), Image.new("RGB", picture.size)
+    for top in range(0, picture.height, 256):
+        rows = picture.crop((0, top, picture.width, min(top + 256, picture.height)))
+        white = Image.new("RGBA", rows.size, (255, 255, 255, 255))
+        result.paste(Image.alpha_composite(white, rows).convert("RGB"), (0, top))
+    return result
+
+
+def _array_on_white(x: np.ndarray) -> np.ndarray:
+    """Composite an array onto white: (a c + (255 − a) 255) / 255, rounded."""
+    alpha = x[..., 3:]
+    total = np.multiply(x[..., :3], alpha, dtype=np.uint16)
+    total += np.multiply(255 - alpha, 255, dtype=np.uint16)
+    total += 127
+    return (total // 255).astype(np.uint8)
 
 
 def _eight_bits(picture: Image.Image, name: str, format: str | None, tags: Mapping[int, Any]) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from mmkd_jax import foreign_files
@@ -9,6 +10,28 @@ from mmkd_jax.errors import UserError
 
 FILE = "preprocessor_config.json"
 NESTED = "processor_config.json"
+ON_WHITE = ("Bit", "CLIP", "Siglip")
+"""Processors of transformers that composite transparent images onto white by default."""
+_ENDINGS = ("Fast", "Pil", "ImageProcessor", "VideoProcessor", "FeatureExtractor")
+
+
+def kind(fields: Mapping[str, Any], default: str = "") -> str:
+    """Return the name of the processor's class, without its ending.
+
+    Args:
+        fields: the processor's fields.
+        default: the name if they have none.
+
+    Example:
+        >>> kind({"image_processor_type": "ConvNextImageProcessorFast"})
+        'ConvNext'
+    """
+    name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
+    if not isinstance(name, str):
+        return default
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name
 
 
 def settings(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:

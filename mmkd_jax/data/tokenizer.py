@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import tempfile
 import warnings
@@ -14,11 +15,13 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from mmkd_jax import child_process, foreign_files
-from mmkd_jax.data import text, tokenizer_settings
+from mmkd_jax.data import other_tokenizers, text, tokenizer_overrides, tokenizer_settings, word_piece
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.errors import UserError, choices
 
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+FILES += other_tokenizers.VOCABULARIES
+_CONFIG = "tokenizer_config.json"
 _LARGEST = 2**28
 _PROBE = pathlib.Path(__file__).with_name("tokenizer_probe.py")
 
@@ -27,15 +30,15 @@ class Tokenizer:
     """Tokenizer of a published model: texts to `text.ids`, `text.mask` and, for pairs, `text.types`.
 
     Args:
-        folder: model folder with tokenizer.json, or with vocab.txt (WordPiece).
+        folder: model folder with tokenizer.json, or with vocab.txt (WordPiece); others are read with transformers.
         length: maximum text length in tokens, including special tokens.
         padding: padding id if the folder does not name a padding token.
         modality: prefix of the batch columns.
         types: add token types for pairs of texts.
         whole: pad all texts to `length` and leave the padding unmasked, as SigLIP was trained.
         rows: number of the model's token embeddings, which all ids must be below; None skips the check.
-        limits: bounds of the child process that first reads tokenizer.json, whose regular expressions may take for
-            ever; None for a file that needs no such test.
+        limits: bounds of the child processes that first read tokenizer.json, whose regular expressions may take for
+            ever, and files that need transformers; None for a tokenizer.json that needs no such test.
 
     Raises:
         UserError: the folder has no tokenizer; or its tokenizer is damaged, exceeds the limits, or pads a model that
@@ -54,52 +57,29 @@ class Tokenizer:
         limits: child_process.Limits | None = child_process.DEFAULT,
     ):
         self.modality, self.types, self.whole = modality, types, whole
-        self.files: Mapping[str, bytes] = {
+        self.files: dict[str, bytes] = {
             n: foreign_files.read_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
         }
-        settings = tokenizer_settings.read(folder, self.files.get("tokenizer_config.json", b"{}"))
+        settings = tokenizer_settings.read(folder, self.files.get(_CONFIG, b"{}"))
         if whole and settings.padding_side == "left":
             raise UserError(
                 f"{folder}/tokenizer_config.json asks for padding on the left, but the model was trained with padding "
                 "on the right, which it attends to: set padding_side to 'right'"
             )
         self.length = int(min(length, settings.model_max_length or length))
-        if "tokenizer.json" in self.files and limits is not None:
-            child_process.run(_PROBE, self.files["tokenizer.json"], str(folder / "tokenizer.json"), limits)
+        self.settings = settings
         try:
-            if "tokenizer.json" in self.files:
-                self.tokenizer = tokenizers.Tokenizer.from_str(self.files["tokenizer.json"].decode())
-            elif "vocab.txt" in self.files:
-                vocabulary = {w: i for i, w in enumerate(text.lines(self.files["vocab.txt"], folder / "vocab.txt"))}
-                if settings.others:
-                    raise UserError(
-                        f"{folder}: vocab.txt of a tokenizer with {settings.others} is not supported: create its "
-                        "tokenizer.json with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(…)"
-                    )
-                self.tokenizer = tokenizers.BertWordPieceTokenizer(
-                    vocabulary,
-                    lowercase=settings.do_lower_case,
-                    strip_accents=settings.strip_accents,
-                    handle_chinese_chars=settings.tokenize_chinese_chars,
-                )
-            else:
-                raise UserError(
-                    f"{folder} has no tokenizer.json: fetch it, or create it once with transformers: "
-                    "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-                )
+            self.tokenizer, named = self._load(folder, limits, rows)
         except UserError:
             raise
         except Exception as error:  # tokenizers raises plain Exception
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"the tokenizer in {folder} is damaged ({reason}): fetch it again") from error
-        if settings.lowercase:
+        if settings.lowercase and isinstance(self.tokenizer, tokenizers.Tokenizer):
             rules = [normalizers.Lowercase(), *([self.tokenizer.normalizer] if self.tokenizer.normalizer else [])]
             self.tokenizer.normalizer = normalizers.Sequence(rules)
-        self.tokenizer.no_padding()  # a published file may enable padding and truncation
-        self.tokenizer.no_truncation()
         self.rules = self.tokenizer.to_str()
-        self.cutting: dict[int, tokenizers.Tokenizer] = {}  # one per length: threads may use several at a time
-        named = self.tokenizer.token_to_id(settings.pad_token) if settings.pad_token else None
+        self.cutting: dict[int, Any] = {}  # one per length: threads may use several at a time
         self.padding = padding if named is None else named
         largest = max(self.padding, *self.tokenizer.get_vocab().values())
         if rows is not None and largest >= rows:
@@ -107,6 +87,55 @@ class Tokenizer:
                 f"the tokenizer in {folder} has ids up to {largest}, but the model has {rows} token embeddings: fetch "
                 "both of the same model"
             )
+
+    def _load(self, folder, limits, rows) -> tuple[Any, int | None]:
+        """The tokenizer, and the id of the padding token that the folder names."""
+        settings, path = self.settings, folder / "config.json"
+        config = foreign_files.read_json(path) if path.exists() else {}
+        padding, kind = None, settings.kind or config.get("tokenizer_class")
+        if not settings.kind and isinstance(kind, str):  # a saved folder has another config.json
+            fields = foreign_files.json_object(self.files.get(_CONFIG, b"{}"), folder / _CONFIG)
+            self.files[_CONFIG] = json.dumps(fields | {"tokenizer_class": kind}, indent=2).encode()
+        if "tokenizer.json" in self.files:
+            name, rules = folder / "tokenizer.json", self.files["tokenizer.json"]
+        elif "vocab.txt" in self.files and word_piece.is_class(kind, config):
+            if settings.others:
+                raise UserError(
+                    f"{folder}: vocab.txt of a tokenizer with {settings.others} is not supported: create its "
+                    "tokenizer.json with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(…)"
+                )
+            tokenizer, pad = word_piece.build(folder, self.files, settings, rows)
+            return tokenizer, tokenizer.token_to_id(pad) if pad else None
+        elif set(self.files) & set(other_tokenizers.VOCABULARIES):
+            converted = other_tokenizers.convert(folder, self.files, config, limits or child_process.DEFAULT)
+            padding = converted.padding
+            if converted.rules is None:
+                return other_tokenizers.load(self.files, config), padding
+            name, rules = f"the tokenizer in {folder}", converted.rules.encode()
+        else:
+            raise UserError(
+                f"{folder} has no tokenizer.json: fetch it, or create it once with transformers: "
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+            )
+        if limits is not None:
+            child_process.run(_PROBE, rules, str(name), limits)
+        tokenizer = tokenizers.Tokenizer.from_str(rules.decode())
+        tokenizer.no_padding()  # a published file may enable padding and truncation
+        tokenizer.no_truncation()
+        if "tokenizer.json" in self.files:
+            model = kind or config.get("model_type")
+            tokenizer_overrides.apply(tokenizer, folder, self.files, settings, model, rows)
+        named = tokenizer.token_to_id(settings.pad_token) if settings.pad_token else None
+        return tokenizer, padding if named is None else named
+
+    def _cutting(self, longest):
+        """The tokenizer that truncates to a length."""
+        if isinstance(self.tokenizer, other_tokenizers.PythonTokenizer):
+            return self.tokenizer.truncated(longest)
+        truncating = tokenizers.Tokenizer.from_str(self.rules)
+        truncating.enable_truncation(longest, direction=self.settings.truncation_side)
+        truncating.encode_special_tokens = self.settings.split_special_tokens
+        return truncating
 
     @property
     def vocabulary(self) -> int:
@@ -149,9 +178,7 @@ class Tokenizer:
         if longest > self.length:
             raise UserError(f"length={longest}: this model supports at most {self.length} tokens")
         if longest not in self.cutting:
-            truncating = tokenizers.Tokenizer.from_str(self.rules)
-            truncating.enable_truncation(longest)
-            self.cutting[longest] = truncating
+            self.cutting[longest] = self._cutting(longest)
         inputs, second = (list(text.decoded(each, self.modality)) for each in (texts, pairs or ()))
         inputs = inputs if pairs is None else list(zip(inputs, second, strict=True))
         try:

@@ -17,7 +17,11 @@ class TokenizerSettings(NamedTuple):
         strip_accents: remove accents; None for the same as `do_lower_case`; of a vocab.txt only.
         tokenize_chinese_chars: make each Chinese character a word; of a vocab.txt only.
         pad_token: the padding token, if it is named.
-        others: fields for which a vocab.txt is not read as WordPiece, in words, or "".
+        truncation_side: side on which longer texts are cut, "right" or "left".
+        split_special_tokens: tokenize the names of special tokens in texts like any text.
+        add_prefix_space: put a blank before the first word; None if it is not named; of RoBERTa only.
+        kind: name of the tokenizer's class, if it is named.
+        others: fields of a vocab.txt that are not supported, in words, or "".
         padding_side: side on which transformers pads, "left" or "right".
         lowercase: lowercase texts before the rules of tokenizer.json, as the class of SigLIP 2 does.
     """
@@ -27,12 +31,15 @@ class TokenizerSettings(NamedTuple):
     strip_accents: bool | None = None
     tokenize_chinese_chars: bool = True
     pad_token: str | None = None
+    truncation_side: str = "right"
+    split_special_tokens: bool = False
+    add_prefix_space: bool | None = None
+    kind: str | None = None
     others: str = ""
     padding_side: str = "right"
     lowercase: bool = False
 
 
-_WORD_PIECE = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 _LEFT = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
 """Classes that pad on the left by default."""
 _BASIC = {"do_basic_tokenize": True, "never_split": None, "word_tokenizer_type": "basic"}
@@ -53,28 +60,37 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
     fields = foreign_files.json_object(data, path)
     pad = fields.get("pad_token")
     pad = pad.get("content") if isinstance(pad, dict) else pad
-    longest: Any = fields.get("model_max_length")
+    longest: Any = fields.get("model_max_length", fields.get("max_len"))
     others = [f"{k}={shown(repr(fields[k]))}" for k, x in _BASIC.items() if fields.get(k, x) not in (x, None)]
-    if (kind := fields.get("tokenizer_class")) not in _WORD_PIECE:
-        others.append(f"tokenizer_class={shown(repr(kind))}")
+    named = fields.get("tokenizer_class")
     found = TokenizerSettings(
         longest,
         fields.get("do_lower_case", True),
         fields.get("strip_accents"),
         fields.get("tokenize_chinese_chars", True),
         pad,
+        fields.get("truncation_side", "right"),
+        fields.get("split_special_tokens", False),
+        fields.get("add_prefix_space"),
+        named,
         ", ".join(others),
-        fields.get("padding_side", "left" if kind in _LEFT else "right"),
-        kind == "Siglip2Tokenizer",
+        fields.get("padding_side", "left" if isinstance(named, str) and named in _LEFT else "right"),
+        named == "Siglip2Tokenizer",
     )
     number = isinstance(longest, int | float) and not isinstance(longest, bool)
     if longest is not None and not (number and longest >= 1 and not math.isnan(longest)):
         raise UserError(f"{path}: model_max_length is {shown(repr(longest))}; expected a number of tokens")
     kinds = {"do_lower_case": (bool, "true or false"), "strip_accents": (bool | None, "true, false or null")}
     kinds |= {"pad_token": (str | None, "a token"), "tokenize_chinese_chars": (bool, "true or false")}
+    kinds |= {"add_prefix_space": (bool | None, "true, false or null")}
+    kinds |= {"split_special_tokens": (bool, "true or false"), "truncation_side": (str, "'right' or 'left'")}
     for name, (kind, expected) in kinds.items():
         if not isinstance(value := getattr(found, name), kind):
             raise UserError(f"{path}: {name} is {shown(repr(value))}; expected {expected}")
     if found.padding_side not in ("left", "right"):
         raise UserError(f"{path}: padding_side is {shown(repr(found.padding_side))}; expected 'left' or 'right'")
+    if found.truncation_side not in ("right", "left"):
+        raise UserError(f"{path}: truncation_side is {shown(repr(found.truncation_side))}; expected 'right' or 'left'")
+    if not isinstance(found.kind, str | None):
+        raise UserError(f"{path}: tokenizer_class is {shown(repr(found.kind))}; expected a name")
     return found

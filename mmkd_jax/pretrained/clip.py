@@ -217,11 +217,12 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
         tokenizer = optional(folder, length, padding, whole=not clip, rows=rows, limits=limits)
     if modality == "text":
         return tokenizer
-    defaults: dict[str, Any] = {"size": (224, 224), "resample": 3}
+    defaults: dict[str, Any] = {"size": (224, 224), "resample": 3, "kind": "Siglip"}
     if clip:
         mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-        defaults = {"size": 224, "crop": (224, 224), "resample": 3, "mean": mean, "std": std}
-    pictures = images.read(folder, defaults)
+        defaults = {"size": 224, "crop": (224, 224), "resample": 3, "mean": mean, "std": std, "kind": "CLIP"}
+    channels = field(config if modality else section(config, "vision_config"), "num_channels", 3)
+    pictures = images.read(folder, defaults, channels=channels)
     if modality == "image" or architecture(config) in _CLASSIFIERS:
         return pictures
     return Both(tokenizer, pictures, {**getattr(tokenizer, "files", {}), **pictures.files})

@@ -60,4 +60,4 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     """
     del config, limits
     half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    return images.read(folder, half | {"size": 384, "crop_pct": 224 / 256, "resample": 3})
+    return images.read(folder, half | {"size": 384, "crop_pct": 224 / 256, "resample": 3, "kind": "ConvNext"})

@@ -109,6 +109,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config, limits
-    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    return images.read(folder, imagenet | {"size": 256, "crop": (224, 224), "resample": 3})
+    del limits
+    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "kind": "ConvNext"}
+    channels = field(config, "num_channels", 3)
+    return images.read(folder, imagenet | {"size": 256, "crop": (224, 224), "resample": 3}, channels=channels)

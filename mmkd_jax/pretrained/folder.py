@@ -14,7 +14,7 @@ from mmkd_jax.errors import UserError, shown
 from mmkd_jax.looks_like import not_downloaded
 from mmkd_jax.pretrained import pickled
 
-FILES = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors"]
+FILES = ["*.json", "*.txt", "*.model", "bpe.codes", "model.safetensors", "model-*.safetensors"]
 FILES += ["pytorch_model.bin", "pytorch_model-*.bin"]
 """Files downloaded from a hub repository; .bin weights only if it has no safetensors."""
 

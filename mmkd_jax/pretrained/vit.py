@@ -136,6 +136,6 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
         "vit": half | {"size": (224, 224)},
         "deit": half | {"size": (256, 256), "crop": (224, 224), "resample": 3},
         "dinov2": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "size": 256, "crop": (224, 224)}
-        | {"resample": 3},
+        | {"resample": 3, "kind": "Bit"},
     }
-    return images.read(folder, defaults[config["model_type"]])
+    return images.read(folder, defaults[config["model_type"]], channels=field(config, "num_channels", 3))

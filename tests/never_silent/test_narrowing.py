@@ -25,7 +25,7 @@ CONVERSIONS = {
     "_order.py": 5,  # of counts: below, at 2³¹ and 2³²
     "narrowing.py": 2,  # compared before and after; and texts
     "partners.py": 2,  # a hash, and an index below n
-    "picture_file.py": 1,  # clipped before
+    "picture_file.py": 2,  # clipped before; and means of two bytes
     "wav_file.py": 3,  # scaled to −1 … 1; 32-bit samples are rounded to 24 bits
     "sounds.py": 2,  # of int16, and of floats in −1 … 1
     "speech.py": 2,  # wider; and clipped to the range before

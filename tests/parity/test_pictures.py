@@ -15,6 +15,7 @@ from mmkd_jax.pretrained import convnextv2, mobilenet, swin
 
 FIGURES = sorted((pathlib.Path(__file__).parents[2] / "docs" / "figures").rglob("*.png"))[:3]
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+CROP = {"do_center_crop": True, "crop_size": {"height": 24, "width": 24}}
 SETTINGS = {
     "ViTImageProcessorPil": {},
     "DeiTImageProcessorPil": {"size": {"height": 40, "width": 36}, "crop_size": {"height": 32, "width": 32}},
@@ -23,6 +24,11 @@ SETTINGS = {
     "ConvNextImageProcessorPil": {"size": {"shortest_edge": 28}},
     "ConvNextImageProcessorPil, warped": {"size": {"shortest_edge": 384}},
     "SiglipImageProcessorPil": {"size": {"height": 50, "width": 30}, "resample": 3},
+    "ViTImageProcessorPil, longest edge": {"size": {"shortest_edge": 28, "longest_edge": 45}, **CROP},
+    "ViTImageProcessorPil, one mean": {"image_mean": 0.4, "image_std": 0.3},
+    "CLIPImageProcessorPil, longest edge": {"size": {"shortest_edge": 30, "longest_edge": 33}},
+    "CLIPImageProcessorPil, longest edge of no effect": {"size": {"shortest_edge": 30, "longest_edge": 333}},
+    "ConvNextImageProcessorPil, longest edge": {"size": {"shortest_edge": 28, "longest_edge": 30}},
 }
 
 
@@ -41,7 +47,8 @@ def test_pixels_are_those_of_transformers(kind, tmp_path):
     ours = images.read(tmp_path, {})
     found = ours(pictures())["image"].astype(np.float32)
     found = (found / 255 - np.array(ours.mean, np.float32)) / np.array(ours.std, np.float32)
-    expected = theirs([p.convert("RGB") for p in pictures()], return_tensors="np")["pixel_values"]
+    given = [p if theirs.do_convert_rgb else p.convert("RGB") for p in pictures()]
+    expected = theirs(given, return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
 
 
@@ -71,6 +78,42 @@ def test_without_a_file_the_processor_is_the_default_of_transformers(kind, famil
     found = ours(pictures()[3:4])["image"].astype(np.float32)
     found = (found / 255 - np.array(ours.mean, np.float32)) / np.array(ours.std, np.float32)
     expected = theirs([p.convert("RGB") for p in pictures()[3:4]], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip", "Bit", "ViT"])
+@pytest.mark.parametrize("fields", [{}, {"do_convert_rgb": True}, {"do_convert_rgb": None}], ids=["", "on", "off"])
+def test_transparent_pictures(kind, fields, tmp_path):
+    """Pillow images and arrays are composited by processors that convert to RGB; files are not."""
+    theirs = getattr(transformers, f"{kind}ImageProcessorPil")(size={"height": 16, "width": 16}, **fields)
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / FILE).write_text(json.dumps(json.loads((tmp_path / FILE).read_text()) | fields))
+    ours, draw = images.read(tmp_path, {}), np.random.default_rng(1)
+    x = draw.integers(0, 256, (300, 40, 4), dtype=np.uint8)
+    palette = Image.fromarray(x[..., 0]).convert("P")
+    palette.info["transparency"] = 7
+    transparent = [Image.fromarray(x), Image.fromarray(x[..., ::3]).convert("LA"), palette, x]
+    Image.fromarray(x).save(tmp_path / "file.png")
+    converts = bool(theirs.do_convert_rgb)
+    assert converts == bool(fields.get("do_convert_rgb", kind != "ViT"))
+    for picture in [*(transparent if converts else ()), str(tmp_path / "file.png")]:
+        found = ours([picture])["image"].astype(np.float32)
+        found = (found / 255 - np.array(ours.mean, np.float32)) / np.array(ours.std, np.float32)
+        expected = theirs([picture], return_tensors="np")["pixel_values"]
+        np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
+    if not converts:  # transformers raises an error
+        np.testing.assert_array_equal(ours([Image.fromarray(x)])["image"], ours([x[..., :3]])["image"])
+
+
+@pytest.mark.parametrize("fields", [{"image_mean": [0.4], "image_std": [0.3]}, {"image_mean": 0.4, "image_std": 0.3}])
+def test_gray_pictures_for_models_of_one_channel(fields, tmp_path):
+    theirs = transformers.ViTImageProcessorPil(size={"shortest_edge": 20}, **CROP, **fields)
+    theirs.save_pretrained(tmp_path)
+    ours, gray = images.read(tmp_path, {}, channels=1), [p.convert("L") for p in pictures()]
+    found = ours(gray)["image"]
+    assert found.shape[-1] == 1
+    found = (found.astype(np.float32) / 255 - np.float32(ours.mean[0])) / np.float32(ours.std[0])
+    expected = theirs(gray, return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
 
 

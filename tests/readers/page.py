@@ -31,6 +31,11 @@ metadata are not applied. A file may have 2 GiB and 61 million pixels (`max_pixe
 or in several scans (0.7 for both), 0.6 for AVIF and 0.4 for WebP, whose decoders need more memory; likewise after \
 resizing. Rows, strips and tiles are counted, and the checksums of PNG compared. JPEG has none: flipped bits inside \
 its pixels, or an end marker in front of missing rows, go unnoticed, as in Pillow.
+
+Transparency is treated as by transformers' processors (tests/parity): that of files is dropped; Pillow images and \
+arrays are composited onto white if the processor converts to RGB (`do_convert_rgb`; by default those of CLIP, \
+SigLIP and DINOv2), and otherwise, where transformers raises an error, it is dropped as well. Models of one channel \
+read gray images, also those stored as RGB.
 """
 SOUNDS = """
 `mmkd.data.waveforms`, which the audio processors call, reads WAV files, a block at a time: each sample \
@@ -38,7 +43,12 @@ of one channel needs four bytes. A file that would need 512 MiB more than its ow
 metadata, such as ReplayGain, are not applied. Convert other formats first, or pass arrays.
 """
 VOCABULARIES = """
-`mmkd.data.Tokenizer` reads the tokenizer of a model folder.
+`mmkd.data.Tokenizer` reads the tokenizer of a model folder: tokenizer.json, or BERT's vocab.txt with the tokens and \
+settings of tokenizer_config.json, special_tokens_map.json and added_tokens.json. Others (sentencepiece models, \
+vocab.json with merges.txt, tokenizers that exist in Python only) are read with transformers, which nothing else \
+imports: in a child process that has 20 seconds more than that of tokenizer.json, and never with code of the folder \
+(`trust_remote_code`). Ids are those of transformers (tests/parity), whose converted tokenizer is then used like a \
+tokenizer.json; tokenizers in Python are also imported here.
 """
 TOKENIZERS = """
 A tokenizer.json may contain regular expressions that take for ever. It is first read in a child process that has 10 \

@@ -103,3 +103,38 @@ def test_scans_of_a_jpeg():
     assert scans(encoded(RGB, "JPEG", exif=exif)) == 1 and encoded(RGB, "JPEG", exif=exif).count(b"\xff\xda") == 2
     assert scans(encoded(RGB, "MPO", save_all=True, append_images=[RGB])) == 1
     assert scans(encoded(RGB, "JPEG", progressive=True)) > 1
+
+
+def test_transparent_images_in_memory_are_composited_onto_white():
+    """Files are not, as in transformers; tests/parity compares all kinds of images."""
+    x = np.zeros((300, 2, 4), np.uint8)
+    x[:, 0] = (10, 20, 30, 255)
+    x[:, 1] = (10, 20, 30, 128)
+    dropped, white = Pictures(size=None), Pictures(size=None, on_white=True)
+    for given in (x, Image.fromarray(x)):
+        assert dropped([given])["image"][0, 299].tolist() == [[10, 20, 30]] * 2
+        assert white([given])["image"][0, 299].tolist() == [[10, 20, 30], [132, 137, 142]]
+    for given in (x[..., :3], Image.fromarray(x[..., 0])):
+        np.testing.assert_array_equal(white([given])["image"], dropped([given])["image"])
+
+
+def test_images_for_models_of_one_channel():
+    read_gray = Pictures(size=None, mean=(0.5,), std=(0.5,))
+    x = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for given in (x, x[..., None], np.repeat(x[..., None], 3, -1), Image.fromarray(x)):
+        np.testing.assert_array_equal(read_gray([given])["image"], x[None, ..., None])
+    assert read_gray([])["image"].shape == (0, 1, 1, 1)
+    with pytest.raises(UserError, match="image 0 has colors, but this model reads gray images: convert it"):
+        read_gray([COLORS])
+    with pytest.raises(UserError, match="mean=.0.5, 0.5.; expected three finite numbers"):
+        Pictures(mean=(0.5, 0.5), std=(0.5, 0.5))
+    with pytest.raises(UserError, match="longest=9, size=.8, 8.; expected two numbers, or None"):
+        Pictures(size=(8, 8), longest=9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((30, 60), (10, 21)), ((30, 40), (16, 21)), ((100, 10), (21, 2)), ((16, 16), (16, 16))]
+)
+def test_a_longer_side_with_a_maximum(shape, expected):
+    found = Pictures(size=16, longest=21)([np.zeros(shape, np.uint8)])["image"]
+    assert found.shape[1:3] == expected

@@ -1,5 +1,6 @@
 """Vocabularies, tokenizer files and texts: the ids of their authors, or refused in one line."""
 
+import json
 import os
 
 import pytest
@@ -8,7 +9,7 @@ from mmkd_jax.child_process import Limits
 from mmkd_jax.data import text
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
-from tests.readers import texts
+from tests.readers import texts, vocabularies
 
 
 def compare(folder, case, limits=None):
@@ -97,6 +98,77 @@ def test_chinese_characters_are_words_unless_the_settings_say_otherwise(tmp_path
 def test_ids_beyond_the_embeddings(tmp_path):
     (tmp_path / "vocab.txt").write_text(texts.PLAIN)
     assert Tokenizer(tmp_path, 8, 0, rows=9).vocabulary == 9
+    assert Tokenizer(tmp_path, 8, 0, rows=9)(["[MASK]"])["text.ids"].tolist() == [[2, 4, 3]]
     for rows, padding in ((8, 0), (9, 9)):
         with pytest.raises(UserError, match=f"has ids up to {max(8, padding)}, but the model has {rows} "):
             Tokenizer(tmp_path, 8, padding, rows=rows)
+
+
+@pytest.mark.parametrize("variant", vocabularies.REFUSED)
+def test_a_folder_that_contradicts_itself(variant, tmp_path):
+    files, said = vocabularies.REFUSED[variant]
+    vocabularies.write(tmp_path, files)
+    with pytest.raises(UserError, match=said) as error:
+        Tokenizer(tmp_path, 8, 0)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variant", "text", "ids"),
+    [
+        ("other tokens", "a Q <mask> day", [5, 10, 7, 9, 12, 6]),
+        ("other tokens in the older file", "a Q <mask> day", [5, 10, 7, 9, 12, 6]),
+        ("added tokens in the older file", "day[NEW]good <TWO>", [2, 12, 27, 11, 28, 3]),
+        ("added tokens", "day[NEW]good <TWO>", [2, 12, 27, 11, 28, 3]),
+        ("further special tokens", "[X]day [NEW]", [5, 19, 12, 27, 3]),
+        ("truncation on the left", "a a a a a good day !", [2, 10, 10, 10, 11, 12, 23, 3]),
+        ("names of special tokens as text", "[CLS]", [2, 24, 26, 25, 3]),
+    ],
+)
+def test_what_lies_beside_a_vocabulary(variant, text, ids, tmp_path):
+    """All variants are compared with transformers in tests/parity."""
+    vocabularies.write(tmp_path, vocabularies.READ[variant])
+    tokenizer = Tokenizer(tmp_path, 8, 0)
+    assert tokenizer([text], warn=False)["text.ids"][0].tolist() == ids
+    assert tokenizer.padding == (8 if variant.startswith("other") else 0)
+
+
+def test_a_mask_token_without_an_embedding_is_no_token(tmp_path):
+    vocabularies.write(tmp_path, {"vocab.txt": [*(w for w in vocabularies.WORDS if w != "[MASK]"), "mask"]})
+    for rows, ids in ((28, [2, 27, 3]), (27, [2, 23, 26, 24, 3])):
+        assert Tokenizer(tmp_path, 8, 0, rows=rows)(["[MASK]"])["text.ids"].tolist() == [ids]
+    vocabularies.write(tmp_path, {"tokenizer_config.json": {"mask_token": "[NEW]"}})
+    with pytest.raises(UserError, match="has ids up to 27, but the model has 27 token embeddings"):
+        Tokenizer(tmp_path, 8, 0, rows=27)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "ids"),
+    [
+        ({}, "A [NEW]", [2, 10, 24, 1, 25, 3]),
+        ({"do_lower_case": False}, "A", [2, 16, 3]),
+        ({"cls_token": "<s>"}, "A", [5, 10, 3]),
+        ({"extra_special_tokens": ["[NEW]"]}, "A [NEW]", [2, 10, 27, 3]),
+        ({"added_tokens_decoder": {"27": vocabularies.plain("[NEW]")}}, "A [NEW]", [2, 10, 27, 3]),
+        (
+            {"added_tokens_decoder": {"29": vocabularies.plain("[NEW]")}},
+            "A [NEW]",
+            "has id 29 in tokenizer_config.json",
+        ),
+    ],
+)
+def test_settings_beside_a_tokenizer_json(fields, text, ids, tmp_path):
+    """Where they contradict it, transformers follows them, as tests/parity sees."""
+    vocabularies.write(tmp_path, {})
+    rules = Tokenizer(tmp_path, 8, 0).rules
+    (tmp_path / "tokenizer.json").write_text(rules)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(fields))
+    if isinstance(ids, str):
+        with pytest.raises(UserError, match=ids):
+            Tokenizer(tmp_path, 8, 0, limits=None)
+        return
+    tokenizer = Tokenizer(tmp_path, 8, 0, limits=None)
+    assert tokenizer([text])["text.ids"][0].tolist() == ids
+    assert (tokenizer.rules == rules) == (not fields)
+    if "extra_special_tokens" in fields:  # no token, where the model has no embedding for it
+        assert Tokenizer(tmp_path, 8, 0, rows=27, limits=None).rules == rules

@@ -1,0 +1,168 @@
+"""Tokenizers that only transformers reads: sentencepiece models, vocab.json with merges.txt, and those in Python."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mmkd_jax import child_process, foreign_files, looks_like
+from mmkd_jax.data import sentencepiece_file
+from mmkd_jax.errors import UserError, shown
+
+VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "bpe.codes")
+VOCABULARIES += ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
+_SCRIPT = pathlib.Path(__file__).with_name("tokenizer_conversion.py")
+_CONFIG = "tokenizer_config.json"
+_IMPORT = 20.0
+"""Seconds to import transformers, beyond those that reading the files may take."""
+_NEEDED = {"clip": "vocab.json", "roberta": "vocab.json", "siglip": "spiece.model"}
+_NEEDED |= {"xlm-roberta": "sentencepiece.bpe.model"}
+"""model_type -> vocabulary of its tokenizer if no class is named, so that transformers need not be asked."""
+_IGNORED = ("init_inputs", "vocab", "merges", "name_or_path")
+
+
+class Converted(NamedTuple):
+    """A tokenizer that transformers has read.
+
+    Attributes:
+        rules: content of its tokenizer.json; None if it exists in Python only.
+        padding: its padding id, if it has one.
+    """
+
+    rules: str | None
+    padding: int | None
+
+
+def convert(
+    folder: pathlib.Path, files: Mapping[str, bytes], config: Mapping[str, Any], limits: child_process.Limits
+) -> Converted:
+    """Read a tokenizer with transformers, in a child process.
+
+    Args:
+        folder: model folder, used in messages.
+        files: name -> content of its tokenizer files.
+        config: its config.json, by which transformers chooses the class.
+        limits: bounds of the child process, which has 20 seconds more to import transformers.
+
+    Raises:
+        UserError: a sentencepiece model is damaged; or transformers cannot read the tokenizer, which may need code of
+            its author or exceed the limits.
+    """
+    fields = foreign_files.json_object(files.get(_CONFIG, b"{}"), folder / _CONFIG)
+    if fields.get("auto_map") or fields.get("sp_model_kwargs"):
+        name = "auto_map" if fields.get("auto_map") else "sp_model_kwargs"
+        why = "which is code of its author" if name == "auto_map" else "which may draw at random"
+        raise UserError(f"{folder / _CONFIG} has {name}, {why}: it is not supported")
+    needed = None if fields.get("tokenizer_class") else _NEEDED.get(str(config.get("model_type")))
+    if needed and not {needed, "tokenizer.model"} & set(files):
+        raise UserError(f"{folder} has no {needed}, which a tokenizer of {config['model_type']} reads: fetch it")
+    for name, content in files.items():
+        if name.endswith(".model") and not sentencepiece_file.is_whole(content):
+            what = looks_like.not_downloaded(content) or "is no sentencepiece model, or is cut off: fetch it again"
+            raise UserError(f"{folder / name} {what}")
+    more = dataclasses.replace(limits, seconds=limits.seconds + _IMPORT)
+    with tempfile.TemporaryDirectory() as place:
+        _write(pathlib.Path(place), files, config)
+        printed = child_process.run(_SCRIPT, place.encode(), f"the tokenizer in {folder}", more)
+    try:
+        found = json.loads(printed.decode().splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise UserError(f"the tokenizer in {folder} is damaged ({error}): fetch it again") from error
+    if "refused" in found:
+        raise UserError(f"the tokenizer in {folder} is damaged, or transformers cannot read it "
+                        f"({shown(found['refused'], 300)}): fetch it again, or create its tokenizer.json")  # fmt: skip
+    return Converted(found["tokenizer"], found["padding"])
+
+
+def load(files: Mapping[str, bytes], config: Mapping[str, Any]) -> "PythonTokenizer":
+    """Load a tokenizer that exists in Python only, and that `convert` has read.
+
+    Args:
+        files: name -> content of its tokenizer files.
+        config: the model's config.json.
+    """
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as place:
+        _write(pathlib.Path(place), files, config)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+    return PythonTokenizer(tokenizer, files)
+
+
+class PythonTokenizer:
+    """Tokenizer of transformers that exists in Python only, with the methods of `tokenizers.Tokenizer` that are used.
+
+    Args:
+        tokenizer: tokenizer of transformers.
+        files: name -> content of its files.
+        longest: length to which `encode_batch` truncates; None for no limit.
+    """
+
+    def __init__(self, tokenizer: Any, files: Mapping[str, bytes], longest: int | None = None):
+        self.tokenizer, self.files, self.longest = tokenizer, files, longest
+
+    def truncated(self, longest: int) -> "PythonTokenizer":
+        """Return the tokenizer with another length."""
+        return PythonTokenizer(self.tokenizer, self.files, longest)
+
+    def to_str(self) -> str:
+        """Return what identifies the rules."""
+        import transformers
+
+        content = {name: hashlib.sha256(x).hexdigest() for name, x in sorted(self.files.items())}
+        kind = type(self.tokenizer).__name__
+        return json.dumps({"class": kind, "transformers": transformers.__version__, "files": content})
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return token -> id."""
+        return self.tokenizer.get_vocab()
+
+    def get_vocab_size(self) -> int:
+        """Return the number of tokens."""
+        return len(self.tokenizer)
+
+    def encode_batch(self, inputs: Sequence[str | tuple[str, str]]) -> "list[Encoded]":
+        """Tokenize texts, or pairs of texts."""
+        return [self._encode(*((x,) if isinstance(x, str) else x)) for x in inputs]
+
+    def _encode(self, *texts):
+        whole = self.tokenizer(*texts, return_token_type_ids=True, verbose=False)
+        long = self.longest is not None and len(whole["input_ids"]) > self.longest
+        if long:
+            cut = {"truncation": True, "max_length": self.longest}
+            whole = self.tokenizer(*texts, return_token_type_ids=True, verbose=False, **cut)
+        return Encoded(list(whole["input_ids"]), list(whole["token_type_ids"]), long)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Tokens of one text, or pair of texts.
+
+    Attributes:
+        ids: token ids.
+        type_ids: 0 for the first text, 1 for the second.
+        overflowing: whether it was truncated.
+    """
+
+    ids: list[int]
+    type_ids: list[int]
+    overflowing: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _write(place: pathlib.Path, files: Mapping[str, bytes], config: Mapping[str, Any]) -> None:
+    """Write a folder for transformers, without fields that name other files."""
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    (place / "config.json").write_text(json.dumps(_harmless(config)))
+    fields = foreign_files.json_object(files.get(_CONFIG, b"{}"), _CONFIG)
+    (place / _CONFIG).write_text(json.dumps(_harmless(fields)))
+
+
+def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: x for k, x in fields.items() if k not in (*_IGNORED, "auto_map") and not k.endswith(("_file", "_files"))}

@@ -1,0 +1,67 @@
+"""Token ids as transformers has them, of folders without tokenizer.json."""
+
+import json
+
+import pytest
+from transformers import AutoTokenizer
+
+from mmkd_jax.data.other_tokenizers import PythonTokenizer
+from mmkd_jax.data.tokenizer import Tokenizer
+from tests.readers import pieces, vocabularies
+
+LENGTH = 8
+
+
+def compare(folder, texts):
+    """Compare single texts and a pair, truncated, and return both tokenizers."""
+    theirs, ours = AutoTokenizer.from_pretrained(folder), Tokenizer(folder, LENGTH, 0, types=True)
+    for text in texts:
+        expected = theirs(text, truncation=True, max_length=LENGTH)["input_ids"]
+        assert ours([text], warn=False)["text.ids"][0].tolist() == expected, text
+    expected = theirs(texts[0], texts[-1], truncation=True, max_length=LENGTH, return_token_type_ids=True)
+    found = ours(texts[:1], texts[-1:], warn=False)
+    assert found["text.ids"][0].tolist() == expected["input_ids"]
+    assert found["text.types"][0].tolist() == expected["token_type_ids"]
+    return theirs, ours
+
+
+@pytest.mark.parametrize("variant", vocabularies.READ)
+def test_ids_of_a_vocabulary(variant, tmp_path):
+    vocabularies.write(tmp_path, vocabularies.READ[variant])
+    compare(tmp_path, vocabularies.TEXTS)
+
+
+@pytest.mark.parametrize("kind", pieces.FOLDERS)
+def test_ids_of_tokenizers_that_transformers_converts(kind, tmp_path):
+    made = pieces.FOLDERS[kind]
+    pieces.write(tmp_path, made)
+    theirs, ours = compare(tmp_path, pieces.TEXTS)
+    assert isinstance(ours.tokenizer, PythonTokenizer) == made.in_python
+    assert ours.padding == (theirs.pad_token_id or 0)
+
+
+FIELDS: list[dict[str, object]] = [
+    {}, {"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}, {"cls_token": "<s>"},
+    {"mask_token": "<mask>"}, {"extra_special_tokens": ["[NEW]"]},
+    {"added_tokens_decoder": {"27": vocabularies.plain("[NEW]")}},
+    {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": False, "cls_token": "<s>"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", FIELDS, ids=str)
+def test_settings_that_contradict_tokenizer_json(fields, tmp_path):
+    vocabularies.write(tmp_path, {})
+    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").unlink()
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    compare(tmp_path, [*vocabularies.TEXTS, "A Day <s>"])
+
+
+@pytest.mark.parametrize("fields", [{}, {"add_prefix_space": True}, {"mask_token": "[MASK]"}], ids=str)
+def test_settings_that_contradict_tokenizer_json_of_roberta(fields, tmp_path):
+    pieces.write(tmp_path, pieces.FOLDERS["RoBERTa"])
+    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    compare(tmp_path, pieces.TEXTS)
