@@ -19,7 +19,7 @@ from mmkd_jax import pretrained
 from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Bert, Encoders, Multimodal, Timesformer, TransformerConfig, Vit
+from mmkd_jax.models import Bert, ConvNext, Encoders, Multimodal, Timesformer, TransformerConfig, Vit
 from mmkd_jax.pretrained.attributes import replaced
 from tests.small import applied, equal
 
@@ -228,6 +228,7 @@ def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written
         ("deit", {"num_prefix_tokens": 2, "layer_scale": True}, "layer_scale=True"),
         ("dinov2", {"layer_scale": True, "mlp_dim": 12}, "mlp_dim=12"),
         ("dinov2", {"layer_scale": True, "gated_mlp": True, "mlp_dim": 24}, "activation='gelu'"),
+        ("dinov2_with_registers", {"layer_scale": True}, "registers=0"),
         ("vivit", {"layer_scale": True}, "layer_scale=True"),
     ],
 )
@@ -235,6 +236,24 @@ def test_what_a_kind_cannot_describe_is_named_and_nothing_written(kind, changed,
     encoder = replaced(Vit((4, 4), (2, 2), config=CONFIG), **changed)
     small = Encoders({"video" if kind == "vivit" else "image": encoder})
     with pytest.raises(UserError, match=f"kind '{kind}' does not describe an encoder with {message}$"):
+        pretrained.save(tmp_path, kind, small, pretrained.initial(small))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "encoder", "message"),
+    [
+        ("vit", Vit((4, 4), (2, 2), config=CONFIG, registers=1), "Vit: pass the kind that load returned"),
+        ("convnext", ConvNext(3, 2, (4,), (1,), response_norm=True), "ConvNext: pass the kind that load returned"),
+        ("convnextv2", ConvNext(3, 2, (4,), (1,)), "an encoder with layer_scale=True and response_norm=False"),
+        ("swin", ConvNext(3, 2, (4,), (1,)), "ConvNext: pass the kind that load returned"),
+        ("mobilenet_v2", ConvNext(3, 2, (4,), (1,)), "ConvNext: pass the kind that load returned"),
+    ],
+)
+def test_a_relative_of_the_kind_is_refused_and_nothing_written(kind, encoder, message, tmp_path):
+    small = Encoders({"image": encoder})
+    with pytest.raises(UserError, match=f"kind '{kind}' does not describe {message}"):
         pretrained.save(tmp_path, kind, small, pretrained.initial(small))
     assert not list(tmp_path.iterdir())
 
