@@ -46,7 +46,6 @@ def test_what_is_saved_is_read_by_transformers_with_equal_outputs(pair, tmp_path
 SWITCHED = [
     "bert",
     "roberta",
-    "albert",
     "deberta-v2, convolution, own projections",
     "modernbert",
     "wav2vec 2.0, stable, padded",
