@@ -39,6 +39,7 @@ def text_case(family, kind, types=False, pooler=True, last_normed=False, **field
 
 UNPOOLED = ("DistilBert", "Electra", "DebertaV2", "ModernBert")
 SMALL = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
+TWO = SMALL | {"num_hidden_layers": 2}
 RELATIVE = {"relative_attention": True, "pos_att_type": "p2c|c2p", "max_position_embeddings": LENGTH}
 WINDOWED = {"local_attention": 4, "max_position_embeddings": LENGTH}
 WINDOWED |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
@@ -61,26 +62,23 @@ CASES = {
         "DistilBERT", "DistilBert", pooler=False, vocab_size=50, dim=24, n_layers=1, n_heads=2, hidden_dim=48,
         sinusoidal_pos_embds=True, activation="relu",
     ),
-    "electra": text_case("ELECTRA", "Electra", types=True, pooler=False, **SMALL, embedding_size=16),
-    "electra, wide embeddings": text_case(
-        "ELECTRA", "Electra", pooler=False, **SMALL | {"num_hidden_layers": 1}, embedding_size=24, hidden_act="relu"
-    ),
-    "mpnet": text_case("MPNet", "MPNet", **SMALL, max_position_embeddings=LENGTH + 2, layer_norm_eps=1e-5),
+    "electra": text_case("ELECTRA", "Electra", types=True, pooler=False, **TWO, embedding_size=16),
+    "mpnet": text_case("MPNet", "MPNet", **TWO, max_position_embeddings=LENGTH + 2, layer_norm_eps=1e-5),
     "deberta-v3": text_case(
-        "DeBERTa", "DebertaV2", pooler=False, **SMALL | {"num_hidden_layers": 2}, **RELATIVE,
+        "DeBERTa", "DebertaV2", pooler=False, **TWO, **RELATIVE,
         position_buckets=4, share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False,
     ),
     "deberta-v2, convolution, own projections": text_case(
-        "DeBERTa", "DebertaV2", types=True, pooler=False, **SMALL | {"num_hidden_layers": 2, "hidden_size": 16},
+        "DeBERTa", "DebertaV2", types=True, pooler=False, **TWO | {"hidden_size": 16},
         **RELATIVE, max_relative_positions=5, type_vocab_size=2, conv_kernel_size=3, conv_act="gelu",
     ),
     "modernbert": text_case(
-        "ModernBERT", "ModernBert", pooler=False, last_normed=True, **SMALL | {"num_hidden_layers": 4}, **WINDOWED
+        "ModernBERT", "ModernBert", pooler=False, last_normed=True, **SMALL, **WINDOWED, global_attn_every_n_layers=2
     ),
     "modernbert, biases, other wavelengths": text_case(
-        "ModernBERT", "ModernBert", pooler=False, last_normed=True, **SMALL | {"num_hidden_layers": 2}, **WINDOWED,
+        "ModernBERT", "ModernBert", pooler=False, last_normed=True, **SMALL | {"num_hidden_layers": 1}, **WINDOWED,
         norm_bias=True, attention_bias=True, mlp_bias=True, global_attn_every_n_layers=1, global_rope_theta=50.0,
         hidden_activation="silu",
     ),
-    "albert": text_case("ALBERT", "Albert", types=True, **SMALL, embedding_size=16, layer_norm_eps=1e-3),
+    "albert": text_case("ALBERT", "Albert", types=True, **TWO, embedding_size=16, layer_norm_eps=1e-3),
 }  # fmt: skip

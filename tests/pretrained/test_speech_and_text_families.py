@@ -147,3 +147,9 @@ def test_a_positional_convolution_is_not_free(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_conv_pos_embeddings": 10**8}))
     with pytest.raises(UserError, match="position_layers=100000000, which needs 200000000 tensors"):
         pretrained.load(tmp_path)
+
+
+def test_embeddings_as_wide_as_the_layers_are_projected_in_albert_alone():
+    for kind in ("electra", "albert"):
+        config = FAMILIES[kind].describe(kind, KINDS[kind]) | {"embedding_size": SIZES["embed_dim"]}
+        assert FAMILIES[kind].build(config, set(), None).encoders["text"].projected == (kind == "albert")
