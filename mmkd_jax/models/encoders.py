@@ -40,10 +40,15 @@ class Encoders(nn.Module):
             mask = masked_input(batch, modality)[f"{modality}.mask"]
         encoded, logits = dict(tap.outputs), []
         for name, head in self.heads.items():
-            embedding = encoder.variables["params"]["tokens"]["embedding"] if head.tied else None
+            embedding = _tokens(encoder.variables["params"]) if head.tied else None
             logits.append(tap(name, head(encoded, modality, mask, batch["example_id"], ctx.at(name), embedding)))
         if "logits" not in self.heads:
             tap("logits", sum(logits) / len(logits))
         if any(head.problem == "regression" and head.classes == 1 for head in self.heads.values()):
             tap("prediction", tap.outputs["logits"][..., 0])
         return tap.outputs
+
+
+def _tokens(params):
+    """The table of token embeddings, which factorized encoders have in a module."""
+    return (params if "tokens" in params else params["embedded"])["tokens"]["embedding"]

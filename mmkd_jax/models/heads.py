@@ -46,6 +46,7 @@ class TaskHead(nn.Module):
         width: width of the hidden layer; None omits it.
         activation: φ, a name in `nn.activations`; None is the identity.
         norm: LayerNorm on the "input", on the "hidden" layer, or None.
+        bias: add a bias to the hidden layer and the LayerNorm.
         eps: epsilon of the LayerNorm.
         tied: use the encoder's token embeddings as W (masked language models).
         input_dropout: dropout rate of x.
@@ -61,6 +62,7 @@ class TaskHead(nn.Module):
     width: int | None = None
     activation: str | None = None
     norm: str | None = None
+    bias: bool = True
     eps: float = 1e-12
     tied: bool = False
     input_dropout: float = 0.0
@@ -90,12 +92,12 @@ class TaskHead(nn.Module):
         x = self._read(outputs, modality, mask)
         x = Dropout(self.input_dropout, name="dropped_input")(x, ctx, rows)
         if self.norm == "input":
-            x = nn.LayerNorm(self.eps, dtype=x.dtype, name="norm")(x)
+            x = nn.LayerNorm(self.eps, dtype=x.dtype, use_bias=self.bias, name="norm")(x)
         if self.width is not None:
-            x = nn.Dense(self.width, dtype=x.dtype, name="hidden")(x)
+            x = nn.Dense(self.width, self.bias, dtype=x.dtype, name="hidden")(x)
             x = x if self.activation is None else activation(self.activation)(x)
         if self.norm == "hidden":
-            x = nn.LayerNorm(self.eps, dtype=x.dtype, name="norm")(x)
+            x = nn.LayerNorm(self.eps, dtype=x.dtype, use_bias=self.bias, name="norm")(x)
         x = Dropout(self.dropout, name="dropped")(x, ctx, rows)
         if embedding is not None and self.tied:
             bias = self.param("bias", nn.initializers.zeros, (self.classes,))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.pretrained import heads
 from mmkd_jax.pretrained.attributes import attributes
+from mmkd_jax.pretrained.head_tensors import HEADS
 from mmkd_jax.pretrained.loading import Pretrained
 
 _PROJECTION = 256
@@ -39,7 +40,7 @@ def with_head(
         >>> with_head(loaded, ("no", "yes")).module.heads["logits"].classes
         2
     """
-    known = {name: specs for name, specs in heads.HEADS.get(loaded.kind, {}).items() if [*specs] == ["logits"]}
+    known = {name: specs for name, specs in HEADS.get(loaded.kind, {}).items() if [*specs] == ["logits"]}
     name = architecture or next(iter(known), "")
     if name not in known:
         raise UserError(f"architecture {name!r}: kind {loaded.kind!r} has: {choices(known)}")

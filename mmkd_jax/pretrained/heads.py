@@ -1,9 +1,9 @@
-"""Heads of fine-tuned checkpoints: what each architecture of transformers reads, and the names of its tensors."""
+"""Heads of fine-tuned checkpoints: built from their tensors, and described as config.json does."""
 
 import re
 import reprlib
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,127 +11,14 @@ from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.models.heads import TaskHead
 from mmkd_jax.models.timesformer import SPACE
 from mmkd_jax.pretrained.attributes import attributes, field
+from mmkd_jax.pretrained.head_tensors import HEADS, Architecture, HeadTensors
 from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, Table
 
 PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 """Values of `problem_type`."""
+_POOLING, _POOLINGS = "classifier_pooling", {"cls": "first", "mean": "mean"}
+_ACTIVATIONS = ("classifier_activation", "pooler_hidden_act")
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
-
-
-class HeadTensors(NamedTuple):
-    """A head of an architecture: its input, and the published names of its layers.
-
-    Attributes:
-        read: input, as in `TaskHead`.
-        out: last layer; with `tied`, the scope of its bias.
-        tokens: output that contains the tokens, as in `TaskHead`.
-        hidden: hidden layer; "" omits it.
-        activation: activation after it; "config" is that of the encoder, None the identity.
-        norm: LayerNorm; "" omits it.
-        norm_of: what it is applied to, as in `TaskHead`.
-        tied: whether the last layer's kernel is the table of token embeddings.
-        dropout: keys of config.json for the dropout rate before the last layer; the first with a value counts, and the
-            encoder's own rate if none has one. Empty for no dropout.
-        input_dropout: whether the rate is that of the head's input as well.
-        labels: whether config.json names the classes.
-        problem: whether it is a classification or regression of rows, with a `problem_type`.
-        encoder_prefix: prefix of the encoder's tensors; None is that of the family.
-    """
-
-    read: str
-    out: str = "classifier"
-    tokens: str = "tokens"
-    hidden: str = ""
-    activation: str | None = None
-    norm: str = ""
-    norm_of: str = "hidden"
-    tied: bool = False
-    dropout: tuple[str, ...] = ()
-    input_dropout: bool = False
-    labels: bool = True
-    problem: bool = True
-    encoder_prefix: str | None = None
-
-
-Architecture = Mapping[str, HeadTensors]
-"""Name of an output -> head."""
-
-
-def _one(read: str, out: str = "classifier", **more: Any) -> Architecture:
-    return {"logits": HeadTensors(read, out, **more)}
-
-
-_CLASSIFIER_DROPOUT: dict[str, Any] = {"tokens": "hidden", "dropout": ("classifier_dropout",)}
-_TAGGER = _one("tokens", problem=False, **_CLASSIFIER_DROPOUT)
-_TANH = {"hidden": "classifier.dense", "activation": "tanh", "input_dropout": True}
-
-
-def _masked_lm(out: str, hidden: str, norm: str, activation: str = "gelu") -> Architecture:
-    where: dict[str, Any] = {"tokens": "hidden", "hidden": hidden, "norm": norm, "activation": activation}
-    return _one("tokens", out, tied=True, labels=False, problem=False, **where)
-
-
-def _roberta(name: str) -> Mapping[str, Architecture]:
-    return {
-        f"{name}ForSequenceClassification": _one("first", "classifier.out_proj", **_TANH, **_CLASSIFIER_DROPOUT),
-        f"{name}ForTokenClassification": _TAGGER,
-        f"{name}ForMaskedLM": _masked_lm("lm_head", "lm_head.dense", "lm_head.layer_norm"),
-    }
-
-
-def _speech(name: str) -> Mapping[str, Architecture]:
-    return {
-        f"{name}ForSequenceClassification": _one("mean", hidden="projector", problem=False),
-        f"{name}ForCTC": _one("tokens", "lm_head", dropout=("final_dropout",), labels=False, problem=False),
-    }
-
-
-_BERT_LM = _masked_lm("cls.predictions", "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm")
-_BERT_LM = {"logits": _BERT_LM["logits"]._replace(activation="config")}
-_NEXT_SENTENCE = HeadTensors("pooled", "cls.seq_relationship", labels=False, problem=False)
-_DISTILBERT = {"hidden": "pre_classifier", "activation": "relu", "dropout": ("seq_classif_dropout",)}
-_DISTILBERT_LM = _masked_lm("vocab_projector", "vocab_transform", "vocab_layer_norm", "config")
-HEADS: Mapping[str, Mapping[str, Architecture]] = {
-    "bert": {
-        "BertForSequenceClassification": _one("pooled", **_CLASSIFIER_DROPOUT),
-        "BertForTokenClassification": _TAGGER,
-        "BertForMaskedLM": _BERT_LM,
-        "BertForPreTraining": _BERT_LM | {"seq_relationship_logits": _NEXT_SENTENCE},
-        "BertForNextSentencePrediction": {"logits": _NEXT_SENTENCE},
-    },
-    "roberta": _roberta("Roberta"),
-    "xlm-roberta": _roberta("XLMRoberta"),
-    "distilbert": {
-        "DistilBertForSequenceClassification": _one("first", tokens="hidden", **_DISTILBERT),
-        "DistilBertForTokenClassification": _one("tokens", tokens="hidden", dropout=("dropout",), problem=False),
-        "DistilBertForMaskedLM": _DISTILBERT_LM,
-    },
-    "vit": {"ViTForImageClassification": _one("first")},
-    "deit": {
-        "DeiTForImageClassification": _one("first"),
-        "DeiTForImageClassificationWithTeacher": {
-            "cls_logits": HeadTensors("first", "cls_classifier"),
-            "distillation_logits": HeadTensors("second", "distillation_classifier"),
-        },
-    },
-    "dinov2": {"Dinov2ForImageClassification": _one("first_and_mean")},
-    "resnet": {"ResNetForImageClassification": _one("features", "classifier.1")},
-    "convnext": {"ConvNextForImageClassification": _one("features")},
-    "efficientnet-lite": {"": _one("features", "_fc")},
-    "clip": {"CLIPForImageClassification": _one("mean", tokens="hidden", encoder_prefix="")},
-    "siglip": {"SiglipForImageClassification": _one("mean", encoder_prefix="")},
-    "wav2vec2": _speech("Wav2Vec2"),
-    "hubert": _speech("Hubert"),
-    "whisper": {
-        "WhisperForAudioClassification": _one("mean", hidden="projector", problem=False, encoder_prefix=""),
-    },
-    "audio-spectrogram-transformer": {
-        "ASTForAudioClassification": _one("prefix", "classifier.dense", norm="classifier.layernorm", norm_of="input"),
-    },
-    "vivit": {"VivitForVideoClassification": _one("first")},
-    "timesformer": {"TimesformerForVideoClassification": _one("features")},
-}
-"""`model_type` -> architecture -> its heads. The architecture "" is that of a file without one."""
 
 
 def architecture(config: Mapping[str, Any]) -> str:
@@ -169,18 +56,23 @@ def with_heads(module: Any, config: Mapping[str, Any], tensors: Mapping[str, np.
 
 def _read(module, spec, config, name, tensors):
     """Build a head from its tensors."""
-    for layer in (spec.out, spec.hidden, spec.norm):
-        if layer and f"{layer}.bias" not in tensors:
+    for tensor in (f"{spec.out}.bias", spec.hidden and f"{spec.hidden}.weight", spec.norm and f"{spec.norm}.weight"):
+        if tensor and tensor not in tensors:
             remedy = "fetch the weights of the same model, or pass heads=False for the encoder alone"
-            raise UserError(f"the weights lack {layer}.bias, which {name} has: {remedy}")
+            raise UserError(f"the weights lack {tensor}, which {name} has: {remedy}")
     if spec.tied and config.get("tie_word_embeddings", True) is not True:
         raise UserError("config.json has tie_word_embeddings=False; only True is supported: pass heads=False")
     classes = len(tensors[f"{spec.out}.bias"])
-    width = len(tensors[f"{spec.hidden}.bias"]) if spec.hidden else None
-    return build(module, spec, config, classes, width)
+    width = len(tensors[f"{spec.hidden}.weight"]) if spec.hidden else None
+    biases = {f"{layer}.bias" in tensors for layer in (spec.hidden, spec.norm) if layer} or {True}
+    if len(biases) > 1:
+        raise UserError(f"only one of {spec.hidden} and {spec.norm} has a bias: pass heads=False for the encoder alone")
+    return build(module, spec, config, classes, width, biases.pop())
 
 
-def build(module: Any, spec: HeadTensors, config: Mapping[str, Any], classes: int, width: int | None) -> TaskHead:
+def build(
+    module: Any, spec: HeadTensors, config: Mapping[str, Any], classes: int, width: int | None, bias: bool = True
+) -> TaskHead:
     """Build a head of an encoder.
 
     Args:
@@ -189,6 +81,7 @@ def build(module: Any, spec: HeadTensors, config: Mapping[str, Any], classes: in
         config: content of config.json, for dropout rates and the problem.
         classes: number of logits.
         width: width of the hidden layer; None omits it.
+        bias: whether the hidden layer and the LayerNorm have a bias.
 
     Raises:
         UserError: config.json has an invalid value.
@@ -199,18 +92,29 @@ def build(module: Any, spec: HeadTensors, config: Mapping[str, Any], classes: in
         raise UserError(f"{spec.out}.bias has {classes} values for a vocabulary of {encoder.vocabulary}")
     if spec.dropout:
         keys = [k for k in spec.dropout if config.get(k) is not None]
-        rate = field(config, keys[0], 0.1) if keys else values["dropout"]
+        rate = field(config, keys[0], 0.1) if keys else values.get("dropout", 0.0)
+    read, activation = spec.read, values["activation"] if spec.activation == "config" else spec.activation
+    if read == _POOLING:
+        pooling = config.get(_POOLING, "cls")
+        if pooling not in _POOLINGS:
+            raise UserError(
+                f"config.json has {_POOLING}={reprlib.repr(pooling)}; expected one of: {choices(_POOLINGS)}"
+            )
+        read = _POOLINGS[pooling]
+    if activation in _ACTIVATIONS:
+        activation = field(config, activation, "gelu")
     averaged = field(config, "use_weighted_layer_sum", False) and spec.hidden == "projector"
     return TaskHead(
         classes,
-        read=spec.read,
+        read=read,
         # transformers 5 averages the last state of these before its LayerNorm, that of Whisper behind it
-        tokens="hidden" if averaged and config["model_type"] in ("wav2vec2", "hubert") else spec.tokens,
-        num_prefix_tokens=values.get("num_prefix_tokens", 0),
+        tokens="hidden" if averaged and config["model_type"] in ("wav2vec2", "hubert", "wavlm") else spec.tokens,
+        num_prefix_tokens=values.get("num_prefix_tokens", 0) + values.get("registers", 0),
         num_layers=values["num_layers"] + 1 if averaged else 0,
         width=width,
-        activation=values["activation"] if spec.activation == "config" else spec.activation,
+        activation=activation,
         norm=spec.norm_of if spec.norm else None,
+        bias=bias,
         eps=values.get("eps", 1e-12),
         tied=spec.tied,
         input_dropout=rate if spec.input_dropout else 0.0,
@@ -303,6 +207,12 @@ def describe(kind: str, module: Any, names: Collection[str]) -> dict[str, Any]:
             described |= {"vocab_size": classes}
         described |= {"problem_type": head.problem} if head.problem else {}
         described |= {spec.dropout[0]: head.dropout} if spec.dropout else {}
+        described |= {spec.activation: head.activation} if spec.activation in _ACTIVATIONS else {}
+        described |= {"pooler_hidden_size": head.width} if spec.hidden == "pooler.dense" else {}
+        if spec.read == _POOLING:
+            described[_POOLING] = next(k for k, read in _POOLINGS.items() if read == head.read)
+        if "classifier_activation" in described:
+            described["classifier_bias"] = head.bias
         if spec.hidden == "projector":
             described |= {"classifier_proj_size": head.width, "use_weighted_layer_sum": head.num_layers > 0}
     return described
@@ -324,5 +234,7 @@ def _specs(kind: str, module: Any) -> tuple[str, Architecture]:
 
 
 def _fits(spec: HeadTensors, head: TaskHead) -> bool:
-    shape = (spec.read, spec.tied, bool(spec.hidden), bool(spec.norm), spec.problem)
-    return shape == (head.read, head.tied, head.width is not None, head.norm is not None, bool(head.problem))
+    shape = (spec.tied, bool(spec.hidden), bool(spec.norm), spec.problem)
+    reads = _POOLINGS.values() if spec.read == _POOLING else (spec.read,)
+    found = (head.tied, head.width is not None, head.norm is not None, bool(head.problem))
+    return shape == found and head.read in reads

@@ -45,7 +45,7 @@ from mmkd_jax.pretrained import (
     wavlm,
     whisper,
 )
-from mmkd_jax.pretrained import heads as head_tensors
+from mmkd_jax.pretrained import heads as heads_of
 from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
@@ -176,8 +176,8 @@ def load(
         processor = family.processor(where, config, limits)
         module = family.build(config, tensors.keys(), processor)
         bounds.check_sizes(module, tensors)
-        module = head_tensors.with_heads(module, config, tensors) if heads else module
-        labels = head_tensors.labels(module, config)
+        module = heads_of.with_heads(module, config, tensors) if heads else module
+        labels = heads_of.labels(module, config)
     known = {m: attributes(e).keys() for m, e in module.encoders.items()}
     if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
@@ -190,19 +190,19 @@ def load(
         raise UserError(f"pool={overrides['pool']!r} would change the input of the head: pass heads=False as well")
     with _reading(where, options if dtype is None else f"{options}, dtype={dtype!r}".strip(", ")):
         shapes = jax.eval_shape(lambda: initial(module))
-        table = family.table(kind, module) | head_tensors.table(kind, module)
+        table = family.table(kind, module) | heads_of.table(kind, module)
         variables, ignored = mapping.to_flax(tensors, shapes, table, family.ignored, prefix)
     left_out = [k for k in ignored if not any(re.fullmatch(p, k.removeprefix(prefix)) for p in _WITHOUT_USE)]
     if heads and left_out:
         named = ", ".join(map(shown, left_out[:3])) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
-        of = head_tensors.architecture(config) or "the checkpoint"
+        of = heads_of.architecture(config) or "the checkpoint"
         warnings.warn(f"{where}: tensors of {of} are left out, which no head here reads: {named}", stacklevel=2)
     return Pretrained(module, variables, processor, kind, labels)
 
 
 _WITHOUT_USE = (r".*num_batches_tracked", r".*position_ids", r".*mask_token", r".*masked_spec_embed")
-_WITHOUT_USE += (r"similarity_(weight|bias)", r"cls\.predictions\.decoder\..*", r"lm_head\.decoder\..*")
-_WITHOUT_USE += (r"vocab_projector\.weight",)
+_WITHOUT_USE += (r"similarity_(weight|bias)", r"(cls\.)?predictions\.decoder\..*", r"lm_head\.decoder\..*")
+_WITHOUT_USE += (r"(vocab_projector|generator_lm_head|decoder)\.weight",)
 """Tensors that change no output: buffers, values for masked inputs in training, and tied tables."""
 
 
@@ -260,9 +260,9 @@ def save(
         raise UserError(f"the variables lack {choices(lacking)}: pass those of this module")
     saved = {c: {k: variables[c][k] for k in tree} for c, tree in shapes.items()}
     try:
-        config = family.describe(kind, module) | head_tensors.describe(kind, module, labels)
-        table, has_head = family.table(kind, module) | head_tensors.table(kind, module), head_tensors.is_beside(module)
-        prefix = head_tensors.prefix(kind, module, family.prefix(kind)) if has_head else ""
+        config = family.describe(kind, module) | heads_of.describe(kind, module, labels)
+        table, has_head = family.table(kind, module) | heads_of.table(kind, module), heads_of.is_beside(module)
+        prefix = heads_of.prefix(kind, module, family.prefix(kind)) if has_head else ""
         tensors = mapping.from_flax(saved, table, prefix)
     except (KeyError, AttributeError) as error:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
