@@ -36,6 +36,8 @@ class Tokenizer:
         rows: number of the model's token embeddings, which all ids must be below; None skips the check.
         limits: bounds of the child process that first reads tokenizer.json, whose regular expressions may take for
             ever; None for a file that needs no such test.
+        longest: maximum text length that replaces the tokenizer's own; `length` bounds it too.
+        lowercase: lowercase texts before the tokenizer's own normalization.
 
     Raises:
         UserError: the folder has no tokenizer; or its tokenizer is damaged, or exceeds the limits.
@@ -51,13 +53,15 @@ class Tokenizer:
         whole: bool = False,
         rows: int | None = None,
         limits: child_process.Limits | None = child_process.DEFAULT,
+        longest: int | None = None,
+        lowercase: bool = False,
     ):
-        self.modality, self.types, self.whole = modality, types, whole
+        self.modality, self.types, self.whole, self.lowercase = modality, types, whole, lowercase
         self.files: Mapping[str, bytes] = {
             n: foreign_files.read_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
         }
         settings = tokenizer_settings.read(folder, self.files.get("tokenizer_config.json", b"{}"))
-        self.length = int(min(length, settings.model_max_length or length))
+        self.length = int(min(length, longest or settings.model_max_length or length))
         if "tokenizer.json" in self.files and limits is not None:
             child_process.run(_PROBE, self.files["tokenizer.json"], str(folder / "tokenizer.json"), limits)
         try:
@@ -88,6 +92,9 @@ class Tokenizer:
             raise UserError(f"the tokenizer in {folder} is damaged ({reason}): fetch it again") from error
         self.tokenizer.no_padding()  # a published file may enable padding and truncation
         self.tokenizer.no_truncation()
+        if lowercase and not _lowercases(self.tokenizer.normalizer):
+            others = [] if self.tokenizer.normalizer is None else [self.tokenizer.normalizer]
+            self.tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
         self.rules = self.tokenizer.to_str()
         self.cutting: dict[int, tokenizers.Tokenizer] = {}  # one per length: threads may use several at a time
         named = self.tokenizer.token_to_id(settings.pad_token) if settings.pad_token else None
@@ -165,6 +172,12 @@ class Tokenizer:
             ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
         columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
         return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
+
+
+def _lowercases(normalizer: normalizers.Normalizer | None) -> bool:
+    """Return whether a normalizer is `Lowercase`, or a sequence with one, as sentence-transformers asks."""
+    each = normalizer if isinstance(normalizer, normalizers.Sequence) else (normalizer,)
+    return any(isinstance(x, normalizers.Lowercase) for x in each)
 
 
 def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
