@@ -1,7 +1,9 @@
 """Small folders of sentence-transformers, as others publish them: weights drawn at random, files written by hand."""
 
+import functools
 import json
 import pathlib
+import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -72,10 +74,19 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
+@functools.cache
+def encoder_files() -> Mapping[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        pretrained.save(folder, "bert", BERT, drawn(BERT, 5))
+        return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
+
+
 def write(case: Folder, where: pathlib.Path) -> None:
     """Write a case's folder."""
     encoder = where / case.inside
-    pretrained.save(encoder, "bert", BERT, drawn(BERT, 5))
+    encoder.mkdir(parents=True, exist_ok=True)
+    for name, content in encoder_files().items():
+        (encoder / name).write_bytes(content)
     (encoder / "vocab.txt").write_text("\n".join(WORDS))
     tokenizer = {"tokenizer_class": "BertTokenizer", "do_lower_case": not case.cased, "model_max_length": LENGTH}
     write_json(encoder / "tokenizer_config.json", tokenizer)
