@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,22 +97,22 @@ def test_in_bfloat16_the_embedding_is_float32_and_within_rounding(folder):
     assert found["embedding"].dtype == np.float32 and 1e-5 < gap < 0.1
 
 
+def embedded(head, hidden, mask) -> Any:
+    return head.apply({}, {"hidden.text.0": hidden}, "text", mask)
+
+
 def test_a_row_without_tokens_is_finite_in_every_pooling_and_has_no_influence_on_gradients():
     hidden = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 2)), jnp.float32)
     mask = jnp.array([[True, True, True, False], [False] * 4, [False, True, True, False]])
     for name in POOLINGS:
         head = SentenceHead((name,), ("normalize",))
-
-        def total(x, head=head):
-            return head.apply({}, {"hidden.text.0": x}, "text", mask).sum()
-
-        found = head.apply({}, {"hidden.text.0": hidden.at[1].set(jnp.nan).at[0, 3].set(jnp.nan)}, "text", mask)
+        found = embedded(head, hidden.at[1].set(jnp.nan).at[0, 3].set(jnp.nan), mask)
         np.testing.assert_array_equal(found[1], np.zeros(2))
-        gradient = jax.grad(total)(hidden)
+        gradient = jax.grad(lambda x, head=head: embedded(head, x, mask).sum())(hidden)
         assert np.isfinite(gradient).all() and not gradient[1].any() and gradient[0].any(), name
-        pooled = SentenceHead((name,)).apply({}, {"hidden.text.0": hidden}, "text", mask)[2]
-        padded = SentenceHead((name,)).apply({}, {"hidden.text.0": hidden[2:, 1:3]}, "text", None)[0]
-        np.testing.assert_allclose(pooled, padded, atol=1e-6, err_msg=name)  # padding on the left has no effect
+        pooled, alone = SentenceHead((name,)), hidden[2:, 1:3]
+        expected = embedded(pooled, alone, None)[0]  # padding on the left has no effect
+        np.testing.assert_allclose(embedded(pooled, hidden, mask)[2], expected, atol=1e-6, err_msg=name)
 
 
 def test_logits_are_the_mean_of_heads_of_logits_alone(folder):
