@@ -67,6 +67,18 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     return json_object(read_bytes(path, MOST_JSON), path)
 
 
+def read_json_list(path: str | os.PathLike) -> list[Any]:
+    """Read a JSON list that someone else wrote, as `read_json` does an object.
+
+    Raises:
+        UserError: an error of `read_bytes`; the content is not a JSON list, or is nested too deeply.
+    """
+    content = _parsed(read_bytes(path, MOST_JSON), path)
+    if not isinstance(content, list):
+        raise UserError(f"{path} contains a {type(content).__name__}; expected a JSON list")
+    return content
+
+
 def json_object(data: bytes, path: str | os.PathLike) -> dict[str, Any]:
     """Parse the content of a JSON file that someone else wrote; a byte order mark is accepted.
 
@@ -82,13 +94,17 @@ def json_object(data: bytes, path: str | os.PathLike) -> dict[str, Any]:
         Traceback (most recent call last):
         mmkd_jax.errors.UserError: config.json contains a list; expected a JSON object
     """
-    if len(data) > MOST_JSON:
-        raise UserError(f"{path} has {len(data):,} bytes; expected at most {MOST_JSON:,}")
-    try:
-        content = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError, MemoryError) as error:  # ValueError also of an integer of 5,000 digits
-        what = f"is not valid JSON ({shown(str(error))}): fetch it again"
-        raise UserError(f"{path} {not_downloaded(data) or what}") from None
+    content = _parsed(data, path)
     if not isinstance(content, dict):
         raise UserError(f"{path} contains a {type(content).__name__}; expected a JSON object")
     return content
+
+
+def _parsed(data: bytes, path: str | os.PathLike) -> Any:
+    if len(data) > MOST_JSON:
+        raise UserError(f"{path} has {len(data):,} bytes; expected at most {MOST_JSON:,}")
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError, MemoryError) as error:  # ValueError also of an integer of 5,000 digits
+        what = f"is not valid JSON ({shown(str(error))}): fetch it again"
+        raise UserError(f"{path} {not_downloaded(data) or what}") from None

@@ -39,6 +39,8 @@ class Tokenizer:
         rows: number of the model's token embeddings, which all ids must be below; None skips the check.
         limits: bounds of the child processes that first read tokenizer.json, whose regular expressions may take for
             ever, and files that need transformers; None for a tokenizer.json that needs no such test.
+        longest: maximum text length that replaces the tokenizer's own; `length` bounds it too.
+        lowercase: lowercase texts before the tokenizer's own normalization.
 
     Raises:
         UserError: the folder has no tokenizer; or its tokenizer is damaged, exceeds the limits, or pads a model that
@@ -55,8 +57,10 @@ class Tokenizer:
         whole: bool = False,
         rows: int | None = None,
         limits: child_process.Limits | None = child_process.DEFAULT,
+        longest: int | None = None,
+        lowercase: bool = False,
     ):
-        self.modality, self.types, self.whole = modality, types, whole
+        self.modality, self.types, self.whole, self.lowercase = modality, types, whole, lowercase
         self.files: dict[str, bytes] = {
             n: foreign_files.read_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
         }
@@ -66,7 +70,7 @@ class Tokenizer:
                 f"{folder}/tokenizer_config.json asks for padding on the left, but the model was trained with padding "
                 "on the right, which it attends to: set padding_side to 'right'"
             )
-        self.length = int(min(length, settings.model_max_length or length))
+        self.length = int(min(length, longest or settings.model_max_length or length))
         self.settings = settings
         try:
             self.tokenizer, named = self._load(folder, limits, rows)
@@ -75,9 +79,10 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises plain Exception
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"the tokenizer in {folder} is damaged ({reason}): fetch it again") from error
-        if settings.lowercase and isinstance(self.tokenizer, tokenizers.Tokenizer):
-            rules = [normalizers.Lowercase(), *([self.tokenizer.normalizer] if self.tokenizer.normalizer else [])]
-            self.tokenizer.normalizer = normalizers.Sequence(rules)
+        wanted = (settings.lowercase or lowercase) and isinstance(self.tokenizer, tokenizers.Tokenizer)
+        if wanted and not _lowercases(self.tokenizer.normalizer):
+            others = [] if self.tokenizer.normalizer is None else [self.tokenizer.normalizer]
+            self.tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
         self.rules = self.tokenizer.to_str()
         self.cutting: dict[int, Any] = {}  # one per length: threads may use several at a time
         self.padding = padding if named is None else named
@@ -201,6 +206,12 @@ class Tokenizer:
             ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
         columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
         return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
+
+
+def _lowercases(normalizer: normalizers.Normalizer | None) -> bool:
+    """Return whether a normalizer is `Lowercase`, or a sequence with one, as sentence-transformers asks."""
+    each = normalizer if isinstance(normalizer, normalizers.Sequence) else (normalizer,)
+    return any(isinstance(x, normalizers.Lowercase) for x in each)
 
 
 def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:

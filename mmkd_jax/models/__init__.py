@@ -30,6 +30,8 @@ from mmkd_jax.models.modernbert import ModernBert as ModernBert
 from mmkd_jax.models.mpnet import MPNet as MPNet
 from mmkd_jax.models.multimodal import Multimodal as Multimodal
 from mmkd_jax.models.resnet import ResNet as ResNet
+from mmkd_jax.models.sentence import Projection as Projection
+from mmkd_jax.models.sentence import SentenceHead as SentenceHead
 from mmkd_jax.models.swin import Swin as Swin
 from mmkd_jax.models.text import TextBag as TextBag
 from mmkd_jax.models.text import TextLSTM as TextLSTM

@@ -7,6 +7,7 @@ import flax.linen as nn
 
 from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
 from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models.sentence import SentenceHead
 
 
 class Encoders(nn.Module):
@@ -16,9 +17,9 @@ class Encoders(nn.Module):
 
     Attributes:
         encoders: modality -> encoder, as a dict.
-        heads: name of an output, such as "logits" -> `TaskHead` of a single encoder, as a dict. Without one of this
-            name, `logits` is the mean of the heads. A head with the problem "regression" and one logit also outputs it
-            as `prediction` [b].
+        heads: name of an output, such as "logits" -> `TaskHead` or `SentenceHead` of a single encoder, as a dict.
+            Without one of this name, `logits` is the mean of the task heads. A head with the problem "regression" and
+            one logit also outputs it as `prediction` [b].
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN
@@ -38,13 +39,17 @@ class Encoders(nn.Module):
         mask = tap.outputs.get(f"tokens_mask.{modality}")
         if mask is None and f"{modality}.ids" in batch:
             mask = masked_input(batch, modality)[f"{modality}.mask"]
-        encoded, logits = dict(tap.outputs), []
+        encoded, logits = dict(tap.outputs), {}
         for name, head in self.heads.items():
+            if isinstance(head, SentenceHead):
+                tap(name, head(encoded, modality, mask))
+                continue
             embedding = _tokens(encoder.variables["params"]) if head.tied else None
-            logits.append(tap(name, head(encoded, modality, mask, batch["example_id"], ctx.at(name), embedding)))
-        if "logits" not in self.heads:
-            tap("logits", sum(logits) / len(logits))
-        if any(head.problem == "regression" and head.classes == 1 for head in self.heads.values()):
+            made = head(encoded, modality, mask, batch["example_id"], ctx.at(name), embedding)
+            logits[name] = tap(name, made)
+        if logits and "logits" not in logits:
+            tap("logits", sum(logits.values()) / len(logits))
+        if any(self.heads[name].problem == "regression" and self.heads[name].classes == 1 for name in logits):
             tap("prediction", tap.outputs["logits"][..., 0])
         return tap.outputs
 

@@ -124,9 +124,16 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 
 def processor(
-    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT
+    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT, **options: Any
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
+    """Load the tokenizer; if the folder has none, return a function that raises an error when called.
+
+    Args:
+        folder: model folder.
+        config: content of config.json.
+        limits: as in `load`.
+        **options: further arguments of `Tokenizer`: those that a sentence-transformers folder sets.
+    """
     fields = read(config, FIELDS[config["model_type"]])
     first = fields["padding"] + 1 if "padding" in fields else 0
     padding = None if config.get("pad_token_id") == -1 else field(config, "pad_token_id", None, 0)
@@ -138,4 +145,5 @@ def processor(
         types=fields.get("types", 0) > 1,
         rows=fields["vocabulary"],
         limits=limits,
+        **options,
     )

@@ -121,9 +121,9 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 
 def processor(
-    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT
+    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT, **options: Any
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
+    """Load the tokenizer, with those options; if the folder has none, return a function that raises an error."""
     fields, padding = read(config, FIELDS[config["model_type"]]), field(config, "pad_token_id", None, 0)
     types, rows = fields["types"] > 1, fields["vocabulary"]
-    return optional(folder, fields["length"], padding or 0, types=types, rows=rows, limits=limits)
+    return optional(folder, fields["length"], padding or 0, types=types, rows=rows, limits=limits, **options)

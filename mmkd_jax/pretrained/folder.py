@@ -16,7 +16,9 @@ from mmkd_jax.pretrained import pickled
 
 FILES = ["*.json", "*.txt", "*.model", "bpe.codes", "model.safetensors", "model-*.safetensors"]
 FILES += ["pytorch_model.bin", "pytorch_model-*.bin"]
-"""Files downloaded from a hub repository; .bin weights only if it has no safetensors."""
+FILES += [f"[0-9]*_*/{name}" for name in FILES if not name.startswith("*")]
+"""Files downloaded from a hub repository, also of the numbered folders of sentence-transformers; .bin weights only if
+there are no safetensors beside them."""
 
 
 def find(path_or_id: str | os.PathLike) -> pathlib.Path:
@@ -47,7 +49,8 @@ def find(path_or_id: str | os.PathLike) -> pathlib.Path:
         raise UserError(f"{name!r} is neither a folder nor a hub id OWNER/NAME ({error})") from error
     try:
         names = huggingface_hub.list_repo_files(name)
-        ignored = ["*.bin"] if any(f.endswith(".safetensors") for f in names) else []
+        safe = {os.path.dirname(f) for f in names if f.endswith(".safetensors")}
+        ignored = [f for f in names if f.endswith(".bin") and os.path.dirname(f) in safe]
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES, ignore_patterns=ignored))
     except Exception as error:  # any error of its HTTP library
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -104,7 +107,7 @@ def _shards(folder, index, read):
     if not isinstance(shard_of, dict):
         raise UserError(f"{where} has no object weight_map, which names the file of each tensor: fetch it again")
     for name in shard_of.values():
-        if not _is_plain(name):
+        if not is_plain(name):
             raise UserError(f"{where} names {shown(repr(name))}; expected the name of a file in the same folder")
     names = sorted(set(shard_of.values()))
     if absent := [n for n in names if not (folder / n).is_file()]:
@@ -120,7 +123,13 @@ def _shards(folder, index, read):
     return tensors
 
 
-def _is_plain(name):
+def is_plain(name: Any) -> bool:
+    """Return whether a name from a file is that of an entry of the same folder.
+
+    Example:
+        >>> is_plain("1_Pooling"), is_plain("../1_Pooling"), is_plain(3)
+        (True, False, False)
+    """
     if not isinstance(name, str) or not name.isprintable() or name in ("", ".", ".."):
         return False
     return not {"/", "\\", os.sep} & set(name) and len(name) <= 255

@@ -140,9 +140,9 @@ def labels(module: Any, config: Mapping[str, Any]) -> tuple[str, ...]:
     """
     specs = HEADS.get(config["model_type"], {}).get(architecture(config), {})
     known = config.get("id2label")
-    if not getattr(module, "heads", {}) or not any(spec.labels for spec in specs.values()) or known is None:
+    if not _task_heads(module) or not any(spec.labels for spec in specs.values()) or known is None:
         return ()
-    counts = {head.classes for head in module.heads.values()}
+    counts = {head.classes for head in _task_heads(module).values()}
     if not isinstance(known, dict) or not all(isinstance(x, str) for x in known.values()):
         raise UserError(f"config.json has id2label={reprlib.repr(known)}; expected an object of names")
     for classes in counts:
@@ -167,7 +167,7 @@ def table(kind: str, module: Any) -> Table:
 
 def is_beside(module: Any) -> bool:
     """Return whether the module has more than encoders, beside which their tensors have a prefix."""
-    return bool(getattr(module, "heads", {})) or getattr(module, "width", None) is not None
+    return bool(_task_heads(module)) or getattr(module, "width", None) is not None
 
 
 def prefix(kind: str, module: Any, of_family: str) -> str:
@@ -188,7 +188,7 @@ def describe(kind: str, module: Any, names: Collection[str]) -> dict[str, Any]:
     Raises:
         UserError: there are the number of classes differs from that of the names, or the module has no head.
     """
-    if not getattr(module, "heads", {}):
+    if not _task_heads(module):
         if names:
             raise UserError(f"labels {choices(names)}: the module has no head")
         return {}
@@ -224,13 +224,17 @@ def _specs(kind: str, module: Any) -> tuple[str, Architecture]:
     Raises:
         UserError: the kind has none.
     """
-    heads = getattr(module, "heads", {})
+    heads = _task_heads(module)
     if not heads:
         return "", {}
     for name, specs in HEADS.get(kind, {}).items():
         if specs.keys() == heads.keys() and all(_fits(spec, heads[output]) for output, spec in specs.items()):
             return name, specs
     raise UserError(f"kind {kind!r} has no architecture with {shown(repr(dict(heads)))}")
+
+
+def _task_heads(module: Any) -> dict[str, TaskHead]:
+    return {n: head for n, head in getattr(module, "heads", {}).items() if isinstance(head, TaskHead)}
 
 
 def _fits(spec: HeadTensors, head: TaskHead) -> bool:

