@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import reprlib
+import types
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -16,7 +17,8 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.child_process import DEFAULT, Limits
-from mmkd_jax.core.model import Model, StepContext, linen
+from mmkd_jax.core.modalities import renamed
+from mmkd_jax.core.model import Model, StepContext, linen, with_input
 from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
@@ -90,6 +92,7 @@ class Pretrained(NamedTuple):
         processor: function from raw inputs to batch columns.
         kind: `model_type`.
         labels: names of the classes, in the order of `logits`; empty if config.json has none.
+        inputs: modality of the module -> modality of the batch that it reads instead, see `with_inputs`.
     """
 
     module: Encoders | Clip
@@ -97,11 +100,13 @@ class Pretrained(NamedTuple):
     processor: Callable[..., dict[str, np.ndarray]]
     kind: str
     labels: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = types.MappingProxyType({})
 
     @property
     def model(self) -> Model:
         """The module as a `Model`."""
-        return linen(self.module)
+        model = linen(self.module)
+        return with_input(model, lambda batch, ctx: renamed(batch, self.inputs)) if self.inputs else model
 
     @property
     def source(self) -> dict[str, PretrainedVariables]:
@@ -241,6 +246,8 @@ def save(
     """
     if kind not in FAMILIES:
         raise UserError(f"kind is {kind!r}; expected one of: {choices(FAMILIES)}")
+    if getattr(module, "classes", None) is not None:
+        raise UserError("a zero-shot classifier has no config.json: save the model that it was made from")
     family, where = FAMILIES[kind], pathlib.Path(where)
     from safetensors.numpy import save as serialized
 
