@@ -13,4 +13,4 @@ from mmkd_jax.pretrained.loading import initial as initial
 from mmkd_jax.pretrained.loading import load as load
 from mmkd_jax.pretrained.loading import save as save
 from mmkd_jax.pretrained.origins import SubNetwork as SubNetwork
-from mmkd_jax.pretrained.zero_shot import zero_shot as zero_shot
+from mmkd_jax.pretrained.prompts import zero_shot as zero_shot

@@ -1,6 +1,7 @@
 """Zero-shot classifiers: CLIP and SigLIP with texts that describe the classes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def zero_shot(loaded: Pretrained, prompts: Mapping[str, str | Sequence[str]]) ->
     )
 
 
-def _texts(prompts: Mapping[str, str | Sequence[str]]) -> list[list[str]]:
+def _texts(prompts: Any) -> list[list[str]]:
     """Return the prompts of each class, after checking them."""
     if not isinstance(prompts, Mapping) or not prompts:
         raise UserError(
