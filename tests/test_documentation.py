@@ -67,7 +67,7 @@ def test_signatures_are_those_of_the_source():
         return reference.signature(None, "", "", value, None, "()", "")[0]
 
     assert shown(mmkd.losses.kl) == "(student, teacher, *, temperature=1.0)"
-    assert shown(mmkd.Frozen) == "(model, init_from=None, layers=None, cache=None, random=False)"
+    assert shown(mmkd.Frozen) == "(model, init_from=None, layers=None, cache=None, random=False, *, labels=())"
     assert shown(mmkd.models.ImageMLP) == "(widths=(128, 64))"
 
 

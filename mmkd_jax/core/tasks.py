@@ -111,8 +111,8 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
     def metrics(outputs, batch):
         if not isinstance(found := outputs[logits], TopK) and found.shape[-1] != classes:
             raise UserError(
-                f"{logits!r} has shape {list(found.shape)}, for {classes} classes: evaluate a model with {classes} logits, "
-                "or name the classes of model and data"
+                f"{logits!r} has shape {list(found.shape)}, for {classes} classes: evaluate a model "
+                f"with {classes} logits, or name the classes of model and data"
             )
         labels = batch[label]
         valid = batch.get("valid", jnp.ones(labels.shape, bool))

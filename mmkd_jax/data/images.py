@@ -172,8 +172,9 @@ def _pictures(config: Mapping[str, Any], files: Mapping[str, bytes], defaults: M
         fields["crop"] = (crop, crop) if isinstance(crop, int) else crop
     if files and not config.get("do_center_crop", fields.get("crop") is not None and "crop_size" in config):
         fields["crop"] = None
-    if "crop_pct" in config and isinstance(edge := fields["size"], int):  # ConvNeXt: crops below 384 px only
-        fields["size"], fields["crop"] = (int(edge / config["crop_pct"]) if edge < 384 else (edge, edge)), (edge, edge)
+    share = config.get("crop_pct", fields.pop("crop_pct", None))
+    if share is not None and isinstance(edge := fields["size"], int):  # ConvNeXt: crops below 384 px only
+        fields["size"], fields["crop"] = (int(edge / share) if edge < 384 else (edge, edge)), (edge, edge)
     fields |= {k: config[k] for k in ("resample",) if config.get(k) is not None}
     if not config.get("do_normalize", True):
         fields |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -38,7 +38,8 @@ class Tokenizer:
             ever; None for a file that needs no such test.
 
     Raises:
-        UserError: the folder has no tokenizer; or its tokenizer is damaged, or exceeds the limits.
+        UserError: the folder has no tokenizer; or its tokenizer is damaged, exceeds the limits, or pads a model that
+            attends to padding on the left.
     """
 
     def __init__(
@@ -57,6 +58,11 @@ class Tokenizer:
             n: foreign_files.read_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
         }
         settings = tokenizer_settings.read(folder, self.files.get("tokenizer_config.json", b"{}"))
+        if whole and settings.padding_side == "left":
+            raise UserError(
+                f"{folder}/tokenizer_config.json asks for padding on the left, but the model was trained with padding "
+                "on the right, which it attends to: set padding_side to 'right'"
+            )
         self.length = int(min(length, settings.model_max_length or length))
         if "tokenizer.json" in self.files and limits is not None:
             child_process.run(_PROBE, self.files["tokenizer.json"], str(folder / "tokenizer.json"), limits)
@@ -86,6 +92,9 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises plain Exception
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"the tokenizer in {folder} is damaged ({reason}): fetch it again") from error
+        if settings.lowercase:
+            rules = [normalizers.Lowercase(), *([self.tokenizer.normalizer] if self.tokenizer.normalizer else [])]
+            self.tokenizer.normalizer = normalizers.Sequence(rules)
         self.tokenizer.no_padding()  # a published file may enable padding and truncation
         self.tokenizer.no_truncation()
         self.rules = self.tokenizer.to_str()

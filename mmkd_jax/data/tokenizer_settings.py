@@ -18,6 +18,8 @@ class TokenizerSettings(NamedTuple):
         tokenize_chinese_chars: make each Chinese character a word; of a vocab.txt only.
         pad_token: the padding token, if it is named.
         others: fields for which a vocab.txt is not read as WordPiece, in words, or "".
+        padding_side: side on which transformers pads, "left" or "right".
+        lowercase: lowercase texts before the rules of tokenizer.json, as the class of SigLIP 2 does.
     """
 
     model_max_length: float | None = None
@@ -26,9 +28,13 @@ class TokenizerSettings(NamedTuple):
     tokenize_chinese_chars: bool = True
     pad_token: str | None = None
     others: str = ""
+    padding_side: str = "right"
+    lowercase: bool = False
 
 
 _WORD_PIECE = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
+_LEFT = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
+"""Classes that pad on the left by default."""
 _BASIC = {"do_basic_tokenize": True, "never_split": None, "word_tokenizer_type": "basic"}
 _BASIC |= {"subword_tokenizer_type": "wordpiece"}
 
@@ -58,6 +64,8 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
         fields.get("tokenize_chinese_chars", True),
         pad,
         ", ".join(others),
+        fields.get("padding_side", "left" if kind in _LEFT else "right"),
+        kind == "Siglip2Tokenizer",
     )
     number = isinstance(longest, int | float) and not isinstance(longest, bool)
     if longest is not None and not (number and longest >= 1 and not math.isnan(longest)):
@@ -67,4 +75,6 @@ def read(folder: pathlib.Path, data: bytes) -> TokenizerSettings:
     for name, (kind, expected) in kinds.items():
         if not isinstance(value := getattr(found, name), kind):
             raise UserError(f"{path}: {name} is {shown(repr(value))}; expected {expected}")
+    if found.padding_side not in ("left", "right"):
+        raise UserError(f"{path}: padding_side is {shown(repr(found.padding_side))}; expected 'left' or 'right'")
     return found

@@ -12,8 +12,11 @@ from mmkd_jax.models.bert import Bert as Bert
 from mmkd_jax.models.clip import Clip as Clip
 from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
+from mmkd_jax.models.data2vec import Data2VecAudio as Data2VecAudio
+from mmkd_jax.models.deberta import Deberta as Deberta
 from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite
 from mmkd_jax.models.encoders import Encoders as Encoders
+from mmkd_jax.models.factorized import FactorizedBert as FactorizedBert
 from mmkd_jax.models.frames import PerFrame as PerFrame
 from mmkd_jax.models.fusion import Concat as Concat
 from mmkd_jax.models.fusion import Gated as Gated
@@ -22,8 +25,12 @@ from mmkd_jax.models.heads import TaskHead as TaskHead
 from mmkd_jax.models.image import ImageCNN as ImageCNN
 from mmkd_jax.models.image import ImageMLP as ImageMLP
 from mmkd_jax.models.image import ImageTransformer as ImageTransformer
+from mmkd_jax.models.mobilenet import MobileNetV2 as MobileNetV2
+from mmkd_jax.models.modernbert import ModernBert as ModernBert
+from mmkd_jax.models.mpnet import MPNet as MPNet
 from mmkd_jax.models.multimodal import Multimodal as Multimodal
 from mmkd_jax.models.resnet import ResNet as ResNet
+from mmkd_jax.models.swin import Swin as Swin
 from mmkd_jax.models.text import TextBag as TextBag
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer
@@ -31,5 +38,6 @@ from mmkd_jax.models.timesformer import Timesformer as Timesformer
 from mmkd_jax.models.vit import Vit as Vit
 from mmkd_jax.models.voice import VoiceLSTM as VoiceLSTM
 from mmkd_jax.models.wav2vec2 import Wav2Vec2 as Wav2Vec2
+from mmkd_jax.models.wavlm import WavLM as WavLM
 from mmkd_jax.models.whisper import Whisper as Whisper
 from mmkd_jax.nn.transformer import TransformerConfig as TransformerConfig

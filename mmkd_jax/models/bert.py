@@ -1,7 +1,7 @@
 """BERT family of text encoders: `(batch, modality, ctx, tap) -> features` [b, d].
 
 RoBERTa starts its positions after the padding id; DistilBERT has neither token types nor a pooler; MiniLM is a small
-BERT; XLM-R is RoBERTa with another vocabulary.
+BERT; XLM-R and data2vec are RoBERTa with other weights.
 """
 
 import flax.linen as nn
@@ -36,7 +36,8 @@ class Bert(nn.Module):
 
     Source: Devlin et al., BERT, 2019, https://arxiv.org/abs/1810.04805; Liu et al., RoBERTa, 2019,
         https://arxiv.org/abs/1907.11692; Sanh et al., DistilBERT, 2019, https://arxiv.org/abs/1910.01108; Wang et al.,
-        MiniLM, 2020, https://arxiv.org/abs/2002.10957; Conneau et al., XLM-R, 2020, https://arxiv.org/abs/1911.02116
+        MiniLM, 2020, https://arxiv.org/abs/2002.10957; Conneau et al., XLM-R, 2020, https://arxiv.org/abs/1911.02116;
+        Baevski et al., data2vec, 2022, https://arxiv.org/abs/2202.03555
     """
 
     vocabulary: int

@@ -1,4 +1,4 @@
-"""ConvNeXt: `(batch, modality, ctx, tap) -> features` [b, d]."""
+"""ConvNeXt and ConvNeXt V2: `(batch, modality, ctx, tap) -> features` [b, d]."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ from mmkd_jax.models._inputs import masked_input
 from mmkd_jax.models.vit import normalized
 from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.conv import Conv, Depthwise
+from mmkd_jax.nn.response_norm import ResponseNorm
 
 
 class ConvNext(nn.Module):
     """ConvNeXt: stages of residual blocks, each a 7 × 7 depthwise convolution and an MLP.
 
-    Formula: x ← x + γ ⊙ W₂ φ(W₁ LN(D x)), with D a 7 × 7 depthwise convolution
+    Formula: x ← x + γ ⊙ W₂ φ(W₁ LN(D x)), with D a 7 × 7 depthwise convolution; in V2, x ← x + W₂ GRN(φ(W₁ LN(D x)))
 
     Outputs: `hidden.M.0`, the embedded patches [b, h, w, c]; `hidden.M.i`, the output of stage i; `pooled.M`, the
     features, which are the mean of the last stage's output over positions, after a LayerNorm.
@@ -30,11 +31,13 @@ class ConvNext(nn.Module):
         activation: φ, a name in `nn.activations`.
         eps: epsilon of the last LayerNorm; the others have 1e-6.
         layer_scale: use the scale γ (LayerScale).
+        response_norm: use global response normalization (GRN).
         mean: per-channel mean that images are normalized by, in 0 … 1.
         std: per-channel standard deviation.
         dtype: computation dtype, such as jnp.bfloat16; None is the dtype of the parameters.
 
-    Source: Liu et al., A ConvNet for the 2020s, 2022, https://arxiv.org/abs/2201.03545
+    Source: Liu et al., A ConvNet for the 2020s, 2022, https://arxiv.org/abs/2201.03545; Woo et al., ConvNeXt V2,
+        2023, https://arxiv.org/abs/2301.00808
     """
 
     channels: int = 3
@@ -44,6 +47,7 @@ class ConvNext(nn.Module):
     activation: str = "gelu"
     eps: float = 1e-12
     layer_scale: bool = True
+    response_norm: bool = False
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     dtype: Any = None
@@ -75,6 +79,8 @@ class ConvNext(nn.Module):
                 name = f"block_{i}_{j}"
                 y = norm(f"{name}_norm", Depthwise((7, 7), name=f"{name}_depthwise")(x))
                 y = act(dense(f"{name}_grow", 4 * width, y.reshape(-1, width)))
+                if self.response_norm:
+                    y = ResponseNorm(name=f"{name}_response")(y.reshape(*x.shape[:-1], -1)).reshape(y.shape)
                 y = dense(f"{name}_shrink", width, y)
                 if self.layer_scale:
                     y = y * self.param(f"{name}_scale", nn.initializers.constant(1e-6), (width,)).astype(y.dtype)[None]

@@ -1,7 +1,8 @@
 """Vision Transformer family on one configurable stack: `(batch, modality, ctx, tap) -> features` [b, d].
 
-ViT; DeiT adds a distillation token; DINOv2 has LayerScale, and a gated MLP in its largest model; CLIP's image encoder
-has a LayerNorm before the layers; SigLIP's has attention pooling and no class token; ViViT has patches of a video.
+ViT; DeiT adds a distillation token; DINOv2 has LayerScale, a gated MLP in its largest model, and optional registers;
+CLIP's image encoder has a LayerNorm before the layers; SigLIP's has attention pooling and no class token; ViViT has
+patches of a video.
 """
 
 import math
@@ -29,9 +30,10 @@ class Vit(nn.Module):
 
     Formula: x₀ = [class, E patches] + positions; the layers of `nn.transformer`; LN
 
-    Images are uint8, or floats in 0 … 1; the model normalizes them by mean and standard deviation. For another height
-    or width than in training, position embeddings are interpolated (bicubic). `video.mask` [b, t] marks the valid
-    frames; the others are black, and a patch without valid frames is masked.
+    Images are uint8, or floats in 0 … 1; the model normalizes them by mean and standard deviation. At the size of
+    training, pixels that are left over at the edges are ignored. For another height or width, which the patches must
+    divide, position embeddings are interpolated (bicubic). `video.mask` [b, t] marks the valid frames; the others are
+    black, and a patch without valid frames is masked.
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after
     the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler.
@@ -45,6 +47,8 @@ class Vit(nn.Module):
         config: sizes and options of the layers; the default is that of ViT-B/16.
         num_prefix_tokens: number of tokens before the patches: 0, 1 (class token), or 2 (class token and DeiT's
             distillation token).
+        registers: number of register tokens between these and the patches. They have no positions. A model with
+            registers interpolates positions with antialiasing, as in its training.
         patch_bias: add a bias to the patch projection.
         embedded_norm: apply a LayerNorm to the embedded patches (CLIP).
         pooler: add a pooler.
@@ -58,6 +62,7 @@ class Vit(nn.Module):
 
     Source: Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929; Touvron et al.,
         DeiT, 2021, https://arxiv.org/abs/2012.12877; Oquab et al., DINOv2, 2024, https://arxiv.org/abs/2304.07193;
+        Darcet et al., Vision Transformers Need Registers, 2024, https://arxiv.org/abs/2309.16588;
         Arnab et al., ViViT, 2021, https://arxiv.org/abs/2103.15691
     """
 
@@ -67,6 +72,7 @@ class Vit(nn.Module):
     channels: int = 3
     config: TransformerConfig = TransformerConfig(embed_dim=768, num_layers=12, num_heads=12, mlp_dim=3072)
     num_prefix_tokens: int = 1
+    registers: int = 0
     patch_bias: bool = True
     embedded_norm: bool = False
     pooler: bool = False
@@ -96,7 +102,8 @@ class Vit(nn.Module):
         x = normalized(unit(x), self.mean, self.std, modality, len(self.size))
         if x.shape[1:-3] != self.size[:-2]:
             raise UserError(f"{modality}: videos of {x.shape[1]} frames; this model takes {self.size[0]}: sample them")
-        x = patches(x, self.patch, modality, self.stride)
+        native = x.shape[1:-1] == self.size
+        x = patches(x, self.patch, modality, self.patch if native and self.stride is None else self.stride)
         sides = zip(self.size, self.patch, self.stride or self.patch, strict=True)
         old, grid = tuple(_places(*side) for side in sides), x.shape[1:-1]
         shape = (*self.patch, self.channels, dim)
@@ -106,13 +113,16 @@ class Vit(nn.Module):
         if self.patch_bias:
             x = x + self.param("bias", nn.initializers.zeros, (dim,)).astype(x.dtype)[None]
         table = self.param("positions", nn.initializers.normal(0.02), (prefix + math.prod(old), dim))
-        positions = interpolated(table[prefix:], old[-2:], grid[-2:])
+        positions = interpolated(table[prefix:], old[-2:], grid[-2:], antialias=self.registers > 0)
         x = x.reshape(len(rows), -1, dim) + positions[None].astype(x.dtype)
         valid = None
         if mask is not None:
             times = (self.stride or self.patch)[0] * np.arange(grid[0])[:, None] + np.arange(self.patch[0])
             mask = jnp.repeat(mask[:, times].any(2), math.prod(grid[1:]), 1)
-            valid = jnp.pad(mask, ((0, 0), (prefix, 0)), constant_values=True)
+            valid = jnp.pad(mask, ((0, 0), (prefix + self.registers, 0)), constant_values=True)
+        if self.registers:
+            registers = self.param("registers", nn.initializers.normal(0.02), (self.registers, dim)).astype(x.dtype)
+            x = jnp.concatenate([jnp.broadcast_to(registers, (len(rows), *registers.shape)), x], 1)
         if names := ("class", "distillation")[:prefix]:
             first = jnp.stack([self.param(n, nn.initializers.zeros, (dim,)) for n in names])
             first = (first + table[:prefix]).astype(x.dtype)
@@ -132,7 +142,7 @@ class Vit(nn.Module):
         if self.pool == "prefix":
             return tap(f"pooled.{modality}", masked_mean(x[:, :prefix], None))
         if self.pool == "mean":
-            return masked_mean(x[:, prefix:], mask)
+            return masked_mean(x[:, prefix + self.registers :], mask)
         return x[:, 0] if pooled is None or self.pool == "first" else pooled
 
 
@@ -237,18 +247,20 @@ def _places(length: int, size: int, stride: int) -> int:
 
 
 def interpolated(
-    table: Float[Array | np.ndarray, "n d"], old: tuple[int, ...], new: tuple[int, ...]
+    table: Float[Array | np.ndarray, "n d"], old: tuple[int, ...], new: tuple[int, ...], antialias: bool = False
 ) -> Float[Array | np.ndarray, "m d"]:
-    """Interpolate position embeddings to another grid, bicubic as in PyTorch (A = −.75, no antialiasing).
+    """Interpolate position embeddings to another grid, bicubic as in PyTorch.
 
     Args:
         table: position embeddings of the old grid in row-major order; several grids are concatenated.
         old: rows and columns of the old grid.
         new: rows and columns of the new grid; if equal to `old`, the table is returned unchanged.
+        antialias: widen the kernel for a smaller grid.
     """
     if old == new:
         return table
-    down, across = (jnp.asarray(_cubic(o, n), table.dtype) for o, n in zip(old, new, strict=True))
+    weights = _antialiased if antialias else _cubic
+    down, across = (jnp.asarray(weights(o, n), table.dtype) for o, n in zip(old, new, strict=True))
     grids = table.reshape(-1, *old, table.shape[-1])
     return jnp.einsum("io,jp,kopd->kijd", down, across, grids).reshape(-1, table.shape[-1])
 
@@ -256,10 +268,22 @@ def interpolated(
 def _cubic(old: int, new: int) -> np.ndarray:
     """Interpolation weights [new, old], with pixel centers aligned and borders replicated."""
     center = (np.arange(new) + 0.5) * old / new - 0.5
-    low, weights, a = np.floor(center).astype(int), np.zeros((new, old)), -0.75
+    low, weights = np.floor(center).astype(int), np.zeros((new, old))
     for offset in range(-1, 3):
-        t = np.abs(center - (low + offset))
-        near = ((a + 2) * t - (a + 3)) * t**2 + 1
-        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-        np.add.at(weights, (np.arange(new), np.clip(low + offset, 0, old - 1)), np.where(t <= 1, near, far))
+        values = _kernel(np.abs(center - (low + offset)), -0.75)
+        np.add.at(weights, (np.arange(new), np.clip(low + offset, 0, old - 1)), values)
     return weights
+
+
+def _antialiased(old: int, new: int) -> np.ndarray:
+    """Interpolation weights [new, old], with a kernel as wide as the new pixels and renormalized at the borders."""
+    center = (np.arange(new)[:, None] + 0.5) * old / new
+    weights = _kernel(np.abs(np.arange(old) + 0.5 - center) / max(old / new, 1), -0.5)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _kernel(t: np.ndarray, a: float) -> np.ndarray:
+    """Cubic convolution kernel at distance t; a is its slope at 1."""
+    near = ((a + 2) * t - (a + 3)) * t**2 + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0))

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mmkd_jax.core.model import Batch, StepContext, Taps
 from mmkd_jax.errors import UserError
@@ -109,17 +109,41 @@ class Wav2Vec2(nn.Module):
         x = nn.Dense(config.embed_dim, dtype=config.dtype, name="projected")(x)
         x = Dropout(self.feature_dropout, name="dropped_features")(x, ctx, rows)
         x = jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
-        x = x + act(Positions(self.reach, self.groups, name="positions")(x))
+        x = x + self.embed_positions(x, valid)
 
         def norm(x):
             return nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x)
 
         x = x if self.pre_norm else norm(x)
         x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
-        stack = Transformer(config, partial(Layer, pre_norm=self.pre_norm), name="transformer")
-        x = stack(x, valid, rows, modality, ctx, tap)
+        x = self.stack(x, valid, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", norm(x) if self.pre_norm else x)
         return masked_mean(x, valid)
+
+    @nn.nowrap
+    def embed_positions(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Return φ(P ∗ x).
+
+        Args:
+            x: frames, zero outside the mask.
+            mask: valid frames.
+        """
+        del mask
+        return activation(self.conv_activation)(Positions(self.reach, self.groups, name="positions")(x))
+
+    @nn.nowrap
+    def stack(
+        self,
+        x: Float[Array, "b t d"],
+        mask: Bool[Array, "b t"],
+        rows: Int[Array | np.ndarray, " b"],
+        modality: str,
+        ctx: StepContext,
+        tap: Taps,
+    ) -> Float[Array, "b t d"]:
+        """Apply the layers, with the arguments of `nn.transformer.Transformer`."""
+        layers = Transformer(self.config, partial(Layer, pre_norm=self.pre_norm), name="transformer")
+        return layers(x, mask, rows, modality, ctx, tap)
 
 
 class ChannelNorm(nn.Module):
@@ -141,17 +165,19 @@ class ChannelNorm(nn.Module):
 
 
 class Positions(nn.Module):
-    """Convolutional position embedding: a wide grouped convolution with weight normalization.
+    """Convolutional position embedding: a wide grouped convolution.
 
-    Formula: P = g ⊙ v / ‖v‖, with one norm per kernel position (weight normalization)
+    Formula: P = g ⊙ v / ‖v‖, with one norm per kernel position (weight normalization), or P = v
 
     Attributes:
         reach: kernel size in frames; if even, it covers one frame more before the center than after it.
         groups: number of channel groups.
+        weight_norm: normalize the kernel.
     """
 
     reach: int
     groups: int
+    weight_norm: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
@@ -160,9 +186,10 @@ class Positions(nn.Module):
             raise UserError(f"{self.groups} groups of the positional convolution do not divide an embed_dim of {d}")
         size = d // self.groups
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.reach, size, d))
-        gain = self.param("gain", lambda key: jnp.sqrt((kernel**2).sum((1, 2))))
         bias = self.param("bias", nn.initializers.zeros, (d,))
-        kernel = gain[:, None, None] * kernel / jnp.sqrt((kernel**2).sum((1, 2), keepdims=True))
+        if self.weight_norm:
+            gain = self.param("gain", lambda key: jnp.sqrt((kernel**2).sum((1, 2))))
+            kernel = gain[:, None, None] * kernel / jnp.sqrt((kernel**2).sum((1, 2), keepdims=True))
         kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
         pads = [(self.reach // 2, (self.reach - 1) // 2)]
 

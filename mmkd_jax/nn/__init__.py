@@ -11,3 +11,4 @@ from mmkd_jax.nn.conv_norm import ConvNorm as ConvNorm
 from mmkd_jax.nn.dropout import Dropout as Dropout
 from mmkd_jax.nn.pooling import masked_mean as masked_mean
 from mmkd_jax.nn.recurrent import lstm as lstm
+from mmkd_jax.nn.response_norm import ResponseNorm as ResponseNorm

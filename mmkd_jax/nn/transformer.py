@@ -94,10 +94,11 @@ def attend(
     mask: Bool[Array, "..."] | None,
     tap: Callable[[str, Array], Array],
     drop: Callable[[Array], Array] = lambda weights: weights,
+    bias: Float[Array, "..."] | None = None,
 ) -> Float[Array, "*b q n k"]:
     """Scaled dot-product attention, with the softmax in float32.
 
-    Formula: softmax(q kᵀ / √d) v for each head, with d channels
+    Formula: softmax(q kᵀ / √d + bias) v for each head, with d channels
 
     Args:
         q: queries, with axes for heads and channels.
@@ -106,8 +107,12 @@ def attend(
         mask: which keys each query attends to, broadcast to the scores [*b, n, q, s]; None is all.
         tap: applied to `scores`, before mask and softmax, and `attentions`, after both.
         drop: dropout of the attention weights.
+        bias: added to the scores [*b, n, q, s], to which it is broadcast; None adds nothing.
     """
-    score = tap("scores", jnp.einsum("...qnk,...snk->...nqs", q, k) * q.shape[-1] ** -0.5)
+    score = jnp.einsum("...qnk,...snk->...nqs", q, k) * q.shape[-1] ** -0.5
+    if bias is not None:
+        score = score + bias.astype(score.dtype).reshape((1,) * (score.ndim - bias.ndim) + bias.shape)
+    score = tap("scores", score)
     if mask is not None:  # finite, so that a row without tokens is not NaN
         score = jnp.where(mask, score, jnp.finfo(score.dtype).min)
     wide = score.astype(np.promote_types(score.dtype, np.float32))
@@ -145,6 +150,7 @@ class Layer(nn.Module):
         rows: Int[Array | np.ndarray, " b"],
         ctx: StepContext,
         patch: dict[str, Any],
+        positions: Any = None,
     ) -> tuple[Float[Array, "b l d"], dict[str, Any]]:
         """Return the tokens, and the layer's intermediates by name.
 
@@ -154,6 +160,7 @@ class Layer(nn.Module):
             rows: `example_id`, by which dropout masks are keyed.
             ctx: step context, with a key specific to this layer.
             patch: values that replace intermediates, by name.
+            positions: what `attention` needs to know about positions.
         """
         shape, length, tap = x.shape, x.shape[1], Taps(patch)
         attendable = None if mask is None else mask[:, None, None, :]
@@ -162,7 +169,7 @@ class Layer(nn.Module):
             attendable = causal if attendable is None else attendable & causal
         x = x.reshape(-1, shape[-1])  # one axis for rows and tokens: plain matrix products, also in the backward pass
         y = self.norm("norm_attention", x) if self.pre_norm else x
-        x = x + self.attention(y, shape, attendable, rows, ctx, tap).reshape(x.shape)
+        x = x + self.attention(y, shape, attendable, rows, ctx, tap, positions=positions).reshape(x.shape)
         x = x if self.pre_norm else self.norm("norm_attention", x)
         y = self.norm("norm_output", x) if self.pre_norm else x
         x = x + self.branch("output", self.mlp(y), shape, rows, ctx).reshape(x.shape)
@@ -190,6 +197,7 @@ class Layer(nn.Module):
         ctx: StepContext,
         tap: Taps,
         scope: str = "",
+        positions: Any = None,
     ) -> Float[Array, "b ... d"]:
         """Apply self-attention over the second-to-last axis of `shape`, as a residual branch.
 
@@ -201,6 +209,7 @@ class Layer(nn.Module):
             ctx: step context.
             tap: Taps of the layer.
             scope: prefix of the names of variables and intermediates.
+            positions: bias of the scores, to which it is broadcast; None adds nothing.
         """
         d, num_heads = shape[-1], self.config.num_heads
 
@@ -213,7 +222,7 @@ class Layer(nn.Module):
 
         bias = self.config.bias
         q, k, v = heads("query", bias), heads("key", bias and self.key_bias), heads("value", bias)
-        mixed = attend(q, k, v, mask, lambda name, y: tap(scope + name, y), drop).reshape(-1, d)
+        mixed = attend(q, k, v, mask, lambda name, y: tap(scope + name, y), drop, positions).reshape(-1, d)
         return self.branch(f"{scope}attention", self.dense(f"{scope}out", d, mixed), shape, rows, ctx)
 
     @nn.nowrap
@@ -253,10 +262,16 @@ class Transformer(nn.Module):
     Attributes:
         config: sizes and options.
         layer: `config -> layer`, such as `functools.partial(Layer, pre_norm=True)`.
+        first: layer 0, if it has other variables than the layers above it; it is not scanned.
+        shared: all layers have the variables of layer 0.
+        start: number of layer 0 in the names of the outputs, for a stack that follows another.
     """
 
     config: TransformerConfig
     layer: Callable[..., nn.Module] = Layer
+    first: Callable[..., nn.Module] | None = None
+    shared: bool = False
+    start: int = 0
 
     @nn.compact
     def __call__(
@@ -267,6 +282,7 @@ class Transformer(nn.Module):
         modality: str,
         ctx: StepContext,
         tap: Taps,
+        positions: Callable[[Any], tuple] = lambda i: (),
     ) -> Float[Array, "b l d"]:
         """Return the tokens of the last layer.
 
@@ -277,34 +293,43 @@ class Transformer(nn.Module):
             modality: M, the name of the modality.
             ctx: step context.
             tap: Taps of the model.
+            positions: index of a layer -> a last argument of the layer, if any, in a tuple; the index is traced if the
+                layers are scanned or rematerialized.
         """
-        config = self.config
-        layers = [self.layer(config, name=f"layer_{i}") for i in range(config.num_layers)]
+        config, n = self.config, self.config.num_layers
+        kinds = [self.first or self.layer, *[self.layer] * (n - 1)]
+        layers = [kind(config, name=f"layer_{i}") for i, kind in enumerate(kinds[: 1 if self.shared else n])]
+        layers = layers * n if self.shared else layers
         if self.is_initializing():
-            for layer in layers:
-                x, _ = layer(x, mask, rows, ctx, {})
+            for i, layer in enumerate(layers):
+                x, _ = layer(x, mask, rows, ctx, {}, *positions(i))
             return x
 
-        def run(x, values, i, patch):
-            layer_ctx = ctx._replace(key=jax.random.fold_in(ctx.at(modality).key, i))
-            return self.layer(config, parent=None).apply({"params": values}, x, mask, rows, layer_ctx, patch)
+        def run(kind, x, values, i, patch):
+            layer_ctx = ctx._replace(key=jax.random.fold_in(ctx.at(modality).key, self.start + i))
+            layer = kind(config, parent=None)
+            return layer.apply({"params": values}, x, mask, rows, layer_ctx, patch, *positions(i))
 
-        run = jax.checkpoint(run) if config.remat else run
+        run = jax.checkpoint(run, static_argnums=0) if config.remat else run
         values = [layer.variables["params"] for layer in layers]
-        names = [_names(modality, i) for i in range(config.num_layers)]
-        patches = [{n: tap.patch[k] for n, k in pairs.items() if k in tap.patch} for pairs in names]
-        if config.scan and not any(patches):
-            stacked = jax.tree.map(lambda *each: jnp.stack(each), *values)
-            _, outputs = jax.lax.scan(lambda x, xs: run(x, *xs, {}), x, (stacked, jnp.arange(config.num_layers)))
-            collected = [{n: y[i] for n, y in outputs.items()} for i in range(config.num_layers)]
-        else:
-            collected = []
-            for i, (value, patch) in enumerate(zip(values, patches, strict=True)):
-                x, outputs = run(x, value, i, patch)
-                collected.append(outputs)
+        names = [_names(modality, self.start + i) for i in range(n)]
+        patches = [{name: tap.patch[k] for name, k in pairs.items() if k in tap.patch} for pairs in names]
+        start = n if not config.scan or any(patches) else 0 if self.first is None else 1
+        collected = []
+        for i in range(start):
+            x, outputs = run(kinds[i], x, values[i], i, patches[i])
+            collected.append(outputs)
+        if start < n:
+            stacked = None if self.shared else jax.tree.map(lambda *each: jnp.stack(each), *values[start:])
+
+            def step(x, xs):
+                return run(self.layer, x, values[0] if self.shared else xs[1], xs[0], {})
+
+            _, outputs = jax.lax.scan(step, x, (jnp.arange(start, n), stacked))
+            collected += [{name: y[i] for name, y in outputs.items()} for i in range(n - start)]
         for outputs, pairs in zip(collected, names, strict=True):
-            for n, k in pairs.items():
-                x = tap(k, outputs[n]) if n in outputs else x
+            for name, k in pairs.items():
+                x = tap(k, outputs[name]) if name in outputs else x
         return x
 
 

@@ -4,6 +4,7 @@ from mmkd_jax.child_process import Limits as Limits
 from mmkd_jax.pretrained import packages as packages
 from mmkd_jax.pretrained import selection as selection
 from mmkd_jax.pretrained.fresh_head import with_head as with_head
+from mmkd_jax.pretrained.heads import HEADS as HEADS
 from mmkd_jax.pretrained.inheritance import Inheritance as Inheritance
 from mmkd_jax.pretrained.inputs import with_inputs as with_inputs
 from mmkd_jax.pretrained.loading import FAMILIES as FAMILIES

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, DistilBERT, MiniLM, XLM-R: configurations and tensor names of text encoders."""
+"""BERT, RoBERTa, DistilBERT, MiniLM, XLM-R, data2vec: configurations and tensor names of text encoders."""
 
 import pathlib
 import reprlib
@@ -70,12 +70,15 @@ _DISTILBERT = _COMMON | {
     "attention_dropout": ("attention_dropout", 0.1),
 }
 FIELDS = {"bert": _BERT, "roberta": _ROBERTA, "xlm-roberta": _ROBERTA, "distilbert": _DISTILBERT}
+FIELDS |= {"data2vec-text": _ROBERTA | {"vocabulary": ("vocab_size", 30522)}}
 PREFIXES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", "distilbert": "distilbert."}
+PREFIXES |= {"data2vec-text": "data2vec_text."}
 ARCHITECTURES = {
     "bert": "BertModel",
     "roberta": "RobertaModel",
     "xlm-roberta": "XLMRobertaModel",
     "distilbert": "DistilBertModel",
+    "data2vec-text": "Data2VecTextModel",
 }
 
 # buffers, and heads of pretraining and downstream tasks

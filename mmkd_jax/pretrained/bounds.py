@@ -13,8 +13,9 @@ SIDE, AREA, GROUPS = 1024, 1024**2, 1024
 """Sizes and products of sizes that need no tensor: shapes are compared later, and name what differs."""
 
 _SIDES = ("embed_dim", "mlp_dim", "vocabulary", "length", "types", "mels", "frames", "channels", "width", "embedding")
-_SIDES += ("stem", "reach", "pooled", "head", "patch", "widths", "convolutions", "kernels")
-_TENSORS = {"num_layers": 8, "layers": 4, "depths": 4, "widths": 1, "convolutions": 1}
+_SIDES += ("stem", "reach", "pooled", "head", "patch", "registers", "divisor", "least", "expansion", "widths")
+_SIDES += ("convolutions", "kernels")
+_TENSORS = {"num_layers": 8, "layers": 4, "depths": 4, "widths": 1, "convolutions": 1, "position_layers": 2}
 """Attributes that count layers, and the least number of tensors of each."""
 
 
@@ -45,7 +46,9 @@ def check_sizes(module: Any, tensors: Mapping[str, np.ndarray]) -> None:
                 _check(name, size or 0, side)
         _check("length × embed_dim", (values.get("length") or 0) * (values.get("embed_dim") or 0), area)
         _check("groups", values.get("groups") or 0, GROUPS)
-        if "patch" in values and "size" in values:
+        if "window" in values:  # the number of patches needs no tensor
+            _check("(2 window_size - 1)²", (2 * values["window"] - 1) ** 2, side)
+        elif "patch" in values and "size" in values:
             _check_patches(values, side, area)
     _check("projection_dim", getattr(module, "width", None) or 0, side)
 
@@ -57,9 +60,14 @@ def _check(name, size, most):
 
 def _check_layers(values, count):
     needed = {n: values[n] for n in _TENSORS if n in values}
+    if values.get("shared"):  # ALBERT: all layers have the tensors of one
+        needed["num_layers"] = 1
+    least = _TENSORS | (
+        {"num_layers": 6} if "norm_bias" in values else {}
+    )  # ModernBERT: stacked projections, no biases
     for name, layers in needed.items():
         layers = len(layers) if name in ("widths", "convolutions") else sum(layers) if name == "depths" else layers
-        _check_count(name, layers, _TENSORS[name] * layers, count)
+        _check_count(name, layers, least[name] * layers, count)
     if "deep" in values:
         _check_count("depth_coefficient", values["deep"], 4 * math.ceil(16 * values["deep"]), count)
 

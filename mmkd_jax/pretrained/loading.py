@@ -27,14 +27,24 @@ from mmkd_jax.pretrained import (
     bert,
     bounds,
     clip,
+    convnextv2,
     convolutional,
+    data2vec,
+    deberta,
     efficientnet,
+    factorized,
     folder,
     mapping,
+    mobilenet,
+    modernbert,
+    mpnet,
+    registers,
+    swin,
     video,
     vit,
     voice,
     wav2vec2,
+    wavlm,
     whisper,
 )
 from mmkd_jax.pretrained import heads as head_tensors
@@ -42,6 +52,7 @@ from mmkd_jax.pretrained.attributes import attributes, replaced
 from mmkd_jax.training.init_from import PretrainedVariables
 
 _FILES: Any = (bert, vit, clip, convolutional, efficientnet, wav2vec2, whisper, ast, voice, video)
+_FILES += (factorized, mpnet, deberta, modernbert, data2vec, wavlm, registers, convnextv2, swin, mobilenet)
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "bias": ("embed_dim",),
     "class": ("embed_dim",),
     "distillation": ("embed_dim",),
+    "registers": ("registers", "embed_dim"),
     "norm_embedded": ("embed_dim",),
     "norm": ("embed_dim",),
     "layer/query": ("embed_dim", "heads"),
@@ -61,7 +62,7 @@ CHOSEN = (*SIZES, "space")
 PER_LAYER = ("heads", "mlp_dim")
 ROWS = ("vocabulary", "positions")
 """Embedding axes: individual rows may keep the student's initialization."""
-_LAYER = re.compile(r"((?:.*/)?layer_|block_(?P<stage>\d+)_)(?P<number>\d+)([/_].*)")
+_LAYER = re.compile(r"((?:stage_(?P<of>\d+)/|.*/)?layer_|block_(?P<stage>\d+)_)(?P<number>\d+)(?P<rest>[/_].*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,8 +169,9 @@ def tensor_origins(
         if (layer := _LAYER.fullmatch(inner)) and "layers" in selected:
             attention = int(layer["number"])
             layers = selected["layers"]
-            row = (layers[int(layer["stage"])] if layer["stage"] else layers)[attention]
-            source = f"{collection}/encoders_{of}/{layer[1]}{row}{layer[4]}"
+            stage = layer["stage"] or layer["of"]
+            row = (layers[int(stage)] if stage else layers)[attention]
+            source = f"{collection}/encoders_{of}/{layer[1]}{row}{layer['rest']}"
         remedy = f"keep the student's initialization with fresh=({name!r},)"
         if source not in available:
             missing[name] = source.partition("/")[2]
@@ -225,8 +227,9 @@ def _chosen(modality, student, teacher, keep) -> dict[str, Any]:
         which = range(have) if keep.layers is None else keep.layers
         selected["layers"] = _indices(modality, "layers", which, many, have).tolist()
     elif "depths" in its:
-        if mine["widths"] != its["widths"]:
-            sizes = f"the student has widths {mine['widths']}; expected the teacher's, {its['widths']}"
+        widths = "widths" if "widths" in its else "heads"
+        if mine[widths] != its[widths]:
+            sizes = f"the student has {widths} {mine[widths]}; expected the teacher's, {its[widths]}"
             raise UserError(f"{modality}: {sizes}")
         stages = [range(d) for d in its["depths"]] if keep.layers is None else keep.layers
         if len(stages) != len(its["depths"]) or not all(isinstance(which, Sequence) for which in stages):

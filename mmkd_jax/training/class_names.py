@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax.core.model import Model
@@ -38,7 +37,7 @@ def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Mode
     def apply(variables, batch, ctx, patch):
         own = {k: x for k, x in patch.items() if k != "logits"}
         outputs, state = model.apply(variables, batch, ctx, own)
-        logits = patch.get("logits", jnp.take(outputs["logits"], index, -1)) if "logits" in outputs else None
+        logits = patch.get("logits", outputs["logits"][..., index]) if "logits" in outputs else None
         return (outputs if logits is None else {**outputs, "logits": logits}), state
 
     return model._replace(apply=apply)

@@ -23,6 +23,11 @@ class ModelWithVariables(Protocol):
         ...
 
     @property
+    def variables(self) -> Any:
+        """Its variables."""
+        ...
+
+    @property
     def source(self) -> Mapping[str, PretrainedVariables]:
         """Path within the model -> its variables."""
         ...
@@ -38,13 +43,15 @@ class _WithVariables:
     model: Model | ModelWithVariables
     init_from: Source | Mapping[str, Source] | None = None
     layers: Callable[[Any, Any], Any] | None = None
+    _: dataclasses.KW_ONLY
     labels: tuple[str, ...] = ()
 
     def __post_init__(self):
         kind = type(self).__name__
         if isinstance(loaded := self.model, ModelWithVariables):
-            if self.init_from is None:
-                object.__setattr__(self, "init_from", loaded.source)
+            if self.init_from is None:  # by path for a trained one, because a new head has no variables yet
+                whole = PretrainedVariables(loaded.variables, next(iter(loaded.source.values())).origin)
+                object.__setattr__(self, "init_from", whole if isinstance(self, Frozen) else loaded.source)
             object.__setattr__(self, "labels", self.labels or loaded.labels)
             object.__setattr__(self, "model", loaded.model)
         if not isinstance(self.model, Model):

@@ -89,7 +89,7 @@ class Training:
         if self.evaluate in self.cache:
             raise UserError(
                 f"evaluate is {self.evaluate!r}, whose outputs are cached for the training data: omit its cache, or "
-                "evaluate it in a training of its own, Training.evaluation(…)"
+                "evaluate it alone, with Training.evaluation(…)"
             )
         if self.evaluate not in self.models:
             raise UserError(f"evaluate is {self.evaluate!r}; the models are: {choices(self.models)}")

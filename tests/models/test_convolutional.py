@@ -26,9 +26,19 @@ def test_depthwise_in_bfloat16_rounds_once():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (2, "SAME"), (2, ((1, 2), (0, 1))), (1, "VALID")])
-def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding):
-    module = Depthwise((3, 2), stride, padding)
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation"),
+    [
+        (1, "SAME", 1),
+        (2, "SAME", 1),
+        (2, ((1, 2), (0, 1)), 1),
+        (1, "VALID", 1),
+        (1, "SAME", 3),
+        (2, ((4, 4), (1, 2)), 2),
+    ],
+)
+def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding, dilation):
+    module = Depthwise((3, 2), stride, padding, dilation=dilation)
     x = jax.random.normal(jax.random.key(0), (2, 7, 6, 4))
     variables = module.init(jax.random.key(1), x)
 
@@ -36,7 +46,7 @@ def test_depthwise_is_the_grouped_convolution_with_its_gradients(stride, padding
         kernel = params["kernel"][:, :, None]
         layout = ("NHWC", "HWIO", "NHWC")
         grouped = jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), padding, dimension_numbers=layout, feature_group_count=4
+            x, kernel, (stride, stride), padding, None, (dilation, dilation), layout, feature_group_count=4
         )
         return grouped + params["bias"]
 

@@ -18,13 +18,19 @@ from mmkd_jax.models import (
     Bert,
     Concat,
     ConvNext,
+    Data2VecAudio,
+    Deberta,
+    FactorizedBert,
     Gated,
     ImageCNN,
     ImageMLP,
     ImageTransformer,
+    ModernBert,
+    MPNet,
     Multimodal,
     PerFrame,
     ResNet,
+    Swin,
     TextBag,
     TextLSTM,
     TextTransformer,
@@ -33,6 +39,7 @@ from mmkd_jax.models import (
     Vit,
     VoiceLSTM,
     Wav2Vec2,
+    WavLM,
     Whisper,
 )
 from tests.small import applied
@@ -40,6 +47,7 @@ from tests.small import applied
 ROWS, LENGTH = 6, 5
 CONFIG = TransformerConfig(embed_dim=4, num_layers=1, num_heads=2, mlp_dim=6)
 ROUGH = replace(CONFIG, eps=1e-5)
+MODERN = replace(ROUGH, bias=False, gated_mlp=True)
 
 
 def encoder(kind):
@@ -52,10 +60,20 @@ def encoder(kind):
         "text lstm": {"text": TextLSTM(9, 4)},
         "text bag": {"text": TextBag(9, 4)},
         "bert": {"text": Bert(9, CONFIG, length=LENGTH, types=0)},
+        "albert": {"text": FactorizedBert(9, replace(CONFIG, num_layers=2), 3, shared=True, length=LENGTH)},
+        "mpnet": {"text": MPNet(9, CONFIG, length=LENGTH + 2)},
+        "deberta": {"text": Deberta(9, replace(CONFIG, eps=1e-7), length=LENGTH, buckets=2, reach=4, kernel=3)},
+        "modernbert": {"text": ModernBert(9, replace(MODERN, num_layers=2, embed_dim=8), LENGTH, every=2, window=2)},
         "resnet": {"image": ResNet(1, 2, (4,), (1,), mean=(0.5,), std=(0.5,))},
         "convnext": {"image": ConvNext(1, 2, (3,), (1,), mean=(0.5,), std=(0.5,))},
+        "convnext v2": {
+            "image": ConvNext(1, 2, (3,), (1,), layer_scale=False, response_norm=True, mean=(0.5,), std=(0.5,))
+        },
         "wav2vec2": {"wave": Wav2Vec2((3,), (3,), (2,), reach=2, groups=2, config=ROUGH)},
+        "data2vec": {"wave": Data2VecAudio((3,), (3,), (2,), reach=2, groups=2, config=ROUGH, position_layers=2)},
+        "wavlm": {"wave": WavLM((3,), (3,), (2,), reach=2, groups=2, config=ROUGH, buckets=4, bucket_reach=3)},
         "vit": {"image": Vit((6, 6), (3, 2), channels=1, config=CONFIG, mean=(0.5,), std=(0.5,))},
+        "swin": {"image": Swin((6, 6), (2, 2), 1, 4, (2, 1), (2, 1), 2, 2.0, mean=(0.5,), std=(0.5,))},
         "whisper": {"audio": Whisper(5, 4, ROUGH)},
         "ast": {"audio": Ast((5, 8), (3, 2), (1, 3), config=CONFIG)},
         "voice lstm": {"audio": VoiceLSTM(5, 4, layers=2, embedding=8, window=4)},
@@ -76,10 +94,18 @@ MODELS |= {
     "text transformer": Multimodal(encoder("text transformer"), 3, 4),
     "image transformer": Multimodal(encoder("image transformer"), 3, 4),
     "bert": Multimodal(encoder("bert"), 3, 4),
+    "albert": Multimodal(encoder("albert"), 3, 4),
+    "mpnet": Multimodal(encoder("mpnet"), 3, 4),
+    "deberta": Multimodal(encoder("deberta"), 3, 4),
+    "modernbert": Multimodal(encoder("modernbert"), 3, 4),
+    "data2vec": Multimodal(encoder("data2vec"), 3, 4),
+    "wavlm": Multimodal(encoder("wavlm"), 3, 4),
     "vit": Multimodal(encoder("vit"), 3, 4),
     "resnet": Multimodal(encoder("resnet"), 3, 4),
     "convnext": Multimodal(encoder("convnext"), 3, 4),
+    "convnext v2": Multimodal(encoder("convnext v2"), 3, 4),
     "wav2vec2": Multimodal(encoder("wav2vec2"), 3, 4),
+    "swin": Multimodal(encoder("swin"), 3, 4),
     "whisper": Multimodal(encoder("whisper"), 3, 4),
     "ast": Multimodal(encoder("ast"), 3, 4),
     "vivit": Multimodal(encoder("vivit"), 3, 4),
@@ -92,7 +118,7 @@ MODELS |= {
 FILLED = ("whisper", "ast")
 """What fills up a recording is part of what these see."""
 # 49 shifted products, and as many gradients, take a minute to compile
-NAMES = [pytest.param(n, marks=pytest.mark.slow) if n == "convnext" else n for n in MODELS]
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n.startswith("convnext") else n for n in MODELS]
 
 
 def batch():

@@ -5,11 +5,40 @@ import dataclasses
 import pytest
 
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Ast, Bert, ClipText, Timesformer, TransformerConfig, Vit, Wav2Vec2, Whisper
+from mmkd_jax.models import (
+    Ast,
+    Bert,
+    ClipText,
+    Data2VecAudio,
+    Deberta,
+    FactorizedBert,
+    ModernBert,
+    MPNet,
+    Timesformer,
+    TransformerConfig,
+    Vit,
+    Wav2Vec2,
+    WavLM,
+    Whisper,
+)
 from mmkd_jax.pretrained.attributes import attributes, replaced
 
 SMALL = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=6)
-ENCODERS = (Ast, Bert, ClipText, Timesformer, Vit, Wav2Vec2, Whisper)
+ENCODERS = (
+    Ast,
+    Bert,
+    ClipText,
+    Data2VecAudio,
+    Deberta,
+    FactorizedBert,
+    ModernBert,
+    MPNet,
+    Timesformer,
+    Vit,
+    Wav2Vec2,
+    WavLM,
+    Whisper,
+)
 
 
 @pytest.mark.parametrize(

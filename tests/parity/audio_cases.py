@@ -34,6 +34,14 @@ SMALL = {
 }  # fmt: skip
 STABLE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 CASES = {
+    "data2vec, audio": wave_case(
+        "data2vec", "Data2VecAudio", num_conv_pos_embeddings=2, conv_pos_kernel_size=4, num_hidden_layers=2
+    ),
+    "wavlm": wave_case("WavLM", "WavLM", layer_norm_eps=1e-3, num_buckets=8, max_bucket_distance=6),
+    "wavlm, stable, padded": wave_case(
+        "WavLM", "WavLM", (90, 47, 12), **STABLE, num_buckets=8, max_bucket_distance=6, last_normed=True,
+        num_hidden_layers=2,
+    ),
     "wav2vec 2.0": wave_case("wav2vec 2.0", "Wav2Vec2", layer_norm_eps=1e-3),
     "wav2vec 2.0, stable, padded": wave_case("wav2vec 2.0", "Wav2Vec2", (90, 47, 12), **STABLE),
     "wav2vec 2.0, odd reach, relu, unmasked": wave_case(

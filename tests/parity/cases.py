@@ -16,7 +16,7 @@ import transformers
 
 from mmkd_jax import pretrained
 from mmkd_jax.core.model import StepContext, linen
-from mmkd_jax.models import Wav2Vec2
+from mmkd_jax.models import Wav2Vec2, WavLM
 
 ROWS = 3
 TOWERS = ("text", "image")
@@ -50,15 +50,16 @@ def stack(modality: str, out: Any) -> dict[str, torch.Tensor]:
 
 def spoil(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """Every parameter and floating buffer drawn anew, with scales that keep the hidden states of the size of one."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, published = torch.Generator().manual_seed(seed), model.state_dict().keys()
     with torch.no_grad():
         for name, x in [*model.named_parameters(), *model.named_buffers()]:
-            if x.is_floating_point():
+            if x.is_floating_point() and name in published:  # ModernBERT's wavelengths are not
                 noise = torch.randn(x.shape, generator=generator)
                 if name.endswith("running_var"):
                     x.copy_(noise.abs() + 0.5)
                 else:
-                    x.copy_(noise * (x.shape[-1] ** -0.5 if x.ndim > 1 else 0.3) + (x.ndim == 1) * (x == 1).float())
+                    width = x.shape[1] if x.shape[2:] == (1, 1) else x.shape[-1] if x.ndim else 1  # 1 × 1 convolutions
+                    x.copy_(noise * (width**-0.5 if x.ndim > 1 else 0.3) + (x.ndim == 1) * (x == 1).float())
     return model.eval()
 
 
@@ -94,6 +95,9 @@ def answer(loaded: pretrained.Pretrained, batch: dict[str, np.ndarray]) -> dict[
     for modality, encoder in loaded.module.encoders.items():
         if isinstance(encoder, Wav2Vec2) and f"{modality}.mask" in batch:
             found[f"frames.{modality}"] = np.asarray(encoder.frames(batch[f"{modality}.mask"]))
+        if isinstance(encoder, WavLM):  # transformers gives the mean over the heads in each one's place
+            maps = {k: x for k, x in found.items() if k.startswith(f"attentions.{modality}.")}
+            found |= {k: np.broadcast_to(x.mean(1, keepdims=True), x.shape) for k, x in maps.items()}
     if "logit_scale" in found:
         text, image = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found[f"embedding.{m}"] for m in TOWERS))
         found["similarity"] = np.exp(found["logit_scale"]) * text @ image.T + found.get("logit_bias", 0)

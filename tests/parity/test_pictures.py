@@ -11,6 +11,7 @@ from PIL import Image
 from mmkd_jax.data import images
 from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.errors import UserError
+from mmkd_jax.pretrained import convnextv2, mobilenet, swin
 
 FIGURES = sorted((pathlib.Path(__file__).parents[2] / "docs" / "figures").rglob("*.png"))[:3]
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -55,6 +56,22 @@ def test_old_files_say_one_number_for_the_shorter_side_or_for_both(kind, default
     ours = images.read(tmp_path, {"size": default})(pictures()[3:4])["image"]
     expected = theirs(pictures()[3:4], return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(ours.transpose(0, 3, 1, 2) / 255, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "processor"),
+    [
+        ("convnextv2", convnextv2, "ConvNextImageProcessorPil"),
+        ("swin", swin, "ViTImageProcessorPil"),
+        ("mobilenet_v2", mobilenet, "MobileNetV2ImageProcessorPil"),
+    ],
+)
+def test_without_a_file_the_processor_is_the_default_of_transformers(kind, family, processor, tmp_path):
+    ours, theirs = family.processor(tmp_path, {"model_type": kind}), getattr(transformers, processor)()
+    found = ours(pictures()[3:4])["image"].astype(np.float32)
+    found = (found / 255 - np.array(ours.mean, np.float32)) / np.array(ours.std, np.float32)
+    expected = theirs([p.convert("RGB") for p in pictures()[3:4]], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
 
 
 def test_what_is_no_picture_is_named(tmp_path):

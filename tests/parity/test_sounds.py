@@ -31,7 +31,7 @@ def test_waveforms_are_those_of_transformers(normalize, tmp_path):
     np.testing.assert_array_equal(found["audio.mask"], expected["attention_mask"])
 
 
-@pytest.mark.parametrize("name", ["wav2vec 2.0", "hubert", "wav2vec 2.0, stable, padded"])
+@pytest.mark.parametrize("name", ["wav2vec 2.0", "hubert", "wav2vec 2.0, stable, padded", "data2vec, audio", "wavlm"])
 def test_a_padded_row_is_the_recording_by_itself(name, tmp_path):
     case = CASES[name]
     model = saved(case, tmp_path)

@@ -66,10 +66,20 @@ BERT = tuple(CONFIGS)
 FAMILIES = {
     "vit": ("patch_size image_size num_channels qkv_bias pooler_act", (0, 10**9, "16", [16, "16"], None)),
     "dinov2": ("mlp_ratio use_swiglu_ffn", (1e300, float("nan"), "4", [], -1)),
+    "dinov2_with_registers": ("num_register_tokens", (0, -1, 10**9, "4", None)),
     "clip": ("text_config vision_config projection_dim", ([], 5, 10**12, {"hidden_size": 10**12}, True)),
     "siglip": ("vision_config", ({"image_size": 10**9}, {"patch_size": 0}, {"patch_size": 10**9})),
     "resnet": ("depths hidden_sizes embedding_size layer_type", ([10**9] * 4, [], ["1"], 10**9, {})),
     "convnext": ("depths hidden_sizes patch_size layer_scale_init_value", ([1] * 10**5, [10**9], 10**9, "x", None)),
+    "convnextv2": ("depths num_channels", ([1] * 10**5, [10**9], 10**9, "x", None)),
+    "swin": (
+        "depths num_heads window_size embed_dim image_size mlp_ratio",
+        ([1] * 10**5, [2**31], 10**9, 2**31, "x", None, [], 0, 1e30),
+    ),
+    "mobilenet_v2": (
+        "depth_multiplier depth_divisible_by min_depth expand_ratio output_stride num_channels",
+        (1e30, float("inf"), 10**9, 0, -1, "1", True, None),
+    ),
     "efficientnet-lite": ("depth_coefficient width_coefficient", (1e30, float("inf"), "1", -1, True)),
     "wav2vec2": ("conv_dim conv_kernel conv_stride num_conv_pos_embedding_groups", ([2] * 10**5, 10**9, [], None)),
     "whisper": ("max_source_positions d_model num_mel_bins encoder_layers", (10**9, 10**6, "x", None, 0)),

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from mmkd_jax.core.model import StepContext, linen
-from mmkd_jax.models import Bert, Clip, ClipText, Encoders, TransformerConfig, Vit
+from mmkd_jax.models import Bert, Clip, ClipText, Encoders, ModernBert, TransformerConfig, Vit
 from mmkd_jax.pretrained import initial
 
 WORDS, LENGTH, SIDE = 11, 5, (4, 6)
@@ -38,7 +38,7 @@ def vit_with_its_own_pooler(**sizes):
 
 def dinov2_gated(**sizes):
     gated = config(**sizes, layer_scale=True, gated_mlp=True, activation="silu", bias=False)
-    return Encoders({"image": Vit(**PICTURES, config=gated)})
+    return Encoders({"image": Vit(**PICTURES, config=gated, registers=3)})
 
 
 def clip(**sizes):
@@ -53,7 +53,12 @@ def siglip(**sizes):
     return Clip({"text": text, "image": image}, None, biased=True)
 
 
-FAMILIES = [bert, roberta, deit, vit_with_its_own_pooler, dinov2_gated, clip, siglip]
+def modernbert(**sizes):
+    own = config(**sizes, gated_mlp=True, bias=False)
+    return Encoders({"text": ModernBert(WORDS, own, length=LENGTH, every=1)})
+
+
+FAMILIES = [bert, roberta, modernbert, deit, vit_with_its_own_pooler, dinov2_gated, clip, siglip]
 
 
 def drawn(module, seed=0):

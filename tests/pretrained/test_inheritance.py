@@ -1,6 +1,7 @@
 """Students that begin as parts of their teachers: what is taken is exact, and what is taken from where is said."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Bert, ConvNext, EfficientNetLite, Encoders, ResNet, TransformerConfig, Vit
+from mmkd_jax.models import Bert, ConvNext, EfficientNetLite, Encoders, ResNet, Swin, TransformerConfig, Vit
 from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
 from mmkd_jax.pretrained.origins import SubNetwork
@@ -201,6 +202,22 @@ def test_blocks_of_each_stage(kind):
         Inheritance(small, big, {"image": SubNetwork(layers=(0, 2))})
     with pytest.raises(UserError, match="image: layers of stage 0 selects 3; the teacher has 3"):
         Inheritance(small, big, {"image": SubNetwork(layers=((0, 3), (0,)))})
+
+
+def test_layers_of_each_stage_of_swin():
+    sizes: dict[str, Any] = {"size": (8, 8), "patch": (2, 2), "embed_dim": 4, "heads": (1, 2), "window": 2}
+    big, small = (Encoders({"image": Swin(**sizes, depths=d)}) for d in ((3, 2), (2, 1)))
+    own, given = drawn(small, 1), drawn(big)
+    inheritance = Inheritance(small, big, {"image": SubNetwork(layers=((0, 2), (1,)))})
+    found, its = inheritance(own, given)["params"]["encoders_image"], given["params"]["encoders_image"]
+    assert equal(found["stage_0"], {"layer_0": its["stage_0"]["layer_0"], "layer_1": its["stage_0"]["layer_2"]})
+    assert equal(found["stage_1"], {"layer_0": its["stage_1"]["layer_1"]})
+    assert equal(
+        {k: x for k, x in found.items() if "stage" not in k}, {k: x for k, x in its.items() if "stage" not in k}
+    )
+    other = Encoders({"image": Swin(**sizes | {"heads": (2, 2)}, depths=(3, 2))})
+    with pytest.raises(UserError, match=r"image: the student has heads \(1, 2\); expected the teacher's, \(2, 2\)"):
+        Inheritance(small, other)
 
 
 def test_an_encoder_that_the_table_does_not_know_is_taken_whole():

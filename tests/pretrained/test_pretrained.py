@@ -201,7 +201,9 @@ def test_a_file_that_is_no_weights_file_is_refused(folder, content):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["roberta", "distilbert", "vit", "resnet", "clip", "vivit", "gpt2"])
+@pytest.mark.parametrize(
+    "kind", ["roberta", "distilbert", "electra", "mpnet", "wavlm", "vit", "resnet", "clip", "vivit", "gpt2"]
+)
 def test_a_kind_that_does_not_describe_the_module_is_refused_and_nothing_written(kind, tmp_path):
     with pytest.raises(UserError, match=f"kind (is '{kind}'; expected one of|'{kind}' does not describe)"):
         pretrained.save(tmp_path, kind, SMALL, pretrained.initial(SMALL))

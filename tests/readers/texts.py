@@ -72,7 +72,8 @@ SETTINGS = [
         Case("tokenizer_config.json", f"{field} is {value}", written(b'{"%s": %s}' % (field.encode(), value.encode())),
              f"tokenizer_config.json: {field} is ", "refused")
         for field, value in (("model_max_length", "NaN"), ("model_max_length", "-3"), ("model_max_length", '"512"'),
-                             ("do_lower_case", '"false"'), ("strip_accents", "1"), ("pad_token", "[]"))
+                             ("do_lower_case", '"false"'), ("strip_accents", "1"), ("pad_token", "[]"),
+                             ("padding_side", '"top"'))
     ),
     Case("tokenizer_config.json", "nested 10,000 deep", written(deep(10_000)), "is not valid JSON", "refused"),
     Case("tokenizer_config.json", "an integer of 5,000 digits", written(b'{"a": ' + b"9" * 5_000 + b"}"),

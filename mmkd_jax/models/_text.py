@@ -1,0 +1,86 @@
+"""What the text encoders have in common: the length of their inputs, and their features."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmkd_jax.core.model import Batch, Taps
+from mmkd_jax.errors import UserError
+from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.nn.activations import activation
+from mmkd_jax.nn.pooling import masked_mean
+from mmkd_jax.nn.transformer import TransformerConfig
+
+
+def token_sample(modality: str) -> dict[str, Array]:
+    """Return the smallest valid batch of tokens, for shape inference."""
+    return {f"{modality}.ids": jnp.zeros((1, 1), jnp.int32), f"{modality}.mask": jnp.ones((1, 1), bool)}
+
+
+def token_inputs(
+    batch: Batch, modality: str, length: int | None
+) -> tuple[Int[Array, "b l"], Bool[Array, "b l"], Int[Array, "b l"]]:
+    """Return the ids, the mask and the types (all 0 if the batch lacks them) of tokens.
+
+    Args:
+        batch: batch.
+        modality: name of the modality.
+        length: maximum length in tokens; None for no limit.
+
+    Raises:
+        UserError: the texts are longer.
+    """
+    seen = masked_input(batch, modality)
+    ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
+    if length is not None and ids.shape[1] > length:
+        raise UserError(
+            f"{modality}: texts have {ids.shape[1]} tokens, but this model has {length} position embeddings"
+        )
+    return ids, mask, seen.get(f"{modality}.types", jnp.zeros(ids.shape, jnp.int32))
+
+
+def positions_after(padding: int, mask: Bool[Array, "b l"]) -> Int[Array, "b l"]:
+    """Return the positions of the unmasked tokens, which start after the padding id, and the padding id elsewhere.
+
+    Example:
+        >>> positions_after(1, jnp.array([[True, True, False]])).tolist()
+        [[2, 3, 1]]
+    """
+    return padding + jnp.cumsum(mask, 1, dtype=jnp.int32) * mask.astype(jnp.int32)
+
+
+def text_features(
+    x: Float[Array, "b l d"],
+    mask: Bool[Array, "b l"],
+    modality: str,
+    tap: Taps,
+    config: TransformerConfig,
+    pool: str,
+    pooler: str | None = None,
+) -> Float[Array, "b d"]:
+    """Return the features of a text: the mean of its tokens, the first one, or that of a pooler.
+
+    A pooler is the dense layer `pooler` of the calling module; its output is `pooled.M`.
+
+    Args:
+        x: tokens.
+        mask: valid tokens.
+        modality: M, the name of the modality.
+        tap: Taps of the model.
+        config: sizes and options.
+        pool: "mean", "first" or "pooler".
+        pooler: activation of the pooler; None for none.
+
+    Raises:
+        UserError: `pool` is none of these.
+    """
+    if pool not in ("mean", "first", "pooler") or (pool == "pooler" and pooler is None):
+        raise UserError(f"{modality}: pool is {pool!r}; expected 'mean', 'first' or, with a pooler, 'pooler'")
+    pooled = None
+    if pooler is not None:
+        y: jax.Array = nn.Dense(config.embed_dim, dtype=config.dtype, name="pooler")(x[:, 0])
+        pooled = tap(f"pooled.{modality}", activation(pooler)(y))
+    if pool == "mean":
+        return masked_mean(x, mask)
+    return x[:, 0] if pooled is None or pool == "first" else pooled
