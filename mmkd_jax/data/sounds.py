@@ -95,8 +95,8 @@ def bounded(
     """
 
     def named(i):
-        x = "" if recordings is None else recordings[i]
-        path = f", {shown(os.fspath(x), 500)}" if x and isinstance(x, str | os.PathLike) else ""
+        x = None if recordings is None else recordings[i]
+        path = f", {shown(os.fspath(x), 500)}" if isinstance(x, str | os.PathLike) else ""
         return f"{i if rows is None else rows[i]}{path}"
 
     if short := [i for i, x in enumerate(waves) if len(x) < least]:

@@ -14,6 +14,7 @@ from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment.definition import check
 from mmkd_jax.pretrained.clip import Both
+from mmkd_jax.pretrained.prompts import _texts
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 from tests.pretrained import small_encoders
@@ -53,7 +54,7 @@ def logits(model, variables, rows):
 def test_it_is_a_teacher_whose_classes_are_matched_with_the_data_s(classifier):
     order = [2, 0, 1]
     named = evaluation(Frozen(classifier), loader(classes=[classifier.labels[i] for i in order]))
-    assert classifier.labels == ("cat", "dog", "owl") and check({"teacher": named}, {})
+    assert classifier.labels == ("cat", "dog", "owl")
     found = logits(classifier.model, classifier.variables, loader())
     assert np.ptp(found, axis=1).min() > 1e-3
     np.testing.assert_array_equal(logits(named.networks["teacher"], classifier.variables, named.data), found[:, order])
@@ -63,7 +64,7 @@ def test_other_prompts_are_other_variables_of_the_same_program(loaded, classifie
     other = pretrained.zero_shot(loaded, {"cat": "a sad cat", "dog": "dog dog", "owl": "owl"})
     programs = {evaluation(x, loader()).program("teacher") for x in (classifier, other)}
     assert len(programs) == 1
-    assert Frozen(classifier).sources("m").keys() == {
+    assert Trained(classifier).sources("m").keys() == {
         f"m.params.{k}" for k in ("encoders_image", "logit_scale", "logit_bias", "class_embeddings")
     }
     embeddings = [x.variables["params"]["class_embeddings"] for x in (classifier, other)]
@@ -74,7 +75,7 @@ def test_other_prompts_are_other_variables_of_the_same_program(loaded, classifie
 
 def test_many_prompts_are_embedded_in_batches(loaded, monkeypatch):
     whole = pretrained.zero_shot(loaded, PROMPTS).variables["params"]["class_embeddings"]
-    monkeypatch.setattr("mmkd_jax.pretrained.zero_shot._ROWS", 3)  # 4 prompts: the second batch has one of them
+    monkeypatch.setattr("mmkd_jax.pretrained.prompts._ROWS", 3)  # 4 prompts: the second batch has one of them
     split = pretrained.zero_shot(loaded, PROMPTS).variables["params"]["class_embeddings"]
     np.testing.assert_allclose(split, whole, atol=1e-6)
 
@@ -94,7 +95,10 @@ def test_many_prompts_are_embedded_in_batches(loaded, monkeypatch):
 )
 def test_what_are_no_prompts_is_named(prompts, said, loaded):
     with pytest.raises(UserError, match=said):
-        pretrained.zero_shot(loaded, prompts)
+        _texts(prompts)  # the type checks of the tests would be first
+    if isinstance(prompts, dict) and not prompts:
+        with pytest.raises(UserError, match=said):
+            pretrained.zero_shot(loaded, prompts)
 
 
 def test_longer_texts_are_truncated_with_a_warning(loaded):
