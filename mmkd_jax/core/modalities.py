@@ -50,8 +50,10 @@ def renamed(batch: Batch, names: Mapping[str, str]) -> Batch:
         UserError: the batch does not contain a modality.
 
     Example:
-        >>> renamed({"image": 1, "large": 2, "large.mask": 3, "label": 4}, {"image": "large"})
-        {'large': 2, 'large.mask': 3, 'label': 4, 'image': 2, 'image.mask': 3}
+        >>> batch = {"image": jnp.zeros(1), "large": jnp.ones(1), "large.mask": jnp.ones(1, bool)}
+        >>> found = renamed(batch, {"image": "large"})
+        >>> sorted(found), found["image"].tolist()
+        (['image', 'image.mask', 'large', 'large.mask'], [1.0])
     """
 
     def of(modality):

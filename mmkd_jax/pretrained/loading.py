@@ -8,12 +8,11 @@ import re
 import reprlib
 import types
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.child_process import DEFAULT, Limits
@@ -100,7 +99,7 @@ class Pretrained(NamedTuple):
     Attributes:
         module: Linen module, for `mmkd.linen`; every intermediate is an output.
         variables: variables of the module, NumPy arrays in float32.
-        processor: function from raw inputs to batch columns.
+        processor: function from raw inputs to batch columns; for CLIP and SigLIP, with the parts `text` and `image`.
         kind: `model_type`.
         labels: names of the classes, in the order of `logits`; empty if config.json has none.
         inputs: modality of the module -> modality of the batch that it reads instead, see `with_inputs`.
@@ -108,7 +107,7 @@ class Pretrained(NamedTuple):
 
     module: Encoders | Clip
     variables: Any
-    processor: Callable[..., dict[str, np.ndarray]]
+    processor: Any
     kind: str
     labels: tuple[str, ...] = ()
     inputs: Mapping[str, str] = types.MappingProxyType({})

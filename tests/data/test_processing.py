@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def same(found, expected):
         np.testing.assert_array_equal(found[k], x, err_msg=k, strict=True)
 
 
-CASES = {
+CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "pictures": (SMALL, "png", {}),
     "cropped pictures": (Pictures(size=5, crop=(4, 5), modality="photo"), "png", {}),
     "waves": (WAVES, "wav", {"length": 800}),
@@ -115,9 +116,10 @@ def test_both_readers_give_the_same_rows(folder):
 
 
 def test_the_fingerprint_names_settings_options_and_column(folder):
-    def of(processor=WAVES, name="raw", column=None, **options):
+    def of(processor=WAVES, name="raw", column=None, **options: Any):
         made = rows(paths(folder, "wav") if column is None else column, name)
-        return data.process(made, processor, name, **{"length": 800, **options}).fingerprint
+        options.setdefault("length", 800)
+        return data.process(made, processor, name, **options).fingerprint
 
     known = of()
     assert of() == known and of(dataclasses.replace(WAVES, files={"a.json": b"{}"})) == known
