@@ -1,5 +1,7 @@
 """Modalities of a batch: presence masks, and inputs as floats."""
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Num
 
@@ -35,6 +37,36 @@ def presence(batch: Batch, *modalities: str) -> tuple[str, ...]:
         if f"present.{modality}" not in names:
             present(batch, modality)
     return names
+
+
+def renamed(batch: Batch, names: Mapping[str, str]) -> Batch:
+    """Return a batch under the names that a model reads, with masks and presence; columns of these names are replaced.
+
+    Args:
+        batch: flat dict of arrays.
+        names: modality that the model reads -> modality of the batch.
+
+    Raises:
+        UserError: the batch does not contain a modality.
+
+    Example:
+        >>> batch = {"image": jnp.zeros(1), "large": jnp.ones(1), "large.mask": jnp.ones(1, bool)}
+        >>> found = renamed(batch, {"image": "large"})
+        >>> sorted(found), found["image"].tolist()
+        (['image', 'image.mask', 'large', 'large.mask'], [1.0])
+    """
+
+    def of(modality):
+        return {k for k in batch if k in (modality, f"present.{modality}") or k.startswith(f"{modality}.")}
+
+    replaced = set().union(*map(of, names))
+    found = {k: x for k, x in batch.items() if k not in replaced}
+    for name, modality in names.items():
+        present(batch, modality)
+        for k in sorted(of(modality)):
+            mask = k.startswith("present.")
+            found[f"present.{name}" if mask else name + k.removeprefix(modality)] = batch[k]
+    return found
 
 
 def unit(x: Num[Array, "..."]) -> Num[Array, "..."]:

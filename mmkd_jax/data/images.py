@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -64,12 +65,15 @@ class Pictures:
                 count = "one finite number" if channels == 1 else "three finite numbers"
                 raise UserError(f"images: {name}={values}; expected {count}{' above 0' * (name == 'std')}")
 
-    def __call__(self, pictures: Sequence[Any] | np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(
+        self, pictures: Sequence[Any] | np.ndarray, *, rows: Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return the image column of a batch.
 
         Args:
             pictures: Pillow images, paths, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]; see
                 `picture_file.rgb` for what their formats and metadata become.
+            rows: number of each image in messages; None counts them.
 
         Raises:
             UserError: a single image instead of a sequence, an unsupported type or shape, a file that is damaged,
@@ -79,13 +83,27 @@ class Pictures:
         one = isinstance(pictures, np.ndarray) and pictures.ndim < 4
         if one or isinstance(pictures, Image.Image | str | os.PathLike):
             raise UserError(f"{self.modality}: expected a sequence of images, got a single one: put it in a list")
-        images = [self._process(i, p) for i, p in enumerate(pictures)]
+        named = zip(range(len(pictures)) if rows is None else rows, pictures, strict=True)
+        images = [self._process(i, p) for i, p in named]
         if len({x.shape for x in images}) > 1:
             raise UserError(
                 f"{self.modality}: images have different sizes, {images[0].shape} and others: set size=(height, width) "
                 "or crop=(height, width)"
             )
         return {self.modality: np.stack(images) if images else np.zeros((0, 1, 1, len(self.mean)), np.uint8)}
+
+    def row_spec(self, options: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shape and dtype of one row of the column, for `data.process`; no option of a call changes them.
+
+        Raises:
+            UserError: the shape depends on the image.
+        """
+        del options
+        size = self.size if self.crop is None else self.crop
+        if not isinstance(size, tuple):
+            remedy = "set size=(height, width) or crop=(height, width), with dataclasses.replace"
+            raise UserError(f"{self.modality}: size={size!r} without crop; rows of a data set have one shape: {remedy}")
+        return {self.modality: jax.ShapeDtypeStruct((*size, 3), np.dtype(np.uint8))}
 
     def _process(self, i, picture):
         picture = rgb(picture, name := f"{self.modality} {i}", self.max_pixels, self.on_white)

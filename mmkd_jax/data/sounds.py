@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import scipy.signal
 from jaxtyping import Float
@@ -30,6 +31,7 @@ def waveforms(
     resample: bool = False,
     channels: Channels = None,
     modality: str = "audio",
+    rows: Sequence[int] | None = None,
 ) -> list[Float[np.ndarray, " _"]]:
     """Return recordings as float32 waveforms at a target sample rate.
 
@@ -42,6 +44,7 @@ def waveforms(
         channels: "mean" averages the channels of a recording, as transformers does; an index selects one; with None,
             several channels raise an error.
         modality: name used in messages.
+        rows: number of each recording in messages; None counts them.
 
     Raises:
         UserError: a single recording instead of a sequence, several channels, an unsupported type, a missing rate, a
@@ -55,7 +58,8 @@ def waveforms(
     if isinstance(recordings, str | os.PathLike) or (isinstance(recordings, np.ndarray) and recordings.ndim < 2):
         raise UserError(f"{modality}: expected a sequence of recordings, got a single one: put it in a list")
     _check_rate(f"{modality}: target_rate", target_rate)
-    return [_waveform(f"{modality} {i}", x, target_rate, rate, resample, channels) for i, x in enumerate(recordings)]
+    named = zip(range(len(recordings)) if rows is None else rows, recordings, strict=True)
+    return [_waveform(f"{modality} {i}", x, target_rate, rate, resample, channels) for i, x in named]
 
 
 def bounded(
@@ -65,6 +69,9 @@ def bounded(
     most: int | None = None,
     cut: bool = True,
     modality: str = "audio",
+    warn: bool = True,
+    rows: Sequence[int] | None = None,
+    recordings: Sequence[Any] | np.ndarray | None = None,
 ) -> list[Float[np.ndarray, " _"]]:
     """Check the minimum length of waveforms, and truncate them to the maximum length.
 
@@ -75,6 +82,9 @@ def bounded(
         most: maximum number of samples; None for no limit.
         cut: truncate longer recordings with a warning; if False, raise an error.
         modality: name used in messages.
+        warn: warn about the number of truncated recordings.
+        rows: number of each recording in messages; None counts them.
+        recordings: the recordings that the waveforms were read from; their paths are in messages.
 
     Raises:
         UserError: a recording is too short, or too long with `cut=False`.
@@ -83,14 +93,23 @@ def bounded(
         >>> [x.tolist() for x in bounded([np.float32([1, 2])], 16_000, most=2)]
         [[1.0, 2.0]]
     """
+
+    def named(i):
+        x = None if recordings is None else recordings[i]
+        path = f", {shown(os.fspath(x), 500)}" if isinstance(x, str | os.PathLike) else ""
+        return f"{i if rows is None else rows[i]}{path}"
+
     if short := [i for i, x in enumerate(waves) if len(x) < least]:
         n = len(waves[short[0]])
-        raise UserError(f"{modality} {short[0]}: {n} samples are too few; this model requires at least {least}")
+        raise UserError(f"{modality} {named(short[0])}: {n} samples are too few; this model requires at least {least}")
     if most is not None and (long := [i for i, x in enumerate(waves) if len(x) > most]):
-        problem = f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, first in row {long[0]}"
+        problem = (
+            f"{len(long)} of {len(waves)} recordings are longer than {most / rate:g} s, first in row {named(long[0])}"
+        )
         if not cut:
             raise UserError(f"{modality}: {problem}: truncate them (cut=True), or split them")
-        warnings.warn(f"{modality}: {problem}: they are truncated", stacklevel=3)
+        if warn:
+            warnings.warn(f"{modality}: {problem}: they are truncated", stacklevel=3)
     return [x[:most] for x in waves]
 
 
@@ -199,6 +218,8 @@ class Waves:
         channels: Channels = None,
         length: int | None = None,
         cut: bool = True,
+        warn: bool = True,
+        rows: Sequence[int] | None = None,
     ) -> dict[str, np.ndarray]:
         """Return the audio columns of a batch.
 
@@ -209,16 +230,48 @@ class Waves:
             channels: what to do with several channels, as in `waveforms`.
             length: samples per row after resampling; None for the length of the longest recording.
             cut: truncate longer recordings with a warning; if False, raise an error.
+            warn: warn about the number of truncated recordings.
+            rows: number of each recording in messages; None counts them.
 
         Raises:
             UserError: an error of `waveforms`, a recording shorter than `least`, or one longer than `length` with
                 `cut=False`.
         """
-        recorded = waveforms(recordings, self.rate, rate, resample, channels, self.modality)
-        recorded = bounded(recorded, self.rate, self.least, length, cut=cut, modality=self.modality)
+        recorded = waveforms(recordings, self.rate, rate, resample, channels, self.modality, rows)
+        recorded = bounded(recorded, self.rate, self.least, length, cut, self.modality, warn, rows, recordings)
         width = max((len(x) for x in recorded), default=0) if length is None else length
         waves, mask = np.zeros((len(recorded), width), np.float32), np.zeros((len(recorded), width), bool)
         for i, x in enumerate(recorded):
             waves[i, : len(x)] = (x - x.mean()) / np.sqrt(x.var() + 1e-7) if self.normalize else x
             mask[i, : len(x)] = True
         return {self.modality: waves, f"{self.modality}.mask": mask}
+
+    def row_spec(self, options: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shapes and dtypes of one row of the columns, for `data.process`; `options` are those of a call.
+
+        Raises:
+            UserError: without `length`, the shape depends on the longest recording.
+        """
+        length = fixed_length(options, self.rate, self.least, self.modality)
+        types = {self.modality: np.float32, f"{self.modality}.mask": np.bool_}
+        return {k: jax.ShapeDtypeStruct((length,), np.dtype(x)) for k, x in types.items()}
+
+
+def fixed_length(options: Mapping[str, Any], rate: int, least: int, modality: str) -> int:
+    """Return the `length` of a call's options, in samples.
+
+    Args:
+        options: options of the call.
+        rate: sample rate in Hz, used in messages.
+        least: minimum length.
+        modality: name used in messages.
+
+    Raises:
+        UserError: it is missing, or no whole number of at least `least` samples.
+    """
+    length = options.get("length")
+    whole = isinstance(length, int | np.integer) and not isinstance(length, bool)
+    if length is None or not whole or length < least:
+        expected = f"a number of samples at {rate} Hz, at least {least}, to which each row is truncated or padded"
+        raise UserError(f"{modality}: length={length!r}; expected {expected}")
+    return int(length)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -39,12 +40,15 @@ class Videos:
         """The processor files of the model folder, kept for saving."""
         return self.pictures.files
 
-    def __call__(self, videos: Sequence[Any] | np.ndarray, repeat: bool = False) -> dict[str, np.ndarray]:
+    def __call__(
+        self, videos: Sequence[Any] | np.ndarray, repeat: bool = False, *, rows: Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return the video columns of a batch.
 
         Args:
             videos: each a sequence of images accepted by `Pictures`, or a uint8 array [t, h, w, c].
             repeat: repeat frames of videos with too few frames; if False, raise an error.
+            rows: number of each video in messages; None counts them.
 
         Raises:
             UserError: a single video instead of a sequence, a video without frames or with too few, frames of
@@ -55,7 +59,8 @@ class Videos:
             isinstance(v, one) or (isinstance(v, np.ndarray) and v.ndim < 4) for v in videos
         ):
             raise UserError(f"{self.modality}: expected a sequence of videos, got a single one: put it in a list")
-        clips = [self._process(i, v, repeat) for i, v in enumerate(videos)]
+        named = zip(range(len(videos)) if rows is None else rows, videos, strict=True)
+        clips = [self._process(i, v, repeat) for i, v in named]
         if other := [x.shape[1:] for x in clips if x.shape[1:] != clips[0].shape[1:]]:
             raise UserError(
                 f"{self.modality}: videos have different sizes, {clips[0].shape[1:]} and {other[0]}: set `size`"
@@ -66,6 +71,17 @@ class Videos:
         for row, x in zip(whole, clips, strict=True):
             row[: len(x)] = x
         return {self.modality: whole} | ({f"{self.modality}.mask": mask} if self.frames is None else {})
+
+    def row_spec(self, options: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shape and dtype of one row of the column, for `data.process`; no option of a call changes them.
+
+        Raises:
+            UserError: the shape depends on the video.
+        """
+        if self.frames is None:
+            raise UserError(f"{self.modality}: frames=None; rows of a data set have one shape: Videos(…, frames=8)")
+        (frame,) = self.pictures.row_spec(options).values()
+        return {self.modality: jax.ShapeDtypeStruct((self.frames, *frame.shape), frame.dtype)}
 
     def _process(self, i, video, repeat):
         n, t = len(video), len(video) if self.frames is None else self.frames

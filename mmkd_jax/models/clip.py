@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmkd_jax import numeric
 from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
 from mmkd_jax.errors import UserError
 from mmkd_jax.models._inputs import masked_input
@@ -83,19 +84,23 @@ class Clip(nn.Module):
     Formula: similarity of image i and text j: s · ⟨uᵢ, vⱼ⟩ / (‖uᵢ‖ ‖vⱼ‖) + β, with s = exp(`logit_scale`) and
         β = `logit_bias` or 0
 
-    Embeddings are not normalized; the losses normalize them. `logit_scale` and `logit_bias` are scalars.
+    Embeddings are not normalized; the losses normalize them. `logit_scale` and `logit_bias` are scalars. A zero-shot
+    classifier, with `classes`, outputs the similarities with the embeddings of its classes as `logits` [b, classes].
 
     Attributes:
         encoders: "text" and "image" -> encoder, as a dict.
         width: dimension of the shared space, reached by projections without bias; None uses the features unprojected.
         biased: add a `logit_bias` (SigLIP).
         scaled: add a `logit_scale`; False for a single encoder with its projection.
+        classes: number of classes of an image encoder whose `logits` are similarities with the variables
+            `class_embeddings`, of unit length; None for no logits. See `pretrained.zero_shot`.
     """
 
     encoders: Any
     width: int | None = 512
     biased: bool = False
     scaled: bool = True
+    classes: int | None = None
 
     @nn.compact
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
@@ -110,4 +115,10 @@ class Clip(nn.Module):
             tap("logit_scale", scale)
         if self.biased:
             tap("logit_bias", self.param("logit_bias", nn.initializers.constant(-10.0), ()))
+        if self.classes is not None:
+            embedding = tap.outputs["embedding.image"].astype(jnp.float32)
+            shape = (self.classes, embedding.shape[-1])
+            known = self.param("class_embeddings", nn.initializers.normal(shape[1] ** -0.5), shape)
+            similarity = numeric.inner(numeric.unit(embedding), known)
+            tap("logits", jnp.exp(tap.outputs["logit_scale"]) * similarity + tap.outputs.get("logit_bias", 0.0))
         return tap.outputs

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from mmkd_jax.child_process import DEFAULT, Limits
@@ -83,6 +84,7 @@ class FilterBank:
         mean: mean level of the training data; the default is AudioSet's.
         std: standard deviation of the levels of the training data.
         files: processor files of the folder, for saving.
+        modality: name of the batch column.
     """
 
     mels: int
@@ -90,6 +92,7 @@ class FilterBank:
     mean: float = -4.2677393
     std: float = 4.5689974
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+    modality: str = "audio"
 
     def __call__(
         self,
@@ -99,8 +102,10 @@ class FilterBank:
         resample: bool = False,
         channels: sounds.Channels = None,
         cut: bool = True,
+        warn: bool = True,
+        rows: Sequence[int] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return the batch column `audio` [n, frames, mels].
+        """Return the batch column [n, frames, mels].
 
         Args:
             recordings: paths of .wav files, or arrays [n] of floats in −1 … 1 or of int16, of 25 ms or more.
@@ -108,13 +113,16 @@ class FilterBank:
             resample: resample recordings to 16 kHz; if False, another rate is an error.
             channels: what to do with several channels, as in `data.sounds.waveforms`.
             cut: truncate longer recordings with a warning; if False, they are an error.
+            warn: warn about the number of truncated recordings.
+            rows: number of each recording in messages; None counts them.
 
         Raises:
             UserError: an input is not a recording, has another rate, is shorter than a frame, or is too long with
                 cut=False.
         """
-        waves, longest = sounds.waveforms(recordings, RATE, rate, resample, channels), WINDOW + HOP * self.frames - 1
-        waves = sounds.bounded(waves, RATE, WINDOW, longest, cut)
+        waves = sounds.waveforms(recordings, RATE, rate, resample, channels, self.modality, rows)
+        longest = WINDOW + HOP * self.frames - 1
+        waves = sounds.bounded(waves, RATE, WINDOW, longest, cut, self.modality, warn, rows, recordings)
         levels = np.zeros((len(waves), self.frames, self.mels))
         filters = spectrogram.mel_filters(TRANSFORM, self.mels, RATE, low=20.0, scale="kaldi")
         for i, wave in enumerate(waves):
@@ -123,7 +131,12 @@ class FilterBank:
             x = x - 0.97 * np.concatenate([x[:, :1], x[:, :-1]], 1)
             energy = spectrogram.power(x * np.hanning(WINDOW), TRANSFORM) @ filters
             levels[i, : len(x)] = np.log(np.maximum(energy, np.finfo(np.float32).eps))
-        return {"audio": ((levels - self.mean) / (2 * self.std)).astype(np.float32)}
+        return {self.modality: ((levels - self.mean) / (2 * self.std)).astype(np.float32)}
+
+    def row_spec(self, options: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shape and dtype of one row of the column, for `data.process`; no option of a call changes them."""
+        del options
+        return {self.modality: jax.ShapeDtypeStruct((self.frames, self.mels), np.dtype(np.float32))}
 
 
 def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> FilterBank:
@@ -136,7 +149,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     mels, frames = (field(config, *side) for side in _PAIRS["size"])
     expected = {"num_mel_bins": mels, "max_length": frames, "sampling_rate": RATE, "padding_value": 0.0}
     fields, files = read_processor(folder, expected)
-    scale = {k: fields[k] for k in ("mean", "std") if k in fields}
+    scale: dict[str, Any] = {k: fields[k] for k in ("mean", "std") if k in fields}
     if not fields.get("do_normalize", True):
         scale = {"mean": 0.0, "std": 0.5}
     for name, x in scale.items():

@@ -6,17 +6,18 @@ import os
 import pathlib
 import re
 import reprlib
+import types
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.child_process import DEFAULT, Limits
-from mmkd_jax.core.model import Model, StepContext, linen
+from mmkd_jax.core.modalities import renamed
+from mmkd_jax.core.model import Model, StepContext, linen, with_input
 from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
@@ -103,21 +104,24 @@ class Pretrained(NamedTuple):
     Attributes:
         module: Linen module, for `mmkd.linen`; every intermediate is an output.
         variables: variables of the module, NumPy arrays in float32.
-        processor: function from raw inputs to batch columns.
+        processor: function from raw inputs to batch columns; for CLIP and SigLIP, with the parts `text` and `image`.
         kind: `model_type`.
         labels: names of the classes, in the order of `logits`; empty if config.json has none.
+        inputs: modality of the module -> modality of the batch that it reads instead, see `with_inputs`.
     """
 
     module: Encoders | Clip
     variables: Any
-    processor: Callable[..., dict[str, np.ndarray]]
+    processor: Any
     kind: str
     labels: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = types.MappingProxyType({})
 
     @property
     def model(self) -> Model:
         """The module as a `Model`."""
-        return linen(self.module)
+        model = linen(self.module)
+        return with_input(model, lambda batch, ctx: renamed(batch, self.inputs)) if self.inputs else model
 
     @property
     def source(self) -> dict[str, PretrainedVariables]:
@@ -177,8 +181,9 @@ def load(
     if config.get("quantization_config") is not None:
         raise UserError(f"{where}/config.json has quantization_config: fetch the weights before quantization")
     family = FAMILIES[kind]
-    if modules.poolings and family is not bert:
-        raise UserError(f"{found}/modules.json: a sentence embedding of {kind!r}; expected: {choices(bert.FIELDS)}")
+    if modules.poolings and family not in _TEXTS:
+        known = choices(k for text in _TEXTS for k in text.FIELDS)
+        raise UserError(f"{found}/modules.json: a sentence embedding of {kind!r}; expected: {known}")
     prefix, skipped = family.prefix(kind), _patterns(ignore)
     tensors = mapping.unwrapped(folder.read_tensors(where), prefix)
     tensors = {k: x for k, x in tensors.items() if not any(p.fullmatch(k) for p in skipped)}
@@ -269,6 +274,8 @@ def save(
     """
     if kind not in FAMILIES:
         raise UserError(f"kind is {kind!r}; expected one of: {choices(FAMILIES)}")
+    if getattr(module, "classes", None) is not None:
+        raise UserError("a zero-shot classifier has no config.json: save the model that it was made from")
     family, where = FAMILIES[kind], pathlib.Path(where)
     from safetensors.numpy import save as serialized
 
