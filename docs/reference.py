@@ -163,6 +163,8 @@ def signature(app, what, name, value, options, arguments, returns):
             return "", ""
         if fields := _fields(value):
             shown = [k if default is None else f"{k}={default}" for k, (_, default) in fields.items()]
+            if first := next((i for i, k in enumerate(fields) if _is_keyword(value, k)), None):
+                shown.insert(first, "*")
             return f"({', '.join(shown)})", ""
         value = vars(value).get("__init__")
     node = _definition(value)
@@ -217,6 +219,7 @@ def _fields(kind: type) -> dict[str, tuple[str, str | None]]:
     if not dataclasses.is_dataclass(kind) and not hasattr(kind, "_fields"):
         return {}
     found: dict[str, tuple[str, str | None]] = {}
+    keywords: dict[str, tuple[str, str | None]] = {}  # they follow those of all classes
     for base in reversed(kind.__mro__):
         if not base.__module__.startswith("mmkd_jax"):
             continue
@@ -226,8 +229,16 @@ def _fields(kind: type) -> dict[str, tuple[str, str | None]]:
                 default = None if field.value is None else _source(field.value)
                 if default and (factory := re.search(r"default_factory=(\w+)", default)):
                     default = f"{factory[1]}()"
-                found[field.target.id] = _source(field.annotation), default
-    return found
+                if _source(field.annotation) != "dataclasses.KW_ONLY":
+                    of = keywords if _is_keyword(kind, field.target.id) else found
+                    of[field.target.id] = _source(field.annotation), default
+    return found | keywords
+
+
+def _is_keyword(kind: type, name: str) -> bool:
+    """Return whether a field of a dataclass is a keyword only."""
+    known = getattr(kind, "__dataclass_fields__", {})
+    return name in known and known[name].kw_only
 
 
 def _types(what: str, value: Any) -> tuple[dict[str, str], str]:

@@ -46,7 +46,7 @@ def check_sizes(module: Any, tensors: Mapping[str, np.ndarray]) -> None:
                 _check(name, size or 0, side)
         _check("length × embed_dim", (values.get("length") or 0) * (values.get("embed_dim") or 0), area)
         _check("groups", values.get("groups") or 0, GROUPS)
-        if "window" in values:  # the number of patches needs no tensor
+        if "window" in values and "patch" in values:  # Swin's: the number of patches needs no tensor
             _check("(2 window_size - 1)²", (2 * values["window"] - 1) ** 2, side)
         elif "patch" in values and "size" in values:
             _check_patches(values, side, area)

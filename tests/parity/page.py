@@ -13,6 +13,7 @@ from mmkd_jax.pretrained import packages
 from tests.parity import real, voices
 from tests.parity.cases import Case, answer, gaps, quiet, reference, saved
 from tests.parity.every_case import CASES
+from tests.parity.head_cases import CASES as HEADS
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "parity.md"
 KINDS = {
@@ -21,11 +22,11 @@ KINDS = {
     "tokens": "last tokens",
     "pooled": "pooler",
 }
-KINDS |= {"features": "features", "embedding": "embeddings", "similarity": "similarities"}
+KINDS |= {"features": "features", "embedding": "embeddings", "similarity": "similarities", "logits": "logits"}
 DTYPES = (None, jnp.bfloat16)
 HEAD = """# Parity
 
-Numerical parity of the encoders in `mmkd_jax.pretrained` with their PyTorch originals (transformers; EfficientNet-Lite0 and Resemblyzer: the authors' ports) at equal weights. A figure is the largest absolute difference of any value, divided by the largest value of the tensor if that exceeds 1. The requirement is 1e-4; the tests require 2e-5. The last column is the largest difference of any output with `dtype=jnp.bfloat16`, which rounds to 4e-3 in every operation. There the tests require 5e-2; for Resemblyzer 2e-2; and for EfficientNet-Lite0, whose feature maps are sensitive, a root mean square error of at most 1.1 times that of PyTorch in bfloat16. The small models have random parameters, statistics and tables, and padded texts; each is loaded from a folder written by transformers, and saved to a folder from which transformers computes bitwise equal outputs.
+Numerical parity of the encoders in `mmkd_jax.pretrained`, and of the heads of fine-tuned ones, with their PyTorch originals (transformers; EfficientNet-Lite0 and Resemblyzer: the authors' ports) at equal weights. A figure is the largest absolute difference of any value, divided by the largest value of the tensor if that exceeds 1. The requirement is 1e-4; the tests require 2e-5. The last column is the largest difference of any output with `dtype=jnp.bfloat16`, which rounds to 4e-3 in every operation. There the tests require 5e-2; for Resemblyzer 2e-2; and for EfficientNet-Lite0, whose feature maps are sensitive, a root mean square error of at most 1.1 times that of PyTorch in bfloat16. The small models have random parameters, statistics and tables, and padded texts; each is loaded from a folder written by transformers, and saved to a folder from which transformers computes bitwise equal outputs.
 
 | family | model | weights | {kinds} | all, in bfloat16 |
 | --- | --- | --- | {rule} | ---: |
@@ -75,7 +76,7 @@ def main() -> None:
         folder = packages.resemblyzer(scratch)
         found = [apart(*voices.both(pretrained.load(folder, dtype=dtype), real.recordings())) for dtype in DTYPES]
         lines.append(row("voice encoder", "Resemblyzer", "real", *found))
-    for name, case in CASES.items():
+    for name, case in (CASES | HEADS).items():
         with tempfile.TemporaryDirectory() as scratch:
             model = saved(case, pathlib.Path(scratch))
             lines.append(row(case.family, name, "random", *compared(case, model, pathlib.Path(scratch))))

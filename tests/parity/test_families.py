@@ -20,6 +20,11 @@ MADE = r"pooler\.|(model\.)?decoder\.|(proj_out|projector|classifier)\.|layer_we
 MADE += r"|embeddings\.mask_token"  # of DINOv2's pretraining
 
 
+# cases of each kind of module; the others with the slow tests
+COMMON = {"bert", "deberta-v3", "modernbert", "vit", "clip", "resnet", "swin", "wav2vec 2.0", "whisper"}
+SOME = [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+
+
 @pytest.fixture(scope="module", params=CASES)
 def pair(request, tmp_path_factory):
     case, folder = CASES[request.param], tmp_path_factory.mktemp("model")
@@ -70,6 +75,7 @@ def test_bfloat16_is_within_its_rounding(pair):
     assert {x.dtype for n, x in rough.items() if n.startswith("hidden.")} == {jnp.dtype(jnp.bfloat16)}
 
 
+@pytest.mark.parametrize("pair", SOME, indirect=True)
 def test_pickled_weights_are_read_in_both_layouts_and_shards_are_one_model(pair, tmp_path):
     _, folder, model, loaded = pair
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())

@@ -13,8 +13,34 @@ from mmkd_jax.errors import UserError
 from tests.parity.cases import answer, gaps, quiet, reference, saved
 from tests.parity.head_cases import CASES, NAMES
 
+# a head of each kind; those that differ in names alone with the slow tests
+COMMON = {
+    "BertForSequenceClassification",
+    "BertForPreTraining",
+    "RobertaForSequenceClassification",
+    "RobertaForTokenClassification",
+    "DistilBertForSequenceClassification",
+    "DistilBertForMaskedLM",
+    "ElectraForMaskedLM",
+    "AlbertForSequenceClassification",
+    "DebertaV2ForSequenceClassification",
+    "ModernBertForSequenceClassification, mean",
+    "ModernBertForMaskedLM",
+    "DeiTForImageClassificationWithTeacher",
+    "Dinov2WithRegistersForImageClassification",
+    "ResNetForImageClassification",
+    "CLIPForImageClassification",
+    "SiglipForImageClassification",
+    "Wav2Vec2ForSequenceClassification, averaged",
+    "Wav2Vec2ForCTC",
+    "WhisperForAudioClassification, averaged",
+    "ASTForAudioClassification",
+    "TimesformerForVideoClassification",
+}
+EACH = [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
-@pytest.fixture(scope="module", params=CASES)
+
+@pytest.fixture(scope="module", params=EACH)
 def pair(request, tmp_path_factory):
     case, folder = CASES[request.param], tmp_path_factory.mktemp("model")
     model = saved(case, folder)
@@ -42,7 +68,8 @@ def test_what_is_saved_is_read_by_transformers_with_equal_logits_and_names(pair,
     pretrained.save(tmp_path, loaded.kind, loaded.module, loaded.variables, labels=loaded.labels)
     with quiet():
         again, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
+    new = {k for k in report["missing_keys"] if not k.endswith("embeddings.mask_token")}  # made in any case
+    assert not new and not report["unexpected_keys"]
     assert again.config.architectures == model.config.architectures
     if loaded.labels:
         assert again.config.id2label == NAMES and again.config.label2id == {x: i for i, x in NAMES.items()}
