@@ -14,6 +14,7 @@ from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import augmented_spec, init_state, variables
+from mmkd_jax.training import class_names
 from mmkd_jax.training.memory import readable
 from mmkd_jax.training.operations import flops
 from mmkd_jax.training.read_columns import lacking
@@ -188,9 +189,11 @@ def _role(training, name):
             source += f", {rest}from its own init"
         elif not all(f"{p}.".startswith(inside) for p in paths) or not taken:
             source += f", {rest}initialized at random"
+    role = training.models[name]
+    if not isinstance(role, MovingAverage):
+        source += class_names.described(role.labels, training.classes)
     if name in training.trained:
         return "trained" + source
-    role = training.models[name]
     if isinstance(role, MovingAverage):
         return f"moving average of {role.of}, decay {role.decay:g}"
     if name in training.cache:

@@ -43,6 +43,19 @@ def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Mode
     return model._replace(apply=apply)
 
 
+def described(labels: Sequence[str], classes: Sequence[str]) -> str:
+    """Describe how logits are matched with the data's classes, after a comma; empty if they are as they were.
+
+    Example:
+        >>> described(("joy", "fear", "anger"), ("anger", "joy"))
+        ', logits of anger, joy (of 3 classes)'
+    """
+    columns = order(labels, classes) if labels and classes else None
+    if columns is None or columns == list(range(len(labels))):
+        return ""
+    return f", logits of {_listed(classes)} (of {len(labels)} classes)"
+
+
 def check(name: str, labels: Sequence[str], classes: Sequence[str], before: str = "") -> None:
     """Raise if the logits of a model cannot be matched with the data's classes; `before` starts the message.
 

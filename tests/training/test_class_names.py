@@ -12,7 +12,7 @@ from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import runner
-from mmkd_jax.experiment.definition import Experiment, check
+from mmkd_jax.experiment.definition import Experiment, check, explain
 from mmkd_jax.models import Bert, Encoders, TransformerConfig
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.roles import Frozen, Trained
@@ -158,3 +158,9 @@ def test_save_names_what_it_lacks(loaded, tmp_path):
         pretrained.save(tmp_path, loaded.kind, loaded.module, loaded.variables, labels=("no", "yes"))
     with pytest.raises(UserError, match="labels no, yes: the module has no head"):
         pretrained.save(tmp_path, "bert", Encoders({"text": BERT}), loaded.variables, labels=("no", "yes"))
+
+
+def test_explain_names_the_classes_that_a_teacher_is_asked_for(loaded):
+    loader = rows(np.zeros(12), ("anger", "joy"))
+    experiment = Experiment("mine", Config(), lambda config: {"teacher": evaluation(loaded, loader, 2)}, "teacher")
+    assert "logits of anger, joy (of 3 classes)" in explain(experiment)
