@@ -36,7 +36,8 @@ def find(path_or_id: str | os.PathLike) -> pathlib.Path:
     if folder.is_dir():
         return folder
     name = os.fspath(path_or_id)
-    if folder.exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+    local = folder.parent != pathlib.Path() and folder.parent.is_dir()  # a misspelled path, not the hub's owner
+    if folder.exists() or local or name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{name!r} is not a folder: pass one with config.json and weights, or a hub id OWNER/NAME")
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -55,7 +55,7 @@ def efficientnet_lite0(weights: pathlib.Path) -> torch.nn.Module:
 
 
 def maps(model: torch.nn.Module, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What it makes of uint8 pixels: the stem's map, that of each stage and of the head, and their mean."""
+    """What it makes of uint8 pixels: the stem's map, that of each stage and of the head, their mean, logits."""
     ends = np.cumsum([depth for depth, *_ in STAGES]) - 1
     given = torch.as_tensor(((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2))
     given = given.to(next(model.parameters()).dtype)
@@ -66,8 +66,10 @@ def maps(model: torch.nn.Module, pixels: np.ndarray) -> dict[str, np.ndarray]:
             x = block(x)
             found += [x] if i in ends else []
         found.append(model.extract_features(given))
+        logits = model._fc(found[-1].mean((2, 3)))
     named = {f"hidden.image.{i}": x.permute(0, 2, 3, 1).float().numpy() for i, x in enumerate(found)}
-    return named | {"features.image": found[-1].mean((2, 3)).float().numpy()}
+    named |= {"features.image": found[-1].mean((2, 3)).float().numpy()}
+    return named | {"logits": logits.float().numpy()}
 
 
 @functools.cache

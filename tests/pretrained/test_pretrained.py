@@ -309,16 +309,18 @@ def test_a_hub_id_is_read_from_the_cache_and_an_unknown_one_refused(folder, tmp_
     code = (
         "from mmkd_jax.pretrained.folder import find\n"
         "print(find('owner/name').name)\n"
-        "for other in ('owner/other', 'a/b/c', '/nowhere'):\n"
+        "for other in ('owner/other', 'a/b/c', '/nowhere', 'hub/mistyped'):\n"
         "    try: find(other)\n"
         "    except ValueError as e: print(e)"
     )
     env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     first, other, *rest = done.stdout.splitlines()
     assert first == "abc"
     assert other.startswith("'owner/other' is not a folder, is not in the hub's cache, and cannot be downloaded (")
-    assert [line.partition(" is not a folder: ")[0] for line in rest] == ["'a/b/c'", "'/nowhere'"]
+    assert [line.partition(" is not a folder: ")[0] for line in rest] == ["'a/b/c'", "'/nowhere'", "'hub/mistyped'"]
 
 
 def test_every_family_has_what_loading_and_saving_call():
