@@ -45,7 +45,8 @@ def trainings(config: Config) -> dict[str, Training]:
     shared: dict[str, Any] = {"task": task, "steps": config.steps, "evaluate_every": 5, "save_every": 10}
     shared |= {"data": reader, "validation": whole, "test": whole}
     nets = {
-        n: linen(Multimodal({"image": ImageMLP((w,))}, 3, w)) for n, w in (("teacher", 8), ("student", config.width))
+        n: linen(Multimodal({"image": ImageMLP((w,))}, config.classes, w))
+        for n, w in (("teacher", 8), ("student", config.width))
     }
     return {
         "teacher": Training(

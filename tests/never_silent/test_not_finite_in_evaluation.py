@@ -174,6 +174,7 @@ KNOWN = {
     "losses/contrastive/ccl.py": 1,  # whose values are NaN then
     "losses/logits/mft.py": 1,  # whose values are NaN then
     "models/clip.py": 1,  # of token ids
+    "models/sentence.py": 3,  # of masks
     "methods/contrastive/crd.py": 1,  # of equalities
 }
 

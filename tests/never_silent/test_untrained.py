@@ -91,7 +91,7 @@ def test_the_cache_of_own_variables_is_what_the_model_computes(tmp_path):
 def test_what_inheritance_does_not_take_is_random():
     """A frozen model that inherits only some layers → the rest is refused as random."""
     fields = {f.name for f in dataclasses.fields(Frozen)}
-    assert fields == {"model", "init_from", "layers", "cache", "random"}
+    assert fields == {"model", "init_from", "layers", "labels", "cache", "random"}
     nets = {"teacher": Trained(linen(Net()))}
     trainings = teacher_and_student()
     first = dataclasses.replace(trainings["teacher"], models=nets)
