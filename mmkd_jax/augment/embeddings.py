@@ -84,7 +84,7 @@ def mix_embeddings(model: Model, at: str, alpha: int | float = 1.0, seed: int = 
         blend = jnp.where(w == 1, first[at], w * x + (1 - w) * y)
         return model.apply(variables, joined, ctx, {**patch, at: blend})
 
-    return Model(model.init, apply, model.fixed, model.needs)
+    return model._replace(apply=apply)
 
 
 def shares(batch: Batch, alpha: int | float, seed: int, modality: str | None = None) -> Float[Array, " b"]:

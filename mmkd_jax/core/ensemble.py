@@ -29,6 +29,14 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
         >>> both.apply(both.init(jax.random.key(0), batch), batch, StepContext(0, jax.random.key(0)), {})[0]["logits"]
         Array([2., 2.], dtype=float32)
     """
+    for name, model in models.items() if isinstance(models, Mapping) else [("models", models)]:
+        if not isinstance(model, Model):
+            kind = type(model).__name__
+            raise UserError(
+                f"ensemble: {name!r} is {kind}; expected name -> Model, such as a pretrained one's `.model`"
+            )
+    if len(labels := {m.labels for m in models.values() if m.labels}) > 1:
+        raise UserError(f"ensemble: {choices(models)} have other classes, or in another order: {sorted(labels)}")
     share = {n: (weights or {}).get(n, 1.0) for n in models}
     scale = sum(share.values())
 
@@ -46,4 +54,4 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
             k: sum(jnp.asarray(share[n] / scale, o[k].dtype) * o[k] for n, o in outputs.items()) for k in shared
         }, {}
 
-    return Model(init, apply)
+    return Model(init, apply, labels=next(iter(labels), ()))

@@ -94,12 +94,14 @@ class Model(NamedTuple):
         apply: `(variables, batch, ctx, patch) -> (outputs, new_state)`; outputs is a flat dict with dotted names.
         fixed: reason why this model cannot be run again on another batch; empty if it can.
         needs: collections of variables that `init` does not create; they are taken from another model.
+        labels: names of the classes of its `logits`, in their order; empty if unknown.
     """
 
     init: ModelInit
     apply: ModelApply
     fixed: str = ""
     needs: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 def linen(module: nn.Module) -> Model:
@@ -214,6 +216,10 @@ def predict(model: Model, variables: Any, batch: Batch, patch: ModelOutputs | No
 
 def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -> Model:
     """Return a model that runs on `transform(batch, ctx)` instead of the batch."""
+    if not isinstance(model, Model):
+        raise UserError(
+            f"with_input: {type(model).__name__}; expected a Model, such as the `.model` of a pretrained one"
+        )
 
     def init(key, batch):
         return model.init(key, transform(batch, StepContext(0, key, train=False)))
@@ -221,7 +227,7 @@ def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -
     def apply(variables, batch, ctx, patch):
         return model.apply(variables, transform(batch, ctx.at("input")), ctx, patch)
 
-    return Model(init, apply, model.fixed, model.needs)
+    return model._replace(init=init, apply=apply)
 
 
 def _patched(outputs: ModelOutputs, patch: Mapping[str, Any]) -> ModelOutputs:

@@ -101,6 +101,8 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         >>> float(s), float(n)
         (1.0, 2.0)
     """
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
+        raise UserError(f"classification: classes={classes!r}; expected their number")
 
     def objective(model: str = "student", **options) -> Objective:
         return term(losses.cross_entropy, logits=f"{model}.{logits}", labels=f"batch.{label}", **options)
@@ -111,8 +113,8 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
     def metrics(outputs, batch):
         if not isinstance(found := outputs[logits], TopK) and found.shape[-1] != classes:
             raise UserError(
-                f"{logits!r} has shape {list(found.shape)}, for {classes} classes: evaluate a model "
-                f"with {classes} logits, or name the classes of model and data"
+                f"{logits!r} has shape {list(found.shape)}, for {classes} classes: its head is of another task, or the "
+                "classes of model and data need names: Frozen(…, labels=(…)), from_columns(…, classes=(…))"
             )
         labels = batch[label]
         valid = batch.get("valid", jnp.ones(labels.shape, bool))

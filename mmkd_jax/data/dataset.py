@@ -103,6 +103,8 @@ def from_columns(columns: Mapping[str, Any], name: str, classes: Sequence[str] =
     """
     if not columns:
         raise UserError(f"data set {name!r} has no columns")
+    if classes and (not all(isinstance(x, str) for x in classes) or len(set(classes)) < len(classes)):
+        raise UserError(f"data set {name!r}: classes={classes!r}; expected the names of the classes, each once")
     columns = narrowed(columns, name)
     sizes = {k: len(v) for k, v in columns.items()}
     if len(set(sizes.values())) != 1:

@@ -274,7 +274,8 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
     for tokenizer, length in lengths.items():
         for k, x in tokenizer([], length=length, pad=True).items():
             if k in spec:
-                raise UserError(f"two columns are named {k!r}: give each tokenizer a different modality")
+                rename = "or rename a pretrained model's input with pretrained.with_inputs(loaded, text=…)"
+                raise UserError(f"two columns are named {k!r}: give each tokenizer a different modality, {rename}")
             spec[k] = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
 
     def fetch(rows):

@@ -193,5 +193,6 @@ def _pickle(path):
     if not isinstance(tensors, dict) or not all(
         isinstance(k, str) and isinstance(x, np.ndarray) for k, x in tensors.items()
     ):
-        raise UserError(f"{path} contains more than named tensors: expected a state dict")
+        hint = ", such as its 'state_dict'" if isinstance(tensors, dict) and "state_dict" in tensors else ""
+        raise UserError(f"{path} contains more than named tensors: save a state dict alone{hint}")
     return tensors

@@ -40,11 +40,13 @@ def with_head(
         >>> with_head(loaded, ("no", "yes")).module.heads["logits"].classes
         2
     """
+    if len(loaded.module.encoders) != 1:
+        raise UserError(f"with_head: {choices(loaded.module.encoders)}; a head is for a single encoder: load one alone")
     known = {name: specs for name, specs in HEADS.get(loaded.kind, {}).items() if [*specs] == ["logits"]}
     name = architecture or next(iter(known), "")
     if name not in known:
         raise UserError(f"architecture {name!r}: kind {loaded.kind!r} has: {choices(known)}")
-    spec, names = known[name]["logits"], tuple(labels)
+    spec, names = known[name]["logits"], tuple(labels) if isinstance(labels, list | tuple) else ()
     if not names or not all(isinstance(x, str) and x for x in names) or len(set(names)) < len(names):
         raise UserError(f"labels={labels!r}; expected the names of the classes, each once")
     (encoder,) = loaded.module.encoders.values()

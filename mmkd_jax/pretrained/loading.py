@@ -18,6 +18,7 @@ from mmkd_jax import files
 from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.core.modalities import renamed
 from mmkd_jax.core.model import Model, StepContext, linen, with_input
+from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.models.clip import Clip
 from mmkd_jax.models.encoders import Encoders
@@ -120,7 +121,7 @@ class Pretrained(NamedTuple):
     @property
     def model(self) -> Model:
         """The module as a `Model`."""
-        model = linen(self.module)
+        model = linen(self.module)._replace(labels=self.labels)
         return with_input(model, lambda batch, ctx: renamed(batch, self.inputs)) if self.inputs else model
 
     @property
@@ -185,7 +186,8 @@ def load(
         known = choices(k for text in _TEXTS for k in text.FIELDS)
         raise UserError(f"{found}/modules.json: a sentence embedding of {kind!r}; expected: {known}")
     prefix, skipped = family.prefix(kind), _patterns(ignore)
-    tensors = mapping.unwrapped(folder.read_tensors(where), prefix)
+    tensors = {k: x for k, x in folder.read_tensors(where).items() if not any(p.fullmatch(k) for p in skipped)}
+    tensors = mapping.unwrapped(tensors, prefix)
     tensors = {k: x for k, x in tensors.items() if not any(p.fullmatch(k) for p in skipped)}
     with _reading(where):
         options = modules.options if family in _TEXTS else {}
@@ -217,7 +219,13 @@ def load(
     if heads and left_out:
         named = ", ".join(map(shown, left_out[:3])) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
         of = heads_of.architecture(config) or "the checkpoint"
-        warnings.warn(f"{where}: tensors of {of} are left out, which no head here reads: {named}", stacklevel=2)
+        warnings.warn(f"{where}: tensors of {of} are not supported and left out: {named}", stacklevel=2)
+    if _lacks_processor(processor) and kind not in _DEFINED_HERE:
+        warnings.warn(
+            f"{where} has no preprocessor_config.json: its processor is the default of transformers for {kind!r}, "
+            f"{reprlib.repr(processor)}",
+            stacklevel=2,
+        )
     return Pretrained(module, variables, processor, kind, labels)
 
 
@@ -225,6 +233,16 @@ _WITHOUT_USE = (r".*num_batches_tracked", r".*position_ids", r".*mask_token", r"
 _WITHOUT_USE += (r"similarity_(weight|bias)", r"(cls\.)?predictions\.decoder\..*", r"lm_head\.decoder\..*")
 _WITHOUT_USE += (r"(vocab_projector|generator_lm_head|decoder)\.weight",)
 """Tensors that change no output: buffers, values for masked inputs in training, and tied tables."""
+
+
+_DEFINED_HERE = ("efficientnet-lite", "voice-encoder")
+"""Kinds whose processor has no file."""
+
+
+def _lacks_processor(processor):
+    """Whether a processor of images or recordings was made without its file."""
+    part = getattr(processor, "pictures", getattr(processor, "image", processor))
+    return not isinstance(part, Tokenizer) and getattr(part, "files", None) == {}
 
 
 def _patterns(ignore):
@@ -272,6 +290,8 @@ def save(
         UserError: the kind is unknown or does not match the encoder, the variables lack some of the module's, or the
             labels do not match the head.
     """
+    if not isinstance(module, Encoders | Clip):
+        raise UserError(f"save: module is {type(module).__name__}; expected that of a pretrained model, `.module`")
     if kind not in FAMILIES:
         raise UserError(f"kind is {kind!r}; expected one of: {choices(FAMILIES)}")
     if getattr(module, "classes", None) is not None:

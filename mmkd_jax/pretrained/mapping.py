@@ -175,7 +175,9 @@ def to_flax(
     errors += [f"unexpected: {_some(unexpected)}"] if unexpected else []
     errors += list(wrong.values())[:5]
     if errors:
-        raise UserError(f"the weights do not match config.json; {'; '.join(errors)}: fetch both of the same model")
+        others = ", or leave out tensors of another head with ignore=" if unexpected else ""
+        remedy = f"fetch both of the same model{others}"
+        raise UserError(f"the weights do not match config.json; {'; '.join(errors)}: {remedy}")
     if quantized:
         raise UserError(f"{_first(quantized)}: quantized weights are not supported, fetch the original ones")
     if infinite:

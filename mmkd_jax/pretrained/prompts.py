@@ -42,6 +42,8 @@ def zero_shot(loaded: Pretrained, prompts: Mapping[str, str | Sequence[str]]) ->
     Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021,
         https://arxiv.org/abs/2103.00020
     """
+    if not isinstance(loaded, Pretrained):
+        raise UserError(f"zero_shot: {type(loaded).__name__}; expected a pretrained model, from pretrained.load")
     module, names = loaded.module, tuple(prompts) if isinstance(prompts, Mapping) else ()
     if not isinstance(module, Clip) or module.encoders.keys() != {"text", "image"} or not module.scaled:
         reads = choices(module.encoders)

@@ -24,21 +24,30 @@ def order(labels: Sequence[str], classes: Sequence[str]) -> list[int] | None:
 
 
 def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Model:
-    """Return a model whose `logits` are those of the data's classes, in their order; unchanged if either has no names.
+    """Return a model whose `logits` are those of the data's classes, in their order, if both have names.
 
     Logits of other classes are left out, so that a softmax is over the data's classes. A model with the same classes in
-    the same order is returned unchanged; likewise one that lacks a class, see `check`.
+    the same order keeps its logits; likewise one that lacks a class, see `check`.
+
+    Raises:
+        UserError: the logits have another number of classes than the model has names, when it is applied.
     """
-    columns = order(labels, classes) if labels and classes else None
-    if columns is None or columns == list(range(len(labels))):
+    if not labels:
         return model
-    index = np.asarray(columns, np.int32)
+    columns = order(labels, classes) if classes else None
+    columns = None if columns == list(range(len(labels))) else columns
+    index = None if columns is None else np.asarray(columns, np.int32)
 
     def apply(variables, batch, ctx, patch):
-        own = {k: x for k, x in patch.items() if k != "logits"}
+        own = {k: x for k, x in patch.items() if k != "logits"} if index is not None else patch
         outputs, state = model.apply(variables, batch, ctx, own)
-        logits = patch.get("logits", outputs["logits"][..., index]) if "logits" in outputs else None
-        return (outputs if logits is None else {**outputs, "logits": logits}), state
+        if "logits" not in outputs:
+            return outputs, state
+        if (width := outputs["logits"].shape[-1]) != len(labels):
+            raise UserError(f"{len(labels)} labels, {_listed(labels)}, for logits of {width} classes")
+        if index is None:
+            return outputs, state
+        return {**outputs, "logits": patch.get("logits", outputs["logits"][..., index])}, state
 
     return model._replace(apply=apply)
 

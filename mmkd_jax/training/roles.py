@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from mmkd_jax.core.model import Model
 from mmkd_jax.errors import UserError, choices
@@ -47,13 +47,21 @@ class _WithVariables:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self):
-        kind = type(self).__name__
-        if isinstance(loaded := self.model, ModelWithVariables):
+        kind, loaded = type(self).__name__, cast(Any, self.model)
+        names = ("model", "variables", "source", "labels")
+        if all(hasattr(type(loaded), n) for n in names):  # of its class: Linen's `variables` raise on an unbound module
             if self.init_from is None:  # by path for a trained one, because a new head has no variables yet
-                whole = PretrainedVariables(loaded.variables, next(iter(loaded.source.values())).origin)
+                origin = next((s.origin for s in loaded.source.values()), ())
+                whole = PretrainedVariables(loaded.variables, origin)
                 object.__setattr__(self, "init_from", whole if isinstance(self, Frozen) else loaded.source)
-            object.__setattr__(self, "labels", self.labels or loaded.labels)
             object.__setattr__(self, "model", loaded.model)
+        if self.labels:
+            valid = isinstance(self.labels, tuple | list) and all(isinstance(x, str) for x in self.labels)
+            if not valid or len(set(self.labels)) < len(self.labels):
+                raise UserError(f"{kind}: labels={self.labels!r}; expected the names of the classes, each once")
+            object.__setattr__(self, "labels", tuple(self.labels))
+        elif isinstance(self.model, Model):
+            object.__setattr__(self, "labels", self.model.labels)
         if not isinstance(self.model, Model):
             got = type(self.model).__name__
             raise UserError(f"{kind}: model is a {got}; expected a Model, such as mmkd.linen(module)")

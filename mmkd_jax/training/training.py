@@ -28,6 +28,11 @@ from mmkd_jax.training.lowered import program_hash
 from mmkd_jax.training.roles import Frozen, MovingAverage, Role, Source, Trained, check_roles
 from mmkd_jax.training.teacher_cache import CacheSpec, Store
 
+
+def _classes(loader):
+    return tuple(getattr(loader.dataset, "about", {}).get("classes", ()))
+
+
 _KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
@@ -86,6 +91,13 @@ class Training:
             check_loader(getattr(self, name), name)
         if not self.evaluate:
             object.__setattr__(self, "evaluate", (self.trained or tuple(self.models))[0])
+        for name in ("validation", "test"):
+            others = _classes(getattr(self, name))
+            if self.classes and others and others != self.classes:
+                raise UserError(
+                    f"the classes of the training data are {', '.join(self.classes)}, those of the {name} data "
+                    f"{', '.join(others)}: give their labels one order"
+                )
         if self.evaluate in self.cache:
             raise UserError(
                 f"evaluate is {self.evaluate!r}, whose outputs are cached for the training data: omit its cache, or "
@@ -154,7 +166,7 @@ class Training:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the data's classes, in the order of its labels; empty if unknown."""
-        return tuple(getattr(self.data.dataset, "about", {}).get("classes", ()))
+        return _classes(self.data)
 
     @functools.cached_property
     def init_from(self) -> dict[str, Source]:

@@ -116,7 +116,7 @@ def test_other_heads_are_left_out_with_a_warning(architecture, tmp_path):
     config = CASES["ViTForImageClassification" if base == "vit" else "BertForMaskedLM"].make().config
     with quiet():
         getattr(transformers, architecture)(config).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match=f"tensors of {architecture} are left out, which no head here reads: "):
+    with pytest.warns(UserWarning, match=f"tensors of {architecture} are not supported and left out: "):
         loaded = pretrained.load(tmp_path)
     assert not loaded.module.heads
     pretrained.load(tmp_path, heads=False)
@@ -146,8 +146,11 @@ def test_wrapped_models_and_custom_heads(tmp_path):
         found = answer(pretrained.load(tmp_path), case.batch)["logits"]
         np.testing.assert_allclose(found, reference(model, case)["logits"], atol=2e-5)
     save_file(tensors | {"ranker.weight": tensors["classifier.weight"].clone()}, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match="unexpected: ranker.weight"):
+    with pytest.raises(UserError, match="unexpected: ranker.weight: fetch .* or leave out .* with ignore="):
         pretrained.load(tmp_path)
     pretrained.load(tmp_path, ignore=[r"ranker\..*"])
+    beside = {f"model.{k}": x for k, x in tensors.items()} | {"loss_fn.weight": tensors["classifier.bias"].clone()}
+    save_file(beside, tmp_path / "model.safetensors")
+    pretrained.load(tmp_path, ignore=[r"loss_fn\..*"])
     with pytest.raises(UserError, match=r"ignore=\['\('\]; expected a list of regular expressions"):
         pretrained.load(tmp_path, ignore=["("])

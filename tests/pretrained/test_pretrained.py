@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import jax
@@ -326,3 +327,16 @@ def test_a_hub_id_is_read_from_the_cache_and_an_unknown_one_refused(folder, tmp_
 def test_every_family_has_what_loading_and_saving_call():
     for kind, family in pretrained.loading.FAMILIES.items():
         assert isinstance(family, pretrained.loading.Family), kind
+
+
+def test_a_processor_that_is_missing_is_said(tmp_path):
+    module = Encoders({"image": Vit((8, 8), (4, 4), config=CONFIG)})
+    pretrained.save(tmp_path, "vit", module, pretrained.initial(module))
+    with pytest.warns(
+        UserWarning, match=r"has no preprocessor_config.json: its processor is the default .* 'vit', Pict"
+    ):
+        pretrained.load(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 8, "width": 8}}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pretrained.load(tmp_path).processor.size == (8, 8)

@@ -1,6 +1,8 @@
 """Pretrained models in a training: heads, classes matched by name, a frozen model's row in the table."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -8,6 +10,8 @@ import optax
 import pytest
 
 from mmkd_jax import data, losses, pretrained
+from mmkd_jax.core.ensemble import ensemble
+from mmkd_jax.core.model import linen, with_input
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
@@ -84,14 +88,14 @@ def test_a_frozen_model_is_a_row_with_its_classes_in_the_order_of_the_data(class
     ("classes", "said"),
     [
         (("joy", "surprise"), "the classes of 'teacher' are joy, fear, anger, those of the data joy, surprise"),
-        (("joy", "joy"), "the classes of 'teacher' are joy, fear, anger, those of the data joy, joy"),
+        (("joy", "calm"), "the classes of 'teacher' are joy, fear, anger, those of the data joy, calm"),
     ],
 )
 def test_other_classes_are_refused_with_both_lists_where_logits_are_read(classes, said, loaded):
     loader = rows(np.zeros(12), classes)
     with pytest.raises(UserError, match=said):
         check({"teacher": evaluation(loaded, loader, 2)}, {})
-    student = Trained(pretrained.with_head(loaded, classes[:1] + ("other",)).model)
+    student = Trained(linen(pretrained.with_head(loaded, (*classes[:1], "other")).module))
     soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
     with pytest.raises(UserError, match=said):
         check({"kd": distilled(student, Frozen(loaded), soft, loader)}, {})
@@ -164,3 +168,65 @@ def test_explain_names_the_classes_that_a_teacher_is_asked_for(loaded):
     loader = rows(np.zeros(12), ("anger", "joy"))
     experiment = Experiment("mine", Config(), lambda config: {"teacher": evaluation(loaded, loader, 2)}, "teacher")
     assert "logits of anger, joy (of 3 classes)" in explain(experiment)
+
+
+def test_names_follow_a_model_into_later_trainings_and_ensembles(loaded):
+    """The names of a tuned model's classes are part of its `model`; members of an ensemble have the same ones."""
+    tuned = pretrained.with_head(loaded, ("joy", "fear", "anger"))
+    later = Frozen(tuned.model, init_from="tune.teacher")
+    assert later.labels == Frozen(tuned, init_from="tune.teacher").labels == tuned.labels
+    assert with_input(tuned.model, lambda batch, ctx: batch).labels == tuned.labels
+    other = pretrained.with_head(loaded, ("anger", "fear", "joy"))
+    assert ensemble({"one": tuned.model, "two": loaded.model}).labels == loaded.labels
+    with pytest.raises(UserError, match="ensemble: one, two have other classes, or in another order"):
+        ensemble({"one": tuned.model, "two": other.model})
+
+
+@pytest.mark.parametrize("labels", [("joy", "fear"), ("joy", "fear", "anger", "calm")])
+def test_as_many_names_as_logits(labels, loaded):
+    with pytest.raises(UserError, match=rf"{len(labels)} labels, joy, fear.*, for logits of 3 classes"):
+        check({"teacher": evaluation(Frozen(loaded, labels=labels), rows(np.zeros(12), ("joy", "fear")), 2)}, {})
+
+
+def test_names_of_classes_are_unique(loaded):
+    with pytest.raises(UserError, match="labels=.*; expected the names of the classes, each once"):
+        Frozen(loaded, labels=("joy", "joy", "fear"))
+    with pytest.raises(UserError, match="labels='cat'; expected the names of the classes"):
+        pretrained.with_head(loaded, "cat")
+    with pytest.raises(UserError, match="classes=.*; expected the names of the classes, each once"):
+        rows(np.zeros(12), ("joy", "joy"))
+
+
+MISTAKES = {
+    "mmkd.Frozen(loaded, labels={'joy': 0})": "Frozen: labels={'joy': 0}; expected the names of the classes",
+    "mmkd.Frozen(loaded.module)": "Frozen: model is a Encoders; expected a Model",
+    "mmkd.pretrained.with_head(loaded, 3)": "labels=3; expected the names of the classes",
+    "mmkd.pretrained.zero_shot('clip', {'a': 'b'})": "zero_shot: str; expected a pretrained model",
+    "mmkd.pretrained.save('x', 'bert', loaded.model, {})": "save: module is Model; expected that of a pretrained model",
+    "mmkd.tasks.classification(('no', 'yes'))": "classification: classes=('no', 'yes'); expected their number",
+    "mmkd.ensemble([loaded])": "ensemble: 'models' is list; expected name -> Model",
+    "mmkd.ensemble({'one': loaded})": "ensemble: 'one' is Pretrained; expected name -> Model",
+    "mmkd.with_input(loaded, lambda batch, ctx: batch)": "with_input: Pretrained; expected a Model",
+}
+
+
+def test_values_of_other_types_are_one_line():
+    """As a user sees them, without the type checks of the tests."""
+    code = (
+        "import mmkd_jax as mmkd\n"
+        "loaded = mmkd.pretrained.Pretrained(mmkd.models.Encoders({'text': mmkd.models.Bert(9)}), {}, None, 'bert')\n"
+        f"for call in {list(MISTAKES)}:\n"
+        "    try: eval(call)\n"
+        "    except mmkd.UserError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(MISTAKES)
+    for line, said in zip(lines, MISTAKES.values(), strict=True):
+        assert line.startswith(said)
+
+
+def test_one_order_of_classes_in_all_data(loaded):
+    train, test = rows(np.zeros(12), ("joy", "fear")), rows(np.zeros(12), ("fear", "joy"))
+    with pytest.raises(UserError, match="training data are joy, fear, those of the test data fear, joy"):
+        Training.evaluation(loaded, classification(2), train, test)
