@@ -175,7 +175,7 @@ def to_flax(
     errors += [f"unexpected: {_some(unexpected)}"] if unexpected else []
     errors += list(wrong.values())[:5]
     if errors:
-        others = ", or leave out tensors of another head with ignore=" if unexpected else ""
+        others = ", or ignore= the unexpected ones" if unexpected else ""
         remedy = f"fetch both of the same model{others}"
         raise UserError(f"the weights do not match config.json; {'; '.join(errors)}: {remedy}")
     if quantized:
