@@ -22,10 +22,24 @@ MADE += r"|embeddings\.mask_token"  # of DINOv2's pretraining
 
 # cases of each kind of module; the others with the slow tests
 COMMON = {"bert", "deberta-v3", "modernbert", "vit", "clip", "resnet", "swin", "wav2vec 2.0", "whisper"}
+# further variants of families, with the slow tests
+VARIANTS = {
+    "clip, CLIPTextModel",
+    "clip, CLIPVisionModel",
+    "siglip, SiglipTextModel",
+    "dinov2, registers, gated, other images",
+    "swin, positions",
+    "swin, other images, filled",
+    "mobilenet v2, dilated, other paddings",
+    "modernbert, biases, other wavelengths",
+    "wavlm",
+    "data2vec, text",
+}
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in CASES]
 SOME = [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=EACH)
 def pair(request, tmp_path_factory):
     case, folder = CASES[request.param], tmp_path_factory.mktemp("model")
     model = saved(case, folder)
