@@ -81,6 +81,7 @@ def test_switches_change_rounding_alone(name, tmp_path):
             np.testing.assert_allclose(other[n], x, atol=1e-5, err_msg=f"{n} with {switches}")
 
 
+@pytest.mark.parametrize("pair", SOME, indirect=True)
 def test_bfloat16_is_within_its_rounding(pair):
     case, folder, model, _ = pair
     rough = answer(pretrained.load(folder, dtype=jnp.bfloat16), case.batch)
