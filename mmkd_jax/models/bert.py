@@ -9,10 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import Batch, StepContext, Taps
-from mmkd_jax.errors import UserError
-from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models._text import positions_after, text_features, token_inputs, token_sample
 from mmkd_jax.nn.dropout import Dropout
-from mmkd_jax.nn.pooling import masked_mean
 from mmkd_jax.nn.transformer import Transformer, TransformerConfig
 
 
@@ -51,37 +49,24 @@ class Bert(nn.Module):
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
         """Return the smallest valid batch, for shape inference."""
-        return {f"{modality}.ids": jnp.zeros((1, 1), jnp.int32), f"{modality}.mask": jnp.ones((1, 1), bool)}
+        return token_sample(modality)
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
-        if self.pool not in ("mean", "first", "pooler") or (self.pool == "pooler" and not self.pooler):
-            raise UserError(f"{modality}: pool is {self.pool!r}; expected 'mean', 'first' or, with a pooler, 'pooler'")
-        config, rows, seen = self.config, batch["example_id"], masked_input(batch, modality)
-        ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
+        config, rows = self.config, batch["example_id"]
         first = 0 if self.padding is None else self.padding + 1
-        if ids.shape[1] + first > self.length:
-            limit = self.length - first
-            raise UserError(
-                f"{modality}: texts have {ids.shape[1]} tokens, but this model has {limit} position embeddings"
-            )
+        ids, mask, types = token_inputs(batch, modality, self.length - first)
 
         def embed(name, size, ids):
             return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)
 
         positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
         if self.padding is not None:
-            positions = self.padding + jnp.cumsum(mask, 1, dtype=jnp.int32) * mask
+            positions = positions_after(self.padding, mask)
         x = embed("tokens", self.vocabulary, ids) + embed("positions", self.length, positions)
         if self.types:
-            x = x + embed("types", self.types, seen.get(f"{modality}.types", jnp.zeros(ids.shape, jnp.int32)))
+            x = x + embed("types", self.types, types)
         x = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x)
         x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
         x = Transformer(config, name="transformer")(x, mask, rows, modality, ctx, tap)
-        pooled = None
-        if self.pooler:
-            dense = nn.Dense(config.embed_dim, dtype=config.dtype, name="pooler")
-            pooled = tap(f"pooled.{modality}", jnp.tanh(dense(x[:, 0])))
-        if self.pool == "mean":
-            return masked_mean(x, mask)
-        return x[:, 0] if pooled is None or self.pool == "first" else pooled
+        return text_features(x, mask, modality, tap, config, self.pool, "tanh" if self.pooler else None)

@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax import numeric
 from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
-from mmkd_jax.errors import UserError
-from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models._text import token_inputs, token_sample
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.transformer import Layer, Transformer, TransformerConfig
 
@@ -48,16 +47,12 @@ class ClipText(nn.Module):
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
         """Return the smallest valid batch, for shape inference."""
-        return {f"{modality}.ids": jnp.zeros((1, 1), jnp.int32), f"{modality}.mask": jnp.ones((1, 1), bool)}
+        return token_sample(modality)
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
-        config, rows, seen = self.config, batch["example_id"], masked_input(batch, modality)
-        ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
-        if ids.shape[1] > self.length:
-            raise UserError(
-                f"{modality}: texts have {ids.shape[1]} tokens, but this model has {self.length} position embeddings"
-            )
+        config, rows = self.config, batch["example_id"]
+        ids, mask, _ = token_inputs(batch, modality, self.length)
 
         def embed(name, size, ids):
             return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)

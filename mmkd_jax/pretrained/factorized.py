@@ -44,19 +44,11 @@ ALBERT: Table = _EMBEDDED | {
 }
 
 # our attribute: (key in config.json, default)
-_ELECTRA = {
-    "vocabulary": ("vocab_size", 30522),
+_ELECTRA = bert.FIELDS["bert"] | {
     "embedding": ("embedding_size", 128),
-    "length": ("max_position_embeddings", 512),
     "embed_dim": ("hidden_size", 256),
-    "num_layers": ("num_hidden_layers", 12),
     "num_heads": ("num_attention_heads", 4),
     "mlp_dim": ("intermediate_size", 1024),
-    "types": ("type_vocab_size", 2),
-    "activation": ("hidden_act", "gelu"),
-    "eps": ("layer_norm_eps", 1e-12),
-    "dropout": ("hidden_dropout_prob", 0.1),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
 }
 _ALBERT = _ELECTRA | {
     "vocabulary": ("vocab_size", 30000),

@@ -52,7 +52,7 @@ def with_head(
     (encoder,) = loaded.module.encoders.values()
     if spec.read == "pooled" and not encoder.pooler:
         raise UserError(f"the head of {name} reads the pooler, which this encoder lacks: choose another architecture")
-    width = _PROJECTION if spec.hidden == "projector" else attributes(encoder)["embed_dim"]
+    width = _PROJECTION if spec.averaged else attributes(encoder)["embed_dim"]
     config = {"model_type": loaded.kind, "problem_type": problem}
     head = heads.build(loaded.module, spec, config, len(names), width if spec.hidden else None)
     kept = {

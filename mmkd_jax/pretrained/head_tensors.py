@@ -22,6 +22,11 @@ class HeadTensors(NamedTuple):
         input_dropout: whether the rate is that of the head's input as well.
         labels: whether config.json names the classes.
         problem: whether it is a classification or regression of rows, with a `problem_type`.
+        width_key: key of config.json for the width of the hidden layer; "" for one that the encoder's sizes determine.
+        classes_key: key of config.json for the number of logits; "" if the labels or the vocabulary tell it.
+        averaged: output that is the last of the hidden states which `use_weighted_layer_sum` averages, "tokens" or
+            "hidden"; "" for a head without that key. transformers 5 reads it before the last LayerNorm of wav2vec 2.0
+            and its relatives, and behind that of Whisper.
         encoder_prefix: prefix of the encoder's tensors; None is that of the family.
     """
 
@@ -37,6 +42,9 @@ class HeadTensors(NamedTuple):
     input_dropout: bool = False
     labels: bool = True
     problem: bool = True
+    width_key: str = ""
+    classes_key: str = ""
+    averaged: str = ""
     encoder_prefix: str | None = None
 
 
@@ -66,10 +74,14 @@ def _roberta(name: str) -> Mapping[str, Architecture]:
     }
 
 
+_PROJECTOR: dict[str, Any] = {"hidden": "projector", "width_key": "classifier_proj_size", "problem": False}
+_CTC: dict[str, Any] = {"dropout": ("final_dropout",), "classes_key": "vocab_size", "labels": False, "problem": False}
+
+
 def _speech(name: str) -> Mapping[str, Architecture]:
     return {
-        f"{name}ForSequenceClassification": _one("mean", hidden="projector", problem=False),
-        f"{name}ForCTC": _one("tokens", "lm_head", dropout=("final_dropout",), labels=False, problem=False),
+        f"{name}ForSequenceClassification": _one("mean", averaged="hidden", **_PROJECTOR),
+        f"{name}ForCTC": _one("tokens", "lm_head", **_CTC),
     }
 
 
@@ -113,7 +125,12 @@ HEADS: Mapping[str, Mapping[str, Architecture]] = {
     },
     "deberta-v2": {
         "DebertaV2ForSequenceClassification": _one(
-            "first", tokens="hidden", hidden="pooler.dense", activation="pooler_hidden_act", dropout=("cls_dropout",)
+            "first",
+            tokens="hidden",
+            hidden="pooler.dense",
+            activation="pooler_hidden_act",
+            dropout=("cls_dropout",),
+            width_key="pooler_hidden_size",
         ),
         "DebertaV2ForTokenClassification": _one("tokens", problem=False, **_HIDDEN_DROPOUT),
         "DebertaV2ForMaskedLM": _BERT_LM,
@@ -151,7 +168,7 @@ HEADS: Mapping[str, Mapping[str, Architecture]] = {
     "data2vec-audio": _speech("Data2VecAudio"),
     "wavlm": _speech("WavLM"),
     "whisper": {
-        "WhisperForAudioClassification": _one("mean", hidden="projector", problem=False, encoder_prefix=""),
+        "WhisperForAudioClassification": _one("mean", averaged="tokens", encoder_prefix="", **_PROJECTOR),
     },
     "audio-spectrogram-transformer": {
         "ASTForAudioClassification": _one("prefix", "classifier.dense", norm="classifier.layernorm", norm_of="input"),

@@ -17,6 +17,7 @@ from mmkd_jax.pretrained.mapping import DENSE, NORM, SAME, Table
 PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
 """Values of `problem_type`."""
 _POOLING, _POOLINGS = "classifier_pooling", {"cls": "first", "mean": "mean"}
+_AVERAGE = "use_weighted_layer_sum"
 _ACTIVATIONS = ("classifier_activation", "pooler_hidden_act")
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
@@ -103,12 +104,11 @@ def build(
         read = _POOLINGS[pooling]
     if activation in _ACTIVATIONS:
         activation = field(config, activation, "gelu")
-    averaged = field(config, "use_weighted_layer_sum", False) and spec.hidden == "projector"
+    averaged = field(config, _AVERAGE, False) and spec.averaged
     return TaskHead(
         classes,
         read=read,
-        # transformers 5 averages the last state of these before its LayerNorm, that of Whisper behind it
-        tokens="hidden" if averaged and config["model_type"] in ("wav2vec2", "hubert", "wavlm") else spec.tokens,
+        tokens=spec.averaged if averaged else spec.tokens,
         num_prefix_tokens=values.get("num_prefix_tokens", 0) + values.get("registers", 0),
         num_layers=values["num_layers"] + 1 if averaged else 0,
         width=width,
@@ -165,13 +165,10 @@ def table(kind: str, module: Any) -> Table:
     return rows
 
 
-def is_beside(module: Any) -> bool:
-    """Return whether the module has more than encoders, beside which their tensors have a prefix."""
-    return bool(_task_heads(module)) or getattr(module, "width", None) is not None
-
-
 def prefix(kind: str, module: Any, of_family: str) -> str:
-    """Return the prefix of the encoder's tensors beside those of its heads."""
+    """Return the prefix of the encoder's tensors, which they have beside those of heads or of a projection."""
+    if not _task_heads(module) and getattr(module, "width", None) is None:
+        return ""
     specs = _specs(kind, module)[1]
     found = {of_family if spec.encoder_prefix is None else spec.encoder_prefix for spec in specs.values()}
     return found.pop() if found else of_family
@@ -186,7 +183,7 @@ def describe(kind: str, module: Any, names: Collection[str]) -> dict[str, Any]:
         names: names of the classes; empty for none.
 
     Raises:
-        UserError: there are the number of classes differs from that of the names, or the module has no head.
+        UserError: the number of names differs from that of the classes, or the module has no head.
     """
     if not _task_heads(module):
         if names:
@@ -203,18 +200,17 @@ def describe(kind: str, module: Any, names: Collection[str]) -> dict[str, Any]:
             each = list(names) or [f"LABEL_{i}" for i in range(classes)]
             described |= {"id2label": {str(i): x for i, x in enumerate(each)}}
             described |= {"label2id": {x: i for i, x in enumerate(each)}}
-        elif spec.out == "lm_head" and not spec.tied:
-            described |= {"vocab_size": classes}
+        elif spec.classes_key:
+            described[spec.classes_key] = classes
         described |= {"problem_type": head.problem} if head.problem else {}
         described |= {spec.dropout[0]: head.dropout} if spec.dropout else {}
         described |= {spec.activation: head.activation} if spec.activation in _ACTIVATIONS else {}
-        described |= {"pooler_hidden_size": head.width} if spec.hidden == "pooler.dense" else {}
+        described |= {spec.width_key: head.width} if spec.width_key else {}
+        described |= {_AVERAGE: head.num_layers > 0} if spec.averaged else {}
         if spec.read == _POOLING:
             described[_POOLING] = next(k for k, read in _POOLINGS.items() if read == head.read)
         if "classifier_activation" in described:
             described["classifier_bias"] = head.bias
-        if spec.hidden == "projector":
-            described |= {"classifier_proj_size": head.width, "use_weighted_layer_sum": head.num_layers > 0}
     return described
 
 

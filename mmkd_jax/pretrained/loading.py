@@ -305,9 +305,8 @@ def save(
     saved = {c: {k: variables[c][k] for k in tree} for c, tree in shapes.items()}
     try:
         config = family.describe(kind, module) | heads_of.describe(kind, module, labels)
-        table, has_head = family.table(kind, module) | heads_of.table(kind, module), heads_of.is_beside(module)
-        prefix = heads_of.prefix(kind, module, family.prefix(kind)) if has_head else ""
-        tensors = mapping.from_flax(saved, table | sentence.table(module), prefix)
+        table = family.table(kind, module) | heads_of.table(kind, module) | sentence.table(module)
+        tensors = mapping.from_flax(saved, table, heads_of.prefix(kind, module, family.prefix(kind)))
     except (KeyError, AttributeError) as error:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
         raise UserError(f"kind {kind!r} does not describe {kinds}: pass the kind that load returned") from error

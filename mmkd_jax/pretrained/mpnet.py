@@ -12,6 +12,7 @@ from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.mpnet import BUCKETS, MPNet
+from mmkd_jax.pretrained import bert
 from mmkd_jax.pretrained.attributes import read, replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, EMBED, NORM, Table, inside
 
@@ -36,17 +37,8 @@ TABLE: Table = {
 }
 
 # our attribute: (key in config.json, default)
-_MPNET = {
-    "vocabulary": ("vocab_size", 30527),
-    "length": ("max_position_embeddings", 512),
-    "embed_dim": ("hidden_size", 768),
-    "num_layers": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 12),
-    "mlp_dim": ("intermediate_size", 3072),
-    "activation": ("hidden_act", "gelu"),
-    "eps": ("layer_norm_eps", 1e-12),
-    "dropout": ("hidden_dropout_prob", 0.1),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
+_MPNET = {ours: row for ours, row in bert.FIELDS["bert"].items() if ours != "types"} | {
+    "vocabulary": ("vocab_size", 30527)
 }
 FIELDS = {"mpnet": _MPNET}
 

@@ -34,9 +34,7 @@ def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Mode
     """
     if not labels:
         return model
-    columns = order(labels, classes) if classes else None
-    columns = None if columns == list(range(len(labels))) else columns
-    index = None if columns is None else np.asarray(columns, np.int32)
+    index = _moved(labels, classes)
 
     def apply(variables, batch, ctx, patch):
         own = {k: x for k, x in patch.items() if k != "logits"} if index is not None else patch
@@ -59,8 +57,7 @@ def described(labels: Sequence[str], classes: Sequence[str]) -> str:
         >>> described(("joy", "fear", "anger"), ("anger", "joy"))
         ', logits of anger, joy (of 3 classes)'
     """
-    columns = order(labels, classes) if labels and classes else None
-    if columns is None or columns == list(range(len(labels))):
+    if _moved(labels, classes) is None:
         return ""
     return f", logits of {_listed(classes)} (of {len(labels)} classes)"
 
@@ -75,6 +72,12 @@ def check(name: str, labels: Sequence[str], classes: Sequence[str], before: str 
         remedy = "rename them (Frozen(…, labels=…)), or use another output"
         lists = f"the classes of {name!r} are {_listed(labels)}, those of the data {_listed(classes)}"
         raise UserError(f"{before}{lists}: the data's must be among the model's: {remedy}")
+
+
+def _moved(labels, classes):
+    """The column of the logits for each class of the data; None if they stay as they are, or cannot be matched."""
+    columns = order(labels, classes) if labels and classes else None
+    return None if columns is None or columns == list(range(len(labels))) else np.asarray(columns, np.int32)
 
 
 def _listed(names):

@@ -47,6 +47,11 @@ def pair(request, tmp_path_factory):
     return case, folder, model, pretrained.load(folder)
 
 
+def test_every_architecture_has_a_case():
+    known = {name for architectures in pretrained.HEADS.values() for name in architectures if name}
+    assert known == {name.partition(",")[0] for name in CASES}  # the one without a name is in test_real.py
+
+
 def test_logits_agree_and_classes_have_their_names(pair):
     case, _, model, loaded = pair
     for name, (gap, size) in gaps(case, answer(loaded, case.batch), reference(model, case)).items():
