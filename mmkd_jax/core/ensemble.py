@@ -37,6 +37,8 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
             )
     if len(labels := {m.labels for m in models.values() if m.labels}) > 1:
         raise UserError(f"ensemble: {choices(models)} have other classes, or in another order: {sorted(labels)}")
+    if len(problems := {m.problem for m in models.values() if m.problem}) > 1:
+        raise UserError(f"ensemble: the logits of {choices(models)} are of different problems: {choices(problems)}")
     share = {n: (weights or {}).get(n, 1.0) for n in models}
     scale = sum(share.values())
 
@@ -54,4 +56,4 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
             k: sum(jnp.asarray(share[n] / scale, o[k].dtype) * o[k] for n, o in outputs.items()) for k in shared
         }, {}
 
-    return Model(init, apply, labels=next(iter(labels), ()))
+    return Model(init, apply, labels=next(iter(labels), ()), problem=next(iter(problems), ""))

@@ -95,6 +95,8 @@ class Model(NamedTuple):
         fixed: reason why this model cannot be run again on another batch; empty if it can.
         needs: collections of variables that `init` does not create; they are taken from another model.
         labels: names of the classes of its `logits`, in their order; empty if unknown.
+        problem: what its `logits` were trained for: "single_label_classification", "multi_label_classification" or
+            "regression"; empty if unknown.
     """
 
     init: ModelInit
@@ -102,6 +104,7 @@ class Model(NamedTuple):
     fixed: str = ""
     needs: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def linen(module: nn.Module) -> Model:

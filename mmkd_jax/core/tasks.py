@@ -33,6 +33,7 @@ class Task(NamedTuple):
         scores: `(means) -> {name: value}`: final scores from the means of the metrics over all rows.
         share: whether the headline metric is a fraction of the rows, reported in percent.
         check_all: `(columns) -> None`; raises for statistics over all rows, which single batches do not have.
+        problem: "single_label_classification" if its classes exclude each other, or "regression"; empty for others.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Task(NamedTuple):
     scores: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     share: bool = True
     check_all: Callable[[Mapping[str, Any]], None] = lambda columns: None
+    problem: str = ""
 
 
 def measure(
@@ -142,7 +144,8 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
                 f"labels {label!r} must be 0 … {classes - 1}"
             )
 
-    return Task("classification", "accuracy", objective, predict, metrics, check)
+    single = "single_label_classification"
+    return Task("classification", "accuracy", objective, predict, metrics, check, problem=single)
 
 
 def regression(label: str = "label", output: str = "prediction", groups: tuple[str, int] | None = None) -> Task:
@@ -238,4 +241,4 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
             )
 
     predict = lambda outputs: outputs[output]  # noqa: E731
-    return Task("regression", "pearson", objective, predict, metrics, check, scores, False, check_all)
+    return Task("regression", "pearson", objective, predict, metrics, check, scores, False, check_all, "regression")

@@ -124,6 +124,8 @@ def _examples(path, names, trainings, variables, log):
     for name in names:
         training = trainings[name]
         final = variables(name).get(training.evaluate)
+        if final is None and not training.trained:
+            continue
         if final is None:
             log(f"figure {path.name}: predictions of {name!r} are skipped: {training.evaluate!r} is frozen")
             continue

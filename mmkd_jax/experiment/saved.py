@@ -8,7 +8,7 @@ from typing import Any
 
 from mmkd_jax import files
 from mmkd_jax.core.state import variables
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, choices
 from mmkd_jax.experiment.source_files import changed_files
 from mmkd_jax.training import checkpoint
 from mmkd_jax.training.identity import ASPECTS, Identity, differences, refused, remedy
@@ -58,6 +58,10 @@ def load_variables(folder: str | pathlib.Path, training: Training, name: str, se
     try:
         sha256 = files.read_json(directory / "result.json")["variables"]
     except FileNotFoundError:
+        if not directory.parent.exists():
+            found = sorted(p.name for p in directory.parent.parent.glob("*") if p.is_dir())
+            where = f"its trainings are: {choices(found)}" if found else "it is not a run folder"
+            raise UserError(f"{folder} has no training {name!r}; {where}") from None
         raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
     state, _ = training.abstract()
     return checkpoint.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)

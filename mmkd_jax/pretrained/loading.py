@@ -121,7 +121,8 @@ class Pretrained(NamedTuple):
     @property
     def model(self) -> Model:
         """The module as a `Model`."""
-        model = linen(self.module)._replace(labels=self.labels)
+        problem = getattr(getattr(self.module, "heads", {}).get("logits"), "problem", "")
+        model = linen(self.module)._replace(labels=self.labels, problem=problem)
         return with_input(model, lambda batch, ctx: renamed(batch, self.inputs)) if self.inputs else model
 
     @property

@@ -1,4 +1,4 @@
-"""Classes of a model and of its data, matched by name."""
+"""Classes of a model and of its data, matched by name; and what logits were trained for."""
 
 from collections.abc import Sequence
 
@@ -72,6 +72,26 @@ def check(name: str, labels: Sequence[str], classes: Sequence[str], before: str 
         remedy = "rename them (Frozen(…, labels=…)), or use another output"
         lists = f"the classes of {name!r} are {_listed(labels)}, those of the data {_listed(classes)}"
         raise UserError(f"{before}{lists}: the data's must be among the model's: {remedy}")
+
+
+def check_problem(name: str, problem: str, task: str, before: str = "") -> None:
+    """Raise if logits of independent classes, or of a regression, are read as those of exclusive classes.
+
+    Args:
+        name: name of the model.
+        problem: what its logits were trained for; empty if unknown.
+        task: the task's problem; empty for others.
+        before: start of the message.
+
+    Raises:
+        UserError: the task's classes exclude each other, those of the model do not.
+    """
+    if task == "single_label_classification" and problem not in ("", task):
+        is_one = "are a regression" if problem == "regression" else f"are independent ({problem})"
+        raise UserError(
+            f"{before}the logits of {name!r} {is_one}, the task has one label per row: use another output, a task of "
+            'its own, or, if a softmax of them is meant, its Model with `_replace(problem="")`'
+        )
 
 
 def _moved(labels, classes):

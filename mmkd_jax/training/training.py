@@ -365,12 +365,14 @@ class Training:
                     f"give it size={largest + 1}"
                 )
 
-    def check_class_names(self, paths: Collection[str], before: str = "") -> None:
-        """Raise if the classes of logits, among paths that are read, cannot be matched with those of the data."""
+    def check_logits(self, paths: Collection[str], before: str = "") -> None:
+        """Raise if logits, among paths that are read, are of other classes or another problem than data and task."""
         for name, role in self.models.items():
-            labels = () if isinstance(role, MovingAverage) else role.labels
-            if labels and self.classes and any(f"{p}.".startswith(f"{name}.logits.") for p in paths):
-                class_names.check(name, labels, self.classes, before)
+            if isinstance(role, MovingAverage) or not any(f"{p}.".startswith(f"{name}.logits.") for p in paths):
+                continue
+            class_names.check_problem(name, role.model.problem, self.task.problem, before)
+            if role.labels and self.classes:
+                class_names.check(name, role.labels, self.classes, before)
 
     def check_step(self, state: Any, frozen: Any) -> None:
         """Trace the step; raises for extra passes or batch statistics that do not support microbatches."""
@@ -392,7 +394,7 @@ class Training:
         try:
             found = jax.eval_shape(initialize, _KEY, variables=dict(initial_variables or {}))
         except UserError as error:
-            self.check_class_names({f"{n}.logits" for n in self.models}, f"{error}; ")
+            self.check_logits({f"{n}.logits" for n in self.models}, f"{error}; ")
             raise
-        self.check_class_names({path for each in self.reads.values() for path in each} | {f"{self.evaluate}.logits"})
+        self.check_logits({path for each in self.reads.values() for path in each} | {f"{self.evaluate}.logits"})
         return found
