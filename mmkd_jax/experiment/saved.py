@@ -58,10 +58,9 @@ def load_variables(folder: str | pathlib.Path, training: Training, name: str, se
     try:
         sha256 = files.read_json(directory / "result.json")["variables"]
     except FileNotFoundError:
-        if not directory.parent.exists():
-            found = sorted(p.name for p in directory.parent.parent.glob("*") if p.is_dir())
-            where = f"its trainings are: {choices(found)}" if found else "it is not a run folder"
-            raise UserError(f"{folder} has no training {name!r}; {where}") from None
+        found = [p.name for p in directory.parent.parent.glob("*") if p.is_dir()]
+        if found and name not in found:
+            raise UserError(f"{folder} has no training {name!r}; its trainings are: {choices(found)}") from None
         raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
     state, _ = training.abstract()
     return checkpoint.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)

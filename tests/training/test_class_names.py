@@ -15,7 +15,7 @@ from mmkd_jax.core.model import linen, with_input
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
-from mmkd_jax.experiment import runner
+from mmkd_jax.experiment import runner, saved
 from mmkd_jax.experiment.definition import Experiment, check, explain
 from mmkd_jax.models import Bert, Encoders, TransformerConfig
 from mmkd_jax.training.init_from import PretrainedVariables
@@ -104,17 +104,55 @@ def test_other_classes_are_refused_with_both_lists_where_logits_are_read(classes
 
 
 def distilled(student, teacher, objective, loader, **more):
+    classes = len(loader.dataset.about.get("classes", ())) or 2
     return Training(
         models={"student": student, "teacher": teacher},
         objective=combine(soft=objective),
         optimizer=optax.sgd(0.1),
-        task=classification(2),
+        task=classification(classes),
         data=loader,
         validation=loader,
         test=loader,
         steps=2,
         **more,
     )
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        ("multi_label_classification", r"logits of 'teacher' are independent \(multi_label_classification\)"),
+        ("regression", "logits of 'teacher' are a regression, the task has one label per row"),
+    ],
+)
+def test_logits_of_another_problem_are_refused_where_they_are_read(problem, said, loaded):
+    """A softmax of independent logits has a value, which is not what the teacher says."""
+    other = pretrained.with_head(loaded, loaded.labels, problem=problem)._replace(variables=loaded.variables)
+    loader = rows(np.zeros(12), loaded.labels)
+    with pytest.raises(UserError, match=said):
+        check({"teacher": evaluation(other, loader, 3)}, {})
+    student = Trained(linen(pretrained.with_head(loaded, loaded.labels).module))
+    soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
+    with pytest.raises(UserError, match=said):
+        check({"kd": distilled(student, Frozen(other), soft, loader)}, {})
+    with pytest.raises(UserError, match=said):
+        check({"kd": distilled(student, Frozen(other, cache=("logits",)), soft, loader)}, {})
+    hint = term(losses.mse, predictions="student.features.text", targets="teacher.features.text")
+    assert check({"hint": distilled(student, Frozen(other), hint, loader)}, {})
+    meant = Frozen(other.model._replace(problem=""), init_from=PretrainedVariables(other.variables))
+    assert check({"kd": distilled(student, meant, soft, loader)}, {})
+    with pytest.raises(UserError, match="ensemble: the logits of one, two are of different problems"):
+        ensemble({"one": loaded.model, "two": other.model})
+
+
+def test_a_width_mismatch_says_that_the_teacher_is_a_regression(loaded):
+    """The loss fails first, as the widths differ; its message alone would not say why."""
+    one = pretrained.with_head(loaded, ("score",), problem="regression")
+    one = one._replace(variables=pretrained.initial(one.module))
+    student = Trained(linen(pretrained.with_head(loaded, loaded.labels).module))
+    soft = term(losses.kl, student="student.logits", teacher="teacher.logits")
+    with pytest.raises(UserError, match="logits of 'teacher' are a regression"):
+        check({"kd": distilled(student, Frozen(one), soft, rows(np.zeros(12)))}, {})
 
 
 def test_a_head_of_another_size_is_refused(loaded):
@@ -224,6 +262,15 @@ def test_values_of_other_types_are_one_line():
     assert len(lines) == len(MISTAKES)
     for line, said in zip(lines, MISTAKES.values(), strict=True):
         assert line.startswith(said)
+
+
+def test_a_misspelled_training_is_named_with_the_others(loaded, tmp_path):
+    training = evaluation(loaded, rows(np.zeros(12)), 3)
+    (tmp_path / "trainings" / "tune" / "0").mkdir(parents=True)
+    with pytest.raises(UserError, match="has no training 'tuned'; its trainings are: tune"):
+        saved.load_variables(tmp_path, training, "tuned")
+    with pytest.raises(UserError, match="training 'tune' has not finished with seed 0"):
+        saved.load_variables(tmp_path, training, "tune")
 
 
 def test_one_order_of_classes_in_all_data(loaded):
