@@ -133,7 +133,10 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
     def check(columns):
         valid = np.asarray(columns.get("valid", True))
         if label not in columns:
-            raise UserError(f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}")
+            raise UserError(
+                f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}. Labels are integers: "
+                "columns of words are removed when texts are tokenized"
+            )
         values = np.asarray(columns[label])
         if not np.issubdtype(values.dtype, np.integer):
             raise UserError(f"labels {label!r} are {values.dtype}; classification needs integers 0 … {classes - 1}")

@@ -89,8 +89,8 @@ def check_problem(name: str, problem: str, task: str, before: str = "") -> None:
     if task == "single_label_classification" and problem not in ("", task):
         is_one = "are a regression" if problem == "regression" else f"are independent ({problem})"
         raise UserError(
-            f"{before}the logits of {name!r} {is_one}, the task has one label per row: use another output, a task of "
-            'its own, or, if a softmax of them is meant, its Model with `_replace(problem="")`'
+            f"{before}the logits of {name!r} {is_one}, the task has one label per row: use another output, or another "
+            'task; or, if a softmax of them is meant, its Model with `_replace(problem="")`'
         )
 
 
