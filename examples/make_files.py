@@ -1,10 +1,10 @@
 """Write a folder of pictures, recordings and a table, as in place of your own.
 
-    python examples/make_files.py shapes --rows 1200
+    python examples/make_files.py patterns --rows 1200
 
-Each row has a noisy picture of a shape, a noisy recording of the sound that belongs to it, and a caption. One training
-row in ten has a label, one row in ten lacks its picture. All recordings of a device have the same pitch and loudness;
-validation and test have other devices.
+Each row has a noisy picture of a pattern, a noisy recording of the sound that belongs to it, and a caption. One
+training row in five has a label, one row in ten lacks its picture. All recordings of a device have the same pitch and
+loudness; validation and test have other devices.
 """
 
 import argparse
@@ -13,40 +13,28 @@ import pathlib
 import wave
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 RATE = 8_000
-SHAPES = ("circle", "square", "triangle", "cross")
-WORDS = {"circle": "round", "square": "even", "triangle": "pointed", "cross": "thin"}
+PATTERNS = ("flat", "upright", "rising", "falling")
+WORDS = {"flat": "calm", "upright": "proud", "rising": "eager", "falling": "tired"}
 
 
-def picture(draw: np.random.Generator, shape: str) -> Image.Image:
-    """Draw a shape at a random position, in noise."""
-    image = Image.new("L", (48, 48), int(draw.integers(60, 120)))
-    pen, (x, y), size, gray = ImageDraw.Draw(image), draw.integers(14, 34, 2), int(draw.integers(6, 12)), 200
-    x, y = int(x), int(y)
-    box = (x - size, y - size, x + size, y + size)
-    match shape:
-        case "circle":
-            pen.ellipse(box, outline=gray, width=3)
-        case "square":
-            pen.rectangle(box, outline=gray, width=3)
-        case "triangle":
-            pen.polygon([(x, y - size), (x - size, y + size), (x + size, y + size)], outline=gray, width=3)
-        case _:
-            pen.line(box, fill=gray, width=3)
-            pen.line((x - size, y + size, x + size, y - size), fill=gray, width=3)
-    noisy = np.asarray(image) + draw.normal(0, 20, (48, 48))
-    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+def picture(draw: np.random.Generator, pattern: str) -> Image.Image:
+    """Draw stripes of a random width and phase, in noise."""
+    y, x = np.mgrid[:48, :48]
+    along = {"flat": y, "upright": x, "rising": (x + y) / 2**0.5, "falling": (x - y) / 2**0.5}[pattern]
+    stripes = np.sin(2 * np.pi * (along / draw.uniform(8, 14) + draw.random()))
+    return Image.fromarray(np.clip(128 + 40 * stripes + draw.normal(0, 40, (48, 48)), 0, 255).astype(np.uint8))
 
 
-def recording(draw: np.random.Generator, shape: str, pitch: float, loudness: float) -> np.ndarray:
-    """Return half a second of the sound of a shape, in noise: a tone that rises, falls, stays or trembles."""
+def recording(draw: np.random.Generator, pattern: str, pitch: float, loudness: float) -> np.ndarray:
+    """Return half a second of the sound of a pattern, in noise: a tone that rises, falls, stays or trembles."""
     t = np.arange(RATE // 2) / RATE
-    glide = {"circle": t, "square": -t, "triangle": 0 * t, "cross": 0.08 * np.sin(2 * np.pi * 9 * t)}[shape]
+    glide = {"rising": t, "falling": -t, "flat": 0 * t, "upright": 0.08 * np.sin(2 * np.pi * 9 * t)}[pattern]
     phase = 2 * np.pi * np.cumsum(pitch * (1 + glide)) / RATE
     tone = np.sin(phase) + 0.4 * np.sin(2 * phase)
-    return loudness * (tone + draw.normal(0, 5, len(t))) / 20
+    return loudness * (tone + draw.normal(0, 2.5, len(t))) / 12
 
 
 def write(folder: pathlib.Path, rows: int, seed: int = 0) -> pathlib.Path:
@@ -62,20 +50,20 @@ def write(folder: pathlib.Path, rows: int, seed: int = 0) -> pathlib.Path:
     devices = [(draw.uniform(250, 700), draw.uniform(0.5, 1.0)) for _ in range(30)]
     with open(folder / "table.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["photo", "sound", "caption", "shape", "device", "split"])
+        table.writerow(["photo", "sound", "caption", "pattern", "device", "split"])
         for i in range(rows):
-            shape = SHAPES[i % len(SHAPES)]
+            pattern = PATTERNS[i % len(PATTERNS)]
             device = int(draw.integers(len(devices)))
             split = "train" if device < 18 else "validation" if device < 24 else "test"
             photo, sound = f"files/{i}.png" if draw.random() > 0.1 else "", f"files/{i}.wav"
             if photo:
-                picture(draw, shape).save(folder / photo)
-            samples = np.clip(32_767 * recording(draw, shape, *devices[device]), -32_768, 32_767).astype("<i2")
+                picture(draw, pattern).save(folder / photo)
+            samples = np.clip(32_767 * recording(draw, pattern, *devices[device]), -32_768, 32_767).astype("<i2")
             with wave.open(str(folder / sound), "wb") as out:
                 out.setparams((1, 2, RATE, 0, "NONE", ""))
                 out.writeframes(samples.tobytes())
-            told = WORDS[shape if draw.random() < 0.6 else SHAPES[draw.integers(len(SHAPES))]]
-            label = shape if split != "train" or draw.random() < 0.1 else ""
+            told = WORDS[pattern if draw.random() < 0.6 else PATTERNS[draw.integers(len(PATTERNS))]]
+            label = pattern if split != "train" or draw.random() < 0.2 else ""
             table.writerow([photo, sound, f"some {told} thing", label, f"device {device}", split])
     return folder / "table.csv"
 

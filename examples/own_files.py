@@ -1,11 +1,11 @@
 """Own files: distill a teacher that sees and hears into a student that hears, from a table of paths.
 
-    python examples/make_files.py shapes
-    mmkd run examples/own_files.py --table shapes/table.csv
+    python examples/make_files.py patterns
+    mmkd run examples/own_files.py --table patterns/table.csv
 
-One training row in ten has a label. The teacher gets pictures and recordings of the labeled rows; one picture in ten is
-missing. The student gets the recordings, and is trained on the labeled rows (labels), or on the teacher's logits for
-all training rows (distilled). Test rows are from other devices.
+One training row in five has a label. The teacher gets pictures and recordings of the labeled rows; one picture in ten
+is missing. The student gets the recordings, and is trained on the labeled rows (labels), or on the teacher's logits
+for all training rows (distilled). Test rows are from other devices.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ class Config:
 
     seeds: int = 5
     """Number of seeds per training."""
-    table: str = "shapes/table.csv"
-    """Table with the columns photo, sound, shape, device and split."""
+    table: str = "patterns/table.csv"
+    """Table with the columns photo, sound, pattern, device and split."""
     steps: int = 600
     """Training steps of each model."""
     batch: int = 64
@@ -46,7 +46,8 @@ INPUTS = {
 
 
 def trainings(config: Config) -> dict[str, mmkd.Training]:
-    splits = mmkd.data.from_files(config.table, INPUTS, label="shape", split="split", group="device")
+    """Return the trainings by name."""
+    splits = mmkd.data.from_files(config.table, INPUTS, label="pattern", split="split", group="device")
     classes = len(splits["train"].about["classes"])
     task = mmkd.tasks.classification(classes)
     labeled, every = (mmkd.data.InMemory(d, config.batch) for d in (splits["train"].where("labelled"), splits["train"]))
