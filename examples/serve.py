@@ -18,17 +18,20 @@ import uvicorn
 from fastapi.concurrency import run_in_threadpool
 
 import mmkd_jax as mmkd
+from mmkd_jax.data import preprocess
 
 MOST_FILES, MOST_BYTES = 64, 2**25
 
 
-def create_app(student: mmkd.Student) -> fastapi.FastAPI:
+def create_app(student: mmkd.deploy.Student) -> fastapi.FastAPI:
     """Return the application.
 
     Args:
         student: the student, from `mmkd.load`.
     """
     app = fastapi.FastAPI(title="A trained student")
+    of_text = (preprocess.Tokenize, preprocess.Characters)
+    texts = {chain.input for chain in student.preprocess if isinstance(chain.steps[0], of_text)}
 
     @app.get("/")
     def describe() -> dict[str, Any]:
@@ -42,7 +45,10 @@ def create_app(student: mmkd.Student) -> fastapi.FastAPI:
         with tempfile.TemporaryDirectory() as folder:
             async with request.form(max_files=MOST_FILES, max_fields=MOST_FILES) as form:
                 for i, (name, value) in enumerate(form.multi_items()):
-                    if not isinstance(value, str):  # an uploaded file, of which the suffix names the format
+                    if isinstance(value, str) != (name in texts):  # a text elsewhere would be a path of this machine
+                        expected = "a text" if name in texts else "a file"
+                        raise fastapi.HTTPException(422, f"{name}: expected {expected}")
+                    if not isinstance(value, str):  # the suffix of its name tells the format
                         path = pathlib.Path(folder) / f"{i}{pathlib.PurePath(value.filename or '').suffix}"
                         path.write_bytes(await value.read())
                         value = path
