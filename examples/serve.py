@@ -45,6 +45,9 @@ def create_app(student: mmkd.deploy.Student) -> fastapi.FastAPI:
         with tempfile.TemporaryDirectory() as folder:
             async with request.form(max_files=MOST_FILES, max_fields=MOST_FILES) as form:
                 for i, (name, value) in enumerate(form.multi_items()):
+                    if name not in student.required:
+                        known = ", ".join(student.required)
+                        raise fastapi.HTTPException(422, f"{name} is unknown: this student reads {known}")
                     if isinstance(value, str) != (name in texts):  # a text elsewhere would be a path of this machine
                         expected = "a text" if name in texts else "a file"
                         raise fastapi.HTTPException(422, f"{name}: expected {expected}")
