@@ -1,8 +1,9 @@
 """Script of `transformers_child`: render conversations with the chat template of a tokenizer.
 
 Standard input: JSON, `[folder of the tokenizer, template, conversations, start, find]`: `start` adds the start of an
-answer, `find` finds the answers. Output: `texts`, one of each conversation, and `spans`, start and end of each answer in
-it; or `refused` and `row`, the number of the conversation. transformers renders in a sandbox without access to Python's objects.
+answer, `find` finds the answers. Output: `texts`, one of each conversation, and `spans`, start and end of each answer
+in it; or `refused` and `row`, the number of the conversation. transformers renders in a sandbox without access to
+Python's objects.
 """
 
 import json

@@ -131,19 +131,16 @@ HOSTILE = {
         {"image_processor_type": "PoolFormerImageProcessor", "crop_pct": 1e-7, "size": 32},
         "needs more than 2 GiB",
     ),
-    "a method": (LEVIT | {"preprocess": "x"}, ""),
+    "a method": (LEVIT | {"preprocess": "x"}, "TypeError: 'str' object is not callable"),
 }
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_settings(name, tmp_path):
-    """They are refused in one line by the child process, or read."""
+    """They are refused in one line by the child process."""
     fields, said = HOSTILE[name]
     write(tmp_path, fields)
-    if not said:
-        assert images.read(tmp_path, {})([drawn(9, 9, 3)])["image"].shape == (1, 28, 20, 3)
-        return
     with pytest.raises(UserError, match=said) as error:
         images.read(tmp_path, {})
     assert str(error.value).startswith(str(tmp_path / FILE)) and "\n" not in str(error.value)
