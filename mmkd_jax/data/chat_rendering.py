@@ -13,7 +13,7 @@ MOST = 2**25
 """Characters of all texts together."""
 
 
-def answer(data: bytes) -> dict[str, Any]:
+def reply(data: bytes) -> dict[str, Any]:
     """Render the conversations, and return what is printed."""
     from transformers import AutoTokenizer
     from transformers.utils.chat_template_utils import render_jinja_template

@@ -29,7 +29,7 @@ class OtherPictures:
         settings: its settings, as JSON.
         version: version of transformers.
         shape: height and width of its images; None if they depend on the image.
-        side: longest side of what it makes of a small square.
+        side: longest side of any picture in processing a small square.
         growth: that side over the square's, for large squares; 0 if `side` is fixed.
         mean: mean of each channel; applied by the model.
         std: standard deviation of each channel; applied by the model.

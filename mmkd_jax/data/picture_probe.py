@@ -35,7 +35,7 @@ def recorded() -> Iterator[list[int]]:
         Image.Image.resize = resize
 
 
-def answer(data: bytes) -> dict[str, Any]:
+def reply(data: bytes) -> dict[str, Any]:
     """Process the pictures, and return what is printed."""
     import transformers
     from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES

@@ -220,7 +220,7 @@ class Tokenizer:
         Raises:
             UserError: the folder has no chat template, or none of this name; a message has no role or content; the
                 template refuses a conversation or exceeds the limits; an error of a call with texts; or `answers` of a
-                template that does not mark them, or of a tokenizer that exists in Python only.
+                template that does not mark them, or of a tokenizer that exists in Python only or drops characters.
         """
         if answers and isinstance(self.tokenizer, other_tokenizers.PythonTokenizer):
             raise UserError(f"{self.modality}: answers=True; this tokenizer, in Python, does not locate its tokens")
@@ -232,7 +232,11 @@ class Tokenizer:
         if not answers:
             return columns
         said = np.zeros_like(columns[f"{self.modality}.mask"])
-        for row, e, x in zip(said, encodings, rendered, strict=True):
+        for i, (row, e, x) in enumerate(zip(said, encodings, rendered, strict=True)):
+            ends = [b for piece in (e, *e.overflowing) for _, b in piece.offsets]
+            if max(ends, default=0) < len(x.text.rstrip()):
+                why = f"the tokenizer drops characters of conversation {i}, so that its tokens cannot be located"
+                raise UserError(f"{self.modality}: answers=True, but {why}: remove answers=True")
             for first, last in x.spans:
                 row[: len(e)] |= [a < last and first < b for a, b in e.offsets]
         return columns | {f"{self.modality}.answers": said}

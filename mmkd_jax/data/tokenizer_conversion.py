@@ -10,7 +10,7 @@ from typing import Any
 TEXTS = ["a", "ab " * 300, "aA1 \n'_é中!" * 30]
 
 
-def answer(data: bytes) -> dict[str, Any]:
+def reply(data: bytes) -> dict[str, Any]:
     """Read the folder's tokenizer, and return what is printed."""
     from transformers import AutoTokenizer
 

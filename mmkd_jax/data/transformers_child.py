@@ -1,7 +1,7 @@
 """Script, run in a child process: let another script ask transformers, offline and without frameworks.
 
 Arguments: `sys.path` as JSON, the maximum address space in bytes, and the path of the other script, whose function
-`answer` takes the standard input, bytes, and returns JSON values. Output, one line: what it returns; or `refused`, why
+`reply` takes the standard input, bytes, and returns JSON values. Output, one line: what it returns; or `refused`, why
 it raised. No code of a model folder is run.
 """
 
@@ -18,7 +18,7 @@ UNUSED = ("torch", "torchvision", "tensorflow", "jax")
 
 
 def main() -> None:
-    """Run the script's `answer` and print the result."""
+    """Run the script's `reply` and print the result."""
     sys.path[:] = json.loads(sys.argv[1])
     with contextlib.suppress(ImportError):  # Windows
         import resource
@@ -28,7 +28,7 @@ def main() -> None:
     not_found: Any = dict.fromkeys(UNUSED)
     sys.modules.update(not_found)
     try:
-        found = runpy.run_path(sys.argv[3])["answer"](sys.stdin.buffer.read())
+        found = runpy.run_path(sys.argv[3])["reply"](sys.stdin.buffer.read())
     except MemoryError:
         raise
     except BaseException as error:  # plain Exception, or a panic of Rust

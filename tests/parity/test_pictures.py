@@ -64,14 +64,16 @@ SuperPoint Swin2SR TextNet"""
 @pytest.mark.parametrize("kind", OTHERS.split())
 def test_pixels_of_classes_that_only_transformers_has(kind, tmp_path, monkeypatch):
     """Without the child process, which tests/readers/test_other_pictures.py has."""
-    monkeypatch.setattr(with_transformers, "ask", lambda script, data, *_: picture_probe.answer(data))
+    monkeypatch.setattr(with_transformers, "ask", lambda script, data, *_: picture_probe.reply(data))
     theirs = getattr(transformers, f"{kind}ImageProcessorPil")()
     theirs.save_pretrained(tmp_path)
     ours = images.read(tmp_path, {})
-    for picture in pictures()[3:]:
-        found = (ours([picture])["image"] - np.float32(ours.mean)) / np.float32(ours.std)
-        given = picture if theirs.do_convert_rgb else picture.convert("RGB")
-        expected = theirs([given], return_tensors="np")["pixel_values"]
+    mean, std = (np.array(x, np.float32) for x in (ours.mean, ours.std))
+    draw = np.random.default_rng(0)
+    for size in ((70, 91, 3), (110, 66, 3)):
+        picture = Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8))
+        found = (ours([picture])["image"] - mean) / std
+        expected = theirs([picture], return_tensors="np")["pixel_values"]
         np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-6)
 
 

@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 
 from mmkd_jax.data.other_tokenizers import PythonTokenizer
 from mmkd_jax.data.tokenizer import Tokenizer
+from mmkd_jax.errors import UserError
 from tests.readers import pieces, vocabularies
 from tests.readers.test_chat import TALK, TEMPLATE
 
@@ -47,12 +48,16 @@ def test_ids_of_conversations(kind, tmp_path):
     (tmp_path / "chat_template.jinja").write_text(TEMPLATE.replace("cls_token", "bos_token"))
     theirs, ours = AutoTokenizer.from_pretrained(tmp_path), Tokenizer(tmp_path, 200, 0)
     talks = [[{"role": "user", "content": t}, {"role": "assistant", "content": t}] for t in pieces.TEXTS]
-    found = ours.chat([*talks, TALK], answers=theirs.is_fast)
+    located = theirs.is_fast and kind != "LLaMA"
+    if not located:  # its small vocabulary lacks a letter of "user"
+        with pytest.raises(UserError, match="in Python, does not locate its tokens|drops characters of conversation 0"):
+            ours.chat(talks, answers=True)
+    found = ours.chat([*talks, TALK], answers=located)
     for i, talk in enumerate([*talks, TALK]):
-        how = {"return_dict": True, "return_assistant_tokens_mask": theirs.is_fast}
+        how = {"return_dict": True, "return_assistant_tokens_mask": located}
         expected = theirs.apply_chat_template(talk, **how)
         assert found["text.ids"][i][found["text.mask"][i]].tolist() == expected["input_ids"]
-        if theirs.is_fast and talk is TALK:  # transformers has the rest of the texts as well where an answer is a blank
+        if located and talk is TALK:  # transformers has the rest of the texts as well where an answer ends in a blank
             n = len(expected["input_ids"])
             assert found["text.answers"][i][:n].tolist() == [bool(x) for x in expected["assistant_masks"]]
 
