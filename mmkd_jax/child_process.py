@@ -25,16 +25,17 @@ class Limits:
 DEFAULT = Limits()
 
 
-def run(script: pathlib.Path, data: bytes, name: str, limits: Limits = DEFAULT) -> bytes:
+def run(script: pathlib.Path, data: bytes, name: str, limits: Limits = DEFAULT, *arguments: str) -> bytes:
     """Run a script that reads data from standard input, and raise if it fails.
 
-    The script is called with this process's `sys.path` as JSON and `max_bytes`; it sets them itself.
+    The script is called with this process's `sys.path` as JSON and `max_bytes`, which it sets, and the arguments.
 
     Args:
         script: the script.
         data: its standard input.
         name: what is read, used in messages.
         limits: maximum time and memory.
+        *arguments: further arguments of the script.
 
     Returns:
         What it prints.
@@ -42,7 +43,8 @@ def run(script: pathlib.Path, data: bytes, name: str, limits: Limits = DEFAULT) 
     Raises:
         UserError: the child exceeds a limit, fails or crashes.
     """
-    command = [sys.executable, "-I", str(script), json.dumps([p for p in sys.path if p]), str(limits.max_bytes)]
+    paths = json.dumps([p for p in sys.path if p])
+    command = [sys.executable, "-I", str(script), paths, str(limits.max_bytes), *arguments]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=limits.seconds)
     except subprocess.TimeoutExpired:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from mmkd_jax.data import processor_file
+from mmkd_jax import child_process
+from mmkd_jax.data import other_pictures, processor_file
+from mmkd_jax.data.other_pictures import OtherPictures
+from mmkd_jax.data.picture_column import column
 from mmkd_jax.data.picture_file import MAX_PIXELS, rgb
 from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError, choices, shown
@@ -80,17 +82,8 @@ class Pictures:
                 truncated or no image, too many pixels, colors for a model that reads gray images, or images of
                 different sizes without resizing or cropping.
         """
-        one = isinstance(pictures, np.ndarray) and pictures.ndim < 4
-        if one or isinstance(pictures, Image.Image | str | os.PathLike):
-            raise UserError(f"{self.modality}: expected a sequence of images, got a single one: put it in a list")
-        named = zip(range(len(pictures)) if rows is None else rows, pictures, strict=True)
-        images = [self._process(i, p) for i, p in named]
-        if len({x.shape for x in images}) > 1:
-            raise UserError(
-                f"{self.modality}: images have different sizes, {images[0].shape} and others: set size=(height, width) "
-                "or crop=(height, width)"
-            )
-        return {self.modality: np.stack(images) if images else np.zeros((0, 1, 1, len(self.mean)), np.uint8)}
+        remedy = "set size=(height, width) or crop=(height, width)"
+        return column(self._process, pictures, self.modality, len(self.mean), np.uint8, rows, remedy)
 
     def row_spec(self, options: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shape and dtype of one row of the column, for `data.process`; no option of a call changes them.
@@ -159,8 +152,19 @@ def _center_crop(picture, crop):
     return picture.crop((left, top, left + crop[1], top + crop[0]))
 
 
-def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False, channels: int = 3) -> Pictures:
+ImageProcessor = Pictures | OtherPictures
+
+
+def read(
+    folder: pathlib.Path,
+    defaults: Mapping[str, Any],
+    offset: bool = False,
+    channels: int = 3,
+    limits: child_process.Limits = child_process.DEFAULT,
+) -> ImageProcessor:
     """Create the image processor from the preprocessor_config.json of a published model.
+
+    Classes whose pixels `Pictures` does not have are run by transformers.
 
     Formula: for a pixel p in 0 … 255, (s p − o − m) / d equals (p / 255 − mean) / std with mean = (m + o) / 255 s and
         std = d / 255 s; the file gives the rescale factor s, the offset o (0 or 1), m and d
@@ -171,16 +175,21 @@ def read(folder: pathlib.Path, defaults: Mapping[str, Any], offset: bool = False
             kind is transformers' class of the family as `processor_file.kind` names it.
         offset: default for o and s if the file lacks them: 1 and 1/127.5 if True, 0 and 1/255 if False.
         channels: number of channels that the model reads: 1 for gray images.
+        limits: bounds of the child process that first runs a class of transformers.
 
     Raises:
-        UserError: the file requires processing other than resizing, cropping, rescaling and normalizing, or has values
-            of another kind.
+        UserError: the file requires processing other than resizing, cropping, rescaling and normalizing, and not by a
+            class of transformers that needs no PyTorch; or it has values of another kind.
     """
     config, files = settings(folder)
+    channels = 1 if channels == 1 else 3
     try:
-        return _pictures(config, files, defaults, offset, 1 if channels == 1 else 3)
+        kind = processor_file.kind(config, defaults.get("kind", ""))
+        if kind and kind not in processor_file.OURS:
+            return other_pictures.read(kind, config, files, str(folder / FILE), channels, limits)
+        return _pictures(config, files, defaults, offset, channels)
     except UserError as error:
-        raise UserError(f"{folder / FILE}: {error}") from None
+        raise (error if str(error).startswith(str(folder)) else error.within(str(folder / FILE))) from None
     except Exception as error:  # of values of any kind
         raise UserError(f"{folder / FILE} cannot be read ({type(error).__name__}: {error}): fetch it again") from None
 

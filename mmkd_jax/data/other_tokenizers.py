@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmkd_jax import child_process, foreign_files, looks_like
-from mmkd_jax.data import sentencepiece_file
+from mmkd_jax.data import sentencepiece_file, with_transformers
 from mmkd_jax.errors import UserError, shown
 
+JSON = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "bpe.codes")
 VOCABULARIES += ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
-_SCRIPT = pathlib.Path(__file__).with_name("tokenizer_conversion.py")
 _CONFIG = "tokenizer_config.json"
-_IMPORT = 20.0
-"""Seconds to import transformers, beyond those that reading the files may take."""
 _NEEDED = {"clip": "vocab.json", "roberta": "vocab.json", "siglip": "spiece.model"}
 _NEEDED |= {"xlm-roberta": "sentencepiece.bpe.model"}
 """model_type -> vocabulary of its tokenizer if no class is named, so that transformers need not be asked."""
@@ -63,17 +61,13 @@ def convert(
         if name.endswith(".model") and not sentencepiece_file.is_whole(content):
             what = looks_like.not_downloaded(content) or "is no sentencepiece model, or is cut off: fetch it again"
             raise UserError(f"{folder / name} {what}")
-    more = dataclasses.replace(limits, seconds=limits.seconds + _IMPORT)
     with tempfile.TemporaryDirectory() as place:
-        _write(pathlib.Path(place), files, config)
-        printed = child_process.run(_SCRIPT, place.encode(), f"the tokenizer in {folder}", more)
-    try:
-        found = json.loads(printed.decode().splitlines()[-1])
-    except (ValueError, IndexError) as error:
-        raise UserError(f"the tokenizer in {folder} is damaged ({error}): fetch it again") from error
+        write(pathlib.Path(place), files, config)
+        found = with_transformers.ask("tokenizer_conversion.py", place.encode(), f"the tokenizer in {folder}", limits)
     if "refused" in found:
-        raise UserError(f"the tokenizer in {folder} is damaged, or transformers cannot read it "
-                        f"({shown(found['refused'], 300)}): fetch it again, or create its tokenizer.json")  # fmt: skip
+        reason = shown(found["refused"].replace(place, "FOLDER"), 300)
+        raise UserError(f"the tokenizer in {folder} is damaged, or transformers cannot read it ({reason}): fetch it "
+                        "again, or create its tokenizer.json")  # fmt: skip
     return Converted(found["tokenizer"], found["padding"])
 
 
@@ -87,7 +81,7 @@ def load(files: Mapping[str, bytes], config: Mapping[str, Any]) -> "PythonTokeni
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory() as place:
-        _write(pathlib.Path(place), files, config)
+        write(pathlib.Path(place), files, config)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True)
     return PythonTokenizer(tokenizer, files)
 
@@ -124,16 +118,16 @@ class PythonTokenizer:
         """Return the number of tokens."""
         return len(self.tokenizer)
 
-    def encode_batch(self, inputs: Sequence[str | tuple[str, str]]) -> "list[Encoded]":
+    def encode_batch(self, inputs: Sequence[str | tuple[str, str]], add_special_tokens: bool = True) -> "list[Encoded]":
         """Tokenize texts, or pairs of texts."""
-        return [self._encode(*((x,) if isinstance(x, str) else x)) for x in inputs]
+        how = {"return_token_type_ids": True, "verbose": False, "add_special_tokens": add_special_tokens}
+        return [self._encode(*((x,) if isinstance(x, str) else x), **how) for x in inputs]
 
-    def _encode(self, *texts):
-        whole = self.tokenizer(*texts, return_token_type_ids=True, verbose=False)
+    def _encode(self, *texts, **how):
+        whole = self.tokenizer(*texts, **how)
         long = self.longest is not None and len(whole["input_ids"]) > self.longest
         if long:
-            cut = {"truncation": True, "max_length": self.longest}
-            whole = self.tokenizer(*texts, return_token_type_ids=True, verbose=False, **cut)
+            whole = self.tokenizer(*texts, truncation=True, max_length=self.longest, **how)
         return Encoded(list(whole["input_ids"]), list(whole["token_type_ids"]), long)
 
 
@@ -155,10 +149,16 @@ class Encoded:
         return len(self.ids)
 
 
-def _write(place: pathlib.Path, files: Mapping[str, bytes], config: Mapping[str, Any]) -> None:
-    """Write a folder for transformers, without fields that name other files."""
-    for name, content in files.items():
-        (place / name).write_bytes(content)
+def write(place: pathlib.Path, files: Mapping[str, bytes], config: Mapping[str, Any]) -> None:
+    """Write a tokenizer's folder for transformers, without fields that name other files.
+
+    Args:
+        place: an empty folder.
+        files: name -> content of its tokenizer files.
+        config: the model's config.json.
+    """
+    for name in set(files) & {*VOCABULARIES, *JSON}:
+        (place / name).write_bytes(files[name])
     (place / "config.json").write_text(json.dumps(_harmless(config)))
     fields = foreign_files.json_object(files.get(_CONFIG, b"{}"), _CONFIG)
     (place / _CONFIG).write_text(json.dumps(_harmless(fields)))

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmkd_jax import foreign_files
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, shown
 
 FILE = "preprocessor_config.json"
 NESTED = "processor_config.json"
+OURS = ("Bit", "CLIP", "ConvNext", "DeiT", "MobileNetV2", "Siglip", "Timesformer", "ViT", "VideoMAE", "Vivit")
+"""Processors of transformers whose pixels `images.Pictures` has."""
 ON_WHITE = ("Bit", "CLIP", "Siglip")
 """Processors of transformers that composite transparent images onto white by default."""
+_TYPES = ("image_processor_type", "video_processor_type", "feature_extractor_type")
 _ENDINGS = ("Fast", "Pil", "ImageProcessor", "VideoProcessor", "FeatureExtractor")
 
 
@@ -22,13 +25,18 @@ def kind(fields: Mapping[str, Any], default: str = "") -> str:
         fields: the processor's fields.
         default: the name if they have none.
 
+    Raises:
+        UserError: the name is no text.
+
     Example:
         >>> kind({"image_processor_type": "ConvNextImageProcessorFast"})
         'ConvNext'
     """
-    name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
-    if not isinstance(name, str):
+    key = next((k for k in _TYPES if fields.get(k) is not None), None)
+    if key is None:
         return default
+    if not isinstance(name := fields[key], str):
+        raise UserError(f"{key} is {shown(repr(name))}; expected the name of a class")
     for ending in _ENDINGS:
         name = name.removesuffix(ending)
     return name

@@ -15,12 +15,11 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from mmkd_jax import child_process, foreign_files
-from mmkd_jax.data import other_tokenizers, text, tokenizer_overrides, tokenizer_settings, word_piece
+from mmkd_jax.data import chat, other_tokenizers, text, tokenizer_overrides, tokenizer_settings, word_piece
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.errors import UserError, choices
 
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-FILES += other_tokenizers.VOCABULARIES
+FILES = (*other_tokenizers.JSON, *other_tokenizers.VOCABULARIES)
 _CONFIG = "tokenizer_config.json"
 _LARGEST = 2**28
 _PROBE = pathlib.Path(__file__).with_name("tokenizer_probe.py")
@@ -38,7 +37,7 @@ class Tokenizer:
         whole: pad all texts to `length` and leave the padding unmasked, as SigLIP was trained.
         rows: number of the model's token embeddings, which all ids must be below; None skips the check.
         limits: bounds of the child processes that first read tokenizer.json, whose regular expressions may take for
-            ever, and files that need transformers; None for a tokenizer.json that needs no such test.
+            ever, files that need transformers, and chat templates; None for a tokenizer.json that needs no such test.
         longest: maximum text length that replaces the tokenizer's own; `length` bounds it too.
         lowercase: lowercase texts before the tokenizer's own normalization.
 
@@ -63,7 +62,10 @@ class Tokenizer:
         self.modality, self.types, self.whole, self.lowercase = modality, types, whole, lowercase
         self.files: dict[str, bytes] = {
             n: foreign_files.read_bytes(folder / n, _LARGEST) for n in FILES if (folder / n).exists()
-        }
+        } | chat.read_files(folder)
+        path = folder / "config.json"
+        self.folder, self.limits = folder, limits or child_process.DEFAULT
+        self.config = foreign_files.read_json(path) if path.exists() else {}
         settings = tokenizer_settings.read(folder, self.files.get(_CONFIG, b"{}"))
         if whole and settings.padding_side == "left":
             raise UserError(
@@ -95,8 +97,7 @@ class Tokenizer:
 
     def _load(self, folder, limits, rows) -> tuple[Any, int | None]:
         """The tokenizer, and the id of the padding token that the folder names."""
-        settings, path = self.settings, folder / "config.json"
-        config = foreign_files.read_json(path) if path.exists() else {}
+        settings, config = self.settings, self.config
         padding, kind = None, settings.kind or config.get("tokenizer_class")
         if not settings.kind and isinstance(kind, str):  # a saved folder has another config.json
             fields = foreign_files.json_object(self.files.get(_CONFIG, b"{}"), folder / _CONFIG)
@@ -112,7 +113,7 @@ class Tokenizer:
             tokenizer, pad = word_piece.build(folder, self.files, settings, rows)
             return tokenizer, tokenizer.token_to_id(pad) if pad else None
         elif set(self.files) & set(other_tokenizers.VOCABULARIES):
-            converted = other_tokenizers.convert(folder, self.files, config, limits or child_process.DEFAULT)
+            converted = other_tokenizers.convert(folder, self.files, config, self.limits)
             padding = converted.padding
             if converted.rules is None:
                 return other_tokenizers.load(self.files, config), padding
@@ -179,15 +180,76 @@ class Tokenizer:
         """
         if isinstance(texts, str | bytes):
             raise UserError(f"{self.modality}: expected a sequence of texts, got {texts[:20]!r}: put it in a list")
+        inputs, second = (list(text.decoded(each, self.modality)) for each in (texts, pairs or ()))
+        inputs = inputs if pairs is None else list(zip(inputs, second, strict=True))
+        encodings = self._encoded(inputs, length, cut, warn)
+        columns = self._columns(encodings, length, pad)
+        types = np.zeros_like(columns[f"{self.modality}.ids"])
+        for row, e in zip(types, encodings, strict=True):
+            row[: len(e)] = e.type_ids
+        return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
+
+    def chat(
+        self,
+        conversations: Sequence[Sequence[Mapping[str, str]]],
+        *,
+        template: str | None = None,
+        start: bool = False,
+        answers: bool = False,
+        length: int | None = None,
+        pad: bool = False,
+        cut: bool = True,
+        warn: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """Tokenize conversations to ids [n, l] and mask [n, l], with the chat template of the folder.
+
+        transformers renders each of them to a text, in a child process for all of them; special tokens are those of
+        the text, and are read there also if a message contains them.
+
+        Args:
+            conversations: n lists of messages, {"role": …, "content": …}, whose values are strings.
+            template: name of the template, if there are several; None for "default".
+            start: add the start of an answer, which a model is to continue.
+            answers: add the column `answers` [n, l], True for tokens of the assistant's answers; the template must mark
+                them with {% generation %}.
+            length: maximum length in tokens; None for the model's maximum.
+            pad: pad to l = length; if False, l is the length of the longest text.
+            cut: truncate longer texts; if False, raise an error.
+            warn: warn about the number of truncated texts.
+
+        Raises:
+            UserError: the folder has no chat template, or none of this name; a message has no role or content; the
+                template refuses a conversation or exceeds the limits; an error of a call with texts; or `answers` of a
+                template that does not mark them, or of a tokenizer that exists in Python only or drops characters.
+        """
+        if answers and isinstance(self.tokenizer, other_tokenizers.PythonTokenizer):
+            raise UserError(f"{self.modality}: answers=True; this tokenizer, in Python, does not locate its tokens")
+        how = (template, start, answers, self.modality, self.limits)
+        rendered = chat.render(self.folder, self.files, self.config, conversations, *how)
+        texts = list(text.decoded([x.text for x in rendered], self.modality))
+        encodings = self._encoded(texts, length, cut, warn, special=False)
+        columns = self._columns(encodings, length, pad)
+        if not answers:
+            return columns
+        said = np.zeros_like(columns[f"{self.modality}.mask"])
+        for i, (row, e, x) in enumerate(zip(said, encodings, rendered, strict=True)):
+            ends = [b for piece in (e, *e.overflowing) for _, b in piece.offsets]
+            if max(ends, default=0) < len(x.text.rstrip()):
+                why = f"the tokenizer drops characters of conversation {i}, so that its tokens cannot be located"
+                raise UserError(f"{self.modality}: answers=True, but {why}: remove answers=True")
+            for first, last in x.spans:
+                row[: len(e)] |= [a < last and first < b for a, b in e.offsets]
+        return columns | {f"{self.modality}.answers": said}
+
+    def _encoded(self, inputs, length, cut, warn, special=True):
+        """Tokens of each input, truncated to the length."""
         longest = self.length if length is None else length
         if longest > self.length:
             raise UserError(f"length={longest}: this model supports at most {self.length} tokens")
         if longest not in self.cutting:
             self.cutting[longest] = self._cutting(longest)
-        inputs, second = (list(text.decoded(each, self.modality)) for each in (texts, pairs or ()))
-        inputs = inputs if pairs is None else list(zip(inputs, second, strict=True))
         try:
-            encodings = self.cutting[longest].encode_batch(inputs)
+            encodings = self.cutting[longest].encode_batch(inputs, add_special_tokens=special)
         except BaseException as error:  # plain Exception; or a panic of Rust, as of a regular expression that gives up
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
@@ -198,14 +260,18 @@ class Tokenizer:
                 longer = "increase length" if longest < self.length else "split them"
                 raise UserError(f"{problem}: {longer}, or truncate them (cut=True)")
             if warn:
-                warnings.warn(f"{problem}: they are truncated", stacklevel=2)
+                warnings.warn(f"{problem}: they are truncated", stacklevel=3)
+        return encodings
+
+    def _columns(self, encodings, length, pad):
+        """Columns of ids and mask."""
+        longest = self.length if length is None else length
         width = longest if pad or self.whole else max((len(e) for e in encodings), default=0)
         ids = np.full((len(encodings), width), self.padding, np.int32)
-        types, mask = np.zeros_like(ids), np.zeros(ids.shape, bool)
+        mask = np.zeros(ids.shape, bool)
         for i, e in enumerate(encodings):
-            ids[i, : len(e)], types[i, : len(e)], mask[i, : len(e)] = e.ids, e.type_ids, True
-        columns = {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
-        return columns | ({f"{self.modality}.types": types} if self.types and pairs is not None else {})
+            ids[i, : len(e)], mask[i, : len(e)] = e.ids, True
+        return {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
 
 
 def _lowercases(normalizer: normalizers.Normalizer | None) -> bool:

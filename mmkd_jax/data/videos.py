@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from mmkd_jax.data.images import Pictures
+from mmkd_jax.data.images import ImageProcessor
 from mmkd_jax.errors import UserError
 
 
@@ -26,12 +26,13 @@ class Videos:
         modality: name of the batch column.
 
     Example:
+        >>> from mmkd_jax.data import Pictures
         >>> read = Videos(Pictures(size=(2, 2)), frames=3)
         >>> read([np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)])["video"][0, :, 0, 0, 0].tolist()
         [0, 2, 4]
     """
 
-    pictures: Pictures
+    pictures: ImageProcessor
     frames: int | None = None
     modality: str = "video"
 
@@ -66,7 +67,8 @@ class Videos:
                 f"{self.modality}: videos have different sizes, {clips[0].shape[1:]} and {other[0]}: set `size`"
             )
         longest = max((len(x) for x in clips), default=0)
-        whole = np.zeros((len(clips), longest, *(clips[0].shape[1:] if clips else (1, 1, 3))), np.uint8)
+        dtype = self.pictures([])[self.pictures.modality].dtype
+        whole = np.zeros((len(clips), longest, *(clips[0].shape[1:] if clips else (1, 1, 3))), dtype)
         mask = np.arange(longest)[None] < np.array([len(x) for x in clips])[:, None]
         for row, x in zip(whole, clips, strict=True):
             row[: len(x)] = x

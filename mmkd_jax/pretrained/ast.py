@@ -148,7 +148,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     del limits
     mels, frames = (field(config, *side) for side in _PAIRS["size"])
     expected = {"num_mel_bins": mels, "max_length": frames, "sampling_rate": RATE, "padding_value": 0.0}
-    fields, files = read_processor(folder, expected)
+    fields, files = read_processor(folder, expected, "AST")
     scale: dict[str, Any] = {k: fields[k] for k in ("mean", "std") if k in fields}
     if not fields.get("do_normalize", True):
         scale = {"mean": 0.0, "std": 0.5}

@@ -187,7 +187,7 @@ class Both:
     """
 
     text: Callable[..., dict[str, np.ndarray]]
-    image: images.Pictures
+    image: images.ImageProcessor
     files: Mapping[str, bytes]
 
     def __call__(
@@ -222,7 +222,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
         mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
         defaults = {"size": 224, "crop": (224, 224), "resample": 3, "mean": mean, "std": std, "kind": "CLIP"}
     channels = field(config if modality else section(config, "vision_config"), "num_channels", 3)
-    pictures = images.read(folder, defaults, channels=channels)
+    pictures = images.read(folder, defaults, channels=channels, limits=limits)
     if modality == "image" or architecture(config) in _CLASSIFIERS:
         return pictures
     return Both(tokenizer, pictures, {**getattr(tokenizer, "files", {}), **pictures.files})

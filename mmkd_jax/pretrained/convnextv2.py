@@ -31,7 +31,7 @@ def prefix(kind: str) -> str:
     return f"{kind}."
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.ImageProcessor) -> Encoders:
     """Build the encoder from config.json and the normalization of its processor."""
     module = convolutional.build({**config, "model_type": "convnext", "layer_scale_init_value": 0.0}, names, processor)
     return Encoders({"image": replaced(module.encoders["image"], response_norm=True)})
@@ -52,12 +52,13 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return fields | {"model_type": kind, "architectures": ["ConvNextV2Model"]}
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.ImageProcessor:
     """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config, limits
+    del config
     half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    return images.read(folder, half | {"size": 384, "crop_pct": 224 / 256, "resample": 3, "kind": "ConvNext"})
+    defaults = half | {"size": 384, "crop_pct": 224 / 256, "resample": 3, "kind": "ConvNext"}
+    return images.read(folder, defaults, limits=limits)

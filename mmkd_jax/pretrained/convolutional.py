@@ -72,7 +72,7 @@ def prefix(kind: str) -> str:
     return f"{kind}."
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.ImageProcessor) -> Encoders:
     """Build the encoder from config.json and the normalization of its processor.
 
     Raises:
@@ -103,13 +103,13 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": ["ResNetModel"]} | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.ImageProcessor:
     """Build the processor from preprocessor_config.json; the default is that of published models of these families.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del limits
     imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "kind": "ConvNext"}
     channels = field(config, "num_channels", 3)
-    return images.read(folder, imagenet | {"size": 256, "crop": (224, 224), "resample": 3}, channels=channels)
+    defaults = imagenet | {"size": 256, "crop": (224, 224), "resample": 3}
+    return images.read(folder, defaults, channels=channels, limits=limits)

@@ -41,7 +41,7 @@ def prefix(kind: str) -> str:
     return ""
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.ImageProcessor) -> Encoders:
     """Build the encoder from config.json and the normalization of its processor."""
     del names
     fields: dict[str, Any] = {k: float(x) for k, x in read(config, FIELDS[config["model_type"]]).items()}
@@ -54,12 +54,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind} | {theirs: getattr(encoder, ours) for ours, (theirs, _) in FIELDS[kind].items()}
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.ImageProcessor:
     """Build the processor from preprocessor_config.json; the default is 224 px with the authors' mean 127 and std 128.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config, limits
+    del config
     scale = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-    return images.read(folder, scale | {"size": 256, "crop": (224, 224), "resample": 3})
+    return images.read(folder, scale | {"size": 256, "crop": (224, 224), "resample": 3}, limits=limits)

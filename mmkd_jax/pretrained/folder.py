@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from mmkd_jax import foreign_files
+from mmkd_jax.data import processor_file
 from mmkd_jax.data.processor_file import FILE, settings
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.looks_like import not_downloaded
@@ -17,6 +18,7 @@ from mmkd_jax.pretrained import pickled
 FILES = ["*.json", "*.txt", "*.model", "bpe.codes", "model.safetensors", "model-*.safetensors"]
 FILES += ["pytorch_model.bin", "pytorch_model-*.bin"]
 FILES += [f"[0-9]*_*/{name}" for name in FILES if not name.startswith("*")]
+FILES += ["*.jinja", "additional_chat_templates/*.jinja"]
 """Files downloaded from a hub repository, also of the numbered folders of sentence-transformers; .bin weights only if
 there are no safetensors beside them."""
 
@@ -70,17 +72,24 @@ def read_json(folder: pathlib.Path, name: str) -> dict[str, Any]:
     return foreign_files.read_json(folder / name)
 
 
-def read_processor(folder: pathlib.Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def read_processor(
+    folder: pathlib.Path, expected: Mapping[str, Any], kind: str
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Read the fields of preprocessor_config.json, and its bytes by file name for saving; both empty without a file.
 
     Args:
         folder: model folder.
         expected: required values of fields, if present.
+        kind: name of transformers' class without its ending, if present.
 
     Raises:
-        UserError: a field has another value.
+        UserError: a field has another value, or the file is of another class.
     """
     fields, saved = settings(folder)
+    if (found := processor_file.kind(fields, kind)) != kind:
+        remedy = f"process the recordings yourself, or fetch the file that this model was trained with, a {kind}"
+        raise UserError(f"{folder / FILE} is of feature extractor {shown(repr(found))}, which is not supported: "
+                        f"{remedy}FeatureExtractor")  # fmt: skip
     if wrong := [f"{k}={shown(repr(fields[k]))}, expected {x!r}" for k, x in expected.items() if fields.get(k, x) != x]:
         raise UserError(f"{folder / FILE} has {'; '.join(wrong)}: this model supports no other value")
     return fields, saved

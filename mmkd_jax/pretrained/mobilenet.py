@@ -64,7 +64,7 @@ def prefix(kind: str) -> str:
     return f"{kind}."
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.ImageProcessor) -> Encoders:
     """Build the encoder from config.json and the normalization of its processor.
 
     Raises:
@@ -85,11 +85,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": ["MobileNetV2Model"]} | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.ImageProcessor:
     """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config, limits
-    return images.read(folder, {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 256, "crop": (224, 224)})
+    del config
+    half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    return images.read(folder, half | {"size": 256, "crop": (224, 224)}, limits=limits)

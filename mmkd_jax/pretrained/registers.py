@@ -29,7 +29,7 @@ def prefix(kind: str) -> str:
     return f"{kind}."
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.ImageProcessor) -> Encoders:
     """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     module = vit.build({**config, "model_type": "dinov2"}, names, processor)
     fields = {"registers": field(config, "num_register_tokens", 4), "patch": sides(config, "patch_size", 16)}
@@ -50,7 +50,7 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return fields | {"model_type": kind, "architectures": ["Dinov2WithRegistersModel"]}
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.ImageProcessor:
     """Build the processor from preprocessor_config.json; the default is that of DINOv2.
 
     Raises:

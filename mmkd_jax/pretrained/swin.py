@@ -68,7 +68,7 @@ def prefix(kind: str) -> str:
     return f"{kind}."
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.ImageProcessor) -> Encoders:
     """Build the encoder from config.json and the normalization of its processor.
 
     Raises:
@@ -92,11 +92,11 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": ["SwinModel"]} | written(kind, encoder, FIELDS[kind]) | more
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.ImageProcessor:
     """Build the processor from preprocessor_config.json; the default is transformers' processor of this family, ViT's.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config, limits
-    return images.read(folder, {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": (224, 224)})
+    del config
+    return images.read(folder, {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": (224, 224)}, limits=limits)

@@ -90,7 +90,7 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del limits
     vivit = config["model_type"] == "vivit"
-    pictures = images.read(folder, {"size": 256 if vivit else 224, "crop": (224, 224)}, offset=vivit)
+    defaults = {"size": 256 if vivit else 224, "crop": (224, 224)}
+    pictures = images.read(folder, defaults, offset=vivit, limits=limits)
     return Videos(pictures, field(config, "num_frames", 32 if vivit else 8))

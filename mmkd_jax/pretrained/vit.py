@@ -90,7 +90,7 @@ def prefix(kind: str) -> str:
     return f"{kind}."
 
 
-def build(config: Mapping[str, Any], names: Collection[str], processor: images.Pictures) -> Encoders:
+def build(config: Mapping[str, Any], names: Collection[str], processor: images.ImageProcessor) -> Encoders:
     """Build the encoder from config.json, the names of its tensors, and the normalization of its processor."""
     kind = config["model_type"]
     fields = read(config, FIELDS[kind]) | {"mean": processor.mean, "std": processor.std}
@@ -124,13 +124,12 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | fields
 
 
-def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.Pictures:
+def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT) -> images.ImageProcessor:
     """Build the processor from preprocessor_config.json; the default is transformers' processor of this family.
 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del limits
     half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
     defaults = {
         "vit": half | {"size": (224, 224)},
@@ -138,4 +137,5 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
         "dinov2": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "size": 256, "crop": (224, 224)}
         | {"resample": 3, "kind": "Bit"},
     }
-    return images.read(folder, defaults[config["model_type"]], channels=field(config, "num_channels", 3))
+    channels = field(config, "num_channels", 3)
+    return images.read(folder, defaults[config["model_type"]], channels=channels, limits=limits)

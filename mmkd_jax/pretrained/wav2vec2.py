@@ -124,7 +124,7 @@ def processor(where: pathlib.Path, config: Mapping[str, Any], limits: Limits = D
     known, least = read(config, FIELDS[config["model_type"]]), 1
     for kernel, stride in reversed([*zip(known["kernels"], known["strides"], strict=False)]):
         least = (least - 1) * stride + kernel
-    fields, files = folder.read_processor(where, {"padding_value": 0.0, "padding_side": "right"})
+    fields, files = folder.read_processor(where, {"padding_value": 0.0, "padding_side": "right"}, "Wav2Vec2")
     rate, normalize = fields.get("sampling_rate", 16_000), fields.get("do_normalize", True)
     try:
         return sounds.Waves(rate, normalize, least, files=files)

@@ -148,4 +148,4 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     mels, length = (field(config, *_WHISPER[k]) for k in ("mels", "length"))
     expected = {"feature_size": mels, "chunk_length": 2 * length * HOP / RATE, "sampling_rate": RATE, "n_fft": WINDOW}
     expected |= {"hop_length": HOP, "padding_value": 0.0, "dither": 0.0}
-    return LogMel(mels, 2 * length, read_processor(folder, expected)[1])
+    return LogMel(mels, 2 * length, read_processor(folder, expected, "Whisper")[1])

@@ -8,7 +8,8 @@ import pytest
 import transformers
 from PIL import Image
 
-from mmkd_jax.data import images
+from mmkd_jax.data import images, picture_probe, with_transformers
+from mmkd_jax.data.other_pictures import OtherPictures
 from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.errors import UserError
 from mmkd_jax.pretrained import convnextv2, mobilenet, swin
@@ -50,6 +51,30 @@ def test_pixels_are_those_of_transformers(kind, tmp_path):
     given = [p if theirs.do_convert_rgb else p.convert("RGB") for p in pictures()]
     expected = theirs(given, return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-5)
+    settings, on_white = (tmp_path / FILE).read_text(), bool(theirs.do_convert_rgb)
+    other = OtherPictures(type(theirs).__name__, settings, "", None, 400, on_white=on_white)(pictures())["image"]
+    np.testing.assert_array_equal(other.transpose(0, 3, 1, 2), expected)
+
+
+OTHERS = """Beit Blip Chameleon ChineseCLIP DPT DeepseekVL Donut EfficientNet Flava GLPN Janus Levit Llava MobileNetV1
+MobileViT Nougat OwlViT Owlv2 PPChart2Table Perceiver PoolFormer PromptDepthAnything Pvt RTDetr SegGpt Segformer
+SuperPoint Swin2SR TextNet"""
+
+
+@pytest.mark.parametrize("kind", OTHERS.split())
+def test_pixels_of_classes_that_only_transformers_has(kind, tmp_path, monkeypatch):
+    """Without the child process, which tests/readers/test_other_pictures.py has."""
+    monkeypatch.setattr(with_transformers, "ask", lambda script, data, *_: picture_probe.reply(data))
+    theirs = getattr(transformers, f"{kind}ImageProcessorPil")()
+    theirs.save_pretrained(tmp_path)
+    ours = images.read(tmp_path, {})
+    mean, std = (np.array(x, np.float32) for x in (ours.mean, ours.std))
+    draw = np.random.default_rng(0)
+    for size in ((70, 91, 3), (110, 66, 3)):
+        picture = Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8))
+        found = (ours([picture])["image"] - mean) / std
+        expected = theirs([picture], return_tensors="np")["pixel_values"]
+        np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

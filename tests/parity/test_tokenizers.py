@@ -7,7 +7,9 @@ from transformers import AutoTokenizer
 
 from mmkd_jax.data.other_tokenizers import PythonTokenizer
 from mmkd_jax.data.tokenizer import Tokenizer
+from mmkd_jax.errors import UserError
 from tests.readers import pieces, vocabularies
+from tests.readers.test_chat import TALK, TEMPLATE
 
 LENGTH = 8
 
@@ -38,6 +40,26 @@ def test_ids_of_tokenizers_that_transformers_converts(kind, tmp_path):
     theirs, ours = compare(tmp_path, pieces.TEXTS)
     assert isinstance(ours.tokenizer, PythonTokenizer) == made.in_python
     assert ours.padding == (theirs.pad_token_id or 0)
+
+
+@pytest.mark.parametrize("kind", ["XLM-R", "RoBERTa", "LLaMA", "CLIP", "SigLIP"])
+def test_ids_of_conversations(kind, tmp_path):
+    pieces.write(tmp_path, pieces.FOLDERS[kind])
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE.replace("cls_token", "bos_token"))
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path), Tokenizer(tmp_path, 200, 0)
+    talks = [[{"role": "user", "content": t}, {"role": "assistant", "content": t}] for t in pieces.TEXTS]
+    located = theirs.is_fast and kind != "LLaMA"
+    if not located:  # its small vocabulary lacks a letter of "user"
+        with pytest.raises(UserError, match="in Python, does not locate its tokens|drops characters of conversation 0"):
+            ours.chat(talks, answers=True)
+    found = ours.chat([*talks, TALK], answers=located)
+    for i, talk in enumerate([*talks, TALK]):
+        how = {"return_dict": True, "return_assistant_tokens_mask": located}
+        expected = theirs.apply_chat_template(talk, **how)
+        assert found["text.ids"][i][found["text.mask"][i]].tolist() == expected["input_ids"]
+        if located and talk is TALK:  # transformers has the rest of the texts as well where an answer ends in a blank
+            n = len(expected["input_ids"])
+            assert found["text.answers"][i][:n].tolist() == [bool(x) for x in expected["assistant_masks"]]
 
 
 FIELDS: list[dict[str, object]] = [

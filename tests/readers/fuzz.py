@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmkd_jax import child_process
 from mmkd_jax.data import images, sounds
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
@@ -72,7 +73,8 @@ def read_sound(folder):
 
 
 def read_settings(folder):
-    images.read(folder, {})([np.zeros((20, 20, 3), np.uint8)])
+    no_time = child_process.Limits(seconds=-20.0)  # of transformers, which is asked about damaged names of a class
+    images.read(folder, {}, limits=no_time)([np.zeros((20, 20, 3), np.uint8)])
 
 
 def read_tokenizer(folder):

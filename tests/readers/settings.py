@@ -46,6 +46,10 @@ CASES = [
             ("max_height", {"size": {"max_height": 8, "max_width": 9}}, "a size has max_height, max_width"),
             ("an offset of 5", {"offset": 5}, "offset is 5; expected true or false"),
             ("one mean in a list", {"image_mean": [0.5]}, "image_mean has 1 value, but the model reads images of 3"),
+            ("a class that is no text", {"image_processor_type": 3}, "image_processor_type is 3; expected the name"),
+            ("a class that is no name", {"image_processor_type": "os.path"}, "'os.path' is no name of a class"),
+            ("code of its author", {"image_processor_type": "Mine", "auto_map": {"AutoImageProcessor": "mine.Mine"}},
+             "auto_map of image processor 'Mine' names code or files of its author"),
             ("an unknown filter", {"resample": 99}, "resample=99; expected one of Pillow's filters"),
             ("a crop_pct of 0", {"size": {"shortest_edge": 8}, "crop_pct": 0}, "cannot be read .ZeroDivisionError"),
         )

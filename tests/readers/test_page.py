@@ -25,6 +25,7 @@ READERS = {
     "data/picture_file.py": "## Images",
     "data/sounds.py": "## Recordings",
     "data/tokenizer.py": "## Vocabularies and tokenizers",
+    "data/chat.py": "## Vocabularies and tokenizers",
     "data/processor_file.py": "## Vocabularies and tokenizers",
     "pretrained/folder.py": "## Weights",
     "pretrained/pickled.py": "## Weights",

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mmkd_jax.data.processor_file import FILE
 from mmkd_jax.data.sentencepiece_file import is_whole
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
@@ -14,10 +15,19 @@ from tests.readers import pieces, texts
 
 CODE = """
 import pathlib, sys, mmkd_jax
+import numpy as np
+from mmkd_jax.data import images
 from mmkd_jax.data.tokenizer import Tokenizer
-for kind in ("words", "tokenizer", "pairs"):
+for kind in ("words", "tokenizer", "ours", "pairs", "chat", "theirs"):
+    folder = pathlib.Path(sys.argv[1]) / kind
     try:
-        Tokenizer(pathlib.Path(sys.argv[1]) / kind, 8, 0)(["a good day"])
+        if kind in ("ours", "theirs"):
+            images.read(folder, {})([np.zeros((9, 9, 3), np.uint8)])
+        else:
+            tokenizer = Tokenizer(folder, 8, 0)
+            tokenizer(["a good day"])
+        if kind == "chat":
+            tokenizer.chat([[{"role": "user", "content": "a good day"}]])
     except mmkd_jax.UserError as error:
         print(error)
     log = pathlib.Path(sys.argv[1]) / "log"
@@ -27,18 +37,25 @@ for kind in ("words", "tokenizer", "pairs"):
 
 def test_transformers_is_imported_only_for_what_needs_it(tmp_path):
     """In its place is a package that counts its imports, by this process and its children."""
-    for kind in ("fake/transformers", "words", "tokenizer", "pairs"):
+    for kind in ("fake/transformers", "words", "tokenizer", "ours", "pairs", "chat", "theirs"):
         (tmp_path / kind).mkdir(parents=True)
     counts = f"open({str(tmp_path / 'log')!r}, 'a').write('x')\nraise ImportError('counted')"
     (tmp_path / "fake" / "transformers" / "__init__.py").write_text(counts)
     (tmp_path / "words" / "vocab.txt").write_text(texts.PLAIN)
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(texts.tokenizer()))
+    (tmp_path / "chat" / "tokenizer.json").write_text(json.dumps(texts.tokenizer()))
+    (tmp_path / "chat" / "chat_template.jinja").write_text("{{ messages }}")
+    for kind, name in (("ours", "ViT"), ("theirs", "Levit")):
+        (tmp_path / kind / FILE).write_text(json.dumps({"image_processor_type": f"{name}ImageProcessor"}))
     pieces.write(tmp_path / "pairs", pieces.FOLDERS["RoBERTa"])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), os.getcwd()])}
     command = [sys.executable, "-c", CODE, str(tmp_path)]
     lines = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert lines[:2] == ["words 0 set()", "tokenizer 0 set()"] and lines[3] == "pairs 1 set()"
-    assert "transformers cannot read it (ImportError: counted)" in lines[2]
+    assert lines[:3] == ["words 0 set()", "tokenizer 0 set()", "ours 0 set()"]
+    assert lines[4::2] == ["pairs 1 set()", "chat 2 set()", "theirs 3 set()"]
+    assert "transformers cannot read it (ImportError: counted)" in lines[3]
+    assert "cannot be applied (ImportError: counted)" in lines[5]
+    assert "cannot be used with transformers (ImportError: counted)" in lines[7]
 
 
 def test_a_sentencepiece_model_alone(tmp_path):
