@@ -199,7 +199,7 @@ def load(
             module = sentence.with_embedding(module, modules) if heads else module
             tensors = {**tensors, **modules.tensors}
         elif heads:
-            module = heads_of.with_heads(module, config, tensors)
+            module = heads_of.with_heads(module, config, {mapping.current_name(k): x for k, x in tensors.items()})
         labels = heads_of.labels(module, config)
     known = {m: attributes(e).keys() for m, e in module.encoders.items()}
     if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
