@@ -97,8 +97,8 @@ def build(
     if spec.tied and classes != encoder.vocabulary:
         raise UserError(f"{spec.out}.bias has {classes} values for a vocabulary of {encoder.vocabulary}")
     if spec.dropout:
-        keys = [k for k in spec.dropout if config.get(k) is not None]
-        rate = field(config, keys[0], 0.1) if keys else values.get("dropout", 0.0)
+        rate = values.get("dropout", 0.0) if spec.rate is None else spec.rate
+        rate = rate if config.get(spec.dropout) is None else field(config, spec.dropout, 0.1)
     read, activation = spec.read, values["activation"] if spec.activation == "config" else spec.activation
     if read == _POOLING:
         pooling = config.get(_POOLING, "cls")
@@ -208,7 +208,7 @@ def describe(kind: str, module: Any, names: Collection[str]) -> dict[str, Any]:
         elif spec.classes_key:
             described[spec.classes_key] = classes
         described |= {"problem_type": head.problem} if head.problem else {}
-        described |= {spec.dropout[0]: head.dropout} if spec.dropout else {}
+        described |= {spec.dropout: head.dropout} if spec.dropout else {}
         described |= {spec.activation: head.activation} if spec.activation in _ACTIVATIONS else {}
         described |= {spec.width_key: head.width} if spec.width_key else {}
         described |= {_AVERAGE: head.num_layers > 0} if spec.averaged else {}

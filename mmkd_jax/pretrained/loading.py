@@ -304,7 +304,9 @@ def save(
         raise UserError(f"the variables lack {choices(lacking)}: pass those of this module")
     saved = {c: {k: variables[c][k] for k in tree} for c, tree in shapes.items()}
     try:
-        config = family.describe(kind, module) | heads_of.describe(kind, module, labels)
+        config = _with_padding(
+            family.describe(kind, module) | heads_of.describe(kind, module, labels), module, processor
+        )
         table = family.table(kind, module) | heads_of.table(kind, module) | sentence.table(module)
         tensors = mapping.from_flax(saved, table, heads_of.prefix(kind, module, family.prefix(kind)))
     except (KeyError, AttributeError) as error:
@@ -319,6 +321,17 @@ def save(
     files.write(where / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     for name, content in (others | dict(getattr(processor, "files", {}))).items():
         files.write(where / name, content)
+
+
+def _with_padding(config, module, processor):
+    """Add the padding id of the tokenizer, null if it is unknown, where positions do not depend on that of the encoder.
+
+    A key that is missing would be the default of the family, which may be another token or none of the vocabulary.
+    """
+    if "text" not in module.encoders:
+        return config
+    own = {"pad_token_id": getattr(getattr(processor, "text", processor), "padding", None)}
+    return config | {"text_config": own | config["text_config"]} if "text_config" in config else own | config
 
 
 def init_from(*loaded: Pretrained) -> dict[str, PretrainedVariables]:

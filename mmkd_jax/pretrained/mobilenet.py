@@ -91,5 +91,6 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config, limits
-    return images.read(folder, {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 256, "crop": (224, 224)})
+    del limits
+    defaults = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 256, "crop": (224, 224)}
+    return images.read(folder, defaults, channels=field(config, "num_channels", 3))
