@@ -215,8 +215,8 @@ def _lowercased(tokenizer: Any) -> Any:
     """Return a tokenizer that lowercases texts first, as sentence-transformers asks."""
     if isinstance(tokenizer, other_tokenizers.PythonTokenizer):
         return other_tokenizers.PythonTokenizer(tokenizer.tokenizer, tokenizer.files, tokenizer.longest, True)
-    normalizer = tokenizer.normalizer
-    each = list(normalizer) if isinstance(normalizer, normalizers.Sequence) else [normalizer]
+    normalizer: Any = tokenizer.normalizer
+    each = normalizer if isinstance(normalizer, normalizers.Sequence) else [normalizer]
     if not any(isinstance(x, normalizers.Lowercase) for x in each):
         others = [] if normalizer is None else [normalizer]
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])

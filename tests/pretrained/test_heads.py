@@ -105,7 +105,9 @@ def test_the_padding_id_of_clip_is_its_texts_and_that_of_roberta_its_positions(t
     config = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=12)
     towers = {"text": ClipText(20, config, length=5), "image": Vit((4, 4), (2, 2), config=config, patch_bias=False)}
     module = Clip({**towers, "image": towers["image"].clone(embedded_norm=True)}, 6)
-    pretrained.save(tmp_path / "clip", "clip", module, zeros(module), Both(NoTokenizer(UserError("none"), 3), Pictures(), {}))
+    pretrained.save(
+        tmp_path / "clip", "clip", module, zeros(module), Both(NoTokenizer(UserError("none"), 3), Pictures(), {})
+    )
     assert json.loads((tmp_path / "clip" / "config.json").read_text())["text_config"]["pad_token_id"] == 3
     module = Encoders({"text": Bert(20, config, length=9, padding=1)})
     pretrained.save(tmp_path / "roberta", "roberta", module, zeros(module), NoTokenizer(UserError("none"), 3))
