@@ -93,14 +93,15 @@ class PythonTokenizer:
         tokenizer: tokenizer of transformers.
         files: name -> content of its files.
         longest: length to which `encode_batch` truncates; None for no limit.
+        lowercase: lowercase texts first.
     """
 
-    def __init__(self, tokenizer: Any, files: Mapping[str, bytes], longest: int | None = None):
-        self.tokenizer, self.files, self.longest = tokenizer, files, longest
+    def __init__(self, tokenizer: Any, files: Mapping[str, bytes], longest: int | None = None, lowercase: bool = False):
+        self.tokenizer, self.files, self.longest, self.lowercase = tokenizer, files, longest, lowercase
 
     def truncated(self, longest: int) -> "PythonTokenizer":
         """Return the tokenizer with another length."""
-        return PythonTokenizer(self.tokenizer, self.files, longest)
+        return PythonTokenizer(self.tokenizer, self.files, longest, self.lowercase)
 
     def to_str(self) -> str:
         """Return what identifies the rules."""
@@ -108,7 +109,8 @@ class PythonTokenizer:
 
         content = {name: hashlib.sha256(x).hexdigest() for name, x in sorted(self.files.items())}
         kind = type(self.tokenizer).__name__
-        return json.dumps({"class": kind, "transformers": transformers.__version__, "files": content})
+        rules = {"class": kind, "transformers": transformers.__version__, "files": content}
+        return json.dumps(rules | ({"lowercase": True} if self.lowercase else {}))
 
     def get_vocab(self) -> dict[str, int]:
         """Return token -> id."""
@@ -124,6 +126,7 @@ class PythonTokenizer:
         return [self._encode(*((x,) if isinstance(x, str) else x), **how) for x in inputs]
 
     def _encode(self, *texts, **how):
+        texts = [text.lower() for text in texts] if self.lowercase else texts
         whole = self.tokenizer(*texts, **how)
         long = self.longest is not None and len(whole["input_ids"]) > self.longest
         if long:

@@ -17,6 +17,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 from mmkd_jax import child_process, foreign_files
 from mmkd_jax.data import chat, other_tokenizers, text, tokenizer_overrides, tokenizer_settings, word_piece
 from mmkd_jax.data.dataset import Dataset
+from mmkd_jax.data.tokenizer_settings import TokenizerSettings
 from mmkd_jax.errors import UserError, choices
 
 FILES = (*other_tokenizers.JSON, *other_tokenizers.VOCABULARIES)
@@ -81,10 +82,8 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises plain Exception
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"the tokenizer in {folder} is damaged ({reason}): fetch it again") from error
-        wanted = (settings.lowercase or lowercase) and isinstance(self.tokenizer, tokenizers.Tokenizer)
-        if wanted and not _lowercases(self.tokenizer.normalizer):
-            others = [] if self.tokenizer.normalizer is None else [self.tokenizer.normalizer]
-            self.tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
+        if settings.lowercase or lowercase:
+            self.tokenizer = _lowercased(self.tokenizer)
         self.rules = self.tokenizer.to_str()
         self.cutting: dict[int, Any] = {}  # one per length: threads may use several at a time
         self.padding = padding if named is None else named
@@ -150,9 +149,13 @@ class Tokenizer:
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        """Identity of the tokenization: rules and padding."""
-        rules = hashlib.sha256(self.rules.encode()).hexdigest()
-        return {"rules": rules, "padding": self.padding, "whole": self.whole}
+        """Identity of the tokenization: rules, padding and, other than by default, how texts are cut."""
+        rules, settings = hashlib.sha256(self.rules.encode()).hexdigest(), self.settings
+        others = {"truncation_side": settings.truncation_side, "split_special_tokens": settings.split_special_tokens}
+        others = {
+            k: x for k, x in others.items() if x != TokenizerSettings._field_defaults[k]
+        }  # as it was without them
+        return {"rules": rules, "padding": self.padding, "whole": self.whole, **others}
 
     def __call__(
         self,
@@ -274,10 +277,16 @@ class Tokenizer:
         return {f"{self.modality}.ids": ids, f"{self.modality}.mask": mask | self.whole}
 
 
-def _lowercases(normalizer: normalizers.Normalizer | None) -> bool:
-    """Return whether a normalizer is `Lowercase`, or a sequence with one, as sentence-transformers asks."""
-    each = normalizer if isinstance(normalizer, normalizers.Sequence) else (normalizer,)
-    return any(isinstance(x, normalizers.Lowercase) for x in each)
+def _lowercased(tokenizer: Any) -> Any:
+    """Return a tokenizer that lowercases texts first, as sentence-transformers asks."""
+    if isinstance(tokenizer, other_tokenizers.PythonTokenizer):
+        return other_tokenizers.PythonTokenizer(tokenizer.tokenizer, tokenizer.files, tokenizer.longest, True)
+    normalizer: Any = tokenizer.normalizer
+    each = normalizer if isinstance(normalizer, normalizers.Sequence) else [normalizer]
+    if not any(isinstance(x, normalizers.Lowercase) for x in each):
+        others = [] if normalizer is None else [normalizer]
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
+    return tokenizer
 
 
 def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
@@ -354,22 +363,35 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
     return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint={**dataset.fingerprint, "tokens": how})
 
 
-def optional(folder: pathlib.Path, *arguments: Any, **keywords: Any) -> Callable[..., dict[str, np.ndarray]]:
+@dataclasses.dataclass(frozen=True)
+class NoTokenizer:
+    """In place of a tokenizer that a folder lacks: it raises the error when called.
+
+    Attributes:
+        error: what is missing.
+        padding: padding id of the model.
+    """
+
+    error: UserError
+    padding: int
+
+    def __call__(self, *args: Any, **more: Any) -> dict[str, np.ndarray]:
+        """Raise the error."""
+        raise self.error
+
+
+def optional(folder: pathlib.Path, length: int, padding: int, **keywords: Any) -> Callable[..., dict[str, np.ndarray]]:
     """Return a folder's tokenizer or, if it has none, a function that raises the error when called.
 
     A folder without a tokenizer still has usable weights.
 
     Args:
         folder: model folder.
-        arguments: positional arguments of `Tokenizer`.
-        keywords: keyword arguments of `Tokenizer`.
+        length: maximum text length in tokens.
+        padding: padding id if the folder does not name a padding token.
+        keywords: further arguments of `Tokenizer`.
     """
     try:
-        return Tokenizer(folder, *arguments, **keywords)
+        return Tokenizer(folder, length, padding, **keywords)
     except UserError as error:
-        missing = error
-
-    def refuse(*args: Any, **more: Any) -> dict[str, np.ndarray]:
-        raise missing
-
-    return refuse
+        return NoTokenizer(error, padding)

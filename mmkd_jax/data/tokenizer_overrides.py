@@ -7,11 +7,15 @@ from collections.abc import Mapping
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers, processors
 
+from mmkd_jax import foreign_files
 from mmkd_jax.data import special_tokens, word_piece
 from mmkd_jax.data.tokenizer_settings import TokenizerSettings
 from mmkd_jax.errors import UserError, shown
 
 _ROBERTA = ("roberta", "RobertaTokenizer", "RobertaTokenizerFast")
+_MPNET = ("mpnet", "MPNetTokenizer", "MPNetTokenizerFast")
+_ALBERT = ("albert", "AlbertTokenizer", "AlbertTokenizerFast")
+_DEBERTA = ("deberta-v2", "DebertaV2Tokenizer", "DebertaV2TokenizerFast")
 _CASES = {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}
 _CASES |= {"handle_chinese_chars": "tokenize_chinese_chars"}
 
@@ -27,7 +31,9 @@ def apply(
     """Change a tokenizer of tokenizer.json as its folder says.
 
     Tokens that are named and missing are added, those at the end only if the model has an embedding for them. BERT's
-    classes follow the settings of their words, and their first and last token; RoBERTa's follows `add_prefix_space`.
+    and MPNet's classes follow the settings of their words; BERT's, ALBERT's and DeBERTa's their first and last token;
+    RoBERTa's `add_prefix_space`. The settings of words of ALBERT's and DeBERTa's, which releases of transformers read
+    differently, must agree with tokenizer.json.
 
     Args:
         tokenizer: tokenizer of tokenizer.json, changed in place.
@@ -38,7 +44,7 @@ def apply(
         rows: number of the model's token embeddings; None if it is unknown.
 
     Raises:
-        UserError: a file is damaged, or an added token has another id.
+        UserError: a file is damaged, an added token has another id, or settings of words contradict tokenizer.json.
     """
     tokens = special_tokens.read(folder, files)
     known = {x.content for x in tokenizer.get_added_tokens_decoder().values()}
@@ -57,7 +63,7 @@ def apply(
                 f"{folder}: added token {shown(repr(token.content))} has id {i} in tokenizer_config.json, but {found} "
                 "in tokenizer.json: fetch both of the same model"
             )
-    if model not in (*_ROBERTA, *word_piece.CLASSES):
+    if model not in (*_ROBERTA, *_MPNET, *_ALBERT, *_DEBERTA, *word_piece.CLASSES):
         return
     rules = json.loads(tokenizer.to_str())
     pre = rules.get("pre_tokenizer") or {}
@@ -65,15 +71,35 @@ def apply(
         blank = settings.add_prefix_space
         if blank is not None and blank != pre["add_prefix_space"]:
             tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank, use_regex=pre["use_regex"])
-    if model in word_piece.CLASSES and rules["model"].get("type") == "WordPiece":
-        _as_bert(tokenizer, tokens, settings, rules.get("normalizer") or {})
+    if model in (*_MPNET, *word_piece.CLASSES) and rules["model"].get("type") == "WordPiece":
+        state, wanted = rules.get("normalizer") or {}, {k: getattr(settings, x) for k, x in _CASES.items()}
+        if state.get("type") == "BertNormalizer" and any(state[k] != x for k, x in wanted.items()):
+            tokenizer.normalizer = normalizers.BertNormalizer(**wanted)
+    if model in (*_ALBERT, *_DEBERTA) or (model in word_piece.CLASSES and rules["model"].get("type") == "WordPiece"):
+        _bounded(tokenizer, tokens)
+    if model in (*_ALBERT, *_DEBERTA):
+        fields = foreign_files.json_object(files.get(special_tokens.CONFIG, b"{}"), folder / special_tokens.CONFIG)
+        _refuse_contradictions(fields, rules, folder, keeps=model in _ALBERT)
 
 
-def _as_bert(tokenizer, tokens, settings, state):
-    """Follow the settings of words, and the first and last token, if they differ."""
-    wanted = {ours: getattr(settings, theirs) for ours, theirs in _CASES.items()}
-    if state.get("type") == "BertNormalizer" and any(state[k] != x for k, x in wanted.items()):
-        tokenizer.normalizer = normalizers.BertNormalizer(**wanted)
+def _refuse_contradictions(fields, rules, folder, keeps):
+    """Refuse settings that tokenizer.json contradicts; `keep_accents` is one of ALBERT alone."""
+    normalizer, pre = rules.get("normalizer") or {}, rules.get("pre_tokenizer") or {}
+    types = {x.get("type") for x in normalizer.get("normalizers") or [normalizer]}
+    splits = {x.get("type") for x in pre.get("pretokenizers") or [pre]}
+    found = {"do_lower_case": "Lowercase" in types}
+    found |= {"keep_accents": "StripAccents" not in types} if keeps else {"split_by_punct": "Punctuation" in splits}
+    for key, value in found.items():
+        if fields.get(key, value) not in (value, None):
+            path, said = folder / special_tokens.CONFIG, shown(repr(fields[key]))
+            raise UserError(
+                f"{path} has {key}={said}, but tokenizer.json is of {key}={value}, and releases of transformers differ "
+                f"in which they follow: set {key} to that of the model's training in one of them"
+            )
+
+
+def _bounded(tokenizer, tokens):
+    """Follow the first and last token, if they differ."""
     ids = tokenizer.get_vocab()
     named = word_piece.DEFAULTS | {k: x.content for k, x in tokens.named.items() if x is not None}
     last, first = named["sep_token"], named["cls_token"]

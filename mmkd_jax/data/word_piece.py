@@ -15,6 +15,7 @@ FILE = "vocab.txt"
 DEFAULTS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
 DEFAULTS |= {"mask_token": "[MASK]"}
 CLASSES = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast", "bert", "distilbert")
+CLASSES += ("ElectraTokenizer", "ElectraTokenizerFast", "electra")
 """Names of its classes, and model_types whose tokenizers are of them."""
 _NEEDED = ("sep_token", "cls_token", "unk_token")
 

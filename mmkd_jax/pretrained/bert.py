@@ -118,9 +118,7 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     used = {"padding": encoder.padding is not None, "types": encoder.types > 0}
     if wrong := [f"{name}={getattr(encoder, name)}" for name, on in used.items() if on != (name in FIELDS[kind])]:
         raise UserError(f"kind {kind!r} does not describe an encoder with {', '.join(wrong)}")
-    fields = written(kind, encoder, FIELDS[kind])
-    padding = 0 if encoder.padding is None else encoder.padding
-    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]], "pad_token_id": padding} | fields
+    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | written(kind, encoder, FIELDS[kind])
 
 
 def processor(

@@ -212,8 +212,9 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     if modality != "image":
         text = config if modality else section(config, "text_config")
         length = field(text, "max_position_embeddings", 77 if clip else 64)
-        padding = (field(text, "pad_token_id", None, 0) or 0) if "pad_token_id" in text else 1
+        padding = field(text, "pad_token_id", None, 0)
         rows = field(text, "vocab_size", _TEXT["vocabulary"][1 if clip else 2])
+        padding = 1 if padding is None else padding
         tokenizer = optional(folder, length, padding, whole=not clip, rows=rows, limits=limits)
     if modality == "text":
         return tokenizer

@@ -9,7 +9,7 @@ from mmkd_jax.data import images
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.pretrained import convolutional
-from mmkd_jax.pretrained.attributes import replaced
+from mmkd_jax.pretrained.attributes import field, replaced
 from mmkd_jax.pretrained.mapping import Table, Turn
 
 FIELDS = {"convnextv2": convolutional.FIELDS["convnext"]}
@@ -58,7 +58,6 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config
-    half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    defaults = half | {"size": 384, "crop_pct": 224 / 256, "resample": 3, "kind": "ConvNext"}
-    return images.read(folder, defaults, limits=limits)
+    defaults = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 384, "crop_pct": 224 / 256, "resample": 3}
+    channels = field(config, "num_channels", 3)
+    return images.read(folder, defaults | {"kind": "ConvNext"}, limits=limits, channels=channels)

@@ -123,7 +123,7 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     more |= {"max_relative_positions": encoder.reach, "pos_att_type": list(encoder.terms)}
     more |= {"norm_rel_ebd": "layer_norm" if encoder.normed else "none", "conv_kernel_size": encoder.kernel}
     fields = written(kind, encoder, _DEBERTA) | more
-    return {"model_type": kind, "architectures": ["DebertaV2Model"], "pad_token_id": 0} | fields
+    return {"model_type": kind, "architectures": ["DebertaV2Model"]} | fields
 
 
 def processor(

@@ -109,7 +109,7 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     expected["projected"] = albert or encoder.embedding != encoder.config.embed_dim
     expected |= {} if albert else {"pooler": False}
     fields = written(kind, encoder, FIELDS[kind], **expected)
-    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]], "pad_token_id": 0} | fields
+    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | fields
 
 
 def processor(

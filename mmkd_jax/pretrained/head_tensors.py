@@ -17,8 +17,8 @@ class HeadTensors(NamedTuple):
         norm: LayerNorm; "" omits it.
         norm_of: what it is applied to, as in `TaskHead`.
         tied: whether the last layer's kernel is the table of token embeddings.
-        dropout: keys of config.json for the dropout rate before the last layer; the first with a value counts, and the
-            encoder's own rate if none has one. Empty for no dropout.
+        dropout: key of config.json for the dropout rate before the last layer; "" for no dropout.
+        rate: that rate without the key; None is the encoder's own rate.
         input_dropout: whether the rate is that of the head's input as well.
         labels: whether config.json names the classes.
         problem: whether it is a classification or regression of rows, with a `problem_type`.
@@ -38,7 +38,8 @@ class HeadTensors(NamedTuple):
     norm: str = ""
     norm_of: str = "hidden"
     tied: bool = False
-    dropout: tuple[str, ...] = ()
+    dropout: str = ""
+    rate: float | None = None
     input_dropout: bool = False
     labels: bool = True
     problem: bool = True
@@ -56,7 +57,7 @@ def _one(read: str, out: str = "classifier", **more: Any) -> Architecture:
     return {"logits": HeadTensors(read, out, **more)}
 
 
-_CLASSIFIER_DROPOUT: dict[str, Any] = {"tokens": "hidden", "dropout": ("classifier_dropout",)}
+_CLASSIFIER_DROPOUT: dict[str, Any] = {"tokens": "hidden", "dropout": "classifier_dropout"}
 _TAGGER = _one("tokens", problem=False, **_CLASSIFIER_DROPOUT)
 _TANH = {"hidden": "classifier.dense", "activation": "tanh", "input_dropout": True}
 
@@ -75,7 +76,13 @@ def _roberta(name: str) -> Mapping[str, Architecture]:
 
 
 _PROJECTOR: dict[str, Any] = {"hidden": "projector", "width_key": "classifier_proj_size", "problem": False}
-_CTC: dict[str, Any] = {"dropout": ("final_dropout",), "classes_key": "vocab_size", "labels": False, "problem": False}
+_CTC: dict[str, Any] = {
+    "dropout": "final_dropout",
+    "rate": 0.1,
+    "classes_key": "vocab_size",
+    "labels": False,
+    "problem": False,
+}
 
 
 def _speech(name: str) -> Mapping[str, Architecture]:
@@ -88,10 +95,10 @@ def _speech(name: str) -> Mapping[str, Architecture]:
 _BERT_LM = _masked_lm("cls.predictions", "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm")
 _BERT_LM = {"logits": _BERT_LM["logits"]._replace(activation="config")}
 _NEXT_SENTENCE = HeadTensors("pooled", "cls.seq_relationship", labels=False, problem=False)
-_DISTILBERT = {"hidden": "pre_classifier", "activation": "relu", "dropout": ("seq_classif_dropout",)}
+_DISTILBERT = {"hidden": "pre_classifier", "activation": "relu", "dropout": "seq_classif_dropout", "rate": 0.2}
 _DISTILBERT_LM = _masked_lm("vocab_projector", "vocab_transform", "vocab_layer_norm", "config")
-_ALBERT_DROPOUT: dict[str, Any] = {"tokens": "hidden", "dropout": ("classifier_dropout_prob",)}
-_HIDDEN_DROPOUT: dict[str, Any] = {"tokens": "hidden", "dropout": ("hidden_dropout_prob",)}
+_ALBERT_DROPOUT: dict[str, Any] = {"tokens": "hidden", "dropout": "classifier_dropout_prob", "rate": 0.1}
+_HIDDEN_DROPOUT: dict[str, Any] = {"tokens": "hidden", "dropout": "hidden_dropout_prob"}
 _MODERN: dict[str, Any] = {"hidden": "head.dense", "activation": "classifier_activation", "norm": "head.norm"}
 HEADS: Mapping[str, Mapping[str, Architecture]] = {
     "bert": {
@@ -129,20 +136,20 @@ HEADS: Mapping[str, Mapping[str, Architecture]] = {
             tokens="hidden",
             hidden="pooler.dense",
             activation="pooler_hidden_act",
-            dropout=("cls_dropout",),
+            dropout="cls_dropout",
             width_key="pooler_hidden_size",
         ),
         "DebertaV2ForTokenClassification": _one("tokens", problem=False, **_HIDDEN_DROPOUT),
         "DebertaV2ForMaskedLM": _BERT_LM,
     },
     "modernbert": {
-        "ModernBertForSequenceClassification": _one("classifier_pooling", **_MODERN, dropout=("classifier_dropout",)),
-        "ModernBertForTokenClassification": _one("tokens", problem=False, **_MODERN, dropout=("classifier_dropout",)),
+        "ModernBertForSequenceClassification": _one("classifier_pooling", **_MODERN, dropout="classifier_dropout"),
+        "ModernBertForTokenClassification": _one("tokens", problem=False, **_MODERN, dropout="classifier_dropout"),
         "ModernBertForMaskedLM": _one("tokens", "decoder", tied=True, labels=False, problem=False, **_MODERN),
     },
     "distilbert": {
         "DistilBertForSequenceClassification": _one("first", tokens="hidden", **_DISTILBERT),
-        "DistilBertForTokenClassification": _one("tokens", tokens="hidden", dropout=("dropout",), problem=False),
+        "DistilBertForTokenClassification": _one("tokens", tokens="hidden", dropout="dropout", problem=False),
         "DistilBertForMaskedLM": _DISTILBERT_LM,
     },
     "vit": {"ViTForImageClassification": _one("first")},
@@ -157,7 +164,9 @@ HEADS: Mapping[str, Mapping[str, Architecture]] = {
     "dinov2_with_registers": {"Dinov2WithRegistersForImageClassification": _one("first_and_mean")},
     "swin": {"SwinForImageClassification": _one("features")},
     "convnextv2": {"ConvNextV2ForImageClassification": _one("features")},
-    "mobilenet_v2": {"MobileNetV2ForImageClassification": _one("features", dropout=("classifier_dropout_prob",))},
+    "mobilenet_v2": {
+        "MobileNetV2ForImageClassification": _one("features", dropout="classifier_dropout_prob", rate=0.8)
+    },
     "resnet": {"ResNetForImageClassification": _one("features", "classifier.1")},
     "convnext": {"ConvNextForImageClassification": _one("features")},
     "efficientnet-lite": {"": _one("features", "_fc")},

@@ -72,7 +72,12 @@ def _read(module, spec, config, name, tensors):
 
 
 def build(
-    module: Any, spec: HeadTensors, config: Mapping[str, Any], classes: int, width: int | None, bias: bool = True
+    module: Any,
+    spec: HeadTensors,
+    config: Mapping[str, Any],
+    classes: int,
+    width: int | None,
+    bias: bool | None = None,
 ) -> TaskHead:
     """Build a head of an encoder.
 
@@ -82,7 +87,7 @@ def build(
         config: content of config.json, for dropout rates and the problem.
         classes: number of logits.
         width: width of the hidden layer; None omits it.
-        bias: whether the hidden layer and the LayerNorm have a bias.
+        bias: whether the hidden layer and the LayerNorm have a bias; None is the same as the encoder's LayerNorms.
 
     Raises:
         UserError: config.json has an invalid value.
@@ -92,8 +97,8 @@ def build(
     if spec.tied and classes != encoder.vocabulary:
         raise UserError(f"{spec.out}.bias has {classes} values for a vocabulary of {encoder.vocabulary}")
     if spec.dropout:
-        keys = [k for k in spec.dropout if config.get(k) is not None]
-        rate = field(config, keys[0], 0.1) if keys else values.get("dropout", 0.0)
+        rate = values.get("dropout", 0.0) if spec.rate is None else spec.rate
+        rate = rate if config.get(spec.dropout) is None else field(config, spec.dropout, 0.1)
     read, activation = spec.read, values["activation"] if spec.activation == "config" else spec.activation
     if read == _POOLING:
         pooling = config.get(_POOLING, "cls")
@@ -114,7 +119,7 @@ def build(
         width=width,
         activation=activation,
         norm=spec.norm_of if spec.norm else None,
-        bias=bias,
+        bias=values.get("norm_bias", True) if bias is None else bias,
         eps=values.get("eps", 1e-12),
         tied=spec.tied,
         input_dropout=rate if spec.input_dropout else 0.0,
@@ -203,13 +208,16 @@ def describe(kind: str, module: Any, names: Collection[str]) -> dict[str, Any]:
         elif spec.classes_key:
             described[spec.classes_key] = classes
         described |= {"problem_type": head.problem} if head.problem else {}
-        described |= {spec.dropout[0]: head.dropout} if spec.dropout else {}
+        described |= {spec.dropout: head.dropout} if spec.dropout else {}
         described |= {spec.activation: head.activation} if spec.activation in _ACTIVATIONS else {}
         described |= {spec.width_key: head.width} if spec.width_key else {}
         described |= {_AVERAGE: head.num_layers > 0} if spec.averaged else {}
         if spec.read == _POOLING:
             described[_POOLING] = next(k for k, read in _POOLINGS.items() if read == head.read)
         if "classifier_activation" in described:
+            (encoder,) = module.encoders.values()
+            if head.bias != encoder.norm_bias:  # config.json has one key for all LayerNorms
+                raise UserError(f"a head with bias={head.bias} on an encoder with norm_bias={encoder.norm_bias}")
             described["classifier_bias"] = head.bias
     return described
 

@@ -200,7 +200,7 @@ def load(
             module = sentence.with_embedding(module, modules) if heads else module
             tensors = {**tensors, **modules.tensors}
         elif heads:
-            module = heads_of.with_heads(module, config, tensors)
+            module = heads_of.with_heads(module, config, {mapping.current_name(k): x for k, x in tensors.items()})
         labels = heads_of.labels(module, config)
     known = {m: attributes(e).keys() for m, e in module.encoders.items()}
     if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
@@ -305,7 +305,9 @@ def save(
         raise UserError(f"the variables lack {choices(lacking)}: pass those of this module")
     saved = {c: {k: variables[c][k] for k in tree} for c, tree in shapes.items()}
     try:
-        config = family.describe(kind, module) | heads_of.describe(kind, module, labels)
+        config = _with_padding(
+            family.describe(kind, module) | heads_of.describe(kind, module, labels), module, processor
+        )
         table = family.table(kind, module) | heads_of.table(kind, module) | sentence.table(module)
         tensors = mapping.from_flax(saved, table, heads_of.prefix(kind, module, family.prefix(kind)))
     except (KeyError, AttributeError) as error:
@@ -320,6 +322,17 @@ def save(
     files.write(where / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     for name, content in (others | dict(getattr(processor, "files", {}))).items():
         files.write(where / name, content)
+
+
+def _with_padding(config, module, processor):
+    """Add the padding id of the tokenizer, null if it is unknown, where positions do not depend on that of the encoder.
+
+    A key that is missing would be the default of the family, which may be another token or none of the vocabulary.
+    """
+    if "text" not in module.encoders:
+        return config
+    own = {"pad_token_id": getattr(getattr(processor, "text", processor), "padding", None)}
+    return config | {"text_config": own | config["text_config"]} if "text_config" in config else own | config
 
 
 def init_from(*loaded: Pretrained) -> dict[str, PretrainedVariables]:

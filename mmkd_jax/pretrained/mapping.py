@@ -140,7 +140,7 @@ def to_flax(
     prefix = prefix if any(k.startswith(prefix) for k in tensors) else ""
     published: dict[str, str] = {}
     for full in tensors:
-        name = _current_name(full.removeprefix(prefix))
+        name = current_name(full.removeprefix(prefix))
         if published.setdefault(name, full) != full:
             both = f"{shown(published[name])} and {shown(full)}"
             raise UserError(f"the weights have two tensors for one variable, {both}: remove one of them")
@@ -203,8 +203,13 @@ def from_flax(variables: Any, table: Table, prefix: str = "") -> dict[str, np.nd
     return tensors
 
 
-def _current_name(name):
-    """Map legacy names to current ones: TensorFlow-style LayerNorms of early BERTs, PyTorch's old weight_norm."""
+def current_name(name: str) -> str:
+    """Map a legacy name to the current one: TensorFlow-style LayerNorms of early BERTs, PyTorch's old weight_norm.
+
+    Example:
+        >>> current_name("cls.predictions.transform.LayerNorm.gamma")
+        'cls.predictions.transform.LayerNorm.weight'
+    """
     renamed = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
     renamed |= {f".weight_{old}": f".parametrizations.weight.original{new}" for old, new in (("g", 0), ("v", 1))}
     for old, new in renamed.items():

@@ -91,6 +91,5 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config
-    half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    return images.read(folder, half | {"size": 256, "crop": (224, 224)}, limits=limits)
+    defaults = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": 256, "crop": (224, 224)}
+    return images.read(folder, defaults, limits=limits, channels=field(config, "num_channels", 3))

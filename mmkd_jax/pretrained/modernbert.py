@@ -81,6 +81,8 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
         raise UserError(
             f"config.json has heads of {size} channels; expected an even number, which are rotated in pairs"
         )
+    if config.get("sliding_window") is not None:  # half of `local_attention`, which it replaces
+        fields["window"] = 2 * field(config, "sliding_window", 64)
     fields["every"] = _every(config, fields["num_layers"])
     fields["theta"] = _theta(config, FULL, "global_rope_theta", 160_000.0)
     fields["window_theta"] = _theta(config, WINDOW, "local_rope_theta", 10_000.0)
@@ -119,7 +121,7 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     more |= {"global_attn_every_n_layers": encoder.every}  # and names of releases before 5
     more |= {"global_rope_theta": thetas[FULL], "local_rope_theta": thetas[WINDOW]}
     fields = written(kind, encoder, _MODERNBERT, dropout=0.0) | more
-    return {"model_type": kind, "architectures": ["ModernBertModel"], "pad_token_id": 0} | fields
+    return {"model_type": kind, "architectures": ["ModernBertModel"]} | fields
 
 
 def processor(

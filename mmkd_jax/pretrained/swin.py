@@ -9,7 +9,7 @@ from mmkd_jax.data import images
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.swin import Swin
-from mmkd_jax.pretrained.attributes import read, sides, written
+from mmkd_jax.pretrained.attributes import field, read, sides, written
 from mmkd_jax.pretrained.mapping import CONV, DENSE, NORM, ROW, SAME, Table, inside
 
 OURS, THEIRS = "stage_{i}/layer_{j}", "encoder.layers.{i}.blocks.{j}"
@@ -98,5 +98,5 @@ def processor(folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = 
     Raises:
         UserError: the file requests unsupported preprocessing.
     """
-    del config
-    return images.read(folder, {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": (224, 224)}, limits=limits)
+    defaults = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": (224, 224)}
+    return images.read(folder, defaults, limits=limits, channels=field(config, "num_channels", 3))

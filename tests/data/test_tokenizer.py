@@ -1,5 +1,6 @@
 """Texts of a data set as models read them."""
 
+import json
 import warnings
 from concurrent import futures
 
@@ -37,6 +38,15 @@ def test_what_is_learned_is_a_published_tokenizer_too(tmp_path):
     again = Tokenizer(tmp_path, 8, 0)
     np.testing.assert_array_equal(again(TEXTS)["text.ids"], words(TEXTS)["text.ids"])
     assert again.fingerprint == words.fingerprint
+
+
+def test_how_texts_are_cut_is_part_of_the_fingerprint(tmp_path):
+    words, found = data.train_tokenizer(TEXTS, size=100, length=8), []
+    for fields in ({}, {"truncation_side": "left"}, {"split_special_tokens": True}):
+        for name, content in (words.files | {"tokenizer_config.json": json.dumps(fields).encode()}).items():
+            (tmp_path / name).write_bytes(content)
+        found.append(Tokenizer(tmp_path, 8, 0).fingerprint)
+    assert found[0] == words.fingerprint and found[0] != found[1] != found[2] != found[0]
 
 
 def test_two_models_read_one_text_by_tokenizers_of_their_own():

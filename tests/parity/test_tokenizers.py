@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import transformers
 from transformers import AutoTokenizer
 
 from mmkd_jax.data.other_tokenizers import PythonTokenizer
@@ -62,6 +63,16 @@ def test_ids_of_conversations(kind, tmp_path):
             assert found["text.answers"][i][:n].tolist() == [bool(x) for x in expected["assistant_masks"]]
 
 
+def test_a_tokenizer_in_python_lowercases_as_sentence_transformers_asks(tmp_path):
+    pieces.write(tmp_path, next(made for made in pieces.FOLDERS.values() if made.in_python))
+    lower = Tokenizer(tmp_path, LENGTH, 0, lowercase=True)
+    plain = Tokenizer(tmp_path, LENGTH, 0)
+    texts = [text.upper() for text in pieces.TEXTS]
+    expected = plain([text.lower() for text in texts], warn=False)["text.ids"]
+    assert lower(texts, warn=False)["text.ids"].tolist() == expected.tolist()
+    assert lower.fingerprint != plain.fingerprint
+
+
 FIELDS: list[dict[str, object]] = [
     {}, {"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}, {"cls_token": "<s>"},
     {"mask_token": "<mask>"}, {"extra_special_tokens": ["[NEW]"]},
@@ -87,3 +98,35 @@ def test_settings_that_contradict_tokenizer_json_of_roberta(fields, tmp_path):
     path = tmp_path / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     compare(tmp_path, pieces.TEXTS)
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", "<pad>", "<mask>", "a", "good", "Good", "é", "e"]
+CONTRADICTIONS: dict[str, tuple[dict[str, object], ...]] = {
+    "ElectraTokenizerFast": ({"do_lower_case": False}, {"strip_accents": False}, {"cls_token": "<s>"}),
+    "MPNetTokenizerFast": ({"do_lower_case": False}, {"tokenize_chinese_chars": False}),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_settings_that_contradict_tokenizer_json_of_others(name, tmp_path):
+    kind = transformers.MPNetTokenizer if name.startswith("MPNet") else transformers.BertTokenizer
+    kind(vocab={w: i for i, w in enumerate(WORDS)}).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    saved = json.loads(path.read_text()) | {"tokenizer_class": name}
+    for fields in CONTRADICTIONS[name]:
+        path.write_text(json.dumps(saved | fields))
+        compare(tmp_path, ["Good é a", "good 好 E"])
+
+
+@pytest.mark.parametrize("name", ["AlbertTokenizer", "DebertaV2Tokenizer"])
+def test_settings_that_releases_read_differently_are_refused(name, tmp_path):
+    scores = [
+        (w, -float(i)) for i, w in enumerate(["<pad>", "<unk>", *WORDS[2:5], "\u2581", "\u2581a", "\u2581good", "<s>"])
+    ]
+    getattr(transformers, name)(vocab=scores).save_pretrained(tmp_path)
+    compare(tmp_path, ["Good a"])
+    path = tmp_path / "tokenizer_config.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {"do_lower_case": not saved["do_lower_case"]}))
+    with pytest.raises(UserError, match="has do_lower_case=.*, but tokenizer.json is of do_lower_case="):
+        Tokenizer(tmp_path, LENGTH, 0)
