@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from mmkd_jax.data.images import Pictures
-from mmkd_jax.data.preprocess.row import Row, check_fields, require
+from mmkd_jax.data.preprocess.row import Row, check_fields, name_and_row, require
+from mmkd_jax.errors import UserError
 from mmkd_jax.typing import Count
 
 
@@ -59,8 +60,10 @@ def each_image(
         crop: height and width of the center crop, or None.
         resample: name of Pillow's filter.
     """
-    input_name, _, row = name.rpartition(" ")
-    rows: Any = [row]  # the end of the name, which is not a number if it has a path
-    how = {"mean": (0.5,) * x.shape[-1], "std": (0.5,) * x.shape[-1], "modality": input_name}
-    pictures = Pictures(size, crop, Image.Resampling[resample.upper()].value, **how)
-    return pictures([x], rows=rows)[input_name][0]
+    modality, row = name_and_row(name)
+    gray = (0.5,) * x.shape[-1]
+    pictures = Pictures(size, crop, Image.Resampling[resample.upper()].value, gray, gray, modality)
+    try:
+        return pictures([x], rows=[row])[modality][0]
+    except UserError as error:
+        raise UserError(str(error).replace(f"{modality} {row}", name, 1)) from None
