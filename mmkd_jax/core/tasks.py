@@ -134,8 +134,8 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         valid = np.asarray(columns.get("valid", True))
         if label not in columns:
             raise UserError(
-                f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}. Labels are integers: "
-                "columns of words are removed when texts are tokenized"
+                f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}. Labels are "
+                "integers: columns of words are removed when texts are tokenized"
             )
         values = np.asarray(columns[label])
         if not np.issubdtype(values.dtype, np.integer):

@@ -11,7 +11,7 @@ import numpy as np
 from mmkd_jax.data import images
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
-from tests.readers import pictures, settings, sounds, texts, weights
+from tests.readers import pictures, settings, sounds, texts, videos, weights
 from tests.readers.case import Case
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "readers.md"
@@ -40,6 +40,11 @@ read gray images, also those stored as RGB.
 Image processors of other classes (preprocessor_config.json) are run by transformers, one image at a time, on what is \
 read here. They are first created in a child process with 30 seconds and 2 GiB. The longer side squared, and the \
 pixels after resizing, may be `max_pixels`, each of which transformers may need 40 bytes for.
+"""
+VIDEOS = """
+`mmkd.data.preprocess.ReadVideo` reads animations, a frame at a time, and folders whose images are the frames, in the \
+order of their names. A file may have 256 MiB, 100,000 frames, and 61 million pixels per frame. Durations are ignored: \
+frames are sampled evenly by their number.
 """
 SOUNDS = """
 `mmkd.data.waveforms`, which the audio processors call, reads WAV files, a block at a time: each sample \
@@ -140,6 +145,8 @@ def page() -> str:
         HEAD,
         f"## Images\n{IMAGES}",
         compared(pictures.CASES, known["images"], pictures.read),
+        f"## Videos\n{VIDEOS}",
+        compared(videos.CASES, {}, videos.read),
         f"## Recordings\n{SOUNDS}",
         compared(sounds.CASES, known["sounds"], sounds.read),
         f"## Vocabularies and tokenizers\n{VOCABULARIES}",
