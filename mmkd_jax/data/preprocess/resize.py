@@ -1,6 +1,7 @@
 """Preprocessing step: resize images."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -59,7 +60,7 @@ def each_image(
         crop: height and width of the center crop, or None.
         resample: name of Pillow's filter.
     """
-    input_name, _, row = name.rpartition(" ")
+    input_name, row = re.fullmatch(r"(.*?) (\d+)(?:, .*)?", name, re.DOTALL).groups()  # it may end with a path
     how = {"mean": (0.5,) * x.shape[-1], "std": (0.5,) * x.shape[-1], "modality": input_name}
     pictures = Pictures(size, crop, Image.Resampling[resample.upper()].value, **how)
-    return pictures([x], rows=[row])[input_name][0]
+    return pictures([x], rows=[int(row)])[input_name][0]

@@ -17,7 +17,7 @@ class Standardize:
     Formula: (x − mean) / std for each channel, the last axis; over all values of single numbers and of waveforms
 
     Example:
-        >>> Standardize().fit([np.float32(1), np.float32(3)], ["age 0", "age 1"], Row("array", (), "float32"), "age")
+        >>> Standardize().fit([np.array(1.0), np.array(3.0)], ["age 0", "age 1"], Row("array", (), "float32"), "age")
         Normalize(mean=(2.0,), std=(1.0,), scale=1.0)
     """
 

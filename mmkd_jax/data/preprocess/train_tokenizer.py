@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from mmkd_jax.data import text, tokenizer
-from mmkd_jax.data.preprocess.row import RAW, Row, check_fields, require
+from mmkd_jax.data.preprocess.row import Row, check_fields, require
 from mmkd_jax.data.preprocess.tokenize import Tokenize
 from mmkd_jax.errors import UserError
 from mmkd_jax.typing import Count
@@ -20,6 +20,7 @@ class TrainTokenizer:
         modality: prefix of the columns; the name of the input by default.
 
     Example:
+        >>> from mmkd_jax.data.preprocess.row import RAW
         >>> trained = TrainTokenizer(size=9, length=4).fit(["a good day", "a bad day"], ["0", "1"], RAW, "text")
         >>> trained(["a day"], ["text 2"])["text.ids"].tolist()
         [[2, 3, 0, 0]]
@@ -41,7 +42,7 @@ class TrainTokenizer:
         trained = tokenizer.train_tokenizer(texts, self.size, self.length, self.modality or input)
         if trained.vocabulary <= 2:
             raise UserError(
-                f"TrainTokenizer of {input!r}: none of the words of {len(texts)} training texts occurs twice: pass more "
+                f"TrainTokenizer of {input!r}: no word occurs twice in its {len(texts)} training texts: pass more "
                 "texts, or encode their letters with Characters"
             )
         return Tokenize(trained, self.length)

@@ -45,8 +45,8 @@ def by_shares(
         UserError: unlabeled rows without a training split, or a split without rows.
 
     Example:
-        >>> rows = np.arange(8)
-        >>> found = by_shares(rows, [f"{i}" for i in rows], rows % 2, rows >= 0, {"train": 0.5, "test": 0.5}, 0, "train")
+        >>> rows, shares = np.arange(8), {"train": 0.5, "test": 0.5}
+        >>> found = by_shares(range(8), [f"{i}" for i in rows], rows % 2, rows >= 0, shares, 0, "train")
         >>> sorted((s, i % 2) for i, s in enumerate(found))[::2]
         [('test', 0), ('test', 1), ('train', 0), ('train', 1)]
     """
@@ -69,16 +69,17 @@ def by_shares(
             lacking[names.index(which), labels[i]] -= known[i]
     if empty := [name for name in names if name not in found]:
         raise UserError(
-            f"split={dict(shares)}: {empty[0]!r} has no rows, of {len(lots)} in {len(members)} groups: choose other shares"
+            f"split={dict(shares)}: {empty[0]!r} has none of the {len(lots)} rows, in {len(members)} groups: choose "
+            "other shares"
         )
     return found
 
 
-def joined(groups: Sequence[str] | None, hashes: Sequence[Sequence[str]]) -> list[int]:
-    """Return the lot of each row: rows of one group, or with a file of the same content, are in one lot."""
+def joined(groups: Sequence[str] | None, contents: Sequence[Sequence[str]]) -> list[int]:
+    """Return the lot of each row: rows of one group, or with one content, are in one lot."""
     keys = [
-        [("row", i), *(("file", x) for x in files), *([("group", groups[i])] if groups else [])]
-        for i, files in enumerate(hashes)
+        [("row", i), *(("content", x) for x in each), *([("group", groups[i])] if groups else [])]
+        for i, each in enumerate(contents)
     ]
     return splits.joined(keys)
 
@@ -95,22 +96,22 @@ def check_groups(table: Table, column: str, groups: Sequence[str], assigned: Seq
             )
 
 
-def check_copies(table: Table, hashes: Sequence[Sequence[tuple[str, str]]], assigned: Sequence[str]) -> None:
-    """Raise a UserError if a file's content is in two splits.
+def check_copies(table: Table, copies: Sequence[Sequence[tuple[str, str]]], assigned: Sequence[str]) -> None:
+    """Raise a UserError if a content is in two splits.
 
     Args:
         table: the table.
-        hashes: (input, hash of the file) of each row.
+        copies: (what, content) of each row.
         assigned: split of each row.
     """
     first: dict[str, int] = {}
-    for i, files in enumerate(hashes):
-        for name, digest in files:
-            j = first.setdefault(digest, i)
+    for i, contents in enumerate(copies):
+        for what, content in contents:
+            j = first.setdefault(content, i)
             if assigned[i] != assigned[j]:
                 raise UserError(
-                    f"{table.row(i)}: the file of {name!r} in split {assigned[i]!r} has the same content as that of "
-                    f"row {j} in {assigned[j]!r}: remove one, or pass allow_copies=True"
+                    f"{table.row(i)}: {what} in split {assigned[i]!r} has the same content as that of row {j} in "
+                    f"{assigned[j]!r}: remove one, or pass allow_copies=True"
                 )
 
 

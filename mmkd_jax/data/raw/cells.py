@@ -162,8 +162,8 @@ def _check_integers(table, column, cells, names):
         return
     ends = sorted(map(int, names))
     raise UserError(
-        f"{table.path}: the labels {column!r} are {shown(whole[0] if whole else f'{ends[0]} … {ends[-1]}', 60)}, not the "
-        "integers 0 … n − 1: pass regression=True to predict them as values, or regression=False for classes"
+        f"{table.path}: the labels {column!r} are {shown(whole[0] if whole else f'{ends[0]} … {ends[-1]}', 60)}, not "
+        "the integers 0 … n − 1: pass regression=True to predict them as values, or regression=False for classes"
     )
 
 

@@ -1,10 +1,7 @@
 """Chains of preprocessing steps as users write them: one step, a tuple of steps, or a list of chains."""
 
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
-
-import jax
 
 from mmkd_jax.data.preprocess import Characters, Preprocessing, ReadArray, Step, Tokenize
 from mmkd_jax.data.preprocess.row import RAW, Row

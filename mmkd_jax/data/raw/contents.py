@@ -1,11 +1,12 @@
 """Hashes of the contents of files and of folders of frames, remembered for as long as the files do not change."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mmkd_jax import files, foreign_files
 from mmkd_jax.data.raw.in_order import in_order
@@ -32,7 +33,10 @@ def hashes(paths: Mapping[pathlib.Path, str], known: pathlib.Path, threads: int)
     Raises:
         UserError: a file is missing or cannot be read; the message names the row and the path.
     """
-    before = (files.recover_json(known, lambda line: None) or {}).get("files", {})
+    try:
+        before = files.read_json(known).get("files", {})
+    except (FileNotFoundError, files.Damaged):
+        before = {}
     after: dict[str, State] = {}
 
     def one(path):
@@ -43,7 +47,8 @@ def hashes(paths: Mapping[pathlib.Path, str], known: pathlib.Path, threads: int)
 
     found = dict(zip(paths, in_order(one, paths, threads), strict=True))
     if after != before:
-        files.write_json(known, {"files": after})
+        with contextlib.suppress(UserError):  # a folder that is read-only may have all copies
+            files.write_json(known, {"files": {**before, **after}})
     return found
 
 

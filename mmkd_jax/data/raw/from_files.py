@@ -35,7 +35,7 @@ def from_files(
     threads: int | None = None,
     log: files.Log = print,
 ) -> dict[str, Dataset]:
-    """Create data sets from a table whose columns have texts, numbers, and paths of images, recordings and videos.
+    r"""Create data sets from a table whose columns have texts, numbers, and paths of images, recordings and videos.
 
     Empty cells are missing modalities: `present.MODALITY` is False there, and the columns are zeros; it exists if any
     row of the table lacks the modality. An empty label is an unlabeled training row: `labelled` is False there, and
@@ -78,13 +78,13 @@ def from_files(
         >>> from mmkd_jax.data.preprocess import ReadArray, TrainTokenizer
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> rows = ["said,age,species,fold", "wow wow,3,dog,train", "miaow miaow,2,cat,train", ",4,dog,test"]
-        >>> _ = (folder / "pets.csv").write_text("\\n".join(rows))
+        >>> _ = (folder / "pets.csv").write_text("\n".join(rows))
         >>> inputs = {"said": TrainTokenizer(size=9, length=3), "age": ReadArray()}
         >>> pets = from_files(folder / "pets.csv", inputs, label="species", split="fold", cache=folder)
         >>> pets["train"].columns["said.ids"].tolist(), pets["train"].about["classes"]
         ([[3, 3, 0], [2, 2, 0]], ['cat', 'dog'])
         >>> {k: x.tolist() for k, x in pets["test"].columns.items() if k in ("age", "label", "present.said")}
-        {'age': [4.0], 'present.said': [False], 'label': [1]}
+        {'label': [1], 'present.said': [False], 'age': [4.0]}
     """
     path, steps = pathlib.Path(table), chains(inputs)
     if unknown := set(rename or {}) - set(inputs):
@@ -103,40 +103,47 @@ def from_files(
     kinds = {k: kind(k, [chain for n, chain in steps if n == k]) for k in columns}
     values = {k: _values(read, columns[k], kinds[k]) for k in columns}
     hashes = _hashes(read, {k: values[k] for k in columns if kinds[k] == "path"}, place)
-    copies = [[] if allow_copies else [(k, x[i]) for k, x in hashes.items() if x[i]] for i in range(read.size)]
-    assigned = [train] * read.size if split is None else None
-    if isinstance(split, str):
-        assigned = cells.names(read, split, "split")
+    contained = {k: hashes.get(k) or read.columns[columns[k]] for k in columns}
+    rows = [json.dumps(row) for row in zip(*contained.values(), strict=True)]
+    copies = [[] if allow_copies else _copied(kinds, contained, i, row) for i, row in enumerate(rows)]
     groups = cells.names(read, group, "group") if group else None
-    labels = cells.labels(read, label, classes, regression, assigned, train) if label else None
-    if assigned is None:
-        identity = [hashes.get(k) or read.columns[columns[k]] for k in columns]
-        rows = [json.dumps([x[i] for x in identity]) for i in range(read.size)]
-        lots = assignment.joined(groups, [[digest for _, digest in row] for row in copies])
+    label_of = functools.partial(cells.labels, read, label, classes, regression, train=train) if label else None
+    if isinstance(split, Mapping):
+        labels = label_of(splits=None) if label_of else None
+        lots = assignment.joined(groups, [[key for _, key in keys] for keys in copies])
         strata = labels.values if labels and labels.classes else np.zeros(read.size, np.int32)
         known = labels.known if labels else np.ones(read.size, bool)
-        assert isinstance(split, Mapping)
         assigned = assignment.by_shares(lots, rows, strata, known, split, seed, train)
-    elif groups is not None:
-        assignment.check_groups(read, group or "", groups, assigned)
-    assignment.check_copies(read, copies, assigned)
+    else:
+        assigned = cells.names(read, split, "split") if split else [train] * read.size
+        if groups is not None:
+            assignment.check_groups(read, group or "", groups, assigned)
+        assignment.check_copies(read, copies, assigned)
+    labels = label_of(splits=assigned) if label_of else None
 
     def training(k: str) -> tuple[list[Any], list[int]]:
         if train not in assigned:
-            raise UserError(f"no split {train!r} to fit steps to; the splits are {choices(set(assigned))}: pass train=…")
-        rows = [i for i in range(read.size) if assigned[i] == train and values[k][i] is not None]
-        return [values[k][i] for i in rows], rows
+            raise UserError(f"no split {train!r} to fit steps to; there is {choices(set(assigned))}: pass train=…")
+        chosen = [i for i in range(read.size) if assigned[i] == train and values[k][i] is not None]
+        return [values[k][i] for i in chosen], chosen
 
     raw = [
-        preparation.Raw(fitted(k, chain, functools.partial(training, k)), values[k], hashes.get(k) or read.columns[columns[k]])
-        for k, chain in steps
+        preparation.Raw(fitted(k, chain, functools.partial(training, k)), values[k], contained[k]) for k, chain in steps
     ]
     light: dict[str, np.ndarray] = {}
     if labels is not None:
-        light["label"] = labels.values
-        light |= {} if labels.known.all() else {"labelled": labels.known}
+        light = {"label": labels.values} | ({} if labels.known.all() else {"labelled": labels.known})
     about = {"classes": list(labels.classes)} if labels and labels.classes else {}
     return preparation.datasets(raw, light, assigned, about, place)
+
+
+def _copied(
+    kinds: Mapping[str, str], contained: Mapping[str, Sequence[Any]], i: int, row: str
+) -> list[tuple[str, str]]:
+    """Return (what, content) of a row, which another row may share: each of its files, or all inputs of a text."""
+    found = [(f"the file of {k!r}", x[i]) for k, x in contained.items() if kinds[k] == "path" and x[i]]
+    texts = any(kinds[k] == "text" and x[i] for k, x in contained.items())
+    return found or ([("the row", row)] if texts else [])
 
 
 def _values(table: table_file.Table, column: str, which: str) -> list[Any]:

@@ -4,12 +4,10 @@ import collections
 import concurrent.futures
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
-
-T, R = TypeVar("T"), TypeVar("R")
+from typing import Any
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
     """Yield the result for each item; at most two per thread are computed ahead.
 
     The first error in the order of the items is raised, so that it does not depend on the threads.

@@ -85,7 +85,7 @@ def read(path: str | os.PathLike, wanted: Collection[str]) -> Table:
 def _separated(path, wanted):
     tabs = path.suffix.lower() == ".tsv"
     rows = csv.reader(io.StringIO(_text(path), newline=""), delimiter="\t" if tabs else ",", strict=True)
-    names, cells, lines, line = None, {}, [], 1
+    names, places, cells, lines, line = None, {}, {}, [], 1
     try:
         for row in rows:
             first, line = line, rows.line_num + 1
@@ -145,7 +145,9 @@ def _parquet(path, wanted):
         with pyarrow.parquet.ParquetFile(path) as file:
             _check_names(path, file.schema_arrow.names, wanted)
             about = file.metadata
-            found = [about.row_group(g).column(c) for g in range(about.num_row_groups) for c in range(about.num_columns)]
+            found = [
+                about.row_group(g).column(c) for g in range(about.num_row_groups) for c in range(about.num_columns)
+            ]
             total = sum(x.total_uncompressed_size for x in found if x.path_in_schema.split(".")[0] in wanted)
             if max(size if not found else 0, total, 8 * about.num_rows) > _MOST_BYTES:
                 raise UserError(f"{path} needs {max(total, 8 * about.num_rows):,} bytes; {_split_it()}")
