@@ -90,7 +90,7 @@ def datasets(
     arrays: Columns = {}
     hashes = {}
     for x, spec in zip(raw, specs, strict=True):
-        how = {"steps": _steps(x.chain), "versions": _versions(), "rows": files.digest(list(x.identity))}
+        how = {"steps": steps_as_json(x.chain), "versions": _versions(), "rows": files.digest(list(x.identity))}
         folder = place.folder / f"{_readable(x.chain.input)}-{files.digest(how)[:16]}"
         found = prepared(folder, how, spec, size, _windows(x, spec, place.threads), place.log)
         arrays |= found.arrays
@@ -146,7 +146,7 @@ def _windows(
     return lambda: in_order(window, range(0, len(x.values), n), threads)
 
 
-def _steps(chain: Preprocessing) -> Any:
+def steps_as_json(chain: Preprocessing) -> Any:
     """Return the chain as JSON, with the hashes of its files."""
     with tempfile.TemporaryDirectory() as folder:
         saved.write(pathlib.Path(folder), [chain])
