@@ -19,13 +19,13 @@ _LARGEST = 2**29
 _MOST_FRAMES = 100_000
 
 
-def frames(path: str | os.PathLike, name: str, count: int, repeat: bool = False) -> list[Image.Image]:
+def frames(path: str | bytes | os.PathLike, name: str, count: int, repeat: bool = False) -> list[Image.Image]:
     """Return evenly sampled frames of an animation or film, as RGB.
 
     Formula: of t frames, the frames ⌊i t / count⌋ for i = 0 … count − 1
 
     Args:
-        path: path of the file.
+        path: path or content of the file.
         name: name of the video, used in messages; has the path.
         count: number of frames to return.
         repeat: repeat frames of animations with fewer; if False, they are refused.
@@ -34,7 +34,7 @@ def frames(path: str | os.PathLike, name: str, count: int, repeat: bool = False)
         UserError: the file is no animation or film, is damaged or too large, or has too few frames.
     """
     try:
-        data = foreign_files.read_bytes(path, _LARGEST)
+        data = path if isinstance(path, bytes) else foreign_files.read_bytes(path, _LARGEST)
     except UserError as error:
         raise error.within(name.partition(",")[0]) from None
     if film.container(data[:12]):

@@ -24,9 +24,9 @@ _WORDS = re.compile(r"[0-9]+|[^0-9]+")
 class ReadVideo:
     """Read videos as uint8 [frames, h, w, 3], sampled evenly.
 
-    Values are paths of GIF, WebP or PNG animations, of films (MP4, MOV, WebM, Matroska or AVI, with the extra `video`),
-    or of folders of images, which are the frames in the order of their names (2.png before 10.png); sequences of images
-    as `ReadImage` reads them; or uint8 arrays [t, h, w, c].
+    Values are paths or contents (bytes) of GIF, WebP or PNG animations, or of films (MP4, MOV, WebM, Matroska or AVI,
+    with the extra `video`); paths of folders of images, which are the frames in the order of their names (2.png before
+    10.png); sequences of images as `ReadImage` reads them; or uint8 arrays [t, h, w, c].
 
     Formula: of t frames, the frames ⌊i t / frames⌋ for i = 0 … frames − 1
 
@@ -64,7 +64,9 @@ class ReadVideo:
     def _read(self, value, name):
         input_name, _, row = name.rpartition(" ")
         pictures = Pictures(self.size, resample=Image.Resampling[self.resample.upper()].value)
-        if isinstance(value, str | os.PathLike):
+        if isinstance(value, bytes):
+            value = animation.frames(value, name, self.frames, self.repeat)
+        elif isinstance(value, str | os.PathLike):
             name = f"{name}, {shown(os.fspath(value), 500)}"
             path = pathlib.Path(value)
             value = _images(path) if path.is_dir() else animation.frames(path, name, self.frames, self.repeat)
