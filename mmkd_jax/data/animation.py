@@ -31,7 +31,7 @@ def frames(path: str | bytes | os.PathLike, name: str, count: int, repeat: bool 
         repeat: repeat frames of animations with fewer; if False, they are refused.
 
     Raises:
-        UserError: the file is no animation or film, is damaged or too large, or has too few frames.
+        UserError: the file has another format, is damaged, cut off or too large, or has too few frames.
     """
     try:
         data = path if isinstance(path, bytes) else foreign_files.read_bytes(path, _LARGEST)
@@ -44,6 +44,11 @@ def frames(path: str | bytes | os.PathLike, name: str, count: int, repeat: bool 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            if picture.format == "PNG":
+                picture.verify()
+                picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            if not _WHOLE[picture.format or ""](data):  # Pillow returns the frames in front of a cut
+                raise UserError(f"{name} is damaged or cut off: fetch it again")
             total = getattr(picture, "n_frames", 1)
             if picture.width * picture.height > MAX_PIXELS or total > _MOST_FRAMES:
                 raise UserError(
@@ -66,3 +71,34 @@ def frames(path: str | bytes | os.PathLike, name: str, count: int, repeat: bool 
     except Exception as error:  # Pillow has no common class for damage
         raise UserError(f"{name} is damaged or cut off ({shown(str(error), 160)}): fetch it again") from None
     return result
+
+
+def _whole_gif(data: bytes) -> bool:
+    """Return whether the blocks of a GIF file reach its trailer."""
+    try:
+        at = 13 + _colors(data[10])
+        while data[at] != 0x3B:
+            if data[at] == 0x2C:  # an image: its header, colors, and the size of its codes
+                at += 11 + _colors(data[at + 9])
+            elif data[at] == 0x21:
+                at += 2
+            else:
+                return False
+            while data[at]:
+                at += 1 + data[at]
+            at += 1
+    except IndexError:
+        return False
+    return True
+
+
+def _colors(flags: int) -> int:
+    """Return the bytes of a color table."""
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+_WHOLE = {
+    "GIF": _whole_gif,
+    "WEBP": lambda data: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
+    "PNG": lambda data: True,  # verified by Pillow
+}

@@ -31,7 +31,7 @@ def frames(data: bytes, name: str, count: int, repeat: bool = False) -> list[Ima
     """Return evenly sampled frames of a film, as RGB and upright.
 
     The file is decoded twice, to count its frames and to take some, so that few are in memory. The container is named
-    to FFmpeg, which therefore opens no other file and no address that the film refers to.
+    to FFmpeg, which therefore opens neither other files nor addresses that a film refers to.
 
     Formula: of t frames, the frames ⌊i t / count⌋ for i = 0 … count − 1
 

@@ -11,7 +11,7 @@ import numpy as np
 from mmkd_jax.data import images
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
-from tests.readers import pictures, settings, sounds, texts, weights
+from tests.readers import pictures, settings, sounds, texts, videos, weights
 from tests.readers.case import Case
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "readers.md"
@@ -36,6 +36,11 @@ Transparency is treated as by transformers' processors (tests/parity): that of f
 arrays are composited onto white if the processor converts to RGB (`do_convert_rgb`; by default those of CLIP, \
 SigLIP and DINOv2), and otherwise, where transformers raises an error, it is dropped as well. Models of one channel \
 read gray images, also those stored as RGB.
+"""
+VIDEOS = """
+`mmkd.data.preprocess.ReadVideo` reads animations, a frame at a time, and folders whose images are the frames, in the \
+order of their names. A file may have 256 MiB, 100,000 frames, and 61 million pixels per frame. Durations are ignored: \
+frames are sampled evenly by their number.
 """
 SOUNDS = """
 `mmkd.data.waveforms`, which the audio processors call, reads WAV files, a block at a time: each sample \
@@ -132,6 +137,8 @@ def page() -> str:
         HEAD,
         f"## Images\n{IMAGES}",
         compared(pictures.CASES, known["images"], pictures.read),
+        f"## Videos\n{VIDEOS}",
+        compared(videos.CASES, {}, videos.read),
         f"## Recordings\n{SOUNDS}",
         compared(sounds.CASES, known["sounds"], sounds.read),
         f"## Vocabularies and tokenizers\n{VOCABULARIES}",

@@ -5,7 +5,7 @@ import pathlib
 
 from mmkd_jax import files
 from tests.never_silent.test_every_byte import READS
-from tests.readers import page, pictures, settings, sounds, texts
+from tests.readers import page, pictures, settings, sounds, texts, videos
 
 
 def test_the_page_is_up_to_date():
@@ -13,7 +13,15 @@ def test_the_page_is_up_to_date():
 
 
 def test_cases_are_shown_as_what_they_are():
-    cases = [*pictures.CASES, *sounds.CASES, *texts.VOCABULARIES, *texts.SETTINGS, *texts.TOKENIZERS, *settings.CASES]
+    cases = [
+        *pictures.CASES,
+        *videos.CASES,
+        *sounds.CASES,
+        *texts.VOCABULARIES,
+        *texts.SETTINGS,
+        *texts.TOKENIZERS,
+        *settings.CASES,
+    ]
     assert [c.name for c in cases if not page.shown_is_right(c)] == []
     assert len({c.name for c in cases}) == len(cases) - len(
         {c.name for c in sounds.CASES} & {c.name for c in pictures.CASES}
@@ -23,6 +31,7 @@ def test_cases_are_shown_as_what_they_are():
 # module that reads files -> its section of the page, or why nobody else's file reaches it
 READERS = {
     "data/picture_file.py": "## Images",
+    "data/animation.py": "## Videos",
     "data/sounds.py": "## Recordings",
     "data/tokenizer.py": "## Vocabularies and tokenizers",
     "data/processor_file.py": "## Vocabularies and tokenizers",
@@ -30,6 +39,7 @@ READERS = {
     "pretrained/pickled.py": "## Weights",
     "data/commands.py": "files that it has just written",
     "data/dataset.py": "prepared data, with SHA-256 in the record",
+    "data/preprocess/saved.py": "steps of a student, with SHA-256",
     "data/sources.py": "packages with a pinned SHA-256",
     "data/datasets/emoji.py": "packages with a pinned SHA-256",
 }

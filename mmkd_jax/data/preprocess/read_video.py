@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmkd_jax.data import animation
 from mmkd_jax.data.images import Pictures
-from mmkd_jax.data.preprocess.row import Row, check_fields, require
+from mmkd_jax.data.preprocess.row import Row, check_fields, name_and_row, require
 from mmkd_jax.data.videos import Videos
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.typing import Count
@@ -62,7 +62,7 @@ class ReadVideo:
         return Row("video", (self.frames, *self.size, 3), "uint8")
 
     def _read(self, value, name):
-        input_name, _, row = name.rpartition(" ")
+        modality, row = name_and_row(name)
         pictures = Pictures(self.size, resample=Image.Resampling[self.resample.upper()].value)
         if isinstance(value, bytes):
             value = animation.frames(value, name, self.frames, self.repeat)
@@ -72,7 +72,7 @@ class ReadVideo:
             value = _images(path) if path.is_dir() else animation.frames(path, name, self.frames, self.repeat)
             if path.is_dir() and not value:
                 raise UserError(f"{name}: the folder has no frames: fetch it again")
-        return Videos(pictures, self.frames, input_name)([value], self.repeat, rows=[int(row)])[input_name][0]
+        return Videos(pictures, self.frames, modality)([value], self.repeat, rows=[row])[modality][0]
 
 
 def _images(folder):
