@@ -1,4 +1,4 @@
-"""Animations as frames: GIF, WebP and PNG, read with Pillow."""
+"""Animations as frames: GIF, WebP and PNG, read with Pillow, and films."""
 
 import io
 import os
@@ -8,23 +8,24 @@ import numpy as np
 from PIL import Image
 
 from mmkd_jax import foreign_files
+from mmkd_jax.data import film
 from mmkd_jax.data.picture_file import MAX_PIXELS
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.looks_like import looks_like, remedy
 
 FORMATS = ("GIF", "WEBP", "PNG")
-_LARGEST = 2**28
+_LARGEST = 2**29
 """Maximum size of a file, in bytes."""
 _MOST_FRAMES = 100_000
 
 
-def frames(path: str | os.PathLike, name: str, count: int, repeat: bool = False) -> list[Image.Image]:
-    """Return evenly sampled frames of an animation, as RGB.
+def frames(path: str | bytes | os.PathLike, name: str, count: int, repeat: bool = False) -> list[Image.Image]:
+    """Return evenly sampled frames of an animation or film, as RGB.
 
     Formula: of t frames, the frames ⌊i t / count⌋ for i = 0 … count − 1
 
     Args:
-        path: path of the file.
+        path: path or content of the file.
         name: name of the video, used in messages; has the path.
         count: number of frames to return.
         repeat: repeat frames of animations with fewer; if False, they are refused.
@@ -33,10 +34,12 @@ def frames(path: str | os.PathLike, name: str, count: int, repeat: bool = False)
         UserError: the file has another format, is damaged, cut off or too large, or has too few frames.
     """
     try:
-        data = foreign_files.read_bytes(path, _LARGEST)
+        data = path if isinstance(path, bytes) else foreign_files.read_bytes(path, _LARGEST)
     except UserError as error:
         raise error.within(name.partition(",")[0]) from None
-    known = ", ".join(FORMATS)
+    if film.container(data[:12]):
+        return film.frames(data, name, count, repeat)
+    known = ", ".join((*FORMATS, "MP4, MOV, WebM, Matroska, AVI"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
