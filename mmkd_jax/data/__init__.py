@@ -1,5 +1,6 @@
 """Data sets and the loaders that batch them."""
 
+from mmkd_jax.data import preprocess as preprocess
 from mmkd_jax.data import text as text
 from mmkd_jax.data._order import order as order
 from mmkd_jax.data.commands import load_or_prepare as load_or_prepare
@@ -15,6 +16,6 @@ from mmkd_jax.data.processing import process as process
 from mmkd_jax.data.sounds import Waves as Waves
 from mmkd_jax.data.sounds import waveforms as waveforms
 from mmkd_jax.data.tokenizer import Tokenizer as Tokenizer
-from mmkd_jax.data.tokenizer import tokenize as tokenize
 from mmkd_jax.data.tokenizer import train_tokenizer as train_tokenizer
+from mmkd_jax.data.tokenizing import tokenize as tokenize
 from mmkd_jax.data.videos import Videos as Videos

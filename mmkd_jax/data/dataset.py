@@ -14,6 +14,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.data import text
 from mmkd_jax.data.narrowing import narrowed
+from mmkd_jax.data.preprocess.preprocessing import Preprocessing
 from mmkd_jax.errors import UserError, choices
 
 Columns = dict[str, np.ndarray]
@@ -31,6 +32,7 @@ class Dataset:
         fetch: row indices -> columns.
         counts: name of a bool column -> number of True values.
         about: further metadata: classes, scales, sources.
+        preprocess: steps from raw inputs, such as paths, to columns, which a student trained on them takes along.
     """
 
     spec: Mapping[str, jax.ShapeDtypeStruct]
@@ -39,6 +41,7 @@ class Dataset:
     fetch: Callable[[np.ndarray], Columns]
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preprocess: tuple[Preprocessing, ...] = ()
 
     @functools.cached_property
     def columns(self) -> Columns:

@@ -32,7 +32,9 @@ _TURNS |= {6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
-def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS, on_white: bool = False) -> Image.Image:
+def rgb(
+    picture: Any, name: str, max_pixels: int = MAX_PIXELS, on_white: bool = False, files_on_white: bool = False
+) -> Image.Image:
     """Return an image as RGB with 8 bits per channel, upright.
 
     The EXIF orientation is applied. Images with 16 bits per channel keep the high byte. Alpha is dropped, so that
@@ -44,6 +46,7 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS, on_white: bool = 
         name: name of the image, used in messages.
         max_pixels: maximum number of pixels.
         on_white: composite Pillow images and arrays onto white; files are not, as in transformers.
+        files_on_white: composite files onto white.
 
     Raises:
         UserError: an unsupported type, shape or format, too many pixels, a damaged or truncated file, or an image
@@ -67,7 +70,7 @@ def rgb(picture: Any, name: str, max_pixels: int = MAX_PIXELS, on_white: bool = 
             data = foreign_files.read_bytes(picture)
         except UserError as error:
             raise error.within(name.partition(",")[0]) from None
-        return _decoded(_opened(data, name), name, max_pixels, data)
+        return _decoded(_opened(data, name), name, max_pixels, data, files_on_white)
     elif not isinstance(picture, Image.Image):
         raise UserError(f"{name}: {type(picture).__name__}; expected a path, a Pillow image or a uint8 array")
     return _decoded(picture, name, max_pixels, on_white=on_white)

@@ -3,32 +3,14 @@
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any
 
-import jax
 import numpy as np
 
 from mmkd_jax.data.dataset import Dataset
+from mmkd_jax.data.processor import Processor
 from mmkd_jax.errors import UserError, choices
-
-
-@runtime_checkable
-class Processor(Protocol):
-    """Processor of a pretrained model, such as `Pictures`, `Videos` or `Waves`: a dataclass with its settings."""
-
-    @property
-    def modality(self) -> str:
-        """Prefix of its columns."""
-        ...
-
-    def row_spec(self, options: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-        """Return shapes and dtypes of one row, or raise if they depend on the row."""
-        ...
-
-    def __call__(self, *raw: Any, **options: Any) -> dict[str, np.ndarray]:
-        """Return the columns of some rows."""
-        ...
 
 
 def process(

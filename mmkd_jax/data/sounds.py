@@ -59,7 +59,7 @@ def waveforms(
         raise UserError(f"{modality}: expected a sequence of recordings, got a single one: put it in a list")
     _check_rate(f"{modality}: target_rate", target_rate)
     named = zip(range(len(recordings)) if rows is None else rows, recordings, strict=True)
-    return [_waveform(f"{modality} {i}", x, target_rate, rate, resample, channels) for i, x in named]
+    return [waveform(f"{modality} {i}", x, target_rate, rate, resample, channels) for i, x in named]
 
 
 def bounded(
@@ -113,7 +113,29 @@ def bounded(
     return [x[:most] for x in waves]
 
 
-def _waveform(name, x, target_rate, rate, resample, channels):
+def waveform(
+    name: str,
+    x: Any,
+    target_rate: int,
+    rate: int | None = None,
+    resample: bool = False,
+    channels: Channels = None,
+    remedy: str = "pass resample=True to resample",
+) -> Float[np.ndarray, " _"]:
+    """Return one recording as `waveforms` does.
+
+    Args:
+        name: name of the recording, used in messages.
+        x: path of a .wav file, or array.
+        target_rate: sample rate of the result, in Hz.
+        rate: sample rate of an array, in Hz.
+        resample: resample a recording with a different rate.
+        channels: what to do with several channels.
+        remedy: end of the message about a different rate.
+
+    Raises:
+        UserError: an error of `waveforms`.
+    """
     if isinstance(x, str | os.PathLike):
         try:
             size = foreign_files.size_of(x)
@@ -139,9 +161,7 @@ def _waveform(name, x, target_rate, rate, resample, channels):
     _check_rate(f"{name}: rate", rate)
     if rate != target_rate:
         if not resample:
-            raise UserError(
-                f"{name}: rate is {rate} Hz; the model expects {target_rate} Hz: pass resample=True to resample"
-            )
+            raise UserError(f"{name}: rate is {rate} Hz; the model expects {target_rate} Hz: {remedy}")
         x = scipy.signal.resample_poly(x, *(np.array([target_rate, int(rate)]) // np.gcd(target_rate, int(rate))))
     return x.astype(np.float32, copy=False)
 

@@ -63,12 +63,13 @@ def stored(texts: Sequence[str | bytes], dtype: str) -> np.ndarray:
     return np.array(encoded, dtype)
 
 
-def decoded(texts: Iterable[Any], name: str) -> Iterator[str]:
+def decoded(texts: Iterable[Any], name: str, names: Sequence[str] | None = None) -> Iterator[str]:
     """Yield texts as strings; a byte order mark of bytes is removed.
 
     Args:
         texts: strings, or UTF-8 bytes.
         name: name of the texts, used in messages.
+        names: name of each text in messages; None counts the rows.
 
     Raises:
         UserError: an element is neither, is not UTF-8, or has NUL characters, as UTF-16 has; names its row.
@@ -79,10 +80,11 @@ def decoded(texts: Iterable[Any], name: str) -> Iterator[str]:
             valid = isinstance(string, str) and string.encode() is not None
         except UnicodeError:  # of bytes, or of a lone surrogate
             valid, string = False, ""
+        where = f"{name}: row {row}" if names is None else names[row]
         if not valid:
-            raise UserError(f"{name}: row {row} is {shown(repr(x))}; expected a string, or UTF-8 bytes: decode it")
+            raise UserError(f"{where} is {shown(repr(x))}; expected a string, or UTF-8 bytes: decode it")
         if "\0" in string:
-            raise UserError(f"{name}: row {row} has NUL characters, {shown(string[:20])}: decode it, or remove them")
+            raise UserError(f"{where} has NUL characters, {shown(string[:20])}: decode it, or remove them")
         yield string
 
 

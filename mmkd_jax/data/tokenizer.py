@@ -1,6 +1,5 @@
 """Tokenizers on the host: those of pretrained text encoders, and word-level ones trained on texts."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -9,15 +8,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from mmkd_jax import child_process, foreign_files
 from mmkd_jax.data import other_tokenizers, text, tokenizer_overrides, tokenizer_settings, word_piece
-from mmkd_jax.data.dataset import Dataset
-from mmkd_jax.errors import UserError, choices
+from mmkd_jax.errors import UserError
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FILES += other_tokenizers.VOCABULARIES
@@ -96,7 +93,7 @@ class Tokenizer:
     def _load(self, folder, limits, rows) -> tuple[Any, int | None]:
         """The tokenizer, and the id of the padding token that the folder names."""
         settings, path = self.settings, folder / "config.json"
-        config = foreign_files.read_json(path) if path.exists() else {}
+        config = self.config = foreign_files.read_json(path) if path.exists() else {}
         padding, kind = None, settings.kind or config.get("tokenizer_class")
         if not settings.kind and isinstance(kind, str):  # a saved folder has another config.json
             fields = foreign_files.json_object(self.files.get(_CONFIG, b"{}"), folder / _CONFIG)
@@ -146,6 +143,16 @@ class Tokenizer:
     def vocabulary(self) -> int:
         """Vocabulary size."""
         return self.tokenizer.get_vocab_size()
+
+    def saved_files(self) -> dict[str, bytes]:
+        """Return the files of a folder of which `Tokenizer`, with equal arguments, makes an equal tokenizer.
+
+        Its tokenizer.json has the changes that other files of the model folder asked for, so that they are not needed.
+        """
+        if isinstance(self.tokenizer, other_tokenizers.PythonTokenizer):
+            return {**self.files, "config.json": json.dumps(self.config).encode()}
+        how = {k: getattr(self.settings, k) for k in ("truncation_side", "split_special_tokens")}
+        return {"tokenizer.json": self.rules.encode(), _CONFIG: json.dumps(how).encode()}
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
@@ -241,51 +248,6 @@ def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modali
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(str(pathlib.Path(folder) / "tokenizer.json"))
         return Tokenizer(pathlib.Path(folder), length, 0, modality, limits=None)
-
-
-def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
-    """Tokenize a data set's text column lazily, with one or several tokenizers.
-
-    Args:
-        dataset: data set with a text column: strings, or UTF-8 bytes as returned by `load`.
-        lengths: `Tokenizer` -> length to which its rows are truncated or padded. The tokenizer's `modality` is the
-            prefix of its columns, so two models can use different tokenizers for the same text. If empty, text columns
-            are only removed.
-        column: name of the text column.
-
-    Returns:
-        The data set with `MODALITY.ids` and `MODALITY.mask` replacing all text columns.
-
-    Raises:
-        UserError: the column does not exist, a length exceeds a tokenizer's maximum, or two tokenizers have the same
-            modality.
-
-    Example:
-        >>> from mmkd_jax.data import from_columns
-        >>> texts = np.array(["a good day", "a bad day"])
-        >>> words = train_tokenizer(texts.tolist(), size=100, length=8, modality="words")
-        >>> tokenize(from_columns({"text": texts}, "days"), {words: 3}).columns["words.ids"].tolist()
-        [[2, 1, 3], [2, 1, 3]]
-    """
-    texts = {k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"}
-    if column not in texts:
-        raise UserError(f"no text column {column!r}; available: {choices(texts)}")
-    spec = {k: s for k, s in dataset.spec.items() if k not in texts}
-    for tokenizer, length in lengths.items():
-        for k, x in tokenizer([], length=length, pad=True).items():
-            if k in spec:
-                rename = "or rename a pretrained model's input with pretrained.with_inputs(loaded, text=…)"
-                raise UserError(f"two columns are named {k!r}: give each tokenizer a different modality, {rename}")
-            spec[k] = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-
-    def fetch(rows):
-        columns = dataset.take(rows)
-        strings = columns[column].tolist()
-        ids = [tokenizer(strings, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
-        return {k: x for group in (columns, *ids) for k, x in group.items() if k not in texts}
-
-    how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
-    return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint={**dataset.fingerprint, "tokens": how})
 
 
 def optional(folder: pathlib.Path, *arguments: Any, **keywords: Any) -> Callable[..., dict[str, np.ndarray]]:

@@ -10,14 +10,14 @@ import scipy.io.wavfile
 from PIL import Image
 
 from mmkd_jax import data
+from mmkd_jax.data.filter_bank import FilterBank
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.data.sounds import Waves
 from mmkd_jax.data.videos import Videos
+from mmkd_jax.data.voice_windows import Windows
+from mmkd_jax.data.whisper_spectrogram import LogMel
 from mmkd_jax.errors import UserError
-from mmkd_jax.pretrained.ast import FilterBank
 from mmkd_jax.pretrained.clip import Both
-from mmkd_jax.pretrained.voice import Windows
-from mmkd_jax.pretrained.whisper import LogMel
 
 RATE = 16_000
 DRAW = np.random.default_rng(0)

@@ -1,0 +1,55 @@
+"""Columns of a data set that tokenizers make from its texts, as rows are read."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from mmkd_jax.data.dataset import Dataset
+from mmkd_jax.errors import UserError, choices
+
+
+def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
+    """Tokenize a data set's text column lazily, with one or several tokenizers.
+
+    Args:
+        dataset: data set with a text column: strings, or UTF-8 bytes as returned by `load`.
+        lengths: `Tokenizer` -> length to which its rows are truncated or padded. The tokenizer's `modality` is the
+            prefix of its columns, so two models can use different tokenizers for the same text. If empty, text columns
+            are only removed.
+        column: name of the text column.
+
+    Returns:
+        The data set with `MODALITY.ids` and `MODALITY.mask` replacing all text columns.
+
+    Raises:
+        UserError: the column does not exist, a length exceeds a tokenizer's maximum, or two tokenizers have the same
+            modality.
+
+    Example:
+        >>> from mmkd_jax.data import from_columns, train_tokenizer
+        >>> texts = np.array(["a good day", "a bad day"])
+        >>> words = train_tokenizer(texts.tolist(), size=100, length=8, modality="words")
+        >>> tokenize(from_columns({"text": texts}, "days"), {words: 3}).columns["words.ids"].tolist()
+        [[2, 1, 3], [2, 1, 3]]
+    """
+    texts = {k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"}
+    if column not in texts:
+        raise UserError(f"no text column {column!r}; available: {choices(texts)}")
+    spec = {k: s for k, s in dataset.spec.items() if k not in texts}
+    for tokenizer, length in lengths.items():
+        for k, x in tokenizer([], length=length, pad=True).items():
+            if k in spec:
+                rename = "or rename a pretrained model's input with pretrained.with_inputs(loaded, text=…)"
+                raise UserError(f"two columns are named {k!r}: give each tokenizer a different modality, {rename}")
+            spec[k] = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+
+    def fetch(rows):
+        columns = dataset.take(rows)
+        strings = columns[column].tolist()
+        ids = [tokenizer(strings, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
+        return {k: x for group in (columns, *ids) for k, x in group.items() if k not in texts}
+
+    how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
+    return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint={**dataset.fingerprint, "tokens": how})
