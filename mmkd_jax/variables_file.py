@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 

@@ -128,8 +128,8 @@ def read_signature(folder: pathlib.Path) -> dict[str, Any]:
         versions = signature.get("versions")
         by = versions.get("mmkd_jax") if isinstance(versions, dict) else None
         raise UserError(
-            f"{folder} has format {shown(signature.get('format'))}, written by mmkd_jax {shown(by)}; this version reads "
-            f"format {FORMAT}: install that version, or run the experiment again with this one"
+            f"{folder} has format {shown(signature.get('format'))}, of mmkd_jax {shown(by)}; this version reads format "
+            f"{FORMAT}: install that version, or run the experiment again with this one"
         )
     try:
         _check(signature)

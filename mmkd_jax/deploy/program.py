@@ -145,8 +145,8 @@ def _check_rows(outputs: Mapping[str, Any], count: Any) -> None:
     for name, x in outputs.items():
         if not x.shape or x.shape[0] != count or not all(isinstance(n, int) for n in x.shape[1:]):
             raise UserError(
-                f"output {name!r} has shape {list(map(str, x.shape))} for a batch of {count} rows: expected one row for "
-                "each row of the batch"
+                f"output {name!r} has shape [{', '.join(map(str, x.shape))}] for a batch of {count} rows: expected one "
+                "row for each row of the batch"
             )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Num
 
 from mmkd_jax.data.preprocess import Preprocessing
 from mmkd_jax.deploy import columns, folder
-from mmkd_jax.errors import UserError, choices, shown
+from mmkd_jax.errors import UserError, choices
 
 
 class Predictions(NamedTuple):
@@ -52,7 +52,7 @@ class Student:
     task: Mapping[str, str]
     preprocess: tuple[Preprocessing, ...]
     batch: int | None
-    call: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    call: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dataclasses.field(repr=False)
     signature: Mapping[str, Any] = dataclasses.field(repr=False)
 
     @property

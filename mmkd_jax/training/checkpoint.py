@@ -13,7 +13,6 @@ from orbax.checkpoint import v1 as ocp
 
 from mmkd_jax import files
 from mmkd_jax.core import sharding
-from mmkd_jax.errors import UserError
 from mmkd_jax.variables_file import check_same_leaves
 
 Damaged = list[tuple[int, str]]
