@@ -11,6 +11,7 @@ import numpy as np
 
 from mmkd_jax import files
 from mmkd_jax.data import dataset
+from mmkd_jax.data.preprocess import saved
 from mmkd_jax.errors import UserError, choices
 
 _BUILDERS = pathlib.Path(__file__).parent / "datasets"
@@ -77,6 +78,8 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
         compared = _compare(module, name, record, columns)
         for file in record["files"]:
             files.write(target / file, (built / file).read_bytes())
+        if steps := getattr(module, "PREPROCESS", ()):
+            saved.write(target, steps)
         files.write_json(target / "record.json", record)  # last: a data set without it is not prepared
     return f"{name} {record['version']} is in {target}\n{compared}"
 

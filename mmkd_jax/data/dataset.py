@@ -14,6 +14,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.data import text
 from mmkd_jax.data.narrowing import narrowed
+from mmkd_jax.data.preprocess import saved
 from mmkd_jax.data.preprocess.preprocessing import Preprocessing
 from mmkd_jax.errors import UserError, choices
 
@@ -78,7 +79,7 @@ class Dataset:
         )
 
     def with_columns(self, **columns: Any) -> "Dataset":
-        """Add columns, aligned by row index."""
+        """Add columns, aligned by row index; steps that were declared for a column of this name no longer are."""
         columns = narrowed(columns, self.fingerprint.get("name", ""))
         if wrong := {k: len(v) for k, v in columns.items() if len(v) != self.size}:
             raise UserError(f"columns {wrong} do not have {self.size} rows")
@@ -88,6 +89,7 @@ class Dataset:
             fingerprint={**self.fingerprint, "columns": _appended(self.fingerprint, "columns", content_hash(columns))},
             fetch=lambda i: self.take(i) | {k: v[i] for k, v in columns.items()},
             counts={**self.counts, **_true(columns)},
+            preprocess=tuple(x for x in self.preprocess if not set(x.columns) & set(columns)),
         )
 
 
@@ -152,6 +154,7 @@ def load(name: str, split: str, directory: str | os.PathLike | None = None) -> D
         fetch=functools.partial(_fetch, functools.cache(lambda: _open(folder, split))),
         counts=has["counts"],
         about=record["about"],
+        preprocess=saved.read(folder) if (folder / saved.FILE).exists() else (),
     )
 
 

@@ -1,7 +1,6 @@
 """Columns of a data set that a model's processor makes from pictures, recordings or videos, as rows are read."""
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from mmkd_jax.data.dataset import Dataset
+from mmkd_jax.data.preprocess.preprocessing import followed
+from mmkd_jax.data.preprocess.processed import Processed
 from mmkd_jax.data.processor import Processor
 from mmkd_jax.errors import UserError, choices
 
@@ -19,7 +20,8 @@ def process(
     """Process a data set's pictures, recordings or videos lazily, with the processor of a model.
 
     Rows without the modality, whose `present.MODALITY` is False, are not read: their columns are zeros. Only the paths
-    are part of the fingerprint: the files must not change.
+    are part of the fingerprint: the files must not change. The step is declared in `preprocess`, so that a student
+    takes it along, unless the processor is not of this library.
 
     Args:
         dataset: data set with a raw column: paths, uint8 images or waveforms; for videos, uint8 [t, h, w, c] or the
@@ -53,25 +55,19 @@ def process(
     column = column or processor.modality
     if column not in dataset.spec:
         raise UserError(f"no column {column!r} to process; available: {choices(dataset.spec)}")
-    known = inspect.signature(type(processor).__call__).parameters
-    if unknown := [k for k in options if k not in known or k in ("rows", "warn")]:
-        accepted = [k for k in list(known)[2:] if k not in ("rows", "warn")]
-        raise UserError(f"{type(processor).__name__} has no option {choices(unknown)}; it has: {choices(accepted)}")
+    step = Processed(processor, options)
     made = processor.row_spec(options)
     spec = {k: s for k, s in dataset.spec.items() if k != column or not remove}
     if both := [k for k in made if k in spec]:
         remedy = f"rename the input of one model: pretrained.with_inputs(loaded, {processor.modality}='…')"
         raise UserError(f"two columns are named {both[0]!r}: {remedy}")
-    how = dict(options)
-    if "cut" in known:
-        how = {"cut": options.get("length") is not None, "warn": False} | how
     mask = f"present.{processor.modality}"
 
     def fetch(rows):
         columns = dataset.take(rows)
         there = np.flatnonzero(columns[mask]) if mask in columns else np.arange(len(rows))
         raw = [_value(columns[column][i]) for i in there]
-        found = processor(raw, rows=[int(rows[i]) for i in there], **how) if raw else {}
+        found = dict(step(raw, [f"{column} {rows[i]}" for i in there])) if raw else {}
         if len(there) < len(rows):
             whole = {k: np.zeros((len(rows), *s.shape), s.dtype) for k, s in made.items()}
             for k, x in found.items():
@@ -85,6 +81,7 @@ def process(
         spec=spec | made,
         fetch=fetch,
         fingerprint={**dataset.fingerprint, "processed": [*dataset.fingerprint.get("processed", ()), settings]},
+        preprocess=followed(dataset.preprocess, column, step, remove),
     )
 
 

@@ -1,18 +1,13 @@
-"""Speech synthesis with espeak-ng, and log-mel spectrograms."""
+"""Speech synthesis with espeak-ng."""
 
 import ctypes
 import pathlib
 
 import numpy as np
 import scipy.signal
-from jaxtyping import Float, UInt8
-
-from mmkd_jax.data import spectrogram
+from jaxtyping import Float
 
 SYNTHESIS_RATE, RATE = 22_050, 8_000
-FRAMES, BANDS, WINDOW, HOP = 32, 32, 256, 250
-FLOOR_DB, STEP_DB = -80, 2
-"""Log-mel level stored as 0, and the quantization step, which is finer than the noise in the levels."""
 
 
 class Voice:
@@ -60,14 +55,3 @@ class Voice:
         loud = np.flatnonzero(np.abs(wave) > 1e-3)
         wave = wave[loud[0] : loud[-1] + 1]  # trim silence, so that the word's position is well defined
         return scipy.signal.resample_poly(wave, RATE // 50, SYNTHESIS_RATE // 50)
-
-
-def log_mel(wave: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, "32 32"]:
-    """Log-mel spectrogram of one second at 8 kHz, [frames, bands].
-
-    Formula: 10 log10 of the mel-weighted |FFT|² with a Hann window (256, hop 250); −80 … 0 dB stored as 0 … 40.
-    """
-    windows = spectrogram.frames(np.pad(wave, (0, WINDOW)), WINDOW, HOP)[:FRAMES]
-    energy = spectrogram.power(windows * np.hanning(WINDOW)) / (WINDOW / 4) ** 2
-    level = 10 * np.log10(energy @ spectrogram.mel_filters(WINDOW, BANDS, RATE, low=60.0) + 1e-12)
-    return np.round((np.clip(level, FLOOR_DB, 0) - FLOOR_DB) / STEP_DB).astype(np.uint8)

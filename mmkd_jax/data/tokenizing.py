@@ -7,11 +7,16 @@ from typing import Any
 import jax
 
 from mmkd_jax.data.dataset import Dataset
+from mmkd_jax.data.preprocess.preprocessing import followed
+from mmkd_jax.data.preprocess.tokenize import Tokenize
+from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError, choices
 
 
 def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
     """Tokenize a data set's text column lazily, with one or several tokenizers.
+
+    The steps are declared in `preprocess`, so that a student takes its tokenizer along.
 
     Args:
         dataset: data set with a text column: strings, or UTF-8 bytes as returned by `load`.
@@ -52,4 +57,9 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
         return {k: x for group in (columns, *ids) for k, x in group.items() if k not in texts}
 
     how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
-    return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint={**dataset.fingerprint, "tokens": how})
+    steps = dataset.preprocess
+    for tokenizer, length in lengths.items():
+        if isinstance(tokenizer, Tokenizer):
+            steps = followed(steps, column, Tokenize(tokenizer, int(length)), remove=False)
+    fingerprint = {**dataset.fingerprint, "tokens": how}
+    return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint=fingerprint, preprocess=steps)

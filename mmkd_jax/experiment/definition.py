@@ -15,6 +15,7 @@ from mmkd_jax.core.state import subtree, variables
 from mmkd_jax.errors import MissingOutput, UserError, choices
 from mmkd_jax.experiment import description, final_report
 from mmkd_jax.experiment.python_file import module, one_line_errors
+from mmkd_jax.training.banks import check_banks
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.read_columns import check_evaluation
 from mmkd_jax.training.training import Training
@@ -161,7 +162,7 @@ def check_with_shapes(
             check_trained(training, initial)
             state, frozen = training.abstract(initial_variables=initial)
             training.check_step(state, frozen)
-            training.check_banks(read=False)
+            check_banks(training, read=False)
             check_evaluation(training)
         except UserError as error:
             raise error.within(f"training {name!r}", _beside_the_cache(training, error)) from error.__cause__

@@ -13,6 +13,7 @@ from mmkd_jax.data.grain_loader import GrainLoader
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, batch_spec
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.training.banks import check_banks
 from mmkd_jax.training.training import Training
 
 
@@ -57,7 +58,7 @@ def check_data(training: Training) -> None:
                 training.task.check_all(loader.dataset.columns)
             except UserError as error:
                 raise error.within(name) from None
-    training.check_banks()
+    check_banks(training)
 
 
 def check_evaluation(training: Training) -> None:

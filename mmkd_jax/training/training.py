@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,14 +16,13 @@ from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.model import Batch, Model, StepContext, cached, predict
 from mmkd_jax.core.objective import Objective, combine
 from mmkd_jax.core.outputs import forward
-from mmkd_jax.core.sharding import is_bank
 from mmkd_jax.core.state import Distillation, augmented_spec, init_state, initial_variables, variables
 from mmkd_jax.core.step import make_step
 from mmkd_jax.core.tasks import Task
-from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, check_loader
+from mmkd_jax.data.preprocess import Preprocessing, Step
 from mmkd_jax.errors import UserError, choices
-from mmkd_jax.training import class_names
+from mmkd_jax.training import class_names, declared_steps
 from mmkd_jax.training.lowered import program_hash
 from mmkd_jax.training.roles import Frozen, MovingAverage, Role, Source, Trained, check_roles
 from mmkd_jax.training.teacher_cache import CacheSpec, Store
@@ -63,6 +62,8 @@ class Training:
         keep_best: number of checkpoints with the best validation metric to keep as well, with the whole state; the best
             variables alone are in every checkpoint.
         keep_every: also keep checkpoints whose step is a multiple of this; None disables it.
+        preprocess: name of a raw input -> steps of `data.preprocess` to columns of the data, which a student takes
+            along; they replace those that the data set declares for these columns.
     """
 
     models: Mapping[str, Role]
@@ -84,6 +85,7 @@ class Training:
     keep_last: int = 2
     keep_best: int = 0
     keep_every: int | None = None
+    preprocess: Mapping[str, Sequence[Step]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         check_roles(self.models)
@@ -98,6 +100,7 @@ class Training:
                     f"the classes of the training data are {', '.join(self.classes)}, those of the {name} data "
                     f"{', '.join(others)}: give their labels one order"
                 )
+        _ = self.preprocessing
         if self.evaluate in self.cache:
             raise UserError(
                 f"evaluate is {self.evaluate!r}, whose outputs are cached for the training data: omit its cache, or "
@@ -167,6 +170,11 @@ class Training:
     def classes(self) -> tuple[str, ...]:
         """Names of the data's classes, in the order of its labels; empty if unknown."""
         return _classes(self.data)
+
+    @functools.cached_property
+    def preprocessing(self) -> tuple[Preprocessing, ...]:
+        """Steps from raw inputs to columns of the data: those of the data set, and of `preprocess`."""
+        return declared_steps.declared(self.data.dataset, self.preprocess)
 
     @functools.cached_property
     def init_from(self) -> dict[str, Source]:
@@ -343,27 +351,6 @@ class Training:
             about |= {"augment": self.augment_fingerprint, "partners": None if partners is None else repr(partners)}
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
         return Store(directory, files.as_json(about), rows, self.num_views, self.data.size)
-
-    def check_banks(self, read: bool = True) -> None:
-        """Raise if an `example_id` of the training data exceeds the size of a memory bank.
-
-        Args:
-            read: use the example ids of data in memory; False uses the number of rows.
-        """
-        objective_state = self.abstract()[0].objective_state
-        banks = [(p, len(x)) for p, x in jax.tree.leaves_with_path(objective_state) if is_bank(p, x)]
-        if not banks:
-            return
-        known, size = read and isinstance(self.data, InMemory), self.data.dataset.size
-        largest = int(self.data.dataset.columns["example_id"].max()) if known else size - 1  # streamed data is not read
-        for path, rows in banks:
-            if largest >= rows:
-                name = jax.tree_util.keystr(path, simple=True, separator=".").partition(".bank")[0]
-                reach = f"goes to {largest}" + ("" if known else f" (the data set has {size} rows)")
-                raise UserError(
-                    f"term {name!r}: its bank has {rows} rows, but example_id of the training data {reach}: "
-                    f"give it size={largest + 1}"
-                )
 
     def check_logits(self, paths: Collection[str], before: str = "") -> None:
         """Raise if logits, among paths that are read, are of other classes or another problem than data and task."""

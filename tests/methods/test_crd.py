@@ -16,6 +16,7 @@ from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, runner
 from mmkd_jax.methods import crd
+from mmkd_jax.training.banks import check_banks
 from mmkd_jax.training.checkpoint import Checkpoints
 from tests import tiny_experiment
 from tests.small import compiled, equal, with_role
@@ -201,7 +202,7 @@ def test_ids_beyond_the_bank_are_seen_in_data_that_are_few(tmp_path):
     far = np.where(np.arange(48) == 3, 1_000, np.arange(48)).astype(np.int32)
     with pytest.raises(UserError, match="has 48 rows, but example_id .* goes to 1000: give it size=1001"):
         runner.run(*_asked(examples(data.InMemory, far, 48)), options=runner.RunOptions(out=tmp_path / "far"))
-    examples(data.InMemory, None, 48).trainings(tiny_experiment.config)["student"].check_banks()  # fits
+    check_banks(examples(data.InMemory, None, 48).trainings(tiny_experiment.config)["student"])  # fits
 
 
 def _asked(tiny):

@@ -7,9 +7,9 @@ from safetensors.numpy import load_file, save_file
 
 from mmkd_jax import pretrained
 from mmkd_jax.core.model import StepContext, linen
+from mmkd_jax.data import voice_windows as voice
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import Encoders, VoiceLSTM
-from mmkd_jax.pretrained import voice
 from tests.small import equal
 
 RATE = 16_000

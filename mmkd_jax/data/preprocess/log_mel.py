@@ -76,20 +76,7 @@ class LogMel:
             UserError: a waveform is shorter than `hop`; names row and file.
         """
         filters, window = self._filters(), np.hanning(self.window)
-        spectra = []
-        for x, name in zip(values, names, strict=True):
-            if len(x) < self.hop:
-                raise UserError(f"{name}: {len(x)} samples are too few; expected {self.hop} or more")
-            frames = spectrogram.frames(np.pad(x, (0, self.window)), self.window, self.hop)[: len(x) // self.hop]
-            energy = spectrogram.power(frames * window) / (self.window / 4) ** 2
-            level = 10 * np.log10(energy @ filters + 1e-12)
-            if self.step_db is None:
-                spectra.append(np.maximum(level, self.floor_db).astype(np.float32))
-            else:
-                spectra.append(
-                    np.round((np.clip(level, self.floor_db, 0) - self.floor_db) / self.step_db).astype(np.uint8)
-                )
-        return spectra
+        return [self._levels(x, name, filters, window) for x, name in zip(values, names, strict=True)]
 
     def row_spec(self, before: Row) -> Row:
         """Return kind, shape and dtype of each row."""
@@ -100,6 +87,16 @@ class LogMel:
             raise UserError(f"waveforms of {length} samples have no frame; expected {self.hop} or more")
         frames = None if length is None else length // self.hop
         return Row("array", (frames, self.bands), "float32" if self.step_db is None else "uint8")
+
+    def _levels(self, x, name, filters, window):
+        if len(x) < self.hop:
+            raise UserError(f"{name}: {len(x)} samples are too few; expected {self.hop} or more")
+        frames = spectrogram.frames(np.pad(x, (0, self.window)), self.window, self.hop)[: len(x) // self.hop]
+        energy = spectrogram.power(frames * window) / (self.window / 4) ** 2
+        level = 10 * np.log10(energy @ filters + 1e-12)
+        if self.step_db is None:
+            return np.maximum(level, self.floor_db).astype(np.float32)
+        return np.round((np.clip(level, self.floor_db, 0) - self.floor_db) / self.step_db).astype(np.uint8)
 
     def _filters(self):
         return spectrogram.mel_filters(self.window, self.bands, self.rate, self.low, self.high, self.scale)

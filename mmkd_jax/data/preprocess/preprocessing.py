@@ -37,7 +37,7 @@ _LARGEST = 2**28
 class Step(Protocol):
     """A preprocessing step: a frozen dataclass with its settings, and a pure function of each row's value."""
 
-    def __call__(self, values: Sequence[Any], names: Sequence[str], /) -> Sequence[Any] | Mapping[str, np.ndarray]:
+    def __call__(self, values: Any, names: Sequence[str], /) -> Sequence[Any] | Mapping[str, np.ndarray]:
         """Return the value of each row, or, as the last step, columns by name.
 
         Args:
@@ -162,6 +162,31 @@ class Preprocessing:
                     f"{self._name}: {name!r} has shape {list(x.shape)}; expected {_LARGEST:,} values or less"
                 )
         return spec
+
+
+def followed(
+    entries: Sequence[Preprocessing], column: str, step: Step, remove: bool = True
+) -> tuple[Preprocessing, ...]:
+    """Return the declared steps of a data set one of whose columns is processed.
+
+    Args:
+        entries: steps that are declared so far.
+        column: the column that is processed: a raw input, or the result of declared steps.
+        step: the step.
+        remove: the column is removed.
+
+    Returns:
+        The steps, with those from the raw input to the new columns, unless the step cannot be saved.
+
+    Raises:
+        UserError: the step cannot follow those of the column.
+    """
+    before = [x for x in entries if column in x.columns]
+    rest = tuple(x for x in entries if not (remove and x in before))
+    if isinstance(step, Processed) and type(step.processor) not in PROCESSORS:
+        return rest
+    chains = [(x.input, x.steps) for x in before if x.columns == (column,)] if before else [(column, ())]
+    return (*rest, *(Preprocessing(name, (*steps, step)) for name, steps in chains))
 
 
 def _with_file(name, value):

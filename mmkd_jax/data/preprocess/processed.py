@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmkd_jax.errors import UserError, choices, shown
 PROCESSORS = (Pictures, Videos, Waves, FilterBank, LogMel, Windows)
 """Processors that can be saved with a student."""
 _OWN = ("rows", "warn")
+_ROW = re.compile(r" (\d+)(?:, |$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +44,12 @@ class Processed:
     def __post_init__(self):
         if not isinstance(self.processor, Processor):
             raise UserError(f"Processed: processor is a {type(self.processor).__name__}; expected one such as Pictures")
-        accepted = [k for k in list(inspect.signature(type(self.processor).__call__).parameters)[2:] if k not in _OWN]
-        if unknown := [k for k in self.options if k not in accepted]:
+        if unknown := [k for k in self.options if k not in self._accepted]:
             name = type(self.processor).__name__
-            raise UserError(f"{name} has no option {choices(unknown)}; it has: {choices(accepted)}")
+            raise UserError(f"{name} has no option {choices(unknown)}; it has: {choices(self._accepted)}")
         for k, x in self.options.items():
-            if not isinstance(x, bool | int | np.integer | str | None):
-                raise UserError(f"Processed: {k} is {shown(repr(x))}; expected a whole number, a text or True or False")
+            if not isinstance(x, bool | int | float | np.number | str | None):
+                raise UserError(f"Processed: {k} is {shown(repr(x))}; expected a number, a text, True or False")
 
     def __call__(self, values: Sequence[Any], names: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Return the columns.
@@ -57,9 +58,10 @@ class Processed:
             UserError: an error of the processor; names row and file.
         """
         how = dict(self.options)
-        if "cut" in inspect.signature(type(self.processor).__call__).parameters:
+        if "cut" in self._accepted:
             how = {"cut": how.get("length") is not None, "warn": False} | how
-        return self.processor(values, rows=[int(name.rpartition(" ")[2]) for name in names], **how)
+        rows = [int(found[1]) if (found := _ROW.search(name)) else i for i, name in enumerate(names)]
+        return self.processor(values, rows=rows, **how)
 
     def row_spec(self, before: Row) -> Mapping[str, Row]:
         """Return kind, shape and dtype of each column's rows.
@@ -67,6 +69,18 @@ class Processed:
         Raises:
             UserError: the shape depends on the row, as of recordings without `length`.
         """
-        require(before, "raw value")
+        kind: Any = "image" if isinstance(self.processor, Pictures) else "video"
+        kind = "waveform" if "rate" in self._accepted else kind
+        require(before, "raw value", kind)
+        if before.kind == "waveform" and self.options.get("rate") != before.rate:
+            raise UserError(
+                f"rate is {self.options.get('rate')}, but the waveforms have {before.rate} Hz: pass their rate"
+            )
         columns = self.processor.row_spec(self.options)
         return {k: Row("array", x.shape, str(x.dtype)) for k, x in columns.items()}
+
+    @property
+    def _accepted(self) -> list[str]:
+        """Options of the processor."""
+        every = list(inspect.signature(type(self.processor).__call__).parameters)[2:]
+        return [k for k in every if k not in _OWN]

@@ -1,6 +1,7 @@
 """Preprocessing step: read a recording at a sample rate."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -47,13 +48,18 @@ class Resample:
         Raises:
             UserError: a value or file is not a recording, is damaged, or has another rate; names row and file.
         """
-        how = {"rate": self.source_rate, "resample": not self.strict, "channels": self.channels}
-        remedy = "resample it, with strict=False"
-        return [
-            sounds.waveform(name, x, self.rate, **how, remedy=remedy) for name, x in zip(names, values, strict=True)
-        ]
+        return [self._read(x, name) for x, name in zip(values, names, strict=True)]
 
     def row_spec(self, before: Row) -> Row:
         """Return kind, shape and dtype of each row."""
         require(before, "raw value")
         return Row("waveform", (None,), "float32", self.rate)
+
+    def _read(self, value, name):
+        if self.source_rate is None and not isinstance(value, str | os.PathLike):
+            kind = type(value).__name__
+            raise UserError(
+                f"{name}: {kind} without a sample rate; expected the path of a .wav file, or set source_rate"
+            )
+        remedy = "resample it, with strict=False"
+        return sounds.waveform(name, value, self.rate, self.source_rate, not self.strict, self.channels, remedy)

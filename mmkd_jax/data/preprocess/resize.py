@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -60,6 +60,7 @@ def each_image(
         resample: name of Pillow's filter.
     """
     input_name, _, row = name.rpartition(" ")
+    rows: Any = [row]  # the end of the name, which is not a number if it has a path
     how = {"mean": (0.5,) * x.shape[-1], "std": (0.5,) * x.shape[-1], "modality": input_name}
     pictures = Pictures(size, crop, Image.Resampling[resample.upper()].value, **how)
-    return pictures([x], rows=[row])[input_name][0]
+    return pictures([x], rows=rows)[input_name][0]
