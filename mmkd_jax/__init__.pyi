@@ -2,6 +2,7 @@ from . import adversarial as adversarial
 from . import augment as augment
 from . import collectives as collectives
 from . import data as data
+from . import deploy as deploy
 from . import evaluation as evaluation
 from . import experiment as experiment
 from . import files as files
@@ -49,6 +50,7 @@ from .core.state import DistillState as DistillState
 from .core.state import init_state as init_state
 from .core.step import make_step as make_step
 from .core.tasks import Task as Task
+from .deploy.student import load as load
 from .errors import UserError as UserError
 from .nn import connectors as connectors
 from .training.init_from import PretrainedVariables as PretrainedVariables

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -91,6 +92,40 @@ def write(path: str | os.PathLike, data: str | bytes) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
+
+
+def write_folder(path: str | os.PathLike, fill: Callable[[pathlib.Path], None]) -> None:
+    """Write a folder atomically: it has either the old or the new files, or, after a crash, is missing.
+
+    Args:
+        path: the folder; an existing one is replaced.
+        fill: writes the files into the folder that it is called with.
+
+    Raises:
+        UserError: an error of `write`.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> folder = pathlib.Path(tempfile.mkdtemp()) / "student"
+        >>> write_folder(folder, lambda new: write(new / "note.txt", "whole"))
+        >>> [p.name for p in folder.iterdir()]
+        ['note.txt']
+    """
+    path = pathlib.Path(path)
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            fill(temporary)
+            os.chmod(temporary, 0o755)
+            if os.path.lexists(path):
+                path.rename(temporary.with_name(f"{temporary.name}.old"))
+            temporary.rename(path)
+        finally:
+            for left in path.parent.glob(f".{path.name}.*"):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def read(path: str | os.PathLike) -> str:

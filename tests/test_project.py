@@ -82,6 +82,7 @@ BASE = {
     "files",
     "foreign_files",
     "looks_like",
+    "variables_file",
 }
 BASE = {f"mmkd_jax.{n}" for n in BASE}
 

@@ -12,13 +12,14 @@ import tyro
 
 import mmkd_jax
 from mmkd_jax import files
-from mmkd_jax.cli import parsing, running, terminal
+from mmkd_jax.cli import parsing, predicting, running, terminal
 from mmkd_jax.errors import UserError
 
 _USAGE = """usage: mmkd COMMAND …
 
   run FILE            run or resume an experiment (--help shows its options)
   cache FILE          compute the teachers' outputs once and store them on disk for `run FILE`
+  predict RUN NAME    predict new rows with a trained student: --INPUT VALUE … or --table FILE
   explain FILE        summarize an experiment from shapes alone, without training
   table NAME          retrain a paper's table and compare it with the published results; `table list` lists them
   losses              list losses and methods; NAME prints one, --json and --markdown print all
@@ -29,7 +30,7 @@ _USAGE = """usage: mmkd COMMAND …
 
   --debug             print the traceback of errors
   --version           print the version"""
-_COMMANDS = ("run", "cache", "explain", "table", "losses", "runs", "data")
+_COMMANDS = ("run", "cache", "predict", "explain", "table", "losses", "runs", "data")
 _LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
 _TABLE = "usage: mmkd table list | page DIR | NAME [--seeds N] [--quick] [--out DIR] [--json]"
 _RUNS = "usage: mmkd runs [DIR]: list the run folders in DIR (default runs), or DIR itself"
@@ -58,6 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"mmkd_jax {mmkd_jax.__version__}")
             case ["runs", *rest] if {"-h", "--help"} & set(rest):
                 print(_RUNS)
+            case ["predict"] | ["predict", "-h" | "--help"]:
+                print(predicting.USAGE)
+            case ["predict", folder, *_] if not folder.startswith("-"):
+                predicting.predict(words[1:])
             case ["losses", *rest] if {"-h", "--help"} & set(rest):
                 print(_LOSSES)
             case ["data", *rest] if {"-h", "--help"} & set(rest):
@@ -80,6 +85,10 @@ def main(arguments: list[str] | None = None) -> None:
                 _runs(pathlib.Path(words[1] if len(words) > 1 else "runs"))
             case ["runs", *_]:
                 raise UserError(_RUNS)
+            case ["predict", *_]:
+                raise UserError(
+                    "predict needs a run and a training: mmkd predict RUN TRAINING …; see mmkd predict --help"
+                )
             case ["run" | "cache" | "explain" as command, *_]:
                 raise UserError(f"{command} needs an experiment file: mmkd {command} FILE …; see mmkd {command} --help")
             case [command, *_]:

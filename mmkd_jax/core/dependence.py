@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.interpreters.partial_eval import dce_jaxpr
 
 _CALLS = ("jit", "pjit")  # a jitted function may ignore an argument; any other operation uses all
 
@@ -16,8 +17,29 @@ def used_inputs(function: Callable[..., Any], *arguments: Any) -> Any:
         >>> used_inputs(lambda x: x["a"] + 1, {"a": 1.0, "b": 2.0})
         ({'a': True, 'b': False},)
     """
-    program = jax.make_jaxpr(function)(*arguments)
-    return jax.tree.unflatten(jax.tree.structure(arguments), _used(program))
+    return needed(function, *arguments)[2]
+
+
+def needed(function: Callable[..., Any], *arguments: Any) -> tuple[ClosedJaxpr, Any, Any]:
+    """Return a function's program without what no result depends on, by abstract evaluation.
+
+    Args:
+        function: the function.
+        arguments: arrays, or their shapes.
+
+    Returns:
+        The program of the leaves that are used; the tree of the results; and the arguments' structure with True where a
+        leaf is used.
+
+    Example:
+        >>> program, tree, used = needed(lambda x: {"y": x["a"] + 1}, {"a": 1.0, "b": 2.0})
+        >>> len(program.in_avals), tree, used
+        (1, PyTreeDef({'y': *}), ({'a': True, 'b': False},))
+    """
+    program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    jaxpr, used = dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))
+    found = jax.tree.unflatten(jax.tree.structure(arguments), used)
+    return ClosedJaxpr(jaxpr, program.consts), jax.tree.structure(shapes), found
 
 
 def depends_on_first(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
@@ -36,17 +58,6 @@ def depends_on_first(function: Callable[..., Any], *arguments: Any) -> tuple[Any
 def _inner(equation) -> ClosedJaxpr | None:
     program = equation.params.get("jaxpr") if equation.primitive.name in _CALLS else None
     return program if isinstance(program, ClosedJaxpr) else None
-
-
-def _used(program: ClosedJaxpr) -> list[bool]:
-    live = {v for v in program.jaxpr.outvars if not isinstance(v, Literal)}
-    for equation in reversed(program.jaxpr.eqns):
-        if not live & set(equation.outvars):
-            continue
-        inner = _inner(equation)
-        uses = [True] * len(equation.invars) if inner is None else _used(inner)
-        live |= {v for v, use in zip(equation.invars, uses, strict=True) if use and not isinstance(v, Literal)}
-    return [v in live for v in program.jaxpr.invars]
 
 
 def _marked(program: ClosedJaxpr, marked: list[bool]) -> list[bool]:

@@ -1,5 +1,6 @@
 """Models as pure functions."""
 
+import dataclasses
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
@@ -107,19 +108,32 @@ class Model(NamedTuple):
     problem: str = ""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinenApply:
+    """Forward pass of a Linen module, as a `ModelApply`.
+
+    Attributes:
+        module: the module, `module(batch, ctx, patch) -> outputs`.
+    """
+
+    module: nn.Module
+
+    def __call__(
+        self, variables: Any, batch: Batch, ctx: StepContext, patch: ModelOutputs
+    ) -> tuple[ModelOutputs, Variables]:
+        mutable = [c for c in variables if c != "params"] if ctx.train else []
+        out: Any = self.module.apply(variables, batch, ctx, patch, mutable=mutable or False)
+        outputs, state = out if mutable else (out, {})
+        return _patched(outputs, patch), state
+
+
 def linen(module: nn.Module) -> Model:
     """Wrap a Linen module `module(batch, ctx, patch) -> outputs` as a Model."""
 
     def init(key, batch):
         return module.init(key, batch, StepContext(0, key, train=False), {})
 
-    def apply(variables, batch, ctx, patch):
-        mutable = [c for c in variables if c != "params"] if ctx.train else []
-        out: Any = module.apply(variables, batch, ctx, patch, mutable=mutable or False)
-        outputs, state = out if mutable else (out, {})
-        return _patched(outputs, patch), state
-
-    return Model(init, apply)
+    return Model(init, LinenApply(module))
 
 
 def nnx(make: Callable[[flax_nnx.Rngs], Any]) -> Model:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mmkd_jax import files
+from mmkd_jax import files, variables_file
 from mmkd_jax.core import sharding
 from mmkd_jax.core.state import subtree
+from mmkd_jax.deploy.program import export_training
 from mmkd_jax.errors import UserError, choices, shown
-from mmkd_jax.experiment import final_report, run_folder, saved
+from mmkd_jax.experiment import final_report, run_folder, saved, students
 from mmkd_jax.experiment.callbacks import Callbacks
 from mmkd_jax.experiment.definition import Experiment, blamed, check_with_shapes, source_of
 from mmkd_jax.experiment.source_files import record_sources, source_files
@@ -64,9 +65,12 @@ def run(
         results: Results = {}
         for name, training in work.trainings.items():
             program = compiled.compile_training(training)
+            export = functools.cache(functools.partial(export_training, training))  # of all its seeds
             results[name] = []
             for seed in range(work.config.seeds):
-                results[name].append(_run_seed(work, name, program, seed, results))
+                results[name].append(result := _run_seed(work, name, program, seed, results))
+                about = saved.directory_of(work.folder, name, seed), experiment.name, training, export, result
+                sharding.on_primary(functools.partial(students.write, *about, callbacks.log))
                 if any(sharding.process_allgather(callbacks.should_stop())):
                     raise loop.Interrupted(f"{name}, seed {seed} is done")
 
@@ -335,7 +339,7 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
             made_with=dataclasses.asdict(work.configuration),
         )
     scores, path, hashes = fitted.scores, directory / "variables.safetensors", []
-    sharding.on_primary(lambda: hashes.append(checkpoint.write_variables(path, fitted.variables)))
+    sharding.on_primary(lambda: hashes.append(variables_file.write_variables(path, fitted.variables)))
     result = {
         "training": name,
         "seed": seed,
@@ -343,7 +347,7 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         "validation": fitted.best,
         "best_step": fitted.best_step,
         "steps": fitted.history[-1]["step"],
-        "variables": hashes[0] if hashes else checkpoint.write_variables(path, fitted.variables, write=False),
+        "variables": hashes[0] if hashes else variables_file.write_variables(path, fitted.variables, write=False),
         "per_class": {k: [x if np.isfinite(x) else None for x in v.tolist()] for k, v in scores.items() if v.ndim},
         "history": fitted.history,
         "identity": now,

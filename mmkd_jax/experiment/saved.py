@@ -6,11 +6,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmkd_jax import files
+from mmkd_jax import files, variables_file
 from mmkd_jax.core.state import variables
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.experiment.source_files import changed_files
-from mmkd_jax.training import checkpoint
 from mmkd_jax.training.identity import ASPECTS, Identity, differences, refused, remedy
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.training import Training
@@ -63,7 +62,7 @@ def load_variables(folder: str | pathlib.Path, training: Training, name: str, se
             raise UserError(f"{folder} has no training {name!r}; its trainings are: {choices(found)}") from None
         raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
     state, _ = training.abstract()
-    return checkpoint.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)
+    return variables_file.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)
 
 
 def verify(directory: pathlib.Path, log: files.Log) -> Result | None:

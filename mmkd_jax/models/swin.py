@@ -90,7 +90,7 @@ class Swin(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (dim,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, dim) + bias[None]
-        x = self._norm("norm_embedded", x).reshape(len(rows), -1, dim)
+        x = self._norm("norm_embedded", x).reshape(rows.shape[0], -1, dim)
         if self.positions:
             old = tuple(n // p for n, p in zip(self.size, self.patch, strict=True))
             table = self.param("positions", nn.initializers.normal(0.02), (old[0] * old[1], dim))
@@ -107,12 +107,12 @@ class Swin(nn.Module):
             x = stack(x, None, rows, modality, ctx, tap, lambda j, shift=shift: (shift * (j % 2),))
             count += depth
             if i < len(self.depths) - 1:
-                y = _filled(x.reshape(len(rows), *grid, dim), (2, 2))
+                y = _filled(x.reshape(rows.shape[0], *grid, dim), (2, 2))
                 y = jnp.concatenate([y[:, j::2, k::2] for k in range(2) for j in range(2)], -1)
                 grid, dim = y.shape[1:-1], 2 * dim
                 y = self._norm(f"norm_{i}", y.reshape(-1, 2 * dim))
                 y = nn.Dense(dim, use_bias=False, dtype=self.dtype, name=f"merge_{i}")(y)
-                x = tap(f"merged.{modality}.{i}", y.reshape(len(rows), -1, dim))
+                x = tap(f"merged.{modality}.{i}", y.reshape(rows.shape[0], -1, dim))
         x = tap(f"tokens.{modality}", self._norm("norm", x, self.eps))
         return tap(f"pooled.{modality}", masked_mean(x, None))
 

@@ -114,7 +114,7 @@ class Vit(nn.Module):
             x = x + self.param("bias", nn.initializers.zeros, (dim,)).astype(x.dtype)[None]
         table = self.param("positions", nn.initializers.normal(0.02), (prefix + math.prod(old), dim))
         positions = interpolated(table[prefix:], old[-2:], grid[-2:], antialias=self.registers > 0)
-        x = x.reshape(len(rows), -1, dim) + positions[None].astype(x.dtype)
+        x = x.reshape(rows.shape[0], -1, dim) + positions[None].astype(x.dtype)
         valid = None
         if mask is not None:
             times = (self.stride or self.patch)[0] * np.arange(grid[0])[:, None] + np.arange(self.patch[0])
@@ -122,11 +122,11 @@ class Vit(nn.Module):
             valid = jnp.pad(mask, ((0, 0), (prefix + self.registers, 0)), constant_values=True)
         if self.registers:
             registers = self.param("registers", nn.initializers.normal(0.02), (self.registers, dim)).astype(x.dtype)
-            x = jnp.concatenate([jnp.broadcast_to(registers, (len(rows), *registers.shape)), x], 1)
+            x = jnp.concatenate([jnp.broadcast_to(registers, (rows.shape[0], *registers.shape)), x], 1)
         if names := ("class", "distillation")[:prefix]:
             first = jnp.stack([self.param(n, nn.initializers.zeros, (dim,)) for n in names])
             first = (first + table[:prefix]).astype(x.dtype)
-            x = jnp.concatenate([jnp.broadcast_to(first, (len(rows), *first.shape)), x], 1)
+            x = jnp.concatenate([jnp.broadcast_to(first, (rows.shape[0], *first.shape)), x], 1)
         if self.embedded_norm:
             x = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm_embedded")(x)
         x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))

@@ -175,7 +175,7 @@ class Resampler(nn.Module):
         x, mask = x if isinstance(x, tuple) else (x, jnp.ones(x.shape[:2], bool))
         x = nn.LayerNorm()(jnp.where(mask[..., None], x, jnp.zeros((), x.dtype)))
         queries = self.param("queries", nn.initializers.normal(0.02), (self.tokens, self.width))
-        y = jnp.broadcast_to(queries.astype(x.dtype), (len(x), *queries.shape))
+        y = jnp.broadcast_to(queries.astype(x.dtype), (x.shape[0], *queries.shape))
         for _ in range(self.layers):
             y = y + self._attend(nn.LayerNorm()(y), x, mask)
             h = nn.gelu(nn.Dense(4 * self.width)(nn.LayerNorm()(y)), approximate=False)

@@ -1,4 +1,4 @@
-"""Checkpoints to resume from, and variables of finished trainings. The only module that uses Orbax."""
+"""Checkpoints to resume from. The only module that uses Orbax."""
 
 import contextlib
 import hashlib
@@ -9,20 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
-import safetensors.numpy
 from orbax.checkpoint import v1 as ocp
 
 from mmkd_jax import files
 from mmkd_jax.core import sharding
-from mmkd_jax.errors import UserError
+from mmkd_jax.variables_file import check_same_leaves
 
 Damaged = list[tuple[int, str]]
-
-# dtype names of safetensors, whose NumPy loader does not support bfloat16
-_DTYPES = {"BOOL": np.bool_, "BF16": jnp.bfloat16, **{f"F{n}": f"<f{n // 8}" for n in (16, 32, 64)}}
-_DTYPES |= {f"{kind}{n}": f"<{kind.lower()}{n // 8}" for kind in "IU" for n in (8, 16, 32, 64)}
 
 
 @jax.jit
@@ -148,7 +141,8 @@ class Checkpoints:
             except Exception as error:  # Orbax has no common exception class for corruption
                 damaged.append((info.step, _reason(error)))
                 continue
-            _same_leaves(self.directory / str(info.step), about["leaves"], _leaves(like))
+            # Orbax ignores a changed dtype, and does not name the leaf of a changed shape
+            check_same_leaves(self.directory / str(info.step), about["leaves"], _leaves(like))
             try:
                 tree = self._orbax.load(info.step, like)
                 sums = jax.device_get(checksums(tree))
@@ -193,7 +187,7 @@ def check_shapes(directory: str | os.PathLike, state: Any) -> None:
     """
     if (about := _newest(directory)) is not None:
         expected = _leaves({"state": state})
-        _same_leaves(directory, {k: v for k, v in about["leaves"].items() if k.startswith("['state']")}, expected)
+        check_same_leaves(directory, {k: v for k, v in about["leaves"].items() if k.startswith("['state']")}, expected)
 
 
 def _newest(directory: str | os.PathLike) -> dict[str, Any] | None:
@@ -214,72 +208,8 @@ def _verified(about: Any) -> dict[str, Any]:
     return json.loads(about["text"])
 
 
-def write_variables(path: str | os.PathLike, variables: Any, write: bool = True) -> str:
-    """Write variables to a safetensors file, atomically; equal variables produce equal bytes.
-
-    Args:
-        path: output file.
-        variables: pytree of arrays.
-        write: if False, only compute the hash (another process writes the file).
-
-    Returns:
-        The SHA-256 of the file.
-    """
-    flat = {
-        jax.tree_util.keystr(p, simple=True, separator="/"): np.ascontiguousarray(np.asarray(x))
-        for p, x in jax.tree.leaves_with_path(variables)
-    }
-    data = safetensors.numpy.save(dict(sorted(flat.items())))
-    if write:
-        files.write(path, data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None) -> Any:
-    """Read a file written by `write_variables`.
-
-    Args:
-        path: input file.
-        like: pytree of the same structure, shapes and dtypes.
-        sha256: expected hash of the file; None skips the check.
-
-    Raises:
-        UserError: the file is missing or damaged, or has different variables.
-    """
-    try:
-        data = pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"variables {path} are missing: run the experiment again, which makes them again") from None
-    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise UserError(
-            f"variables {path} are damaged: SHA-256 {found[:12]}…, expected {sha256[:12]}…; run the experiment again, "
-            "which makes them again"
-        )
-    try:
-        flat = {
-            name: np.frombuffer(x["data"], _DTYPES[x["dtype"]]).reshape(x["shape"])
-            for name, x in safetensors.deserialize(data)
-        }
-    except safetensors.SafetensorError as error:
-        raise UserError(f"variables {path} cannot be read: {error}") from None
-    paths, tree = jax.tree.flatten_with_path(like)
-    names = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths]
-    expected = {n: f"{x.dtype}{list(x.shape)}" for n, (_, x) in zip(names, paths, strict=True)}
-    _same_leaves(path, {n: f"{x.dtype}{list(x.shape)}" for n, x in flat.items()}, expected)
-    return jax.tree.unflatten(tree, jax.device_put([flat[n] for n in names], may_alias=False))
-
-
 def _leaves(tree) -> dict[str, str]:
     return {jax.tree_util.keystr(p): f"{x.dtype}{list(x.shape)}" for p, x in jax.tree.leaves_with_path(tree)}
-
-
-def _same_leaves(where, saved, expected):
-    """Raise if leaves differ; Orbax ignores a changed dtype, and does not name the leaf of a changed shape."""
-    changed = [k for k in {**saved, **expected} if saved.get(k) != expected.get(k)]
-    lines = [f"{k}: {saved.get(k, 'missing')} saved, {expected.get(k, 'missing')} expected" for k in changed]
-    if lines:
-        rest = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-        raise UserError(f"{where} belongs to another configuration: {'; '.join(lines[:3])}{rest}")
 
 
 def _reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from mmkd_jax.training.checkpoint import write_variables
+from mmkd_jax.variables_file import write_variables
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmkd_jax import variables_file
 from mmkd_jax.errors import UserError
 from mmkd_jax.training import checkpoint
 
@@ -144,15 +145,15 @@ def test_checksums_see_every_change():
 
 def test_variables_round_trip_and_damage(tmp_path):
     variables = {"student": {"params": {"w": jnp.arange(3.0), "h": jnp.ones(2, jnp.bfloat16)}}}
-    digest = checkpoint.write_variables(tmp_path / "v", variables)
-    assert checkpoint.write_variables(tmp_path / "w", variables) == digest
-    assert equal(checkpoint.read_variables(tmp_path / "v", variables, digest), variables)
+    digest = variables_file.write_variables(tmp_path / "v", variables)
+    assert variables_file.write_variables(tmp_path / "w", variables) == digest
+    assert equal(variables_file.read_variables(tmp_path / "v", variables, digest), variables)
     with pytest.raises(UserError, match="missing"):
-        checkpoint.read_variables(tmp_path / "none", variables)
+        variables_file.read_variables(tmp_path / "none", variables)
     with pytest.raises(UserError, match="student/params/w"):
-        checkpoint.read_variables(tmp_path / "v", {"student": {"params": {"w": jnp.ones(4), "h": jnp.ones(2)}}})
+        variables_file.read_variables(tmp_path / "v", {"student": {"params": {"w": jnp.ones(4), "h": jnp.ones(2)}}})
     data = bytearray((tmp_path / "v").read_bytes())
     data[-1] ^= 1
     (tmp_path / "v").write_bytes(data)
     with pytest.raises(UserError, match="damaged"):
-        checkpoint.read_variables(tmp_path / "v", variables, digest)
+        variables_file.read_variables(tmp_path / "v", variables, digest)

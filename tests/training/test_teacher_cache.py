@@ -118,7 +118,7 @@ def test_the_teacher_is_not_even_read(tmp_path, monkeypatch):
     def unreadable(path, like, sha256):
         raise UserError(f"{path} was read")
 
-    monkeypatch.setattr(runner.checkpoint, "read_variables", unreadable)
+    monkeypatch.setattr(runner.variables_file, "read_variables", unreadable)
     said = []
     # only the final report loads the variables of all trainings
     run(folder, tiny(), callbacks=runner.Callbacks(log=said.append))

@@ -1,0 +1,174 @@
+"""A trained student in use: raw inputs in, classes with probabilities out."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Num
+
+from mmkd_jax.data.preprocess import Preprocessing
+from mmkd_jax.deploy import columns, folder
+from mmkd_jax.errors import UserError, choices
+
+
+class Predictions(NamedTuple):
+    """Predictions of a student, one row for each row of the inputs.
+
+    Attributes:
+        prediction: class names [n] for a classification with known classes; otherwise class indices or values [n, ...].
+        probabilities: probability of each class [n, c], for a classification whose classes exclude each other; None for
+            other tasks.
+        outputs: name -> output of the model [n, ...].
+    """
+
+    prediction: Num[np.ndarray, "n ..."] | np.ndarray
+    probabilities: np.ndarray | None
+    outputs: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Student:
+    """A trained model in use, from `load`.
+
+    Attributes:
+        inputs: column that the model reads -> shape and dtype of one row.
+        outputs: name -> shape and dtype of one row.
+        classes: names of the classes, in the order of the logits; empty if unknown.
+        task: name, problem and metric of the task, and the output with its logits.
+        preprocess: steps from raw inputs to columns.
+        batch: number of rows of each call; None is any.
+        call: `(columns) -> outputs`, compiled for each number of rows.
+        signature: all of `signature.json`.
+    """
+
+    inputs: Mapping[str, jax.ShapeDtypeStruct]
+    outputs: Mapping[str, jax.ShapeDtypeStruct]
+    classes: tuple[str, ...]
+    task: Mapping[str, str]
+    preprocess: tuple[Preprocessing, ...]
+    batch: int | None
+    call: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dataclasses.field(repr=False)
+    signature: Mapping[str, Any] = dataclasses.field(repr=False)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the inputs that `predict` needs: raw inputs with declared steps, and columns without."""
+        return columns.required(self.inputs, self.preprocess)
+
+    def predict(self, inputs: Mapping[str, Any], batch_size: int = 64, start: int = 0) -> Predictions:
+        """Predict rows from raw inputs, or from columns.
+
+        Args:
+            inputs: name -> a list with the raw value of each row, such as paths, texts or arrays, which goes through
+                the declared steps; or an array [n, ...] that is the column itself, in its dtype. None, in a list or as
+                a whole, is a missing modality.
+            batch_size: rows of one call, which bounds the memory; fewer are padded to a power of two.
+            start: number of the first row in messages.
+
+        Returns:
+            The predictions, in the order of the rows.
+
+        Raises:
+            UserError: an input is missing, unknown or cannot be read; a column has another shape or dtype; or an output
+                is not finite.
+
+        Example:
+            >>> student = load("runs/av_digits", "distilled", seed=0)  # doctest: +SKIP
+            >>> student.predict({"audio": ["seven.wav", "two.wav"]}).prediction  # doctest: +SKIP
+            array(['7', '2'], dtype='<U1')
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise UserError(f"batch_size is {batch_size!r}; expected a number of rows, at least 1")
+        count = columns.count(inputs, self.inputs, self.preprocess)
+        most = self.batch or int(batch_size)
+        found: list[dict[str, np.ndarray]] = []
+        for first in range(0, count, most):
+            rows = range(first, min(first + most, count))
+            some = {k: None if x is None else x[rows.start : rows.stop] for k, x in inputs.items()}
+            made = columns.made(some, len(rows), self.inputs, self.preprocess, start + first)
+            found.append(self._called(made, len(rows), most, start + first))
+        empty = {n: np.zeros((0, *s.shape), s.dtype) for n, s in self.outputs.items()}
+        outputs = {n: np.concatenate([x[n] for x in found]) if found else empty[n] for n in self.outputs}
+        prediction = outputs.pop("prediction")
+        if self.task["problem"] == "single_label_classification" and self.classes:
+            prediction = np.array(self.classes)[prediction]
+        logits = outputs.get(self.task["logits"])
+        return Predictions(prediction, None if logits is None else softmax(logits), outputs)
+
+    def _called(self, batch, rows, most, first) -> dict[str, np.ndarray]:
+        padded = self.batch or min(1 << (rows - 1).bit_length(), most)
+        batch = {k: np.concatenate([x, np.zeros((padded - rows, *x.shape[1:]), x.dtype)]) for k, x in batch.items()}
+        outputs = {n: np.asarray(x)[:rows] for n, x in jax.device_get(self.call(batch)).items()}
+        for name, x in outputs.items():
+            if not jax.numpy.issubdtype(x.dtype, jax.numpy.inexact) or not x.size:
+                continue
+            y = x.reshape(rows, -1).astype(np.float32)
+            broken = np.flatnonzero(np.any(np.isnan(y) | (y == np.inf), 1) | np.all(y == -np.inf, 1))
+            if len(broken):
+                raise UserError(
+                    f"output {name!r} is not finite in row {first + broken[0]} ({len(broken)} such rows from row "
+                    f"{first} on): check its inputs"
+                )
+        return outputs
+
+
+def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) -> Student:
+    """Load a trained student, with the preprocessing of its inputs.
+
+    The folder holds all that is needed: neither the experiment nor the data, nor the class of the model.
+
+    Args:
+        path: folder of a run; or that of a student, without `training`.
+        training: name of the training.
+        seed: which of its seeds.
+
+    Returns:
+        The student, whose `predict` takes raw inputs.
+
+    Raises:
+        UserError: there is no such run, training or seed, a file is damaged or edited, or this version or this machine
+            cannot run it.
+
+    Example:
+        >>> student = load("runs/av_digits", "distilled", seed=0)  # doctest: +SKIP
+        >>> student.inputs, student.classes  # doctest: +SKIP
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise UserError(f"seed is {seed!r}; expected an integer")
+    place = folder.find(pathlib.Path(path), training, int(seed))
+    artifact = folder.read(place)
+    signature, program = artifact.signature, artifact.program
+    platforms, own = signature["platforms"], jax.export.default_export_platform()
+    if own not in program.platforms:
+        raise UserError(f"{place} runs on {choices(platforms)}, and this machine is {own}: run it on one of them")
+    variables = jax.device_put(artifact.variables)
+    return Student(
+        inputs={k: folder.row_of(x) for k, x in signature["inputs"].items()},
+        outputs={n: folder.row_of(x) for n, x in signature["outputs"].items()},
+        classes=tuple(signature["classes"]),
+        task=signature["task"],
+        preprocess=artifact.preprocess,
+        batch=signature["batch"],
+        call=functools.partial(jax.jit(program.call), variables),
+        signature=signature,
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax of logits [n, c], in float32.
+
+    Example:
+        >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]]))
+        array([[0.5, 0.5],
+               [1. , 0. ]], dtype=float32)
+    """
+    values = logits.astype(np.float32)
+    if not values.size:
+        return values
+    values = np.exp(values - values.max(-1, keepdims=True))
+    return values / values.sum(-1, keepdims=True)

@@ -1,0 +1,86 @@
+"""Students in a run folder: what each training leaves for use, without the experiment and its data."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmkd_jax import files, variables_file
+from mmkd_jax.deploy import folder as student_folder
+from mmkd_jax.deploy import module, program
+from mmkd_jax.deploy.exported import Exported
+from mmkd_jax.errors import UserError, shown
+from mmkd_jax.training.roles import Frozen
+from mmkd_jax.training.training import Training
+
+
+def write(
+    directory: pathlib.Path,
+    experiment: str,
+    training: Training,
+    export: Callable[[], Exported],
+    result: Mapping[str, Any],
+    log: files.Log,
+) -> None:
+    """Write the student of a finished training and seed, unless it is there; a failure is recorded and logged.
+
+    Args:
+        directory: folder of the training and seed.
+        experiment: name of the experiment.
+        training: the training.
+        export: returns the exported program of its evaluated model; called if it is needed.
+        result: the result of this seed.
+        log: called with messages for the user.
+    """
+    name, place = training.evaluate, directory / "student"
+    if not training.trained or _is_there(place, result["variables"]):
+        return
+    try:
+        if isinstance(training.models[name], Frozen):
+            raise UserError(f"the evaluated model {name!r} is frozen")
+        _write(place, experiment, training, export(), result, directory / "variables.safetensors")
+    except Exception as error:  # a model that JAX cannot export must not lose the training
+        if isinstance(error, UserError) and isinstance(error.__cause__, OSError):
+            raise  # such as a full disk
+        lines = str(error).strip().splitlines()
+        reason = shown(lines[0] if lines else "", 300)
+        reason = reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}"
+        student_folder.write_failure(place, f"model {name!r} cannot be exported ({reason})")
+        log(f"{result['training']}, seed {result['seed']}: no student: model {name!r} cannot be exported ({reason})")
+
+
+def _is_there(place: pathlib.Path, sha256: str) -> bool:
+    """Return whether a student of these variables is there; its files are verified when it is loaded."""
+    try:
+        return files.read_json(place / student_folder.SIGNATURE).get("trained") == sha256
+    except (OSError, files.Damaged):
+        return False
+
+
+def _write(place, experiment, training, exported, result, path) -> None:
+    name, task = training.evaluate, training.task
+    values = variables_file.read_flat(path, result["variables"])
+    like = {name: training.shapes(name)[0]}
+    leaves = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in jax.tree.leaves_with_path(like)]
+    variables: dict[str, np.ndarray] = dict(
+        zip(program.flat(like[name]), (values[leaf] for leaf in leaves), strict=True)
+    )
+    spec = exported.inputs
+    student_folder.write(
+        place,
+        exported,
+        variables,
+        about={
+            "experiment": experiment,
+            "training": result["training"],
+            "model": name,
+            "seed": result["seed"],
+            "trained": result["variables"],
+        },
+        task={"name": task.name, "problem": task.problem, "metric": task.metric},
+        classes=training.classes,
+        preprocess=[x for x in training.preprocessing if {*x.columns} & {*spec}],
+        module=module.described(training.networks[name]),
+    )
