@@ -1,5 +1,6 @@
 """Tokenizers on the host: those of pretrained text encoders, and word-level ones trained on texts."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
