@@ -30,27 +30,35 @@ class Damaged(UserError):
 _REMEDIES = {
     errno.ENOSPC: "no space is left on the device: free some space, then run the same command again",
     errno.EDQUOT: "the disk quota is exceeded: free some space, then run the same command again",
-    errno.EACCES: "permission denied: choose a writable folder with --out",
-    errno.EPERM: "permission denied: choose a writable folder with --out",
-    errno.EROFS: "the file system is read-only: choose another folder with --out",
-    errno.ENOTDIR: "a component of the path is a file: choose another folder with --out",
+    errno.EACCES: "permission denied: choose a writable folder with {option}",
+    errno.EPERM: "permission denied: choose a writable folder with {option}",
+    errno.EROFS: "the file system is read-only: choose another folder with {option}",
+    errno.ENOTDIR: "a component of the path is a file: choose another folder with {option}",
 }
 
 
 @contextlib.contextmanager
-def reported(path: str | os.PathLike, doing: str = "writing") -> Iterator[None]:
-    """Convert file-system errors to a one-line `UserError` that names the path and the remedy."""
+def reported(path: str | os.PathLike, doing: str = "writing", option: str = "--out") -> Iterator[None]:
+    """Convert file-system errors to a one-line `UserError` that names the path and the remedy.
+
+    Args:
+        path: path in the message.
+        doing: what is done with it.
+        option: option that sets the folder.
+    """
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror}: choose another folder with --out")
-        raise UserError(f"{doing} {path}: {remedy}") from error
+        remedy = _REMEDIES.get(error.errno or 0, "{reason}: choose another folder with {option}")
+        raise UserError(f"{doing} {path}: {remedy.format(reason=error.strerror, option=option)}") from error
+    except UserError:
+        raise
     except ValueError as error:  # tensorstore raises ValueError with the cause as text
         text = str(error)
         known = {"No space left on device": errno.ENOSPC, "Permission denied": errno.EACCES, "Read-only": errno.EROFS}
         for words, number in known.items():
             if words in text:
-                raise UserError(f"{doing} {path}: {_REMEDIES[number]}") from error
+                raise UserError(f"{doing} {path}: {_REMEDIES[number].format(option=option)}") from error
         raise
 
 
@@ -218,14 +226,15 @@ def set_aside(path: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path, busy: Callable[[], None]) -> Iterator[None]:
+def locked(path: pathlib.Path, busy: Callable[[], None], option: str = "--out") -> Iterator[None]:
     """Hold a lock file, which the system releases when the process ends.
 
     Args:
         path: the lock file; its folder is created.
         busy: called each time another process has the lock; returns to try again, or raises.
+        option: option that sets the folder, for messages.
     """
-    with reported(path.parent):
+    with reported(path.parent, option=option):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             set_aside(path)

@@ -3,7 +3,7 @@
 A `Count` may not: it is fixed at compile time.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -13,5 +13,7 @@ Positive = Annotated[Scalar, "> 0"]
 NotNegative = Annotated[Scalar, ">= 0"]
 Share = Annotated[Scalar, "0 … 1"]
 Count = Annotated[int, "1, 2, …"]
+Shape = tuple[Any, ...]
+"""Shape of an array; in a program that is exported for any batch size, its first size is symbolic."""
 
 KINDS = (float, Scalar, Positive, NotNegative, Share)

@@ -13,6 +13,8 @@ from mmkd_jax.data.in_memory import InMemory as InMemory
 from mmkd_jax.data.loader import Loader as Loader
 from mmkd_jax.data.partners import Partners as Partners
 from mmkd_jax.data.processing import process as process
+from mmkd_jax.data.raw.from_files import from_files as from_files
+from mmkd_jax.data.raw.from_tfds import from_tfds as from_tfds
 from mmkd_jax.data.sounds import Waves as Waves
 from mmkd_jax.data.sounds import waveforms as waveforms
 from mmkd_jax.data.tokenizer import Tokenizer as Tokenizer

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from mmkd_jax import models
@@ -18,8 +17,7 @@ _DEPTH = 16
 
 def classes() -> dict[str, type]:
     """Return the classes that a configuration may name: those of `mmkd_jax.models`."""
-    found = {n: value for n, value in vars(models).items() if isinstance(value, type) and not n.startswith("_")}
-    return {n: value for n, value in found.items() if issubclass(value, nn.Module) or dataclasses.is_dataclass(value)}
+    return {n: value for n, value in vars(models).items() if isinstance(value, type) and not n.startswith("_")}
 
 
 def described(model: Model) -> dict[str, Any] | None:
@@ -57,14 +55,19 @@ def built(configuration: Mapping[str, Any]) -> Any:
         raise UserError(f"the module's configuration is not valid: {shown(str(error))}") from None
 
 
+def _fields(kind: Any) -> list[str]:
+    """Return the fields of a module, dataclass or named tuple that are part of its configuration."""
+    if not dataclasses.is_dataclass(kind):
+        return list(kind._fields)
+    return [f.name for f in dataclasses.fields(kind) if f.init and f.name not in ("parent", "name")]
+
+
 def _described(value: Any) -> Any:
     if value is None or type(value) in _PLAIN:
         return value
     kind = type(value)
     if classes().get(kind.__name__) is kind:
-        fields = [f for f in dataclasses.fields(value) if f.init and f.name not in ("parent", "name")]
-        known = {f.name: getattr(value, f.name) for f in fields}
-        return {"class": kind.__name__, "fields": {n: _described(x) for n, x in known.items()}}
+        return {"class": kind.__name__, "fields": {n: _described(getattr(value, n)) for n in _fields(kind)}}
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return {"tuple": [_described(x) for x in value]}
     if isinstance(value, list):
@@ -91,11 +94,10 @@ def _built(value: Any, depth: int) -> Any:
                 f"the module's configuration names a class {shown(value['class'])!r}, which mmkd_jax.models lacks: "
                 "another version of mmkd_jax wrote it"
             )
-        known = {f.name for f in dataclasses.fields(kind) if f.init} - {"parent", "name"}
-        if unknown := set(value["fields"]) - known:
+        if unknown := {*value["fields"]} - {*_fields(kind)}:
             raise UserError(
                 f"the module's configuration gives {value['class']} a field {shown(min(unknown))!r}; it has: "
-                f"{choices(known)}"
+                f"{choices(_fields(kind))}"
             )
         return kind(**{n: _built(x, depth + 1) for n, x in value["fields"].items()})
     if len(value) == 1:

@@ -81,6 +81,6 @@ def _write(place, experiment, training, exported, result, path) -> None:
         },
         task={"name": task.name, "problem": task.problem, "metric": task.metric},
         classes=training.classes,
-        preprocess=[x for x in training.data.dataset.preprocess if {*x.columns} & {*spec}],
+        preprocess=[x for x in training.preprocessing if {*x.columns} & {*spec}],
         module=module.described(training.networks[name]),
     )

@@ -85,7 +85,7 @@ def simkd(
         z, statistics = projector.apply(projected, read(outputs), ctx, mutable=mutable)
         tap = Taps({k: x for k, x in patch.items() if k in OWN})
         z = tap("projected", z)
-        pooled = tap("pooled", z.reshape(len(z), -1, width).mean(1))
+        pooled = tap("pooled", z.reshape(z.shape[0], -1, width).mean(1))
         tap("logits", head.apply({"params": variables["head"]}, pooled))
         state = {"student": student_state, "projector": statistics}
         return {**outputs, **tap.outputs}, {"state": state, "head": variables["head"]} if ctx.train else {}

@@ -16,6 +16,7 @@ from mmkd_jax.nn.conv import Conv
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.relative import signed_buckets
 from mmkd_jax.nn.transformer import PROJECTIONS, Layer, Transformer, TransformerConfig, attend
+from mmkd_jax.typing import Shape
 
 
 class Deberta(nn.Module):
@@ -117,7 +118,7 @@ class DisentangledLayer(Layer):
     def attention(
         self,
         x: Float[Array, "*b d"],
-        shape: tuple[int, ...],
+        shape: Shape,
         mask: Bool[Array, "..."] | None,
         rows: Int[Array | np.ndarray, " b"],
         ctx: StepContext,

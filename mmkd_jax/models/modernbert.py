@@ -13,6 +13,7 @@ from mmkd_jax.models._text import text_features, token_inputs, token_sample
 from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.dropout import Dropout
 from mmkd_jax.nn.transformer import PROJECTIONS, Layer, Transformer, TransformerConfig, attend
+from mmkd_jax.typing import Shape
 
 
 class ModernBert(nn.Module):
@@ -137,7 +138,7 @@ class RotaryLayer(Layer):
     def attention(
         self,
         x: Float[Array, "*b d"],
-        shape: tuple[int, ...],
+        shape: Shape,
         mask: Bool[Array, "..."] | None,
         rows: Int[Array | np.ndarray, " b"],
         ctx: StepContext,

@@ -13,6 +13,7 @@ from mmkd_jax.core.model import StepContext, Taps
 from mmkd_jax.models.wav2vec2 import Wav2Vec2
 from mmkd_jax.nn.relative import relative_buckets
 from mmkd_jax.nn.transformer import Layer, Transformer
+from mmkd_jax.typing import Shape
 
 
 class WavLM(Wav2Vec2):
@@ -66,7 +67,7 @@ class GatedLayer(Layer):
     def attention(
         self,
         x: Float[Array, "*b d"],
-        shape: tuple[int, ...],
+        shape: Shape,
         mask: Bool[Array, "..."] | None,
         rows: Int[Array | np.ndarray, " b"],
         ctx: StepContext,

@@ -18,7 +18,7 @@ from mmkd_jax.core.model import StepContext, Taps
 from mmkd_jax.errors import UserError
 from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.dropout import Dropout
-from mmkd_jax.typing import Positive, Share
+from mmkd_jax.typing import Positive, Shape, Share
 from mmkd_jax.validation import check_number
 
 
@@ -191,7 +191,7 @@ class Layer(nn.Module):
     def attention(
         self,
         x: Float[Array, "*b d"],
-        shape: tuple[int, ...],
+        shape: Shape,
         mask: Bool[Array, "..."] | None,
         rows: Int[Array | np.ndarray, " b"],
         ctx: StepContext,
@@ -238,7 +238,7 @@ class Layer(nn.Module):
         self,
         name: str,
         x: Float[Array, "*b d"],
-        shape: tuple[int, ...],
+        shape: Shape,
         rows: Int[Array | np.ndarray, " b"],
         ctx: StepContext,
     ) -> Float[Array, "b ... d"]:

@@ -37,7 +37,7 @@ class Normalize:
     def __call__(self, values: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """Return the normalized arrays."""
         mean, std = (np.array(x if len(x) > 1 else x[0], np.float32) for x in (self.mean, self.std))
-        return [(np.float32(x) * self._scale(x) - mean) / std for x in values]
+        return [np.asarray((np.float32(x) * self._scale(x) - mean) / std) for x in values]
 
     def row_spec(self, before: Row) -> Row:
         """Return kind, shape and dtype of each row."""

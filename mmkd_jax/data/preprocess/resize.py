@@ -1,15 +1,20 @@
 """Preprocessing step: resize images."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.data.preprocess.row import Row, check_fields, require
+from mmkd_jax.errors import UserError
 from mmkd_jax.typing import Count
+
+_NAME = re.compile(r"(.*?) (\d+)(, .*)?", re.DOTALL)
+"""Name of a value in messages: its input, its row, and its file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +64,12 @@ def each_image(
         crop: height and width of the center crop, or None.
         resample: name of Pillow's filter.
     """
-    input_name, _, row = name.rpartition(" ")
-    rows: Any = [row]  # the end of the name, which is not a number if it has a path
+    found = _NAME.fullmatch(name)
+    assert found is not None, name
+    input_name, row, path = found.groups()
     how = {"mean": (0.5,) * x.shape[-1], "std": (0.5,) * x.shape[-1], "modality": input_name}
     pictures = Pictures(size, crop, Image.Resampling[resample.upper()].value, **how)
-    return pictures([x], rows=rows)[input_name][0]
+    try:
+        return pictures([x], rows=[int(row)])[input_name][0]
+    except UserError as error:
+        raise UserError(str(error).replace(f"{input_name} {row}", name, 1)) if path else error from None
