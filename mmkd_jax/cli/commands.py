@@ -12,13 +12,15 @@ import tyro
 
 import mmkd_jax
 from mmkd_jax import files
-from mmkd_jax.cli import parsing, running, terminal
+from mmkd_jax.cli import exporting, parsing, running, terminal
 from mmkd_jax.errors import UserError
 
 _USAGE = """usage: mmkd COMMAND …
 
   run FILE            run or resume an experiment (--help shows its options)
   cache FILE          compute the teachers' outputs once and store them on disk for `run FILE`
+  export RUN NAME     export a trained student: --to stablehlo, onnx, safetensors or hf
+  measure RUN         cost of teacher and students: parameters, FLOPs, bytes, latency, memory
   explain FILE        summarize an experiment from shapes alone, without training
   table NAME          retrain a paper's table and compare it with the published results; `table list` lists them
   losses              list losses and methods; NAME prints one, --json and --markdown print all
@@ -29,7 +31,7 @@ _USAGE = """usage: mmkd COMMAND …
 
   --debug             print the traceback of errors
   --version           print the version"""
-_COMMANDS = ("run", "cache", "explain", "table", "losses", "runs", "data")
+_COMMANDS = ("run", "cache", "export", "measure", "explain", "table", "losses", "runs", "data")
 _LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
 _TABLE = "usage: mmkd table list | page DIR | NAME [--seeds N] [--quick] [--out DIR] [--json]"
 _RUNS = "usage: mmkd runs [DIR]: list the run folders in DIR (default runs), or DIR itself"
@@ -58,6 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"mmkd_jax {mmkd_jax.__version__}")
             case ["runs", *rest] if {"-h", "--help"} & set(rest):
                 print(_RUNS)
+            case ["export", folder, name, *rest] if not {folder[:1], name[:1]} & {"-"}:
+                exporting.export(folder, name, rest)
+            case ["export", *_]:
+                raise UserError(exporting.EXPORT)
+            case ["measure", folder, *rest] if not folder.startswith("-"):
+                exporting.measure(folder, rest)
+            case ["measure", *_]:
+                raise UserError(exporting.MEASURE)
             case ["losses", *rest] if {"-h", "--help"} & set(rest):
                 print(_LOSSES)
             case ["data", *rest] if {"-h", "--help"} & set(rest):

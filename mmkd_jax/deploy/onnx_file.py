@@ -108,7 +108,9 @@ def _equation(graph: Graph, equation: Any, values: Sequence[Tensor]) -> list[Ten
         found = operator(graph, equation, values)
     except Unsupported as error:
         where = str(equation.source_info.name_stack)
-        raise UserError(f"{error}{f' in {where}' * bool(where)} cannot be exported to ONNX: use --to stablehlo") from None
+        raise UserError(
+            f"{error}{f' in {where}' * bool(where)} cannot be exported to ONNX: use --to stablehlo"
+        ) from None
     return found if isinstance(found, list) else [found]
 
 
@@ -148,7 +150,9 @@ def _unrolled(graph: Graph, equation: Any, values: Sequence[Tensor]) -> list[Ten
     stacked = []
     for i, out in enumerate(equation.outvars[carries:]):
         shape = out.aval.shape
-        names = [graph.full(graph.reshape(_whole(graph, r[i], shape[1:]), (1, *shape[1:])), (1, *shape[1:])) for r in rows]
+        names = [
+            graph.full(graph.reshape(_whole(graph, r[i], shape[1:]), (1, *shape[1:])), (1, *shape[1:])) for r in rows
+        ]
         stacked.append(Tensor(graph.node("Concat", *names, axis=0), shape))
     return [*carry, *stacked]
 

@@ -1,135 +1,23 @@
 """One function for each JAX primitive: the nodes of ONNX that compute it."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from mmkd_jax.deploy.onnx_graph import Graph, Tensor, Unsupported, carried
+from mmkd_jax.deploy.onnx_entrywise import ENTRYWISE, Operator
+from mmkd_jax.deploy.onnx_graph import Tensor, Unsupported, carried
 
-SAME = {
-    "abs": "Abs",
-    "acos": "Acos",
-    "acosh": "Acosh",
-    "add": "Add",
-    "add_any": "Add",
-    "asin": "Asin",
-    "asinh": "Asinh",
-    "atan": "Atan",
-    "atanh": "Atanh",
-    "ceil": "Ceil",
-    "cos": "Cos",
-    "cosh": "Cosh",
-    "div": "Div",
-    "eq": "Equal",
-    "erf": "Erf",
-    "exp": "Exp",
-    "floor": "Floor",
-    "ge": "GreaterOrEqual",
-    "gt": "Greater",
-    "le": "LessOrEqual",
-    "log": "Log",
-    "logistic": "Sigmoid",
-    "lt": "Less",
-    "max": "Max",
-    "min": "Min",
-    "mul": "Mul",
-    "neg": "Neg",
-    "pow": "Pow",
-    "sign": "Sign",
-    "sin": "Sin",
-    "sinh": "Sinh",
-    "sqrt": "Sqrt",
-    "sub": "Sub",
-    "tan": "Tan",
-    "tanh": "Tanh",
+_REDUCED = {
+    "reduce_sum": "ReduceSum",
+    "reduce_max": "ReduceMax",
+    "reduce_min": "ReduceMin",
+    "reduce_prod": "ReduceProd",
 }
-"""Primitives that work entry by entry and have an operator in ONNX."""
-_ON_NUMBERS = ("Add", "Max", "Min", "Mul", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
-_COMPARED = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
-IDENTITY = ("stop_gradient", "copy", "copy_p", "optimization_barrier", "reduce_precision")
-_REDUCED = {"reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin", "reduce_prod": "ReduceProd"}
-
-Operator = Callable[[Graph, Any, Sequence[Tensor]], Tensor | list[Tensor]]
-
-
-def joined(shapes: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Return the sizes of a result that is computed entry by entry: 1 only where all are 1."""
-    shapes = [s for s in shapes if s] or [()]  # a scalar may stand beside an array
-    return tuple(next((n for n in each if not (isinstance(n, int) and n == 1)), 1) for each in zip(*shapes, strict=True))
-
-
-def same(graph: Graph, equation: Any, values: Sequence[Tensor]) -> Tensor:
-    """A primitive of `SAME`."""
-    kind, shape = SAME[equation.primitive.name], joined([x.shape for x in values])
-    names = [graph.name(x) for x in values]
-    on_bools = equation.invars[0].aval.dtype == np.bool_
-    if on_bools and kind in _ON_NUMBERS:
-        names = [graph.cast(n, np.int32) for n in names]
-    name = graph.node(kind, *names)
-    return Tensor(graph.cast(name, np.bool_) if on_bools and kind not in _COMPARED else name, shape)
-
-
-def _entrywise(make: Callable[..., str]) -> Operator:
-    """Wrap `(graph, equation, *names) -> name` as an operator that works entry by entry."""
-
-    def operator(graph, equation, values):
-        return Tensor(make(graph, equation, *map(graph.name, values)), joined([x.shape for x in values]))
-
-    return operator
 
 
 def _whole(graph, tensor, shape) -> Tensor:
     """The tensor with all its entries."""
     return tensor if tensor.shape == shape else Tensor(graph.full(tensor, shape), shape)
-
-
-def _one(graph, equation) -> str:
-    return graph.constant(1, carried(equation.invars[0].aval.dtype))
-
-
-def _power(graph, equation, x):
-    exponent = equation.params["y"]
-    return graph.node("Mul", x, x) if exponent == 2 else graph.node("Pow", x, graph.constant(exponent, np.float32))
-
-
-def _logical(on_bools: str, on_integers: str):
-    def make(graph, equation, *names):
-        return graph.node(on_bools if equation.invars[0].aval.dtype == np.bool_ else on_integers, *names)
-
-    return make
-
-
-def _finite(graph, equation, x):
-    return graph.node("Not", graph.node("Or", graph.node("IsNaN", x), graph.node("IsInf", x)))
-
-
-def _round(graph, equation, x):
-    if int(equation.params["rounding_method"]) == 1:
-        return graph.node("Round", x)
-    away = graph.node("Floor", graph.node("Add", graph.node("Abs", x), graph.constant(0.5, np.float32)))
-    return graph.node("Mul", graph.node("Sign", x), away)
-
-
-def _select(graph, equation, which, *cases):
-    on_bools = equation.invars[1].aval.dtype == np.bool_
-    names = [graph.cast(n, np.int32) for n in cases] if on_bools else list(cases)
-    if equation.invars[0].aval.dtype == np.bool_:
-        found = graph.node("Where", which, names[1], names[0])
-    else:
-        found = names[-1]
-        for i in reversed(range(len(names) - 1)):
-            found = graph.node("Where", graph.node("Equal", which, graph.constant(i, np.int32)), names[i], found)
-    return graph.cast(found, np.bool_) if on_bools else found
-
-
-def _convert(graph, equation, x):
-    before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
-    narrow = np.issubdtype(before, np.integer) and np.issubdtype(after, np.integer) and carried(after) != after
-    if narrow and not np.can_cast(before, after):  # wraps around
-        return graph.cast(graph.cast(x, after), carried(after))
-    return x if carried(before) == carried(after) else graph.cast(x, carried(after))
 
 
 def _reduce(graph, equation, values):
@@ -309,7 +197,9 @@ def _pool(kind):
         windows, strides, padding = p["window_dimensions"], p["window_strides"], p["padding"]
         if any(n != 1 for n in (*p["base_dilation"], *p["window_dilation"])):
             raise Unsupported("a pooling with gaps")
-        moving = [i for i, n in enumerate(windows) if n != 1 or strides[i] != 1 or any(padding[i])] or [len(windows) - 1]
+        moving = [i for i, n in enumerate(windows) if n != 1 or strides[i] != 1 or any(padding[i])] or [
+            len(windows) - 1
+        ]
         others = [i for i in range(len(windows)) if i not in moving]
         order = [*others, *moving]
         x = graph.transpose(_whole(graph, values[0], aval.shape), order)
@@ -330,7 +220,7 @@ def _pool(kind):
 
 
 def _gather(graph, equation, values):
-    """Rows of a table, by indices into some of its axes, for each row of the batch or for all; or one constant slice."""
+    """Rows of a table, by indices into some of its axes, for each row of the batch or for all; or one slice."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     table, indices = (v.aval for v in equation.invars)
     out, places = equation.outvars[0].aval, indices.shape[:-1]
@@ -348,7 +238,9 @@ def _gather(graph, equation, values):
         raise Unsupported("a gather of slices whose place is computed")
     kind, last = carried(indices.dtype), [table.shape[i] - 1 for i in axes]
     if fixed is not None:
-        index, inside = (graph.constant(np.broadcast_to(x, indices.shape), kind) for x in (fixed, np.clip(fixed, 0, last)))
+        index, inside = (
+            graph.constant(np.broadcast_to(x, indices.shape), kind) for x in (fixed, np.clip(fixed, 0, last))
+        )
     else:
         index = graph.full(values[1], indices.shape)
         inside = graph.node("Max", index, graph.constant(0, kind))
@@ -374,34 +266,19 @@ def _gather(graph, equation, values):
     return graph.transpose(Tensor(found, shape), np.argsort(order).tolist())
 
 
-def _like_first(graph, equation, values):
-    return list(values)
-
-
 OPERATORS: dict[str, Operator] = {
-    "and": _entrywise(_logical("And", "BitwiseAnd")),
+    **ENTRYWISE,
     "argmax": _index_of("ArgMax"),
     "argmin": _index_of("ArgMin"),
     "broadcast_in_dim": _broadcast,
-    "clamp": _entrywise(lambda g, e, low, x, high: g.node("Min", g.node("Max", x, low), high)),
     "concatenate": _concatenate,
     "conv_general_dilated": _convolution,
-    "convert_element_type": _entrywise(_convert),
     "cumsum": _cumsum,
     "dot_general": _dot,
     "dynamic_slice": _dynamic_slice,
-    "erfc": _entrywise(lambda g, e, x: g.node("Sub", _one(g, e), g.node("Erf", x))),
-    "exp2": _entrywise(lambda g, e, x: g.node("Pow", g.constant(2, np.float32), x)),
     "expand_dims": _reshape,
-    "expm1": _entrywise(lambda g, e, x: g.node("Sub", g.node("Exp", x), _one(g, e))),
     "gather": _gather,
-    "integer_pow": _entrywise(_power),
     "iota": _iota,
-    "is_finite": _entrywise(_finite),
-    "log1p": _entrywise(lambda g, e, x: g.node("Log", g.node("Add", x, _one(g, e)))),
-    "ne": _entrywise(lambda g, e, x, y: g.node("Not", g.node("Equal", x, y))),
-    "not": _entrywise(_logical("Not", "BitwiseNot")),
-    "or": _entrywise(_logical("Or", "BitwiseOr")),
     "pad": _pad,
     "reduce_and": _reduce,
     "reduce_max": _reduce,
@@ -411,20 +288,12 @@ OPERATORS: dict[str, Operator] = {
     "reduce_sum": _reduce,
     "reduce_window_max": _pool("MaxPool"),
     "reduce_window_sum": _pool("AveragePool"),
-    "rem": _entrywise(lambda g, e, x, y: g.node("Mod", x, y, fmod=1)),
     "reshape": _reshape,
     "rev": _reverse,
-    "round": _entrywise(_round),
-    "rsqrt": _entrywise(lambda g, e, x: g.node("Reciprocal", g.node("Sqrt", x))),
-    "select_n": _entrywise(_select),
     "slice": _slice,
     "split": _split,
-    "square": _entrywise(lambda g, e, x: g.node("Mul", x, x)),
     "squeeze": _reshape,
     "stack": _stack,
     "transpose": lambda g, e, values: g.transpose(values[0], e.params["permutation"]),
-    "xor": _entrywise(_logical("Xor", "BitwiseXor")),
-    **dict.fromkeys(SAME, same),
-    **dict.fromkeys(IDENTITY, _like_first),
 }
 """Primitive -> its operator."""
