@@ -134,19 +134,24 @@ def precision(training: Training) -> float:
 
 
 def _finish(source, student, new, where, int8, tolerance, log) -> None:
-    """Write example rows, and check the exported student in a fresh process."""
+    """Check the exported student in a fresh process, and write example rows."""
     training, task = source.training, source.training.task
     dtypes = {n: s.dtype for n, s in student.outputs.items()}
-    batches = [_columns(next(iter(training.test.eval_batches())), student)]
-    rows = {k: x[:_EXAMPLES] for k, x in batches[0].items()}
-    (found,) = fresh_process.outputs(new, [rows], dtypes, student.batch)
-    example = {f"inputs.{k}": x for k, x in rows.items()} | {f"outputs.{k}": x for k, x in found.items()}
+    example: dict[str, np.ndarray] = {}
+
+    def exported():
+        every = (_columns(b, student) for b in training.test.eval_batches())
+        first = _columns(next(iter(training.test.eval_batches())), student)
+        for found in fresh_process.outputs(new, every, dtypes, student.batch):
+            if not example:
+                example.update({f"inputs.{k}": x[:_EXAMPLES] for k, x in first.items()})
+                example.update({f"outputs.{k}": x[:_EXAMPLES] for k, x in found.items()})
+            yield found
+
+    original = functools.partial(outputs_of, student)
+    result = check.compared(task, training.test.eval_batches, original, exported(), source.metric)
     with files.reported(new / "example.npz"):
         np.savez(new / "example.npz", **example)
-    every = (_columns(b, student) for b in training.test.eval_batches())
-    exported = fresh_process.outputs(new, every, dtypes, student.batch)
-    original = functools.partial(outputs_of, student)
-    result = check.compared(task, training.test.eval_batches, original, exported, source.metric)
     allowed = None if int8 else precision(training)
     if allowed is None:
         check.check_fall(result, tolerance, task)

@@ -86,6 +86,14 @@ def write(run: pathlib.Path, costs: Mapping[str, Any]) -> str:
     return text + below
 
 
+def known(run: pathlib.Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the columns of `measure.json` of a run; none if it was not measured."""
+    try:
+        return columns(files.read_json(run / FILE)["trainings"])
+    except (FileNotFoundError, files.Damaged):
+        return [], {}
+
+
 def columns(trainings: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
     """Return the heads of columns with costs, and training -> its cells.
 
