@@ -87,7 +87,7 @@ def card(source: exporting.Source, trainings: Mapping[str, Training], signature:
     """Return the model card of a student; a license or name that is unknown is written as unknown."""
     training = source.training
     about = getattr(training.data.dataset, "about", {})
-    data = getattr(training.data.dataset, "name", "") or _UNKNOWN
+    data = training.data.dataset.fingerprint.get("name") or _UNKNOWN
     teachers = [f"- `{n}`: {_teacher(role)}" for n, role in training.models.items() if isinstance(role, Frozen)]
     losses = [f"- `{term}`: reads {', '.join(paths)}" for term, paths in training.reads.items()]
     task, metric = training.task, check.number(source.metric, training.task)

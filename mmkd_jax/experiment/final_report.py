@@ -54,8 +54,8 @@ def write_report(
 ) -> None:
     """Write the tables, the figures, and validation examples with each training's predictions.
 
-    The costs of `mmkd measure` are columns of the tables. Trainings of one task share a table and its figures. Of several tasks, each has a folder in `tables/`, named
-    after its first training.
+    Trainings of one task share a table and its figures. Of several tasks, each has a folder in `tables/`, named
+    after its first training. The costs of `mmkd measure` are columns of the tables.
 
     Args:
         folder: the run folder.
