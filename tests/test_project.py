@@ -114,10 +114,12 @@ def test_methods_import_no_model():
 
 def test_only_the_command_line_knows_experiments():
     definition, runner = "mmkd_jax.experiment.definition", "mmkd_jax.experiment.runner"
-    running = "mmkd_jax.cli.running"
-    assert importers(definition) == {running, "mmkd_jax.experiment", runner}
+    running, exporting = "mmkd_jax.cli.running", "mmkd_jax.cli.exporting"
+    assert importers(definition) == {running, exporting, "mmkd_jax.experiment", runner}
     assert importers(runner) == {running, "mmkd_jax.experiment"}
-    assert importers(running) == {"mmkd_jax.cli.commands"} and importers("mmkd_jax.cli.commands") == {"mmkd_jax.cli"}
+    assert importers(running) == {"mmkd_jax.cli.commands", exporting} and importers("mmkd_jax.cli.commands") == {
+        "mmkd_jax.cli"
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,9 @@ def test_only_the_command_line_knows_experiments():
         ("matplotlib", "mmkd_jax.reporting.figures"),
         ("tyro", "mmkd_jax.cli"),
         ("ott", "mmkd_jax.losses.alignment.sinkhorn"),
+        ("qwix", "mmkd_jax.deploy.quantization"),
+        ("onnx", "mmkd_jax.deploy"),
+        ("onnxruntime", "mmkd_jax.deploy"),
     ],
 )
 def test_a_dependency_has_one_home(package, home):
@@ -232,7 +237,9 @@ def test_every_dependency_is_bounded_and_constrained():
 
 def test_every_import_of_ours_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needs = project["dependencies"] + project["optional-dependencies"]["wandb"]
+    needs = project["dependencies"] + [
+        n for e in ("wandb", "onnx", "quant") for n in project["optional-dependencies"][e]
+    ]
     declared = {re.split(r"[<>=;\s]", n)[0].lower().replace("-", "_") for n in needs}
     other = {"orbax_checkpoint": "orbax", "ott_jax": "ott", "pillow": "pil", "protobuf": "google"}
     declared = {other.get(n, n) for n in declared} | {"mmkd_jax"}

@@ -12,7 +12,7 @@ import tyro
 
 import mmkd_jax
 from mmkd_jax import files
-from mmkd_jax.cli import parsing, predicting, running, terminal
+from mmkd_jax.cli import exporting, parsing, predicting, running, terminal
 from mmkd_jax.errors import UserError
 
 _USAGE = """usage: mmkd COMMAND …
@@ -20,6 +20,8 @@ _USAGE = """usage: mmkd COMMAND …
   run FILE            run or resume an experiment (--help shows its options)
   cache FILE          compute the teachers' outputs once and store them on disk for `run FILE`
   predict RUN NAME    predict new rows with a trained student: --INPUT VALUE … or --table FILE
+  export RUN NAME     export a trained student: --to stablehlo, onnx, safetensors or hf
+  measure RUN         cost of teacher and students: parameters, FLOPs, bytes, latency, memory
   explain FILE        summarize an experiment from shapes alone, without training
   table NAME          retrain a paper's table and compare it with the published results; `table list` lists them
   losses              list losses and methods; NAME prints one, --json and --markdown print all
@@ -27,14 +29,15 @@ _USAGE = """usage: mmkd COMMAND …
   data list           list the data sets
   data info NAME      describe a data set: contents and sources
   data prepare NAME   build a data set from its sources and verify it against the recorded version
+  data prepare FILE   decode the files that an experiment reads with data.from_files, before any training
 
   --debug             print the traceback of errors
   --version           print the version"""
-_COMMANDS = ("run", "cache", "predict", "explain", "table", "losses", "runs", "data")
+_COMMANDS = ("run", "cache", "predict", "export", "measure", "explain", "table", "losses", "runs", "data")
 _LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
 _TABLE = "usage: mmkd table list | page DIR | NAME [--seeds N] [--quick] [--out DIR] [--json]"
 _RUNS = "usage: mmkd runs [DIR]: list the run folders in DIR (default runs), or DIR itself"
-_DATA = "usage: mmkd data list | info NAME | prepare NAME [--out DIR]"
+_DATA = "usage: mmkd data list | info NAME | prepare NAME [--out DIR] | prepare FILE …"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,6 +66,18 @@ def main(arguments: list[str] | None = None) -> None:
                 print(predicting.USAGE)
             case ["predict", folder, *_] if not folder.startswith("-"):
                 predicting.predict(words[1:])
+            case ["export", folder, name, *rest] if not {folder[:1], name[:1]} & {"-"}:
+                exporting.export(folder, name, rest)
+            case ["export", "-h" | "--help"]:
+                print(exporting.EXPORT)
+            case ["export", *_]:
+                raise UserError(exporting.EXPORT)
+            case ["measure", folder, *rest] if not folder.startswith("-"):
+                exporting.measure(folder, rest)
+            case ["measure", "-h" | "--help"]:
+                print(exporting.MEASURE)
+            case ["measure", *_]:
+                raise UserError(exporting.MEASURE)
             case ["losses", *rest] if {"-h", "--help"} & set(rest):
                 print(_LOSSES)
             case ["data", *rest] if {"-h", "--help"} & set(rest):
@@ -197,6 +212,8 @@ def _data(words: list[str]) -> None:
             print(commands.list_())
         case ["info", name]:
             print(commands.info(name))
+        case ["prepare", file, *rest] if file.endswith(".py"):
+            running.prepare(file, rest)
         case ["prepare", name]:
             print(commands.prepare(name))
         case ["prepare", name, "--out", out]:

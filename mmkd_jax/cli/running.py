@@ -35,7 +35,7 @@ class Options(RunOptions):
     """Index of this process, from 0."""
 
 
-def _parse(experiment, words: list[str], prog: str) -> tuple[Options, Any, dict[str, float]]:
+def parse(experiment, words: list[str], prog: str) -> tuple[Options, Any, dict[str, float]]:
     """Parse run options, fields of the experiment's config, and hyperparameters of its objectives."""
     rest, hyperparams = [], {}
     words = list(words)
@@ -83,7 +83,7 @@ def run(file: str, words: list[str], only_cache: bool = False) -> int:
     terminal.keep_programs()  # before the first compilation, after which jax ignores it
     here = pathlib.Path.cwd()
     experiment = definition.load(file)
-    options, config, hyperparams = _parse(experiment, words, f"mmkd {'cache' if only_cache else 'run'} {file}")
+    options, config, hyperparams = parse(experiment, words, f"mmkd {'cache' if only_cache else 'run'} {file}")
     out = here / (options.out or pathlib.Path("runs") / experiment.name)  # the file may have changed the folder
     options = dataclasses.replace(options, out=out, cache=options.cache and here / options.cache)
     command = shlex.join(["mmkd", "cache" if only_cache else "run", file, *(w for w in words if w != "--fresh")])
@@ -118,5 +118,16 @@ def explain(file: str, words: list[str]) -> None:
     from mmkd_jax.experiment import definition
 
     experiment = definition.load(file)
-    _, config, hyperparams = _parse(experiment, words, f"mmkd explain {file}")
+    _, config, hyperparams = parse(experiment, words, f"mmkd explain {file}")
     print(definition.explain(experiment, config, hyperparams))
+
+
+def prepare(file: str, words: list[str]) -> None:
+    """Create the trainings of an experiment, which decodes its files, and print the size of their data."""
+    from mmkd_jax.experiment import definition
+
+    experiment = definition.load(file)
+    _, config, _ = _parse(experiment, words, f"mmkd data prepare {file}")
+    for name, training in experiment.trainings(config).items():
+        sizes = {split: getattr(training, split).size for split in ("data", "validation", "test")}
+        print(f"{name}: {', '.join(f'{n:,} rows of {split}' for split, n in sizes.items())}")

@@ -98,6 +98,7 @@ class Model(NamedTuple):
         labels: names of the classes of its `logits`, in their order; empty if unknown.
         problem: what its `logits` were trained for: "single_label_classification", "multi_label_classification" or
             "regression"; empty if unknown.
+        origin: the pretrained model that it is, which can save its variables; None for others.
     """
 
     init: ModelInit
@@ -106,6 +107,7 @@ class Model(NamedTuple):
     needs: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     problem: str = ""
+    origin: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -244,7 +246,7 @@ def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -
     def apply(variables, batch, ctx, patch):
         return model.apply(variables, transform(batch, ctx.at("input")), ctx, patch)
 
-    return model._replace(init=init, apply=apply)
+    return model._replace(init=init, apply=apply, origin=None)
 
 
 def _patched(outputs: ModelOutputs, patch: Mapping[str, Any]) -> ModelOutputs:

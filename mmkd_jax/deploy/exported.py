@@ -15,6 +15,7 @@ class Exported(NamedTuple):
         batch: number of rows of each call; None is any.
         platforms: platforms that it runs on.
         logits: name of the output whose softmax are the probabilities; empty without probabilities.
+        operations: FLOPs for one row, as of `training.operations.flops`.
     """
 
     program: bytes
@@ -23,3 +24,4 @@ class Exported(NamedTuple):
     batch: int | None
     platforms: tuple[str, ...]
     logits: str
+    operations: int

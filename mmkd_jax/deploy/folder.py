@@ -81,6 +81,7 @@ def write(
             "classes": list(classes),
             "batch": exported.batch,
             "platforms": list(exported.platforms),
+            "operations": exported.operations,
             "parameters": sum(int(np.size(x)) for n, x in variables.items() if n.startswith("params.")),
             "variables": {
                 "sha256": variables_file.write_variables(new / VARIABLES, dict(variables)),

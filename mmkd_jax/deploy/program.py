@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from mmkd_jax.core.dependence import needed, used_inputs
 from mmkd_jax.core.model import predict
 from mmkd_jax.deploy.exported import Exported
 from mmkd_jax.errors import UserError, choices
+from mmkd_jax.training.operations import flops
 from mmkd_jax.training.training import Training
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -42,16 +43,27 @@ def flat(tree: Any) -> dict[str, Any]:
     return found
 
 
-def export_training(training: Training, platforms: tuple[str, ...] = PLATFORMS) -> Exported:
-    """Export the evaluated model of a training: the outputs that the task reads, and its predictions.
+class Function(NamedTuple):
+    """The evaluated model of a training, with its predictions, as a function of flat dicts.
 
-    Args:
-        training: the training.
-        platforms: platforms that the program runs on; a model that has no program for one of them is exported for the
-            current one only.
+    Attributes:
+        run: `(variables, batch) -> outputs`: what the task reads, and "prediction"; variables are in their order.
+        variables: name -> shape and dtype of each variable.
+        rows: column of the data -> shape and dtype of one row.
+        logits: name of the output whose softmax are the probabilities; empty without probabilities.
+    """
+
+    run: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+    variables: dict[str, Any]
+    rows: dict[str, jax.ShapeDtypeStruct]
+    logits: str
+
+
+def function_of(training: Training) -> Function:
+    """Return the evaluated model of a training: the outputs that the task reads, and its predictions.
 
     Raises:
-        UserError: an output does not have one row for each row of the batch.
+        UserError: an output that the task reads is not one array.
     """
     network, task = training.networks[training.evaluate], training.task
     like = training.shapes(training.evaluate)[0]
@@ -75,7 +87,23 @@ def export_training(training: Training, platforms: tuple[str, ...] = PLATFORMS) 
 
     rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in training.test.spec.items()}
     rows["valid"] = jax.ShapeDtypeStruct((), jnp.dtype(bool))
-    return export_function(run, flat(like), rows, platforms)._replace(logits=logits)
+    return Function(run, flat(like), rows, logits)
+
+
+def export_training(training: Training, platforms: tuple[str, ...] = PLATFORMS) -> Exported:
+    """Export the evaluated model of a training: the outputs that the task reads, and its predictions.
+
+    Args:
+        training: the training.
+        platforms: platforms that the program runs on; a model that has no program for one of them is exported for the
+            current one only.
+
+    Raises:
+        UserError: an output does not have one row for each row of the batch.
+    """
+    function = function_of(training)
+    made = export_function(function.run, function.variables, function.rows, platforms)
+    return made._replace(logits=function.logits)
 
 
 def export_function(
@@ -136,9 +164,24 @@ def export_function(
             outputs = {n: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for n, x in results.items()}
             fixed = None if count is free else FIXED
             inputs = {k: rows[k] for k in columns}
-            return Exported(bytes(_without_locations(made).serialize()), inputs, outputs, fixed, platform, "")
+            return Exported(
+                bytes(_without_locations(made).serialize()),
+                inputs,
+                outputs,
+                fixed,
+                platform,
+                "",
+                count_rows(function, shapes, rows, fixed),
+            )
     assert failure is not None
     raise failure
+
+
+def count_rows(function: Callable, variables: Any, rows: Mapping[str, jax.ShapeDtypeStruct], batch: int | None) -> int:
+    """Return the FLOPs of a function for one row."""
+    names, count = list(variables), batch or 1
+    columns = {k: jax.ShapeDtypeStruct((count, *s.shape), s.dtype) for k, s in rows.items()}
+    return flops(lambda v, b: function({n: v[n] for n in names}, b), variables, columns) // count
 
 
 def _check_rows(outputs: Mapping[str, Any], count: Any) -> None:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from mmkd_jax import files
+from mmkd_jax.deploy import measuring
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.reporting import report
 from mmkd_jax.training.training import Training
@@ -54,7 +55,7 @@ def write_report(
     """Write the tables, the figures, and validation examples with each training's predictions.
 
     Trainings of one task share a table and its figures. Of several tasks, each has a folder in `tables/`, named
-    after its first training.
+    after its first training. The costs of `mmkd measure` are columns of the tables.
 
     Args:
         folder: the run folder.
@@ -67,6 +68,7 @@ def write_report(
         log: called with a message for each figure that is skipped.
     """
     tasks = by_task(trainings, results)
+    costs = measuring.known(folder)
     places = {names[0]: folder if len(tasks) == 1 else folder / "tables" / names[0] for names in tasks}
     tables = []
     for names in tasks:
@@ -77,7 +79,7 @@ def write_report(
         heading = title if len(tasks) == 1 else f"{title}: {task}"
         mapped = isinstance(baseline, Mapping)
         against = report.baselines(baseline, own) if mapped else baseline if baseline in own else None
-        tables.append(report.write(place, own, metric, against, heading, classes, share, log, notes(own)))
+        tables.append(report.write(place, own, metric, against, heading, classes, share, log, notes(own), costs))
     if len(tasks) > 1:
         for name in ("table.txt", "table.md"):
             files.write(folder / name, "\n".join(files.read(p / name) for p in places.values()))

@@ -123,7 +123,8 @@ class Pretrained(NamedTuple):
         """The module as a `Model`."""
         problem = getattr(getattr(self.module, "heads", {}).get("logits"), "problem", "")
         model = linen(self.module)._replace(labels=self.labels, problem=problem)
-        return with_input(model, lambda batch, ctx: renamed(batch, self.inputs)) if self.inputs else model
+        model = with_input(model, lambda batch, ctx: renamed(batch, self.inputs)) if self.inputs else model
+        return model._replace(origin=self)
 
     @property
     def source(self) -> dict[str, PretrainedVariables]:

@@ -80,12 +80,13 @@ def write(
     share: bool = True,
     log: Callable[[str], None] = print,
     notes: Sequence[str] = (),
+    columns: tuple[Sequence[str], Mapping[str, Sequence[str]]] = ((), {}),
 ) -> dict[str, Any]:
     """Write `table.{txt,md,json}`, learning curves and per-class metrics to the run folder.
 
     If the task has several metrics, `scores.md` lists all of them. A metric with `share=True` is shown in percent. A
     figure that cannot be drawn is skipped, and `log` is called with the reason. Notes are printed below the table.
-    Returns the content of `table.json`.
+    `columns` are further columns: their heads, and training -> its cells. Returns the content of `table.json`.
     """
     rows = summarize(results, metric, baseline)
     whole = {"metric": metric, "baseline": baseline, "rows": rows, "notes": list(notes)}
@@ -96,6 +97,9 @@ def write(
     heads = ["training", f"{metric}, %" if share else metric, "seeds"]
     heads += [gap, "smallest … largest"] if any(row["baseline"] for row in rows) else []
     cells = [c[: len(heads)] for c in cells]
+    more, of = columns
+    cells = [[*c, *of.get(row["training"], ["–"] * len(more))] for c, row in zip(cells, rows, strict=True)]
+    heads += more
     below = "".join(f"\n- {line}" for line in notes)
     files.write(
         folder / "table.md", markdown_table(heads, cells, "l" + "r" * (len(heads) - 1)) + f"{below}\n" * bool(below)
@@ -106,7 +110,7 @@ def write(
     for line in cells:
         table.add_row(*line)
     text = io.StringIO()
-    Console(file=text, width=100).print(table)
+    Console(file=text, width=100 + 16 * len(more)).print(table)
     files.write(folder / "table.txt", text.getvalue() + "".join(f"{line}\n" for line in notes))
     if every := scores(results, classes):
         files.write(folder / "scores.md", every)

@@ -41,7 +41,8 @@ def folder(tmp_path_factory):
     experiment = ROOT / "examples" / "own_files.py"
     (where / "mine.py").write_text(experiment.read_text())
     printed = mmkd("data", "prepare", "mine.py", "--table", "patterns/table.csv", where=where)
-    assert "240" in printed
+    assert "distilled: " in printed
+    assert " rows of test" in printed
     options = ("--table", "patterns/table.csv", "--seeds", 1, "--steps", 60, "--batch", 32, "--out", "run")
     printed = mmkd("run", "mine.py", *options, where=where)
     assert "distilled" in printed

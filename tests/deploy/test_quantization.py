@@ -1,0 +1,34 @@
+"""Training that is aware of quantization: the same variables, rounded in every step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmkd_jax.core.model import plain, predict
+from mmkd_jax.deploy import qat
+from mmkd_jax.errors import UserError
+from tests.small import make_batch, net, on_device
+
+
+def test_an_aware_model_has_the_same_variables_and_rounds_its_products():
+    model, batch = net(4, "image", "audio"), on_device(make_batch())
+    aware = qat(model)
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    own = jax.eval_shape(aware.init, jax.random.key(0), batch)
+    assert jax.tree.structure(own) == jax.tree.structure(variables)
+
+    def loss(params, model):
+        return jnp.mean(predict(model, {**variables, "params": params}, batch)["logits"] ** 2)
+
+    (a, da), (b, db) = (jax.jit(jax.value_and_grad(lambda p: loss(p, m)))(variables["params"]) for m in (model, aware))  # noqa: B023
+    assert a != b and abs(a - b) < 0.1 * abs(a)
+    for x, y in zip(jax.tree.leaves(da), jax.tree.leaves(db), strict=True):  # straight through
+        assert np.linalg.norm(x - y) < 0.2 * np.linalg.norm(x) + 1e-6
+
+
+def test_a_model_that_is_not_a_linen_module_and_other_bits_are_refused():
+    with pytest.raises(UserError, match="qat: the model is not a Linen module"):
+        qat(plain(lambda params, batch: {"logits": batch["x"]}))
+    with pytest.raises(UserError, match="bits is 5; expected 8 or 4"):
+        qat(net(4), bits=5)
