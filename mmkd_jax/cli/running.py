@@ -127,7 +127,7 @@ def prepare(file: str, words: list[str]) -> None:
     from mmkd_jax.experiment import definition
 
     experiment = definition.load(file)
-    _, config, _ = _parse(experiment, words, f"mmkd data prepare {file}")
+    _, config, _ = parse(experiment, words, f"mmkd data prepare {file}")
     for name, training in experiment.trainings(config).items():
         sizes = {split: getattr(training, split).size for split in ("data", "validation", "test")}
         print(f"{name}: {', '.join(f'{n:,} rows of {split}' for split, n in sizes.items())}")
