@@ -22,18 +22,33 @@ MADE += r"|embeddings\.mask_token"  # of DINOv2's pretraining
 
 # cases of each kind of module; the others with the slow tests
 COMMON = {"bert", "deberta-v3", "modernbert", "vit", "clip", "resnet", "swin", "wav2vec 2.0", "whisper"}
-# further variants of families, with the slow tests
+# further variants of families, with the slow tests: each kind of module has a case that stays
 VARIANTS = {
+    "bert, one head, relu, no pooler",
+    "bert, tanh gelu, few positions",
+    "xlm-roberta",
+    "distilbert, sinusoidal, relu",
+    "data2vec, text",
+    "modernbert, biases, other wavelengths",
+    "vit, no bias, no pooler",
+    "dinov2, registers, gated, other images",
     "clip, CLIPTextModel",
     "clip, CLIPVisionModel",
     "siglip, SiglipTextModel",
-    "dinov2, registers, gated, other images",
+    "siglip, larger than its patches",
     "swin, positions",
     "swin, other images, filled",
+    "resnet, early, silu",
+    "convnext, no scale",
     "mobilenet v2, dilated, other paddings",
-    "modernbert, biases, other wavelengths",
     "wavlm",
-    "data2vec, text",
+    "hubert",
+    "hubert, stable, padded",
+    "vivit, one head, no bias, no pooler",
+    "timesformer, one head, no bias, larger frames",
+    "timesformer, over space, smaller frames",
+    "timesformer, over both",
+    "whisper, classifying, tanh gelu",
 }
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in CASES]
 SOME = [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
@@ -63,9 +78,11 @@ def test_what_is_saved_is_read_by_transformers_with_equal_outputs(pair, tmp_path
         np.testing.assert_array_equal(x, reference(model, case)[name], err_msg=name)
 
 
-SWITCHED = ["bert", "roberta", "deberta-v2, convolution, own projections", "modernbert"]
-SWITCHED += ["wav2vec 2.0, stable, padded", "whisper"]
-SWITCHED += ["swin, other images, filled", "vivit", "timesformer", "timesformer, over space"]
+# one of each stack; those of the same layers with the slow tests (of wav2vec 2.0: test_heads has one)
+STACKS = ["bert", "deberta-v2, convolution, own projections", "modernbert", "whisper"]
+STACKS += ["swin, other images, filled", "timesformer"]
+SAME = ["roberta", "wav2vec 2.0, stable, padded", "vivit", "timesformer, over space"]
+SWITCHED = [*STACKS, *(pytest.param(name, marks=pytest.mark.slow) for name in SAME)]
 
 
 @pytest.mark.parametrize("name", SWITCHED)
