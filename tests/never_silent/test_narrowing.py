@@ -33,6 +33,7 @@ CONVERSIONS = {
     "voice_windows.py": 1,  # wider
     "preprocess/log_mel.py": 2,  # decibels; and clipped to the range before
     "preprocess/read_array.py": 1,  # compared before and after
+    "raw/from_tfds.py": 1,  # compared before and after
     "commands.py": 2,  # wider
     "datasets/av_digits.py": 1,  # clipped before
     "datasets/emoji.py": 2,  # wider; and a mean of bytes

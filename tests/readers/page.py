@@ -11,7 +11,7 @@ import numpy as np
 from mmkd_jax.data import images
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
-from tests.readers import pictures, settings, sounds, texts, videos, weights
+from tests.readers import pictures, settings, sounds, tables, texts, videos, weights
 from tests.readers.case import Case
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "readers.md"
@@ -42,8 +42,9 @@ read here. They are first created in a child process with 30 seconds and 2 GiB. 
 pixels after resizing, may be `max_pixels`, each of which transformers may need 40 bytes for.
 """
 VIDEOS = """
-`mmkd.data.preprocess.ReadVideo` reads animations, a frame at a time, and folders whose images are the frames, in the \
-order of their names. A file may have 256 MiB, 100,000 frames, and 61 million pixels per frame. Durations are ignored: \
+`mmkd.data.preprocess.ReadVideo` reads animations, a frame at a time, films (MP4, MOV, WebM, Matroska and AVI, with \
+PyAV, from the extra `video`), and folders whose images are the frames, in the order of their names (2.png before \
+10.png). A file may have 512 MiB, 100,000 frames, and 61 million pixels per frame. Durations are ignored: \
 frames are sampled evenly by their number.
 """
 SOUNDS = """
@@ -77,6 +78,10 @@ size of the file before memory is allocated. A shard must lie in the folder. Ten
 """
 CONFIGS = """
 Sizes in config.json are compared with the tensors before a model is built. All families are tested likewise.
+"""
+TABLES = """
+`mmkd.data.from_files` reads these tables, here their columns a and b. A table may have 512 MiB; of Parquet, the columns \
+that are read, before compression.
 """
 TEXTS = """
 Texts may be strings, or UTF-8 bytes.
@@ -159,6 +164,8 @@ def page() -> str:
         compared(weights.PICKLED, known["pickles"]),
         CONFIGS,
         table(["file", "variant or damage", "mmkd_jax"], weights.rows()),
+        f"## Tables\n{TABLES}",
+        *(compared(cases, {}, tables.read, file) for file, cases in tables.FILES.items()),
         f"## Texts\n{TEXTS}",
         table(["text", "mmkd_jax"], rows),
     ])  # fmt: skip

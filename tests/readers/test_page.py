@@ -5,7 +5,7 @@ import pathlib
 
 from mmkd_jax import files
 from tests.never_silent.test_every_byte import READS
-from tests.readers import page, pictures, settings, sounds, texts, videos
+from tests.readers import page, pictures, settings, sounds, tables, texts, videos
 
 
 def test_the_page_is_up_to_date():
@@ -21,6 +21,7 @@ def test_cases_are_shown_as_what_they_are():
         *texts.SETTINGS,
         *texts.TOKENIZERS,
         *settings.CASES,
+        *(case for cases in tables.FILES.values() for case in cases),
     ]
     assert [c.name for c in cases if not page.shown_is_right(c)] == []
     assert len({c.name for c in cases}) == len(cases) - len(
@@ -32,6 +33,11 @@ def test_cases_are_shown_as_what_they_are():
 READERS = {
     "data/picture_file.py": "## Images",
     "data/animation.py": "## Videos",
+    "data/film.py": "## Videos",
+    "data/raw/table_file.py": "## Tables",
+    "data/raw/contents.py": "hashes of files that others read",
+    "data/raw/prepared.py": "copies that it wrote, with SHA-256 in the record",
+    "data/raw/preparation.py": "sources of this library, which are hashed",
     "data/sounds.py": "## Recordings",
     "data/tokenizer.py": "## Vocabularies and tokenizers",
     "data/chat.py": "## Vocabularies and tokenizers",

@@ -42,6 +42,6 @@ CASES = [
     Case("GIF", "cut within a frame", written(GIF[:-20]), "is damaged or cut off", "refused"),
     Case("WebP", "animation, cut off", written(WEBP[:-20]), "is damaged or cut off", "refused"),
     Case("PNG", "animation, cut off", written(animation("PNG")[:-20]), "is damaged or cut off", "refused"),
-    Case("other", "MP4", written(b"\0\0\0\x20ftypisom" + bytes(99)), "expected a video", "refused"),
+    Case("MP4", "damaged", written(b"\0\0\0\x20ftypisom" + bytes(99)), "is damaged or cut off", "refused"),
     Case("other", "an empty video file", written(b""), "is empty; expected a video", "refused"),
 ]
