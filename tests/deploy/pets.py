@@ -2,6 +2,8 @@
 
 import wave
 
+import numpy as np
+
 EXPERIMENT = '''
 import dataclasses
 import pathlib
