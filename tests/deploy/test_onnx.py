@@ -40,7 +40,7 @@ def compare(function, variables, rows, sizes=(1, 3, 8), apart=1e-5):
 def compare_model(name):
     model, rows = FUNCTIONS.get(name) or linen(whole(name)), eight_rows(name)
     variables = jax.device_get(jax.jit(model.init)(jax.random.key(0), rows))
-    shapes = jax.eval_shape(lambda: predict(model, variables, rows))
+    shapes = jax.eval_shape(lambda v, batch: predict(model, v, batch), variables, rows)
     kept = [n for n, x in shapes.items() if x.shape[:1] == (8,) and not n.startswith(("hidden.", "attention."))]
 
     def run(values, batch):
