@@ -29,7 +29,8 @@ def with_head(
         problem: "single_label_classification", "multi_label_classification" or "regression".
 
     Raises:
-        UserError: the family has no architecture of this name, or its head reads a pooler that the encoder lacks.
+        UserError: the family has no architecture of this name with names of classes, its head reads a pooler that the
+            encoder lacks, or it has no other problem than classification.
 
     Example:
         >>> from mmkd_jax.models import Bert, Encoders, TransformerConfig
@@ -42,13 +43,16 @@ def with_head(
     """
     if len(loaded.module.encoders) != 1:
         raise UserError(f"with_head: {choices(loaded.module.encoders)}; a head is for a single encoder: load one alone")
-    known = {name: specs for name, specs in HEADS.get(loaded.kind, {}).items() if [*specs] == ["logits"]}
+    architectures = HEADS.get(loaded.kind, {}).items()
+    known = {name: specs for name, specs in architectures if [*specs] == ["logits"] and specs["logits"].labels}
     name = architecture or next(iter(known), "")
     if name not in known:
         raise UserError(f"architecture {name!r}: kind {loaded.kind!r} has: {choices(known)}")
     spec, names = known[name]["logits"], tuple(labels) if isinstance(labels, list | tuple) else ()
     if not names or not all(isinstance(x, str) and x for x in names) or len(set(names)) < len(names):
         raise UserError(f"labels={labels!r}; expected the names of the classes, each once")
+    if problem != heads.PROBLEMS[0] and not spec.problem:
+        raise UserError(f"problem={problem!r}: {name} has one problem, {heads.PROBLEMS[0]!r}")
     (encoder,) = loaded.module.encoders.values()
     if spec.read == "pooled" and not encoder.pooler:
         raise UserError(f"the head of {name} reads the pooler, which this encoder lacks: choose another architecture")

@@ -183,7 +183,15 @@ def test_the_evaluated_model_is_not_cached(loaded):
     ("change", "said"),
     [
         ({"labels": ("no", "no")}, "labels=.*; expected the names of the classes, each once"),
-        ({"architecture": "BertForRanking"}, "architecture 'BertForRanking': kind 'bert' has: BertForMaskedLM"),
+        (
+            {"architecture": "BertForRanking"},
+            "'BertForRanking': kind 'bert' has: BertForSequenceClassification, BertFor",
+        ),
+        ({"architecture": "BertForMaskedLM"}, "architecture 'BertForMaskedLM': kind 'bert' has: "),
+        (
+            {"architecture": "BertForTokenClassification", "problem": "regression"},
+            "TokenClassification has one problem, 'single",
+        ),
         ({"problem": "ranking"}, "problem_type='ranking'"),
     ],
 )
