@@ -1,4 +1,4 @@
-"""Animations of every format that are read, and of damages; each is a row of docs/readers.md."""
+"""Animations of every format, whole and damaged; each is a row of docs/readers.md."""
 
 import io
 import pathlib
@@ -40,8 +40,8 @@ CASES = [
     Case("GIF", "still image", written(animation("GIF", FRAMES[:1])), "has 1 frames; expected 3", "refused"),
     Case("GIF", "cut between two frames", written(GIF[: GIF.rindex(b"\x21\xf9")]), "is damaged or cut off", "refused"),
     Case("GIF", "cut within a frame", written(GIF[:-20]), "is damaged or cut off", "refused"),
-    Case("WebP", "cut off", written(WEBP[:-20]), "is damaged or cut off", "refused"),
-    Case("PNG", "cut off", written(animation("PNG")[:-20]), "is damaged or cut off", "refused"),
+    Case("WebP", "animation, cut off", written(WEBP[:-20]), "is damaged or cut off", "refused"),
+    Case("PNG", "animation, cut off", written(animation("PNG")[:-20]), "is damaged or cut off", "refused"),
     Case("MP4", "damaged", written(b"\0\0\0\x20ftypisom" + bytes(99)), "is damaged or cut off", "refused"),
     Case("other", "an empty video file", written(b""), "is empty; expected a video", "refused"),
 ]

@@ -50,7 +50,7 @@ class Step(Protocol):
         ...
 
     def row_spec(self, before: Row, /) -> Row | Mapping[str, Row]:
-        """Return what the step gives for each row, or raise if it cannot follow `before`."""
+        """Return kind, shape and dtype of each row, or raise if the step cannot follow `before`."""
         ...
 
 
