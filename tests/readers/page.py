@@ -80,8 +80,8 @@ CONFIGS = """
 Sizes in config.json are compared with the tensors before a model is built. All families are tested likewise.
 """
 TABLES = """
-`mmkd.data.from_files` reads these tables, here their columns a and b. A table may have 512 MiB; of Parquet, the columns \
-that are read, before compression.
+`mmkd.data.from_files` reads these tables, here their columns a and b. A table may have 512 MiB; of Parquet, the \
+columns that are read, before compression.
 """
 TEXTS = """
 Texts may be strings, or UTF-8 bytes.
