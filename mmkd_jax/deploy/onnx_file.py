@@ -56,7 +56,7 @@ def converted(
     results = _run(graph, program.jaxpr, program.consts, arguments)
     outputs = jax.tree.unflatten(tree, range(len(results)))
     for output, i in outputs.items():
-        aval = program.out_avals[i]
+        aval: Any = program.out_avals[i]
         kept = np.dtype(np.float32) if np.issubdtype(carried(aval.dtype), np.floating) else np.dtype(aval.dtype)
         found = graph.full(results[i], aval.shape)
         found = found if kept == carried(aval.dtype) else graph.cast(found, kept)
@@ -116,7 +116,7 @@ def _equation(graph: Graph, equation: Any, values: Sequence[Tensor]) -> list[Ten
 
 def _folded(equation: Any, values: Sequence[Tensor]) -> list[Tensor] | None:
     """Compute what depends on constants alone; None if it depends on more."""
-    avals = [v.aval for v in (*equation.invars, *equation.outvars)]
+    avals: list[Any] = [v.aval for v in (*equation.invars, *equation.outvars)]
     if any(x.constant is None for x in values) or not all(isinstance(n, int) for a in avals for n in a.shape):
         return None
     if equation.primitive.name == "broadcast_in_dim":

@@ -1,6 +1,7 @@
 """One function for each JAX primitive: the nodes of ONNX that compute it."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -206,7 +207,10 @@ def _pool(kind):
         sizes = [aval.shape[i] for i in moving]
         x = graph.reshape(x, (math.prod(x.shape[: len(others)]), 1, *sizes))
         low, high = zip(*(padding[i] for i in moving), strict=True)
-        how = {"kernel_shape": [int(windows[i]) for i in moving], "strides": [int(strides[i]) for i in moving]}
+        how: dict[str, Any] = {
+            "kernel_shape": [int(windows[i]) for i in moving],
+            "strides": [int(strides[i]) for i in moving],
+        }
         how |= {"pads": [int(n) for n in (*low, *high)]}
         how |= {"count_include_pad": 1} if kind == "AveragePool" else {}
         name = graph.node(kind, graph.name(x), **how)

@@ -6,7 +6,7 @@ import pytest
 
 from mmkd_jax import cli, pretrained
 
-EXPERIMENT = '''
+EXPERIMENT = """
 import dataclasses
 import numpy as np
 import optax
@@ -38,7 +38,7 @@ def trainings(config):
             optimizer=optax.adam(1e-3), task=task, data=data, validation=data, test=data, steps=2,
         )
     }
-'''
+"""
 
 
 def test_a_folder_for_transformers_is_read_again_and_has_a_card(tmp_path, capsys):
