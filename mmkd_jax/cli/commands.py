@@ -12,13 +12,14 @@ import tyro
 
 import mmkd_jax
 from mmkd_jax import files
-from mmkd_jax.cli import exporting, parsing, running, terminal
+from mmkd_jax.cli import exporting, parsing, predicting, running, terminal
 from mmkd_jax.errors import UserError
 
 _USAGE = """usage: mmkd COMMAND …
 
   run FILE            run or resume an experiment (--help shows its options)
   cache FILE          compute the teachers' outputs once and store them on disk for `run FILE`
+  predict RUN NAME    predict new rows with a trained student: --INPUT VALUE … or --table FILE
   export RUN NAME     export a trained student: --to stablehlo, onnx, safetensors or hf
   measure RUN         cost of teacher and students: parameters, FLOPs, bytes, latency, memory
   explain FILE        summarize an experiment from shapes alone, without training
@@ -31,7 +32,7 @@ _USAGE = """usage: mmkd COMMAND …
 
   --debug             print the traceback of errors
   --version           print the version"""
-_COMMANDS = ("run", "cache", "export", "measure", "explain", "table", "losses", "runs", "data")
+_COMMANDS = ("run", "cache", "predict", "export", "measure", "explain", "table", "losses", "runs", "data")
 _LOSSES = "usage: mmkd losses [NAME | --json | --markdown]"
 _TABLE = "usage: mmkd table list | page DIR | NAME [--seeds N] [--quick] [--out DIR] [--json]"
 _RUNS = "usage: mmkd runs [DIR]: list the run folders in DIR (default runs), or DIR itself"
@@ -60,6 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"mmkd_jax {mmkd_jax.__version__}")
             case ["runs", *rest] if {"-h", "--help"} & set(rest):
                 print(_RUNS)
+            case ["predict"] | ["predict", "-h" | "--help"]:
+                print(predicting.USAGE)
+            case ["predict", folder, *_] if not folder.startswith("-"):
+                predicting.predict(words[1:])
             case ["export", folder, name, *rest] if not {folder[:1], name[:1]} & {"-"}:
                 exporting.export(folder, name, rest)
             case ["export", *_]:
@@ -90,6 +95,10 @@ def main(arguments: list[str] | None = None) -> None:
                 _runs(pathlib.Path(words[1] if len(words) > 1 else "runs"))
             case ["runs", *_]:
                 raise UserError(_RUNS)
+            case ["predict", *_]:
+                raise UserError(
+                    "predict needs a run and a training: mmkd predict RUN TRAINING …; see mmkd predict --help"
+                )
             case ["run" | "cache" | "explain" as command, *_]:
                 raise UserError(f"{command} needs an experiment file: mmkd {command} FILE …; see mmkd {command} --help")
             case [command, *_]:

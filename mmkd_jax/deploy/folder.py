@@ -21,7 +21,8 @@ FORMAT = 1
 SIGNATURE, PROGRAM, VARIABLES, MODULE = "signature.json", "program.stablehlo", "variables.safetensors", "module.json"
 FAILED = "failed.json"
 """Instead of the others: why a training has no student."""
-_MOST_PROGRAM = 2**31
+_MOST = 2**44
+"""Maximum size of a file, in bytes: that of the variables of any model."""
 _DTYPES = "bool uint8 uint16 uint32 int8 int16 int32 float16 bfloat16 float32".split()
 
 
@@ -139,6 +140,22 @@ def read_signature(folder: pathlib.Path) -> dict[str, Any]:
     return signature
 
 
+def verify(folder: pathlib.Path) -> dict[str, Any]:
+    """Return the signature of a student, after comparing each of its files with its recorded hash.
+
+    Raises:
+        UserError: an error of `read_signature`, or a file is missing, damaged or edited.
+    """
+    signature = read_signature(folder)
+    hashes = {PROGRAM: signature["program"], VARIABLES: signature["variables"], saved.FILE: signature["preprocess"]}
+    hashes |= {MODULE: signature["module"]} if "module" in signature else {}
+    for name, entry in hashes.items():
+        _verified(folder / name, entry["sha256"])
+    for name, sha256 in files.read_json(folder / saved.FILE)["files"].items():
+        _verified(folder / name, sha256)
+    return signature
+
+
 def read(folder: pathlib.Path) -> Artifact:
     """Read the folder of a student, and verify each file by its hash.
 
@@ -147,7 +164,7 @@ def read(folder: pathlib.Path) -> Artifact:
             read.
     """
     signature = read_signature(folder)
-    code = _verified(folder / PROGRAM, signature["program"]["sha256"], _MOST_PROGRAM)
+    code = _verified(folder / PROGRAM, signature["program"]["sha256"])
     try:
         program = export.deserialize(bytearray(code))
     except Exception as error:  # jax has no common exception for programs that it cannot read
@@ -174,8 +191,8 @@ def _sha256(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _verified(path: pathlib.Path, sha256: str, most: int = foreign_files.MOST_JSON) -> bytes:
-    data = foreign_files.read_bytes(path, most)
+def _verified(path: pathlib.Path, sha256: str) -> bytes:
+    data = foreign_files.read_bytes(path, _MOST)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{path} is damaged or edited: it has another SHA-256 than {SIGNATURE} records; {_AGAIN}")
     return data

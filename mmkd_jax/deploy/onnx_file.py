@@ -119,8 +119,8 @@ def _folded(equation: Any, values: Sequence[Tensor]) -> list[Tensor] | None:
     avals: list[Any] = [v.aval for v in (*equation.invars, *equation.outvars)]
     if any(x.constant is None for x in values) or not all(isinstance(n, int) for a in avals for n in a.shape):
         return None
-    if equation.primitive.name == "broadcast_in_dim":
-        return None  # the operator repeats nothing
+    if equation.primitive.name in ("broadcast_in_dim", "dim_as_value"):
+        return None  # the first operator repeats nothing, the second depends on the rows
     whole = [np.broadcast_to(x.value, v.aval.shape) for x, v in zip(values, equation.invars, strict=True)]
     found = equation.primitive.bind(*whole, **equation.params)
     each = found if equation.primitive.multiple_results else [found]

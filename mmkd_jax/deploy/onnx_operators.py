@@ -141,6 +141,11 @@ def _iota(graph, equation, values):
     return graph.reshape(Tensor(name, (out.shape[axis],)), shape)
 
 
+def _size(graph, equation, values):
+    size = graph.node("Squeeze", graph.sizes([equation.params["dim"]]), graph.constant([0], np.int64))
+    return Tensor(graph.cast(size, carried(equation.outvars[0].aval.dtype)), ())
+
+
 def _dot(graph, equation, values):
     (left_sum, right_sum), (left_batch, right_batch) = equation.params["dimension_numbers"]
     avals = [v.aval for v in equation.invars]
@@ -278,6 +283,7 @@ OPERATORS: dict[str, Operator] = {
     "concatenate": _concatenate,
     "conv_general_dilated": _convolution,
     "cumsum": _cumsum,
+    "dim_as_value": _size,
     "dot_general": _dot,
     "dynamic_slice": _dynamic_slice,
     "expand_dims": _reshape,

@@ -35,7 +35,7 @@ def write(
         log: called with messages for the user.
     """
     name, place = training.evaluate, directory / "student"
-    if not training.trained or _is_there(place, result["variables"]):
+    if not training.trained or _is_there(place, result["variables"], log):
         return
     try:
         if isinstance(training.models[name], Frozen):
@@ -51,11 +51,14 @@ def write(
         log(f"{result['training']}, seed {result['seed']}: no student: model {name!r} cannot be exported ({reason})")
 
 
-def _is_there(place: pathlib.Path, sha256: str) -> bool:
-    """Return whether a student of these variables is there; its files are verified when it is loaded."""
+def _is_there(place: pathlib.Path, sha256: str, log: files.Log) -> bool:
+    """Return whether an undamaged student of these variables is there."""
+    if not place.exists() or (place / student_folder.FAILED).exists():
+        return False
     try:
-        return files.read_json(place / student_folder.SIGNATURE).get("trained") == sha256
-    except (OSError, files.Damaged):
+        return student_folder.verify(place).get("trained") == sha256
+    except UserError as error:
+        log(f"{error}; it is written again")
         return False
 
 

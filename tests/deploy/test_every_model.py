@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
@@ -77,8 +78,8 @@ def exported(name, platforms=("cpu",)):
     model, rows = FUNCTIONS.get(name) or linen(whole(name)), eight_rows(name)
     draw = np.random.default_rng(0)
     like = jax.eval_shape(model.init, jax.random.key(0), rows)
-    variables = jax.tree.map(lambda x: draw.uniform(0.1, 0.5, x.shape).astype(x.dtype), like)
-    shapes = jax.eval_shape(lambda: predict(model, variables, rows))
+    variables = jax.tree.map(lambda x: jnp.asarray(draw.uniform(0.1, 0.5, x.shape), x.dtype), like)
+    shapes = jax.eval_shape(lambda v, batch: predict(model, v, batch), like, rows)
     names = [n for n, x in shapes.items() if x.shape[:1] == (8,) and not n.startswith(("hidden.", "attention."))]
     assert names
 

@@ -15,6 +15,7 @@ import pytest
 
 from mmkd_jax import files
 from mmkd_jax.data import dataset
+from mmkd_jax.deploy import program
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import Callbacks, RunOptions, final_report, run, runner
 from mmkd_jax.training import compiled, loop
@@ -96,6 +97,7 @@ def quick():
 
     patch.setattr(runner, "identity", once(identities.identity))
     patch.setattr(compiled, "compile_training", once(compiled.compile_training))
+    patch.setattr(runner, "export_training", once(program.export_training))
     patch.setattr(final_report, "write_report", lambda *given: None)
     yield
     patch.undo()
@@ -248,13 +250,14 @@ VERIFIED_BY = {
     "data/sources.py": "SHA-256 pinned in the source",
     "data/datasets/emoji.py": "SHA-256 pinned in the source",
     "data/tokenizer.py": "its files are part of the data's fingerprint",
+    "deploy/folder.py": "SHA-256 of each file in the signature, which has one itself",
     "experiment/saved.py": "SHA-256 of the variables in the result",
     "experiment/source_files.py": "source files, which are hashed",
     "paper_tables/run.py": "SHA-256 in each file of arrays, and source files",
     "pretrained/folder.py": "a folder of pretrained weights, whose fingerprint is in each result",
     "pretrained/pickled.py": "a folder of pretrained weights, whose fingerprint is in each result",
-    "training/checkpoint.py": "checksums of each array, SHA-256 of metadata and variables",
     "training/teacher_cache.py": "CRC-32 of each file, and of each chunk while it is made",
+    "variables_file.py": "SHA-256 of the variables in the result, or in the signature of a student",
 }
 
 

@@ -101,7 +101,7 @@ def from_files(
         log,
     )
     kinds = {k: kind(k, [chain for n, chain in steps if n == k]) for k in columns}
-    values = {k: _values(read, columns[k], kinds[k]) for k in columns}
+    values = {k: raw_values(read, columns[k], kinds[k]) for k in columns}
     hashes = _hashes(read, {k: values[k] for k in columns if kinds[k] == "path"}, place)
     contained = {k: hashes.get(k) or read.columns[columns[k]] for k in columns}
     rows = [json.dumps(row) for row in zip(*contained.values(), strict=True)]
@@ -146,7 +146,7 @@ def _copied(
     return found or ([("the row", row)] if texts else [])
 
 
-def _values(table: table_file.Table, column: str, which: str) -> list[Any]:
+def raw_values(table: table_file.Table, column: str, which: str) -> list[Any]:
     """Return the values that steps read: texts, numbers, or paths; None for empty cells."""
     if which == "number":
         return cells.numbers(table, column)
