@@ -32,7 +32,7 @@ def write_variables(path: str | os.PathLike, variables: Any, write: bool = True)
         The SHA-256 of the file.
     """
     flat = {
-        jax.tree_util.keystr(p, simple=True, separator="/"): np.ascontiguousarray(np.asarray(x))
+        jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x, order="C")
         for p, x in jax.tree.leaves_with_path(variables)
     }
     data = safetensors.numpy.save(dict(sorted(flat.items())))

@@ -137,7 +137,7 @@ def _finish(source, student, new, where, int8, tolerance, log) -> None:
     """Check the exported student in a fresh process, and write example rows."""
     training, task = source.training, source.training.task
     dtypes = {n: s.dtype for n, s in student.outputs.items()}
-    example: dict[str, np.ndarray] = {}
+    example: dict[str, Any] = {}
 
     def exported():
         every = (_columns(b, student) for b in training.test.eval_batches())

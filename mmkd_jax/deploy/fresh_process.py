@@ -48,7 +48,7 @@ def outputs(
             rows = len(next(iter(columns.values())))
             each = batch or rows
             for first in range(0, rows, each):
-                piece = {k: np.asarray(x)[first : first + each] for k, x in columns.items()}
+                piece: dict[str, Any] = {k: np.asarray(x)[first : first + each] for k, x in columns.items()}
                 lacking = each - len(next(iter(piece.values())))
                 piece = {k: np.concatenate([x, np.repeat(x[:1], lacking, 0)]) for k, x in piece.items()}
                 np.savez(f"{scratch}/{number:08}.in.npz", **piece)

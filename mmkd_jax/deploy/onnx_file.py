@@ -56,7 +56,7 @@ def converted(
     results = _run(graph, program.jaxpr, program.consts, arguments)
     outputs = jax.tree.unflatten(tree, range(len(results)))
     for output, i in outputs.items():
-        aval = program.out_avals[i]
+        aval: Any = program.out_avals[i]
         kept = np.dtype(np.float32) if np.issubdtype(carried(aval.dtype), np.floating) else np.dtype(aval.dtype)
         found = graph.full(results[i], aval.shape)
         found = found if kept == carried(aval.dtype) else graph.cast(found, kept)
@@ -116,11 +116,11 @@ def _equation(graph: Graph, equation: Any, values: Sequence[Tensor]) -> list[Ten
 
 def _folded(equation: Any, values: Sequence[Tensor]) -> list[Tensor] | None:
     """Compute what depends on constants alone; None if it depends on more."""
-    avals = [v.aval for v in (*equation.invars, *equation.outvars)]
+    avals: list[Any] = [v.aval for v in (*equation.invars, *equation.outvars)]
     if any(x.constant is None for x in values) or not all(isinstance(n, int) for a in avals for n in a.shape):
         return None
-    if equation.primitive.name == "broadcast_in_dim":
-        return None  # the operator repeats nothing
+    if equation.primitive.name in ("broadcast_in_dim", "dim_as_value"):
+        return None  # the first operator repeats nothing, the second depends on the rows
     whole = [np.broadcast_to(x.value, v.aval.shape) for x, v in zip(values, equation.invars, strict=True)]
     found = equation.primitive.bind(*whole, **equation.params)
     each = found if equation.primitive.multiple_results else [found]

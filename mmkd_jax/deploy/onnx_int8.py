@@ -3,6 +3,7 @@
 import logging
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def quantize(path: pathlib.Path, calibration: Iterable[Mapping[str, np.ndarray]]
         def __init__(self):
             self.batches = batches()
 
-        def get_next(self):
+        def get_next(self) -> Any:
             return next(self.batches, None)
 
     small = path.with_name("int8.onnx")

@@ -1,6 +1,7 @@
 """One function for each JAX primitive: the nodes of ONNX that compute it."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -140,6 +141,11 @@ def _iota(graph, equation, values):
     return graph.reshape(Tensor(name, (out.shape[axis],)), shape)
 
 
+def _size(graph, equation, values):
+    size = graph.node("Squeeze", graph.sizes([equation.params["dim"]]), graph.constant([0], np.int64))
+    return Tensor(graph.cast(size, carried(equation.outvars[0].aval.dtype)), ())
+
+
 def _dot(graph, equation, values):
     (left_sum, right_sum), (left_batch, right_batch) = equation.params["dimension_numbers"]
     avals = [v.aval for v in equation.invars]
@@ -206,7 +212,10 @@ def _pool(kind):
         sizes = [aval.shape[i] for i in moving]
         x = graph.reshape(x, (math.prod(x.shape[: len(others)]), 1, *sizes))
         low, high = zip(*(padding[i] for i in moving), strict=True)
-        how = {"kernel_shape": [int(windows[i]) for i in moving], "strides": [int(strides[i]) for i in moving]}
+        how: dict[str, Any] = {
+            "kernel_shape": [int(windows[i]) for i in moving],
+            "strides": [int(strides[i]) for i in moving],
+        }
         how |= {"pads": [int(n) for n in (*low, *high)]}
         how |= {"count_include_pad": 1} if kind == "AveragePool" else {}
         name = graph.node(kind, graph.name(x), **how)
@@ -274,6 +283,7 @@ OPERATORS: dict[str, Operator] = {
     "concatenate": _concatenate,
     "conv_general_dilated": _convolution,
     "cumsum": _cumsum,
+    "dim_as_value": _size,
     "dot_general": _dot,
     "dynamic_slice": _dynamic_slice,
     "expand_dims": _reshape,

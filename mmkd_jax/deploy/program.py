@@ -82,11 +82,11 @@ def function_of(training: Training) -> Function:
         (logits,) = reads
 
     def run(variables, batch):
+        batch = batch | {"valid": jnp.ones(next(iter(batch.values())).shape[0], bool)}
         found = predict(network, jax.tree.unflatten(jax.tree.structure(like), list(variables.values())), batch)
         return {n: found[n] for n in reads} | {"prediction": task.predict(found)}
 
     rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in training.test.spec.items()}
-    rows["valid"] = jax.ShapeDtypeStruct((), jnp.dtype(bool))
     return Function(run, flat(like), rows, logits)
 
 

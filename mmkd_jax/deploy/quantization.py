@@ -90,7 +90,7 @@ def quantized(training: Training, variables: Any, bits: int = 8) -> tuple[Traini
     changed = dataclasses.replace(training, models={**training.models, name: changed})
     try:
         like = changed.shapes(changed.evaluate)[0]
-        params = qwix.quantize_params(variables["params"], like["params"])
+        params = qwix.quantize_params(jax.device_put(variables["params"]), like["params"])
     except UserError:
         raise
     except Exception as error:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Float, Shaped
 
 from mmkd_jax.data.preprocess import Preprocessing
 from mmkd_jax.deploy import columns, folder
@@ -26,9 +26,9 @@ class Predictions(NamedTuple):
         outputs: name -> output of the model [n, ...].
     """
 
-    prediction: Num[np.ndarray, "n ..."] | np.ndarray
-    probabilities: np.ndarray | None
-    outputs: dict[str, np.ndarray]
+    prediction: Shaped[np.ndarray, "n ..."]
+    probabilities: Float[np.ndarray, "n c"] | None
+    outputs: dict[str, Shaped[np.ndarray, "n ..."]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,9 +78,11 @@ class Student:
                 is not finite.
 
         Example:
-            >>> student = load("runs/av_digits", "distilled", seed=0)  # doctest: +SKIP
-            >>> student.predict({"audio": ["seven.wav", "two.wav"]}).prediction  # doctest: +SKIP
-            array(['7', '2'], dtype='<U1')
+            >>> row, task = jax.ShapeDtypeStruct((), "float32"), {"problem": "regression", "logits": ""}
+            >>> outputs, twice = {"prediction": row}, lambda batch: {"prediction": 2 * batch["x"]}
+            >>> student = Student({"x": row}, outputs, (), task, (), None, twice, {})
+            >>> student.predict({"x": [1, 2.5]}).prediction.tolist()
+            [2.0, 5.0]
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise UserError(f"batch_size is {batch_size!r}; expected a number of rows, at least 1")
@@ -135,8 +137,15 @@ def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) ->
             cannot run it.
 
     Example:
-        >>> student = load("runs/av_digits", "distilled", seed=0)  # doctest: +SKIP
-        >>> student.inputs, student.classes  # doctest: +SKIP
+        >>> import tempfile
+        >>> from mmkd_jax.deploy.program import export_function
+        >>> row, place = jax.ShapeDtypeStruct((), "float32"), pathlib.Path(tempfile.mkdtemp()) / "student"
+        >>> twice = export_function(lambda v, batch: {"prediction": v["w"] * batch["x"]}, {"w": row}, {"x": row})
+        >>> about = {"experiment": "mine", "training": "twice", "model": "twice", "seed": 0}
+        >>> task = {"name": "regression", "problem": "regression", "metric": "pearson"}
+        >>> folder.write(place, twice, {"w": np.array(2, np.float32)}, about=about, task=task)
+        >>> load(place).predict({"x": [1, 2.5]}).prediction.tolist()
+        [2.0, 5.0]
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise UserError(f"seed is {seed!r}; expected an integer")
@@ -159,7 +168,7 @@ def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) ->
     )
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
     """Return the softmax of logits [n, c], in float32.
 
     Example:

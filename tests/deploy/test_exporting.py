@@ -115,9 +115,9 @@ def test_a_student_that_differs_from_its_run_is_not_written(run, capsys):
     result = files.read_json(path)
     files.write_json(path, result | {"accuracy": result["accuracy"] - 0.5})
     assert "the data or the experiment has changed since" in refused(
-        capsys, "export", other, "student", "--to", "stablehlo"
+        capsys, "export", other, "student", "--to", "stablehlo", "--out", other / "again"
     )
-    assert not (other / "exports" / "student-0-stablehlo").exists()
+    assert not (other / "again").exists()
 
 
 def test_a_fall_by_quantization_beyond_the_tolerance_is_refused():

@@ -1,5 +1,7 @@
 """Programs as ONNX: what onnxruntime computes for any number of rows is what JAX does."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ def compare(function, variables, rows, sizes=(1, 3, 8), apart=1e-5):
     compiled = jax.jit(function)
     for size in sizes:
         batch = {k: x[:size] for k, x in rows.items()}
-        found = dict(zip(results, session.run(results, {k: batch[k] for k in names}), strict=True))
+        found: dict[str, Any] = dict(zip(results, session.run(results, {k: batch[k] for k in names}), strict=True))
         for name, x in compiled(variables, batch).items():
             assert found[name].shape == x.shape
             x = np.asarray(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)

@@ -144,7 +144,8 @@ def test_checksums_see_every_change():
 
 
 def test_variables_round_trip_and_damage(tmp_path):
-    variables = {"student": {"params": {"w": jnp.arange(3.0), "h": jnp.ones(2, jnp.bfloat16)}}}
+    scalar = jnp.float32(3)  # such as CLIP's logit_scale
+    variables = {"student": {"params": {"w": jnp.arange(3.0), "h": jnp.ones(2, jnp.bfloat16), "s": scalar}}}
     digest = variables_file.write_variables(tmp_path / "v", variables)
     assert variables_file.write_variables(tmp_path / "w", variables) == digest
     assert equal(variables_file.read_variables(tmp_path / "v", variables, digest), variables)
