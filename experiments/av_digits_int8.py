@@ -41,7 +41,7 @@ baseline = {"int8": "distilled", "aware": "int8", "longer": "distilled"}
 def trainings(config: Config) -> dict[str, mmkd.Training]:
     made = digits(config)
     distilled = made["distilled"]
-    student = distilled.models["student"].model
+    student = distilled.networks["student"]
     rounded = mmkd.deploy.qat(student, config.bits)
     steps = config.further_steps
     further: dict[str, Any] = {

@@ -202,7 +202,7 @@ def _labels(options: Options, source: _Source, signature: Mapping[str, Any]) -> 
         return None
     problem, classes = signature["task"]["problem"], signature["classes"]
     if problem == "regression":
-        return cells.numbers(source.table, options.label)
+        return cells.numeric(source.table, options.label)
     if problem != "single_label_classification":
         raise UserError(f"--label: task {signature['task']['name']!r} has no metric here; compare the predictions")
     names = classes or [str(i) for i in range(signature["outputs"][signature["task"]["logits"]]["shape"][-1])]

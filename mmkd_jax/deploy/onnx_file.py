@@ -74,7 +74,8 @@ def _run(graph: Graph, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Te
 
     def read(variable):
         if isinstance(variable, Literal):
-            return Tensor(np.asarray(variable.val, variable.aval.dtype), np.shape(variable.val))
+            aval: Any = variable.aval
+            return Tensor(np.asarray(variable.val, aval.dtype), np.shape(variable.val))
         return known[variable]
 
     for equation in jaxpr.eqns:

@@ -357,7 +357,8 @@ class Training:
         for name, role in self.models.items():
             if isinstance(role, MovingAverage) or not any(f"{p}.".startswith(f"{name}.logits.") for p in paths):
                 continue
-            class_names.check_problem(name, role.model.problem, self.task.problem, before)
+            model: Any = role.model
+            class_names.check_problem(name, model.problem, self.task.problem, before)
             if role.labels and self.classes:
                 class_names.check(name, role.labels, self.classes, before)
 

@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -82,7 +83,7 @@ def written(folder, rows, name="other.csv", names=NAMES):
 
 def read(path, inputs=INPUTS, **how):
     lines: list[str] = []
-    given = {"label": "species", "split": "fold", "group": "owner", "log": lines.append} | how
+    given: Any = {"label": "species", "split": "fold", "group": "owner", "log": lines.append} | how
     return data.from_files(path, inputs, **given), lines
 
 

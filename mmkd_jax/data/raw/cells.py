@@ -57,7 +57,7 @@ def labels(
     for i, x in enumerate(cells):
         if isinstance(x, list):
             raise UserError(f"{table.row(i)}: the label {column!r} is a list; expected one word or number")
-        if x is None and not training[i]:
+        if x is None and splits is not None and splits[i] != train:
             raise UserError(f"{table.row(i)} of split {splits[i]!r} has no label {column!r}: add it, or remove the row")
     known = np.array([x is not None for x in cells])
     if not any(k and t for k, t in zip(known, training, strict=True)):
