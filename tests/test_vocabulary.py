@@ -20,6 +20,7 @@ ORDINARY: dict[str, tuple[str, ...]] = {
     "axis": (
         "docs/",
         "experiments/",
+        "mmkd_jax/deploy/",
         "mmkd_jax/losses/",
         "mmkd_jax/models/",
         "mmkd_jax/nn/",

@@ -103,7 +103,7 @@ def measure(run: str, words: list[str]) -> None:
 
     root = pathlib.Path(run)
     machine = run_folder.provenance()
-    costs = measuring.measured(root, options.seed, options.batch, options.calls, machine)
+    costs = measuring.costs(root, options.seed, options.batch, options.calls, machine)
     print(measuring.write(root, costs))
 
 

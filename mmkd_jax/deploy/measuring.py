@@ -19,7 +19,7 @@ FILE = "measure.json"
 _WARM = 3
 
 
-def measured(
+def costs(
     run: pathlib.Path, seed: int = 0, batches: Sequence[int] = (1, 32), calls: int = 100, machine: str = ""
 ) -> dict[str, Any]:
     """Measure the trained model of every training of a run.
@@ -112,11 +112,11 @@ def columns(trainings: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str
         operations = "–" if x["operations"] is None else f"{x['operations'] / 1e6:.2f} M"
         cells[name] = [f"{x['parameters']:,}", operations, f"{x['bytes'] / 2**20:.2f}"]
         for b in batches:
-            times, memory = x["latency"].get(b), x["memory"].get(b)
+            times, needed = x["latency"].get(b), x["memory"].get(b)
             cells[name].append(
                 "–" if times is None else " / ".join(f"{times[k]:.2f}" for k in ("min", "median", "p99"))
             )
-            cells[name].append("–" if memory is None else f"{memory / 2**20:.2f}")
+            cells[name].append("–" if needed is None else f"{needed / 2**20:.2f}")
     return heads, cells
 
 

@@ -35,7 +35,7 @@ class Tensor(NamedTuple):
 
 
 def carried(dtype: Any) -> np.dtype:
-    """Return the dtype that stands for another within the graph: the runtime's kernels know only these four.
+    """Return the dtype that represents another one within the graph; the runtime has kernels for these four.
 
     Floats of 16 bits are computed in float32, and integers of 8 and 16 bits in int32.
 
@@ -117,8 +117,8 @@ class Graph:
         symbolic = [i for i, n in enumerate(shape) if not isinstance(n, int | np.integer)]
         if not symbolic or (inferred and len(symbolic) == 1):
             return self.constant([-1 if i in symbolic else int(n) for i, n in enumerate(shape)], np.int64)
-        parts = [self.size(n) if i in symbolic else self.constant([int(n)], np.int64) for i, n in enumerate(shape)]
-        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=0)
+        pieces = [self.size(n) if i in symbolic else self.constant([int(n)], np.int64) for i, n in enumerate(shape)]
+        return pieces[0] if len(pieces) == 1 else self.node("Concat", *pieces, axis=0)
 
     def size(self, n: Any) -> str:
         """Return the name of a vector of one size that depends on the number of rows: k · rows + c."""

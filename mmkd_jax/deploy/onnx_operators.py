@@ -54,7 +54,7 @@ def _reshape(graph, equation, values):
 
 
 def _broadcast(graph, equation, values):
-    """Sizes of 1 at the new axes; whoever needs the whole array repeats it."""
+    """Sizes of 1 at the new axes; operators that need the whole array repeat it."""
     at = dict(zip(equation.params["broadcast_dimensions"], values[0].shape, strict=True))
     return graph.reshape(values[0], tuple(at.get(i, 1) for i in range(len(equation.outvars[0].aval.shape))))
 
@@ -230,20 +230,20 @@ def _pool(kind):
 
 def _gather(graph, equation, values):
     """Rows of a table, by indices into some of its axes, for each row of the batch or for all; or one slice."""
-    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    dimensions, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     table, indices = (v.aval for v in equation.invars)
     out, places = equation.outvars[0].aval, indices.shape[:-1]
-    axes, batching = [int(i) for i in numbers.start_index_map], [int(i) for i in numbers.operand_batching_dims]
+    axes, batching = [int(i) for i in dimensions.start_index_map], [int(i) for i in dimensions.operand_batching_dims]
     fixed = values[1].constant
     if fixed is not None and not places and all(isinstance(table.shape[i], int) for i in axes):
         begins = [int(np.clip(n, 0, table.shape[i] - sizes[i])) for i, n in zip(axes, fixed, strict=True)]
         shape = tuple(sizes[i] if i in axes else n for i, n in enumerate(table.shape))
         return graph.reshape(_sliced(graph, values[0], table.shape, axes, begins, shape), out.shape)
     expected = [1 if i in (*axes, *batching) else n for i, n in enumerate(table.shape)]
-    simple = list(sizes) == expected and {*axes} <= {*numbers.collapsed_slice_dims}
+    simple = list(sizes) == expected and {*axes} <= {*dimensions.collapsed_slice_dims}
     simple = simple and all(isinstance(table.shape[i], int) for i in axes)
     count = len(batching)
-    if not simple or list(numbers.start_indices_batching_dims) != list(range(count)):
+    if not simple or list(dimensions.start_indices_batching_dims) != list(range(count)):
         raise Unsupported("a gather of slices whose place is computed")
     kind, last = carried(indices.dtype), [table.shape[i] - 1 for i in axes]
     if fixed is not None:
@@ -270,7 +270,7 @@ def _gather(graph, equation, values):
         known = graph.node("ReduceMin", known, graph.constant([-1], np.int64), keepdims=0)
         mask = graph.reshape(Tensor(graph.cast(known, np.bool_), places), (*places, *[1] * len(free)))
         found = graph.node("Where", graph.name(mask), found, graph.constant(fill, carried(table.dtype)))
-    offsets = [int(i) for i in numbers.offset_dims]
+    offsets = [int(i) for i in dimensions.offset_dims]
     order = [*(i for i in range(len(out.shape)) if i not in offsets), *offsets]
     return graph.transpose(Tensor(found, shape), np.argsort(order).tolist())
 

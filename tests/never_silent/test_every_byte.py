@@ -257,6 +257,7 @@ VERIFIED_BY = {
     "data/sources.py": "SHA-256 pinned in the source",
     "data/datasets/emoji.py": "SHA-256 pinned in the source",
     "data/tokenizer.py": "its files are part of the data's fingerprint",
+    "deploy/exporting.py": "hashes a file that it has just written, for the record",
     "deploy/folder.py": "SHA-256 of each file in the signature, which has one itself",
     "experiment/saved.py": "SHA-256 of the variables in the result",
     "experiment/source_files.py": "source files, which are hashed",
