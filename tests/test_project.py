@@ -234,7 +234,7 @@ def test_every_import_of_ours_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = project["dependencies"] + project["optional-dependencies"]["wandb"]
     declared = {re.split(r"[<>=;\s]", n)[0].lower().replace("-", "_") for n in needs}
-    other = {"orbax_checkpoint": "orbax", "ott_jax": "ott", "pillow": "pil"}
+    other = {"orbax_checkpoint": "orbax", "ott_jax": "ott", "pillow": "pil", "protobuf": "google"}
     declared = {other.get(n, n) for n in declared} | {"mmkd_jax"}
     named = {n.split(".")[0] for m in MODULES for n in imports(m)} - set(sys.stdlib_module_names)
     assert {n for n in named if n.lower() not in declared} == set()

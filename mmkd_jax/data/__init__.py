@@ -14,6 +14,7 @@ from mmkd_jax.data.loader import Loader as Loader
 from mmkd_jax.data.partners import Partners as Partners
 from mmkd_jax.data.processing import process as process
 from mmkd_jax.data.raw.from_files import from_files as from_files
+from mmkd_jax.data.raw.from_huggingface import from_huggingface as from_huggingface
 from mmkd_jax.data.raw.from_tfds import from_tfds as from_tfds
 from mmkd_jax.data.sounds import Waves as Waves
 from mmkd_jax.data.sounds import waveforms as waveforms

@@ -42,7 +42,7 @@ def rgb(
     composited onto white; color profiles are not applied; animations are their first frame.
 
     Args:
-        picture: path, Pillow image, or uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+        picture: path or content of a file, Pillow image, or uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
         name: name of the image, used in messages.
         max_pixels: maximum number of pixels.
         on_white: composite Pillow images and arrays onto white; files are not, as in transformers.
@@ -64,6 +64,8 @@ def rgb(
         if channels == 4 and on_white:
             picture = _array_on_white(picture)
         picture = Image.fromarray(picture[..., 0] if picture.ndim == 3 and channels == 1 else picture)
+    elif isinstance(picture, bytes):
+        return _decoded(_opened(picture, name), name, max_pixels, picture, files_on_white)
     elif isinstance(picture, str | os.PathLike):
         name = f"{name}, {shown(os.fspath(picture), 500)}"
         try:

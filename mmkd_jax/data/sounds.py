@@ -1,6 +1,7 @@
 """Audio preprocessing on the host for pretrained encoders: mono waveforms in −1 … 1 at the model's sample rate."""
 
 import dataclasses
+import io
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +127,7 @@ def waveform(
 
     Args:
         name: name of the recording, used in messages.
-        x: path of a .wav file, or array.
+        x: path or content of a .wav file, or array.
         target_rate: sample rate of the result, in Hz.
         rate: sample rate of an array, in Hz.
         resample: resample a recording with a different rate.
@@ -144,6 +145,8 @@ def waveform(
         name = f"{name}, {shown(os.fspath(x), 500)}"
         with open(x, "rb") as file:
             rate, x = _read(file, name, size + _MOST_BYTES, target_rate, channels)
+    elif isinstance(x, bytes):
+        rate, x = _read(io.BytesIO(x), name, len(x) + _MOST_BYTES, target_rate, channels)
     elif isinstance(x, tuple):
         raise UserError(f"{name}: expected a path or an array of samples, got a tuple: pass the rate as rate=…")
     x = np.asarray(x)

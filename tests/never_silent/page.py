@@ -12,6 +12,7 @@ KINDS = {
     "masked_is_absent": "Masked rows, and NaN in training",
     "not_finite_in_evaluation": "NaN in evaluation",
     "narrowing": "Numbers that do not fit",
+    "preprocessing": "Raw inputs and preprocessing steps",
     "nothing_there": "Nothing there",
     "runs_know_their_code": "Changed code, settings, data or teachers",
     "going_on": "More trainings, longer trainings, changed trainings",

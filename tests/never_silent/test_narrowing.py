@@ -28,7 +28,12 @@ CONVERSIONS = {
     "picture_file.py": 2,  # clipped before; and means of two bytes
     "wav_file.py": 3,  # scaled to −1 … 1; 32-bit samples are rounded to 24 bits
     "sounds.py": 2,  # of int16, and of floats in −1 … 1
-    "speech.py": 2,  # wider; and clipped to the range before
+    "speech.py": 1,  # wider
+    "filter_bank.py": 2,  # wider; and levels, normalized
+    "voice_windows.py": 1,  # wider
+    "preprocess/log_mel.py": 2,  # decibels; and clipped to the range before
+    "preprocess/read_array.py": 1,  # compared before and after
+    "raw/from_tfds.py": 1,  # compared before and after
     "commands.py": 2,  # wider
     "datasets/av_digits.py": 1,  # clipped before
     "datasets/emoji.py": 2,  # wider; and a mean of bytes

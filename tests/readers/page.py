@@ -11,7 +11,7 @@ import numpy as np
 from mmkd_jax.data import images
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError
-from tests.readers import pictures, settings, sounds, texts, weights
+from tests.readers import pictures, settings, sounds, tables, texts, videos, weights
 from tests.readers.case import Case
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "readers.md"
@@ -36,6 +36,12 @@ Transparency is treated as by transformers' processors (tests/parity): that of f
 arrays are composited onto white if the processor converts to RGB (`do_convert_rgb`; by default those of CLIP, \
 SigLIP and DINOv2), and otherwise, where transformers raises an error, it is dropped as well. Models of one channel \
 read gray images, also those stored as RGB.
+"""
+VIDEOS = """
+`mmkd.data.preprocess.ReadVideo` reads animations, a frame at a time, films (MP4, MOV, WebM, Matroska and AVI, with \
+PyAV, from the extra `video`), and folders whose images are the frames, in the order of their names (2.png before \
+10.png). A file may have 512 MiB, 100,000 frames, and 61 million pixels per frame. Durations are ignored: \
+frames are sampled evenly by their number.
 """
 SOUNDS = """
 `mmkd.data.waveforms`, which the audio processors call, reads WAV files, a block at a time: each sample \
@@ -64,6 +70,10 @@ size of the file before memory is allocated. A shard must lie in the folder. Ten
 """
 CONFIGS = """
 Sizes in config.json are compared with the tensors before a model is built. All families are tested likewise.
+"""
+TABLES = """
+`mmkd.data.from_files` reads these tables, here their columns a and b. A table may have 512 MiB; of Parquet, the \
+columns that are read, before compression.
 """
 TEXTS = """
 Texts may be strings, or UTF-8 bytes.
@@ -132,6 +142,8 @@ def page() -> str:
         HEAD,
         f"## Images\n{IMAGES}",
         compared(pictures.CASES, known["images"], pictures.read),
+        f"## Videos\n{VIDEOS}",
+        compared(videos.CASES, {}, videos.read),
         f"## Recordings\n{SOUNDS}",
         compared(sounds.CASES, known["sounds"], sounds.read),
         f"## Vocabularies and tokenizers\n{VOCABULARIES}",
@@ -144,6 +156,8 @@ def page() -> str:
         compared(weights.PICKLED, known["pickles"]),
         CONFIGS,
         table(["file", "variant or damage", "mmkd_jax"], weights.rows()),
+        f"## Tables\n{TABLES}",
+        *(compared(cases, {}, tables.read, file) for file, cases in tables.FILES.items()),
         f"## Texts\n{TEXTS}",
         table(["text", "mmkd_jax"], rows),
     ])  # fmt: skip

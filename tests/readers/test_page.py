@@ -5,7 +5,7 @@ import pathlib
 
 from mmkd_jax import files
 from tests.never_silent.test_every_byte import READS
-from tests.readers import page, pictures, settings, sounds, texts
+from tests.readers import page, pictures, settings, sounds, tables, texts, videos
 
 
 def test_the_page_is_up_to_date():
@@ -13,16 +13,21 @@ def test_the_page_is_up_to_date():
 
 
 def test_cases_are_shown_as_what_they_are():
-    cases = [*pictures.CASES, *sounds.CASES, *texts.VOCABULARIES, *texts.SETTINGS, *texts.TOKENIZERS, *settings.CASES]
-    assert [c.name for c in cases if not page.shown_is_right(c)] == []
-    assert len({c.name for c in cases}) == len(cases) - len(
-        {c.name for c in sounds.CASES} & {c.name for c in pictures.CASES}
-    )
+    groups = [pictures.CASES, videos.CASES, sounds.CASES, texts.VOCABULARIES, texts.SETTINGS, texts.TOKENIZERS]
+    for cases in (*groups, settings.CASES, *tables.FILES.values()):
+        assert [c.name for c in cases if not page.shown_is_right(c)] == []
+        assert len({c.name for c in cases}) == len(cases)
 
 
 # module that reads files -> its section of the page, or why nobody else's file reaches it
 READERS = {
     "data/picture_file.py": "## Images",
+    "data/animation.py": "## Videos",
+    "data/film.py": "## Videos",
+    "data/raw/table_file.py": "## Tables",
+    "data/raw/contents.py": "hashes of files that others read",
+    "data/raw/prepared.py": "copies that it wrote, with SHA-256 in the record",
+    "data/raw/preparation.py": "sources of this library, which are hashed",
     "data/sounds.py": "## Recordings",
     "data/tokenizer.py": "## Vocabularies and tokenizers",
     "data/processor_file.py": "## Vocabularies and tokenizers",
@@ -30,6 +35,7 @@ READERS = {
     "pretrained/pickled.py": "## Weights",
     "data/commands.py": "files that it has just written",
     "data/dataset.py": "prepared data, with SHA-256 in the record",
+    "data/preprocess/saved.py": "steps of a student, with SHA-256",
     "data/sources.py": "packages with a pinned SHA-256",
     "data/datasets/emoji.py": "packages with a pinned SHA-256",
 }

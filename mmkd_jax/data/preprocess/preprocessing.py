@@ -50,7 +50,7 @@ class Step(Protocol):
         ...
 
     def row_spec(self, before: Row, /) -> Row | Mapping[str, Row]:
-        """Return what the step gives for each row, or raise if it cannot follow `before`."""
+        """Return kind, shape and dtype of each row, or raise if the step cannot follow `before`."""
         ...
 
 
@@ -155,13 +155,10 @@ class Preprocessing:
                 row = step.row_spec(row)
             except UserError as error:
                 raise error.within(where) from None
-        spec = {self._column(k): x for k, x in row.items()} if isinstance(row, Mapping) else {self.input: row}
-        for name, x in spec.items():
-            if np.prod([float(n or 1) for n in x.shape]) > _LARGEST:
-                raise UserError(
-                    f"{self._name}: {name!r} has shape {list(x.shape)}; expected {_LARGEST:,} values or less"
-                )
-        return spec
+            for x in row.values() if isinstance(row, Mapping) else (row,):
+                if np.prod([float(n or 1) for n in x.shape]) > _LARGEST:
+                    raise UserError(f"{where}: shape {list(x.shape)}; expected {_LARGEST:,} values or less")
+        return {self._column(k): x for k, x in row.items()} if isinstance(row, Mapping) else {self.input: row}
 
 
 def followed(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from mmkd_jax.data.filter_bank import FilterBank
 from mmkd_jax.data.images import Pictures
-from mmkd_jax.data.preprocess.row import Row, require
+from mmkd_jax.data.preprocess.row import Row, name_and_row, require
 from mmkd_jax.data.processor import Processor
 from mmkd_jax.data.sounds import Waves
 from mmkd_jax.data.videos import Videos
@@ -21,7 +20,6 @@ from mmkd_jax.errors import UserError, choices, shown
 PROCESSORS = (Pictures, Videos, Waves, FilterBank, LogMel, Windows)
 """Processors that can be saved with a student."""
 _OWN = ("rows", "warn")
-_ROW = re.compile(r" (\d+)(?:, |$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Processed:
             name = type(self.processor).__name__
             raise UserError(f"{name} has no option {choices(unknown)}; it has: {choices(self._accepted)}")
         for k, x in self.options.items():
-            if not isinstance(x, bool | int | float | np.number | str | None):
+            if not isinstance(x, bool | int | float | np.generic | str | None):
                 raise UserError(f"Processed: {k} is {shown(repr(x))}; expected a number, a text, True or False")
 
     def __call__(self, values: Sequence[Any], names: Sequence[str]) -> Mapping[str, np.ndarray]:
@@ -60,8 +58,7 @@ class Processed:
         how = dict(self.options)
         if "cut" in self._accepted:
             how = {"cut": how.get("length") is not None, "warn": False} | how
-        rows = [int(found[1]) if (found := _ROW.search(name)) else i for i, name in enumerate(names)]
-        return self.processor(values, rows=rows, **how)
+        return self.processor(values, rows=[name_and_row(name)[1] for name in names], **how)
 
     def row_spec(self, before: Row) -> Mapping[str, Row]:
         """Return kind, shape and dtype of each column's rows.

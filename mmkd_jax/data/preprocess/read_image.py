@@ -17,8 +17,8 @@ from mmkd_jax.typing import Count
 class ReadImage:
     """Read images as uint8 [h, w, c], upright.
 
-    Values are paths, Pillow images, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]; `docs/readers.md` lists
-    the formats.
+    Values are paths or contents (bytes) of files, Pillow images, or uint8 arrays [h, w], [h, w, 1], [h, w, 3] or
+    [h, w, 4]; `docs/readers.md` lists the formats.
 
     Attributes:
         channels: 3 for RGB; 1 for gray images, and the luminance of others.

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,18 +12,21 @@ from PIL import Image
 
 from mmkd_jax.data import animation
 from mmkd_jax.data.images import Pictures
-from mmkd_jax.data.preprocess.row import Row, check_fields, require
+from mmkd_jax.data.preprocess.row import Row, check_fields, name_and_row, require
 from mmkd_jax.data.videos import Videos
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.typing import Count
+
+_WORDS = re.compile(r"[0-9]+|[^0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadVideo:
     """Read videos as uint8 [frames, h, w, 3], sampled evenly.
 
-    Values are paths of GIF, WebP or PNG animations, paths of folders whose images are the frames in the order of their
-    names, sequences of images as `ReadImage` reads them, or uint8 arrays [t, h, w, c].
+    Values are paths or contents (bytes) of GIF, WebP or PNG animations, or of films (MP4, MOV, WebM, Matroska or AVI,
+    with the extra `video`); paths of folders of images, which are the frames in the order of their names (2.png before
+    10.png); sequences of images as `ReadImage` reads them; or uint8 arrays [t, h, w, c].
 
     Formula: of t frames, the frames ⌊i t / frames⌋ for i = 0 … frames − 1
 
@@ -58,12 +62,24 @@ class ReadVideo:
         return Row("video", (self.frames, *self.size, 3), "uint8")
 
     def _read(self, value, name):
-        input_name, _, row = name.rpartition(" ")
+        modality, row = name_and_row(name)
         pictures = Pictures(self.size, resample=Image.Resampling[self.resample.upper()].value)
-        if isinstance(value, str | os.PathLike):
+        if isinstance(value, bytes):
+            value = animation.frames(value, name, self.frames, self.repeat)
+        elif isinstance(value, str | os.PathLike):
             name = f"{name}, {shown(os.fspath(value), 500)}"
             path = pathlib.Path(value)
-            value = sorted(path.iterdir()) if path.is_dir() else animation.frames(path, name, self.frames, self.repeat)
+            value = _images(path) if path.is_dir() else animation.frames(path, name, self.frames, self.repeat)
             if path.is_dir() and not value:
                 raise UserError(f"{name}: the folder has no frames: fetch it again")
-        return Videos(pictures, self.frames, input_name)([value], self.repeat, rows=[int(row)])[input_name][0]
+        return Videos(pictures, self.frames, modality)([value], self.repeat, rows=[row])[modality][0]
+
+
+def _images(folder):
+    """Return the files of a folder, by the numbers and words in their names."""
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+    def key(path):
+        return [(int(x), "") if x.isdigit() else (-1, x) for x in _WORDS.findall(path.name[:250])]
+
+    return sorted(found, key=lambda path: (key(path), path.name))

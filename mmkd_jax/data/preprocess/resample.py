@@ -17,7 +17,7 @@ from mmkd_jax.errors import UserError
 class Resample:
     """Read recordings as mono float32 waveforms in −1 … 1 at one sample rate.
 
-    Values are paths of .wav files, or arrays [n] or [n, c] of int16, or of floats in −1 … 1.
+    Values are paths or contents (bytes) of .wav files, or arrays [n] or [n, c] of int16, or of floats in −1 … 1.
 
     Attributes:
         rate: sample rate of the result, in Hz.
@@ -56,7 +56,7 @@ class Resample:
         return Row("waveform", (None,), "float32", self.rate)
 
     def _read(self, value, name):
-        if self.source_rate is None and not isinstance(value, str | os.PathLike):
+        if self.source_rate is None and not isinstance(value, str | bytes | os.PathLike):
             kind = type(value).__name__
             raise UserError(
                 f"{name}: {kind} without a sample rate; expected the path of a .wav file, or set source_rate"

@@ -1,7 +1,6 @@
 """Preprocessing step: resize images."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,12 +8,9 @@ import numpy as np
 from PIL import Image
 
 from mmkd_jax.data.images import Pictures
-from mmkd_jax.data.preprocess.row import Row, check_fields, require
+from mmkd_jax.data.preprocess.row import Row, check_fields, name_and_row, require
 from mmkd_jax.errors import UserError
 from mmkd_jax.typing import Count
-
-_NAME = re.compile(r"(.*?) (\d+)(, .*)?", re.DOTALL)
-"""Name of a value in messages: its input, its row, and its file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +60,10 @@ def each_image(
         crop: height and width of the center crop, or None.
         resample: name of Pillow's filter.
     """
-    found = _NAME.fullmatch(name)
-    assert found is not None, name
-    input_name, row, path = found.groups()
-    how = {"mean": (0.5,) * x.shape[-1], "std": (0.5,) * x.shape[-1], "modality": input_name}
-    pictures = Pictures(size, crop, Image.Resampling[resample.upper()].value, **how)
+    modality, row = name_and_row(name)
+    gray = (0.5,) * x.shape[-1]
+    pictures = Pictures(size, crop, Image.Resampling[resample.upper()].value, gray, gray, modality)
     try:
-        return pictures([x], rows=[int(row)])[input_name][0]
+        return pictures([x], rows=[row])[modality][0]
     except UserError as error:
-        raise UserError(str(error).replace(f"{input_name} {row}", name, 1)) if path else error from None
+        raise UserError(str(error).replace(f"{modality} {row}", name, 1)) from None

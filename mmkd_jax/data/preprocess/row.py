@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Mapping
 from types import NoneType, UnionType
@@ -32,6 +33,7 @@ class Row:
 
 
 RAW = Row("raw value")
+_NAME = re.compile(r"(.*?) (\d+)(?:, .*)?", re.DOTALL)
 
 
 def require(row: Row, *kinds: Kind) -> Row:
@@ -48,17 +50,36 @@ def require(row: Row, *kinds: Kind) -> Row:
     return row
 
 
+def name_and_row(name: str) -> tuple[str, int]:
+    """Return the input and the row of a name in messages.
+
+    Example:
+        >>> name_and_row("photo 3, a b.png")
+        ('photo', 3)
+    """
+    found = _NAME.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
 def check_fields(value: Any) -> None:
     """Validate the fields of a frozen dataclass against their annotations; for `__post_init__`.
 
     Raises:
-        UserError: a field has another type, or is a number that is not finite or beyond 32 bits; names class and field.
+        UserError: an error of `check_types`.
     """
-    hints = typing.get_type_hints(type(value), include_extras=True)
-    for field in dataclasses.fields(value):
-        if not _fits(x := getattr(value, field.name), hints[field.name]):
-            expected = _words(hints[field.name])
-            raise UserError(f"{type(value).__name__}: {field.name} is {shown(repr(x))}; expected {expected}")
+    check_types(type(value), {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+
+
+def check_types(kind: type, values: Mapping[str, Any]) -> None:
+    """Validate values against the annotations of a dataclass, before it is built.
+
+    Raises:
+        UserError: a value has another type, or is a number that is not finite or beyond 32 bits; names class and field.
+    """
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for name, x in values.items():
+        if not _fits(x, hints[name]):
+            raise UserError(f"{kind.__name__}: {name} is {shown(repr(x))}; expected {_words(hints[name])}")
 
 
 def _fits(x, hint):

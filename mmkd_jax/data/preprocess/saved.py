@@ -14,7 +14,7 @@ from mmkd_jax import files, foreign_files
 from mmkd_jax.data import processor_file, tokenizer
 from mmkd_jax.data.preprocess.preprocessing import STEPS, Preprocessing
 from mmkd_jax.data.preprocess.processed import PROCESSORS, Processed
-from mmkd_jax.data.preprocess.row import check_fields
+from mmkd_jax.data.preprocess.row import check_types
 from mmkd_jax.data.preprocess.tokenize import Tokenize
 from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError, choices, shown
@@ -27,6 +27,8 @@ _PROCESSORS = {x.__name__: x for x in PROCESSORS}
 _NAMES = (*tokenizer.FILES, "config.json", processor_file.FILE)
 _FOLDER = re.compile(r"(tokenizer|processor)-[0-9]{1,3}")
 _LARGEST = 2**28
+"""Maximum size of a file, in bytes."""
+_MOST = 1_000
 _AGAIN = "copy it again, or write it again with the version of mmkd_jax that wrote it"
 
 
@@ -39,11 +41,6 @@ class _Tokenization:
     modality: str
     types: bool
     whole: bool
-
-    def __post_init__(self):
-        check_fields(self)
-        if self.padding < 0:
-            raise UserError(f"padding is {self.padding}; expected 0 or more")
 
 
 def write(folder: pathlib.Path, entries: Sequence[Preprocessing]) -> None:
@@ -96,6 +93,10 @@ def read(folder: pathlib.Path) -> tuple[Preprocessing, ...]:
     entries, hashes = content.get("entries"), content.get("files")
     if not isinstance(entries, list) or not isinstance(hashes, dict):
         raise UserError(f"{path} lacks the list entries or the object files: {_AGAIN}")
+    if len(entries) + len(hashes) > _MOST:
+        raise UserError(
+            f"{path} has {len(entries)} entries and {len(hashes)} files; expected {_MOST} or less: {_AGAIN}"
+        )
     contents = {name: _read(folder, name, expected) for name, expected in hashes.items()}
     try:
         return tuple(_entry(x, contents) for x in entries)
@@ -149,6 +150,8 @@ def _read(folder: pathlib.Path, name: str, expected: Any) -> bytes:
 
 def _entry(x: Any, contents: Mapping[str, bytes]) -> Preprocessing:
     fields = _fields(x, "an entry", ("input", "steps"))
+    if not isinstance(fields["input"], str):
+        raise UserError(f"input is {shown(repr(fields['input']))}; expected a name")
     if not isinstance(fields["steps"], list):
         raise UserError(f"steps is {shown(repr(fields['steps']))}; expected a list")
     return Preprocessing(fields["input"], tuple(_step(step, contents) for step in fields["steps"]))
@@ -160,7 +163,7 @@ def _step(x: Any, contents: Mapping[str, bytes]) -> Any:
         fields["tokenizer"] = _tokenizer(fields["tokenizer"], contents)
     elif kind is Processed:
         fields["processor"] = _processor(fields["processor"], contents)
-    return kind(**{k: _tuples(value) for k, value in fields.items()})
+    return _built(kind, fields)
 
 
 def _processor(x: Any, contents: Mapping[str, bytes]) -> Any:
@@ -169,15 +172,15 @@ def _processor(x: Any, contents: Mapping[str, bytes]) -> Any:
         fields["pictures"] = _processor(fields["pictures"], contents)
     if "files" in fields:
         fields["files"] = {} if fields["files"] == {} else _of(fields["files"], contents)
-    made = kind(**{k: _tuples(value) for k, value in fields.items()})
-    check_fields(made)
-    return made
+    return _built(kind, fields)
 
 
 def _tokenizer(x: Any, contents: Mapping[str, bytes]) -> Tokenizer:
     fields = _fields(x, "a tokenizer", ("folder", *(f.name for f in dataclasses.fields(_Tokenization))))
     folder = fields.pop("folder")
-    how, added = _Tokenization(**fields), _of(folder, contents)
+    how, added = _built(_Tokenization, fields), _of(folder, contents)
+    if how.padding < 0:
+        raise UserError(f"a tokenizer: padding is {how.padding}; expected 0 or more")
     with tempfile.TemporaryDirectory() as place:
         for name, content in added.items():
             (pathlib.Path(place) / name).write_bytes(content)
@@ -211,6 +214,13 @@ def _fields(x: Any, name: str, expected: Sequence[str]) -> dict[str, Any]:
     if set(x) != set(expected):
         raise UserError(f"{name} has the fields {shown(choices(x))}; expected {choices(expected)}: {_AGAIN}")
     return dict(x)
+
+
+def _built(kind: Any, fields: Mapping[str, Any]) -> Any:
+    """Return a dataclass, from values of the types that its annotations allow."""
+    values = {k: _tuples(x) for k, x in fields.items()}
+    check_types(kind, values)
+    return kind(**values)
 
 
 def _tuples(x: Any) -> Any:

@@ -35,7 +35,7 @@ def by_shares(
     Args:
         lots: index of each row's lot, whose rows stay together.
         contents: hash of each row's content.
-        labels: class of each row; all equal if there are none.
+        labels: class of each row; all equal without labels.
         known: whether a row has a label.
         shares: split -> share of the labeled rows.
         seed: changes the order of the lots.

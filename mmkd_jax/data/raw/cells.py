@@ -1,4 +1,4 @@
-"""Cells of a table as labels, numbers and names: each is read as what it says, or refused by its row."""
+"""Cells of a table as labels, numbers and names: each is read as written, or refused by its row."""
 
 import math
 from collections.abc import Sequence
@@ -66,15 +66,15 @@ def labels(
         remedy = "regression=True has none" if regression else "expected the names of the classes, each once"
         raise UserError(f"classes={shown(repr(classes))}: {remedy}")
     floats = [0.0 if x is None else float(_number(x)) for x in cells]
-    numeric = all(map(math.isfinite, floats))
-    if regression or (regression is None and classes is None and numeric and any(x % 1 for x in floats)):
+    only_numbers = all(map(math.isfinite, floats))
+    if regression or (regression is None and classes is None and only_numbers and any(x % 1 for x in floats)):
         return Labels(_float32(table, column, cells, floats), known, ())
-    words = [None if x is None else _word(x, v, numeric) for x, v in zip(cells, floats, strict=True)]
+    words = [None if x is None else _word(x, v, only_numbers) for x, v in zip(cells, floats, strict=True)]
     if classes is None:
         names = {w for w, t in zip(words, training, strict=True) if t and w is not None}
-        if regression is None and numeric:
+        if regression is None and only_numbers:
             _check_integers(table, column, cells, names)
-        classes = sorted(names, key=(lambda w: (float(w), w)) if numeric else None)
+        classes = sorted(names, key=(lambda w: (float(w), w)) if only_numbers else None)
         _check_case(table, column, classes)
     index = {w: i for i, w in enumerate(classes)}
     for i, w in enumerate(words):
@@ -88,7 +88,7 @@ def labels(
     return Labels(values, known, tuple(classes))
 
 
-def numbers(table: Table, column: str) -> list[Any]:
+def numeric(table: Table, column: str) -> list[Any]:
     """Read a column of numbers, or of lists of numbers; an empty cell is None.
 
     Raises:
@@ -96,7 +96,7 @@ def numbers(table: Table, column: str) -> list[Any]:
 
     Example:
         >>> import pathlib
-        >>> numbers(Table(pathlib.Path("pets.csv"), {"age": ["3", None, "4.5"]}), "age")
+        >>> numeric(Table(pathlib.Path("pets.csv"), {"age": ["3", None, "4.5"]}), "age")
         [3, None, 4.5]
     """
     cells = table.columns[column]
@@ -139,9 +139,9 @@ def _is_integer(text):
     return digits.isascii() and digits.isdigit() and len(digits) < 20
 
 
-def _word(x, value, numeric):
+def _word(x, value, only_numbers):
     """Return the name of a label's class; 3, 3.0 and "3" are one class if all labels are numbers."""
-    if numeric and value == int(value):
+    if only_numbers and value == int(value):
         return str(int(value))
     return x if isinstance(x, str) else str(x)
 

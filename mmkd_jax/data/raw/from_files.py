@@ -149,7 +149,7 @@ def _copied(
 def raw_values(table: table_file.Table, column: str, which: str) -> list[Any]:
     """Return the values that steps read: texts, numbers, or paths; None for empty cells."""
     if which == "number":
-        return cells.numbers(table, column)
+        return cells.numeric(table, column)
     found = []
     for i, x in enumerate(table.columns[column]):
         each = x if isinstance(x, list) and which == "path" else [x]

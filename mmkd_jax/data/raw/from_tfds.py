@@ -182,9 +182,9 @@ class _Reader:
         try:
             found = self.rows.__getitems__([int(i) for i in rows])
         except Exception as error:  # of decoders and of files
-            numbers = f"rows {rows.min()} … {rows.max()}" if len(rows) > 1 else f"row {rows[0]}"
+            which = f"rows {rows.min()} … {rows.max()}" if len(rows) > 1 else f"row {rows[0]}"
             reason = shown(str(error), 160)
-            raise UserError(f"{self.where}: {numbers} cannot be read ({reason}): prepare it again") from None
+            raise UserError(f"{self.where}: {which} cannot be read ({reason}): prepare it again") from None
         values = {
             k: [self._value(name, row[name], i) for row, i in zip(found, rows, strict=True)]
             for k, name in self.columns.items()

@@ -48,8 +48,8 @@ def prepared(
     processes computes it, and the others wait. The files are compared with their hashes on each call.
 
     Args:
-        folder: the folder; its name must have the hash of what the columns are made from.
-        about: what the columns are made from, for the record.
+        folder: the folder; its name must have the hash of `about`.
+        about: raw values, steps and versions, for the record.
         spec: shapes and dtypes of one row.
         size: number of rows.
         windows: returns consecutive rows, a few at a time, from the first row.
