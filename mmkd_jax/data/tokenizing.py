@@ -33,6 +33,7 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
             modality.
 
     Example:
+        >>> import numpy as np
         >>> from mmkd_jax.data import from_columns, train_tokenizer
         >>> texts = np.array(["a good day", "a bad day"])
         >>> words = train_tokenizer(texts.tolist(), size=100, length=8, modality="words")

@@ -11,9 +11,11 @@ import scipy.io.wavfile
 from PIL import Image
 
 from mmkd_jax import data
+from mmkd_jax.child_process import Limits
 from mmkd_jax.data import Pictures, Tokenizer, Videos, Waves, spectrogram
 from mmkd_jax.data.datasets import av_digits, emoji
 from mmkd_jax.data.filter_bank import FilterBank
+from mmkd_jax.data.other_tokenizers import PythonTokenizer
 from mmkd_jax.data.preprocess import (
     CenterCrop,
     Characters,
@@ -35,6 +37,7 @@ from mmkd_jax.data.preprocess.processed import PROCESSORS
 from mmkd_jax.data.voice_windows import Windows
 from mmkd_jax.data.whisper_spectrogram import LogMel as WhisperLogMel
 from mmkd_jax.errors import UserError
+from tests.readers import pieces
 
 TEXTS = ["A good day!", "", "two good days and a bad one, naïve", "day"]
 DRAW = np.random.default_rng(0)
@@ -142,15 +145,16 @@ def test_a_tokenizer_is_built_again_from_its_files(settings, arguments, tmp_path
     same(chain(texts), before(texts, length=6, pad=True, warn=False))
 
 
-@pytest.mark.slow
-def test_a_tokenizer_that_exists_in_python_only(tmp_path):
-    (tmp_path / "vocab.txt").write_text(VOCABULARY)
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CanineTokenizer"}))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "canine"}))
-    before = Tokenizer(tmp_path, 8, 0)
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["SigLIP", "XLM-R", "RoBERTa with a blank before", "LLaMA"])
+def test_a_tokenizer_that_only_transformers_reads(name, tmp_path):
+    pieces.write(tmp_path, pieces.FOLDERS[name])
+    limits = Limits(seconds=200.0)
+    before = Tokenizer(tmp_path, 8, 0, limits=limits)
+    assert isinstance(before.tokenizer, PythonTokenizer) == pieces.FOLDERS[name].in_python
     saved.write(tmp_path / "saved", [Preprocessing("text", (Tokenize(before, 6),))])
-    (chain,) = saved.read(tmp_path / "saved")
-    same(chain(TEXTS), before(TEXTS, length=6, pad=True, warn=False))
+    (chain,) = saved.read(tmp_path / "saved", limits)
+    same(chain(pieces.TEXTS), before(pieces.TEXTS, length=6, pad=True, warn=False))
 
 
 def log_mel(wave):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmkd_jax import files, foreign_files
+from mmkd_jax import child_process, files, foreign_files
 from mmkd_jax.data import processor_file, tokenizer
 from mmkd_jax.data.preprocess.preprocessing import STEPS, Preprocessing
 from mmkd_jax.data.preprocess.processed import PROCESSORS, Processed
@@ -68,7 +68,9 @@ def write(folder: pathlib.Path, entries: Sequence[Preprocessing]) -> None:
     files.write_json(folder / FILE, {"format": FORMAT, "entries": chains, "files": hashes})
 
 
-def read(folder: pathlib.Path) -> tuple[Preprocessing, ...]:
+def read(
+    folder: pathlib.Path, limits: child_process.Limits | None = child_process.DEFAULT
+) -> tuple[Preprocessing, ...]:
     """Read preprocessing steps that `write` wrote.
 
     Only the steps of this library are built, from values that their annotations allow. Files are named in
@@ -76,6 +78,7 @@ def read(folder: pathlib.Path) -> tuple[Preprocessing, ...]:
 
     Args:
         folder: the folder.
+        limits: bounds of the child processes that first read tokenizers; None for tokenizers that need no such test.
 
     Raises:
         UserError: a file is missing, damaged or too large; the format is newer; or a step, field or file is unknown or
@@ -99,7 +102,7 @@ def read(folder: pathlib.Path) -> tuple[Preprocessing, ...]:
         )
     contents = {name: _read(folder, name, expected) for name, expected in hashes.items()}
     try:
-        return tuple(_entry(x, contents) for x in entries)
+        return tuple(_entry(x, contents, limits) for x in entries)
     except UserError as error:
         raise error.within(str(path)) from None
     except Exception as error:  # of values of any kind
@@ -148,19 +151,19 @@ def _read(folder: pathlib.Path, name: str, expected: Any) -> bytes:
     return content
 
 
-def _entry(x: Any, contents: Mapping[str, bytes]) -> Preprocessing:
+def _entry(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits | None) -> Preprocessing:
     fields = _fields(x, "an entry", ("input", "steps"))
     if not isinstance(fields["input"], str):
         raise UserError(f"input is {shown(repr(fields['input']))}; expected a name")
     if not isinstance(fields["steps"], list):
         raise UserError(f"steps is {shown(repr(fields['steps']))}; expected a list")
-    return Preprocessing(fields["input"], tuple(_step(step, contents) for step in fields["steps"]))
+    return Preprocessing(fields["input"], tuple(_step(step, contents, limits) for step in fields["steps"]))
 
 
-def _step(x: Any, contents: Mapping[str, bytes]) -> Any:
+def _step(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits | None) -> Any:
     kind, fields = _settings(x, "step", _STEPS)
     if kind is Tokenize:
-        fields["tokenizer"] = _tokenizer(fields["tokenizer"], contents)
+        fields["tokenizer"] = _tokenizer(fields["tokenizer"], contents, limits)
     elif kind is Processed:
         fields["processor"] = _processor(fields["processor"], contents)
     return _built(kind, fields)
@@ -175,7 +178,7 @@ def _processor(x: Any, contents: Mapping[str, bytes]) -> Any:
     return _built(kind, fields)
 
 
-def _tokenizer(x: Any, contents: Mapping[str, bytes]) -> Tokenizer:
+def _tokenizer(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits | None) -> Tokenizer:
     fields = _fields(x, "a tokenizer", ("folder", *(f.name for f in dataclasses.fields(_Tokenization))))
     folder = fields.pop("folder")
     how, added = _built(_Tokenization, fields), _of(folder, contents)
@@ -185,7 +188,7 @@ def _tokenizer(x: Any, contents: Mapping[str, bytes]) -> Tokenizer:
         for name, content in added.items():
             (pathlib.Path(place) / name).write_bytes(content)
         try:
-            return Tokenizer(pathlib.Path(place), **dataclasses.asdict(how))
+            return Tokenizer(pathlib.Path(place), **dataclasses.asdict(how), limits=limits)
         except UserError as error:
             raise UserError(str(error).replace(place, folder)) from None
 
