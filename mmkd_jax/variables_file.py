@@ -88,7 +88,7 @@ def read_variables(path: str | os.PathLike, like: Any, sha256: str | None = None
 
 
 def check_same_leaves(where: str | os.PathLike, saved: Mapping[str, str], expected: Mapping[str, str]) -> None:
-    """Raise if leaves differ; names those that do.
+    """Raise if leaves differ; the message names them.
 
     Args:
         where: the file, used in messages.

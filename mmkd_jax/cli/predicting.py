@@ -196,13 +196,13 @@ def _from_table(options: Options, kinds: Mapping[str, str]) -> _Source:
 
 def _labels(options: Options, source: _Source, signature: Mapping[str, Any]) -> list[Any] | None:
     """Return the label of each row, None where it is empty; refuse those that the training never had."""
-    from mmkd_jax.data.raw import cells
+    from mmkd_jax.data.raw.from_files import raw_values
 
     if options.label is None:
         return None
     problem, classes = signature["task"]["problem"], signature["classes"]
     if problem == "regression":
-        return cells.numeric(source.table, options.label)
+        return raw_values(source.table, options.label, "number")
     if problem != "single_label_classification":
         raise UserError(f"--label: task {signature['task']['name']!r} has no metric here; compare the predictions")
     names = classes or [str(i) for i in range(signature["outputs"][signature["task"]["logits"]]["shape"][-1])]
@@ -268,7 +268,7 @@ def _rows(start: int, predictions: Any, source: _Source, classes: Sequence[str])
 
 
 def _plain(x: Any) -> Any:
-    """Return a number with the digits of its own precision, a text, or a list of them."""
+    """Return a number with the digits of its dtype, a text, or a list of them."""
     if getattr(x, "ndim", 0):
         return [_plain(y) for y in x]
     return float(str(x)) if x.dtype.kind in "fV" else x.item()
@@ -279,11 +279,11 @@ def _replaced(path: pathlib.Path) -> Iterator[io.TextIOBase]:
     """Open a file for writing that takes its name at the end, when it is whole."""
     from mmkd_jax import files
 
-    part = path.with_name(f".{path.name}.part")
+    unfinished = path.with_name(f".{path.name}.part")
     with files.reported(path):
         try:
-            with open(part, "w", encoding="utf-8", newline="") as file:
+            with open(unfinished, "w", encoding="utf-8", newline="") as file:
                 yield file
-            part.replace(path)
+            unfinished.replace(path)
         finally:
-            part.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)

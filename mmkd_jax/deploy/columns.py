@@ -94,15 +94,15 @@ def made(
         lacks = np.ones(rows, bool) if values is None else np.array([x is None for x in values], bool)
         here = np.flatnonzero(~lacks)
         some = [] if values is None else [values[i] for i in here]
-        numbers = [start + int(i) for i in here]
+        positions = [start + int(i) for i in here]
         remedy = "convert it, as for training"
         if name in raw:
-            columns = {k: x for entry in raw[name] for k, x in entry(some, numbers).items() if k in spec}
+            columns = {k: x for entry in raw[name] for k, x in entry(some, positions).items() if k in spec}
             remedy = "the declared steps are not those of the training data"
         elif values is None:
             columns = {k: np.zeros((0, *spec[k].shape), spec[k].dtype) for k in _within(name, spec)}
         else:
-            columns = {name: _stacked(name, some, spec[name], numbers)}
+            columns = {name: _stacked(name, some, spec[name], positions)}
         for column, x in columns.items():
             found[column] = np.zeros((rows, *spec[column].shape), spec[column].dtype)
             if len(here):
@@ -136,9 +136,9 @@ def _described(row: jax.ShapeDtypeStruct) -> str:
     return f"{row.dtype} [{', '.join(['n', *map(str, row.shape)])}]"
 
 
-def _stacked(name: str, values: Sequence[Any], row: jax.ShapeDtypeStruct, numbers: Sequence[int]) -> np.ndarray:
+def _stacked(name: str, values: Sequence[Any], row: jax.ShapeDtypeStruct, positions: Sequence[int]) -> np.ndarray:
     """Return the values of a column without steps as an array."""
-    for i, x in zip(numbers, values, strict=True):
+    for i, x in zip(positions, values, strict=True):
         if isinstance(x, str | bytes | os.PathLike):
             raise UserError(
                 f"row {i} of {name!r} is {shown(repr(x))}, and no steps are declared that read it: give the column "

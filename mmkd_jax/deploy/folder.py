@@ -61,7 +61,7 @@ def write(
         folder: output folder; an existing one is replaced.
         exported: the program.
         variables: name -> value of each variable of the program.
-        about: what it was made from: experiment, training, model, seed.
+        about: origin of the model: experiment, training, model, seed.
         task: name, problem and metric of the task.
         classes: names of the classes, in the order of the logits.
         preprocess: steps from raw inputs to columns.
@@ -108,7 +108,7 @@ def write_failure(folder: pathlib.Path, reason: str) -> None:
 
 
 def read_signature(folder: pathlib.Path) -> dict[str, Any]:
-    """Read what a student takes and returns.
+    """Read the signature of a student: its inputs, outputs, classes and task.
 
     Raises:
         UserError: the folder is not that of a student, is damaged, or was written in another format.
@@ -259,7 +259,7 @@ def find(path: pathlib.Path, training: str | None, seed: int) -> pathlib.Path:
     """Return the folder of a student: the path itself, or that of a training and seed of a run.
 
     Raises:
-        UserError: there is no such folder, run, training or seed; names those that there are.
+        UserError: the folder, run, training or seed does not exist; names the existing ones.
     """
     if training is None:
         if (path / SIGNATURE).is_file() or (path / FAILED).is_file():

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import export
 from jax.extend.core import jaxpr_as_fun
-from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
+from jaxlib.mlir.ir import Context as ProgramContext
 from jaxlib.mlir.passmanager import PassManager
 
 from mmkd_jax.core.dependence import needed, used_inputs
@@ -195,7 +195,7 @@ def _check_rows(outputs: Mapping[str, Any], count: Any) -> None:
 
 def _without_locations(exported: export.Exported) -> export.Exported:
     """Remove the source locations, which are paths of this machine."""
-    with ir.Context() as context:
+    with ProgramContext() as context:
         stablehlo.register_dialect(context)
         module: Any = stablehlo.deserialize_portable_artifact(context, exported.mlir_module_serialized)
         PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)

@@ -90,10 +90,10 @@ class Student:
         most = self.batch or int(batch_size)
         found: list[dict[str, np.ndarray]] = []
         for first in range(0, count, most):
-            rows = range(first, min(first + most, count))
-            some = {k: None if x is None else x[rows.start : rows.stop] for k, x in inputs.items()}
-            made = columns.made(some, len(rows), self.inputs, self.preprocess, start + first)
-            found.append(self._called(made, len(rows), most, start + first))
+            rows = min(most, count - first)
+            some = {k: None if x is None else x[first : first + rows] for k, x in inputs.items()}
+            made = columns.made(some, rows, self.inputs, self.preprocess, start + first)
+            found.append(self._called(made, rows, most, start + first))
         empty = {n: np.zeros((0, *s.shape), s.dtype) for n, s in self.outputs.items()}
         outputs = {n: np.concatenate([x[n] for x in found]) if found else empty[n] for n in self.outputs}
         prediction = outputs.pop("prediction")
@@ -122,7 +122,7 @@ class Student:
 def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) -> Student:
     """Load a trained student, with the preprocessing of its inputs.
 
-    The folder holds all that is needed: neither the experiment nor the data, nor the class of the model.
+    Neither the experiment, nor the data, nor the class of the model is needed.
 
     Args:
         path: folder of a run; or that of a student, without `training`.
@@ -133,8 +133,8 @@ def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) ->
         The student, whose `predict` takes raw inputs.
 
     Raises:
-        UserError: there is no such run, training or seed, a file is damaged or edited, or this version or this machine
-            cannot run it.
+        UserError: the run, training or seed does not exist, a file is damaged or edited, or this version or machine cannot run
+            it.
 
     Example:
         >>> import tempfile
