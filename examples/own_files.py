@@ -13,7 +13,6 @@ import dataclasses
 import optax
 
 import mmkd_jax as mmkd
-from mmkd_jax.data import preprocess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +35,11 @@ config = Config()
 baseline = "labels"
 
 INPUTS = {
-    "photo": (preprocess.ReadImage(channels=1), preprocess.Resize((24, 24))),
+    "photo": (mmkd.data.preprocess.ReadImage(channels=1), mmkd.data.preprocess.Resize((24, 24))),
     "sound": (
-        preprocess.Resample(8_000),
-        preprocess.PadOrTrim(4_000),
-        preprocess.LogMel(8_000, bands=32, window=512, hop=125, low=100.0, step_db=2.0),
+        mmkd.data.preprocess.Resample(8_000),
+        mmkd.data.preprocess.PadOrTrim(4_000),
+        mmkd.data.preprocess.LogMel(8_000, bands=32, window=512, hop=125, low=100.0, step_db=2.0),
     ),
 }
 

@@ -18,7 +18,6 @@ import uvicorn
 from fastapi.concurrency import run_in_threadpool
 
 import mmkd_jax as mmkd
-from mmkd_jax.data import preprocess
 
 MOST_FILES, MOST_BYTES = 64, 2**25
 
@@ -30,7 +29,7 @@ def create_app(student: mmkd.deploy.Student) -> fastapi.FastAPI:
         student: the student, from `mmkd.load`.
     """
     app = fastapi.FastAPI(title="A trained student")
-    of_text = (preprocess.Tokenize, preprocess.Characters)
+    of_text = (mmkd.data.preprocess.Tokenize, mmkd.data.preprocess.Characters)
     texts = {chain.input for chain in student.preprocess if isinstance(chain.steps[0], of_text)}
 
     @app.get("/")

@@ -35,6 +35,7 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
     Example:
         >>> import numpy as np
         >>> from mmkd_jax.data import from_columns, train_tokenizer
+        >>> import numpy as np
         >>> texts = np.array(["a good day", "a bad day"])
         >>> words = train_tokenizer(texts.tolist(), size=100, length=8, modality="words")
         >>> tokenize(from_columns({"text": texts}, "days"), {words: 3}).columns["words.ids"].tolist()

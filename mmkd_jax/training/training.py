@@ -147,7 +147,7 @@ class Training:
             >>> from mmkd_jax import core, data, tasks
             >>> rows = data.from_columns({"x": np.eye(2, dtype=np.float32), "label": np.arange(2)}, "two")
             >>> ready = Frozen(core.model.plain(lambda _, batch: {"logits": batch["x"]}))
-            >>> Training.evaluation(ready, tasks.classification(2), InMemory(rows, 2), InMemory(rows, 2)).evaluate
+            >>> Training.evaluation(ready, tasks.classification(2), *[data.InMemory(rows, 2)] * 2).evaluate
             'teacher'
         """
         role = model if isinstance(model, Frozen) else Frozen(model)

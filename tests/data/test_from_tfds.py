@@ -167,7 +167,7 @@ BAD = {
     "pictures as text": (
         "captioned",
         {"inputs": {"text": PHOTO}},
-        "captioned, split 'train': text 0: bytes; expected a",
+        "captioned, split 'train': text 0 starts with b'a day 0'; expected an image",
     ),
     "a label of another type": (
         "captioned",

@@ -64,7 +64,7 @@ def test_recordings_that_cannot_be_read(value, words, kind, recordings):
     [
         (np.zeros((28, 29), np.uint8), "image 7: 28 × 29 pixels; expected 28 × 28: scale it"),
         (np.zeros((28, 28), np.float32), "image 7: float32 of shape"),
-        (b"\x89PNG", "image 7: bytes; expected a path"),
+        (b"\x89PNG", "image 7 is PNG, but damaged or cut off"),
         ("text.png", "image 7, .*text.png .*expected an image"),
         ("missing.png", "image 7: there is no file"),
     ],
