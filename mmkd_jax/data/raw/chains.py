@@ -77,7 +77,9 @@ def fitted(name: str, chain: Chain, training: Callable[[], tuple[Sequence[Any], 
             values, rows = training()
             if not len(values):
                 raise UserError(f"input {name!r} is in no training row, which {type(step).__name__} needs")
-            row, names, current = RAW, [f"{name} {i}" for i in rows], values
+            row: Any = RAW
+            current: Any = values
+            names = [f"{name} {i}" for i in rows]
             for before in steps:
                 row, current = before.row_spec(row), before(current, names)
             if isinstance(row, Mapping):

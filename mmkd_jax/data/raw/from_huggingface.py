@@ -115,7 +115,8 @@ def _value(x: Any) -> Any:
 
 def _check(where: str, feature: Any) -> None:
     """Raise a UserError for a feature that no step reads."""
-    kind, inner = type(feature).__name__, feature
+    inner: Any = feature
+    kind = type(inner).__name__
     while kind in ("List", "Sequence", "LargeList") and not isinstance(inner, Mapping):
         inner = inner.feature
         kind = type(inner).__name__
