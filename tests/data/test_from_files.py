@@ -43,7 +43,7 @@ ROWS = [
     ["4.png", "4.wav", "4.gif", "a dog", "3", "cat", "Ed", "test"],
     ["5.png", "5.wav", "", "the cat", "7", "dog", "Flo", "test"],
 ]
-INPUTS = {
+INPUTS: dict[str, Any] = {
     "photo": (ReadImage(), Resize((4, 4))),
     "sound": (Resample(8_000), PadOrTrim(400), LogMel(8_000, bands=4, window=200, hop=100)),
     "clip": ReadVideo(2, (4, 4)),
@@ -83,7 +83,7 @@ def written(folder, rows, name="other.csv", names=NAMES):
 
 def read(path, inputs=INPUTS, **how):
     lines: list[str] = []
-    given: Any = {"label": "species", "split": "fold", "group": "owner", "log": lines.append} | how
+    given: dict[str, Any] = {"label": "species", "split": "fold", "group": "owner", "log": lines.append} | how
     return data.from_files(path, inputs, **given), lines
 
 
@@ -261,7 +261,7 @@ def changed(i, name, value):
     return rows
 
 
-BAD = {
+BAD: dict[str, Any] = {
     "a missing file": (changed(4, "photo", "no.png"), {}, r"row 4 \(line 6\): 'photo': there is no file .*no\.png"),
     "a file of another kind": (changed(4, "photo", "4.wav"), {}, r"photo 4, .*4\.wav is RIFF; expected an image"),
     "a table as a recording": (changed(3, "sound", "pets.csv"), {}, r"sound 3, .*pets\.csv .*expected a \.wav file"),

@@ -109,7 +109,7 @@ def as_tensorflow_writes(builder, target):
     return folder
 
 
-PHOTO = (ReadImage(), Resize((4, 4)))
+PHOTO: Any = (ReadImage(), Resize((4, 4)))
 
 
 def test_pictures_and_texts(builders, tmp_path):
@@ -147,7 +147,7 @@ def test_recordings_and_videos_that_tensorflow_prepared(builders, tmp_path):
     np.testing.assert_array_equal(test.columns["video"][0], np.stack([np.asarray(x) for x in frames]))
 
 
-BAD = {
+BAD: dict[str, Any] = {
     "no such feature": (
         "captioned",
         {"inputs": {"sound": PHOTO}},

@@ -1,6 +1,7 @@
 """Data sets from Hugging Face's `datasets`, which is installed with PyTorch only."""
 
 import io
+from typing import Any
 
 import datasets
 import numpy as np
@@ -21,7 +22,7 @@ FEATURES = datasets.Features({
     "label": datasets.ClassLabel(names=["cat", "dog"]),
     "rating": datasets.Value("float32"),
 })  # fmt: skip
-PHOTO = (ReadImage(), Resize((4, 4)))
+PHOTO: Any = (ReadImage(), Resize((4, 4)))
 SOUND = (Resample(4_000), PadOrTrim(9))
 
 
@@ -79,7 +80,7 @@ def test_fingerprints_are_of_the_content():
     assert of(rows.select([2, 0])).columns["label"].tolist() == [1, 0] and "labelled" not in of(rows).spec
 
 
-BAD = {
+BAD: dict[str, Any] = {
     "an iterable": (lambda: split([0]).to_iterable_dataset(), {}, "IterableDataset; expected a datasets.Dataset"),
     "arrays": (lambda: np.zeros(3), {}, "ndarray; expected a datasets.Dataset"),
     "no such column": (lambda: split([0]), {"inputs": {"photo": PHOTO}}, "has no column 'photo'; it has: audio, day"),

@@ -53,12 +53,15 @@ def labels(
         Labels(values=array([1, 0, 0], dtype=int32), known=array([ True, False,  True]), classes=('cat', 'dog'))
     """
     cells = [x.strip() if isinstance(x, str) else x for x in table.columns[column]]
-    training = [splits is None or s == train for s in splits or [train] * len(cells)]
+    assigned = list(splits) if splits is not None else [train] * len(cells)
     for i, x in enumerate(cells):
         if isinstance(x, list):
             raise UserError(f"{table.row(i)}: the label {column!r} is a list; expected one word or number")
-        if x is None and splits is not None and splits[i] != train:
-            raise UserError(f"{table.row(i)} of split {splits[i]!r} has no label {column!r}: add it, or remove the row")
+        if x is None and assigned[i] != train:
+            raise UserError(
+                f"{table.row(i)} of split {assigned[i]!r} has no label {column!r}: add it, or remove the row"
+            )
+    training = [s == train for s in assigned]
     known = np.array([x is not None for x in cells])
     if not any(k and t for k, t in zip(known, training, strict=True)):
         raise UserError(f"{table.path}: no training row has a label {column!r}")

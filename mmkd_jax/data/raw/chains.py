@@ -1,7 +1,7 @@
 """Chains of preprocessing steps as users write them: one step, a tuple of steps, or a list of chains."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from mmkd_jax.data.preprocess import Characters, Preprocessing, ReadArray, Step, Tokenize
 from mmkd_jax.data.preprocess.row import RAW, Row
@@ -77,7 +77,9 @@ def fitted(name: str, chain: Chain, training: Callable[[], tuple[Sequence[Any], 
             values, rows = training()
             if not len(values):
                 raise UserError(f"input {name!r} is in no training row, which {type(step).__name__} needs")
-            names, row, current = [f"{name} {i}" for i in rows], cast(Any, RAW), cast(Any, values)
+            row: Any = RAW
+            current: Any = values
+            names = [f"{name} {i}" for i in rows]
             for before in steps:
                 row, current = before.row_spec(row), before(current, names)
             if isinstance(row, Mapping):

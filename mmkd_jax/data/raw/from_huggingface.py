@@ -4,7 +4,7 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -115,7 +115,8 @@ def _value(x: Any) -> Any:
 
 def _check(where: str, feature: Any) -> None:
     """Raise a UserError for a feature that no step reads."""
-    kind, inner = type(feature).__name__, cast(Any, feature)
+    inner: Any = feature
+    kind = type(inner).__name__
     while kind in ("List", "Sequence", "LargeList") and not isinstance(inner, Mapping):
         inner = inner.feature
         kind = type(inner).__name__
