@@ -133,8 +133,8 @@ def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) ->
         The student, whose `predict` takes raw inputs.
 
     Raises:
-        UserError: the run, training or seed does not exist, a file is damaged or edited, or this version or machine cannot run
-            it.
+        UserError: the run, training or seed does not exist, a file is damaged or edited, or this version or machine
+            cannot run it.
 
     Example:
         >>> import tempfile
