@@ -242,6 +242,8 @@ VERIFIED_BY = {
     "files.py": "SHA-256 in each JSON file (`read_json`)",
     "foreign_files.py": "opened for the modules of data and pretrained below",
     "cli/terminal.py": "reads the processor's name, for the folder of compiled programs; writes to the null device",
+    "cli/predicting.py": "writes predictions",
+    "data/chat.py": "its files are part of the tokenizer's",
     "data/commands.py": "hashes what it has just built, for the record",
     "data/dataset.py": "SHA-256 of each file in the record, which has one itself",
     "data/picture_file.py": "pictures of the user's, decoded by Pillow",

@@ -16,6 +16,7 @@ from mmkd_jax import augment, files, losses
 from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.data import from_columns
+from mmkd_jax.data.preprocess import ReadArray
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import RunOptions, definition, run, source_files
 from mmkd_jax.gradients import pcgrad
@@ -83,7 +84,8 @@ CHANGES: dict[str, list[tuple[dict[str, Any], str]]] = {
     "patience": [({"patience": 3}, "settings")],
     "select": [({"select": "last"}, "settings")],
 }
-NO_EFFECT = {"save_every": 4, "keep_last": 3, "keep_best": 1, "keep_every": 4}
+NO_EFFECT: dict[str, Any] = {"save_every": 4, "keep_last": 3, "keep_best": 1, "keep_every": 4}
+NO_EFFECT["preprocess"] = {"x": (ReadArray((4,)),)}
 
 
 @pytest.fixture(scope="module")
