@@ -1,6 +1,8 @@
-"""Trained students in use: their folder, predictions, and exported programs."""
+"""Trained students in use: their folder, predictions, and exported programs.
 
-from mmkd_jax.deploy.quantization import qat as qat
-from mmkd_jax.deploy.student import Predictions as Predictions
-from mmkd_jax.deploy.student import Student as Student
-from mmkd_jax.deploy.student import load as load
+Imported lazily: a student in use needs neither flax nor optax.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+from .quantization import qat as qat
+from .student import Predictions as Predictions
+from .student import Student as Student
+from .student import load as load
