@@ -13,7 +13,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import jax
 import pytest
 
-LARGE = 1_100 * 2**20  # bytes of a worker
+LARGE = 2_500 * 2**20  # bytes of a worker
 
 cache = os.environ.get("MMKD_TEST_CACHE") or pathlib.Path.home() / ".cache" / "mmkd_jax" / "tests"
 jax.config.update("jax_compilation_cache_dir", str(cache))

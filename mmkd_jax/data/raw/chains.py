@@ -1,7 +1,7 @@
 """Chains of preprocessing steps as users write them: one step, a tuple of steps, or a list of chains."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from mmkd_jax.data.preprocess import Characters, Preprocessing, ReadArray, Step, Tokenize
 from mmkd_jax.data.preprocess.row import RAW, Row
@@ -77,13 +77,11 @@ def fitted(name: str, chain: Chain, training: Callable[[], tuple[Sequence[Any], 
             values, rows = training()
             if not len(values):
                 raise UserError(f"input {name!r} is in no training row, which {type(step).__name__} needs")
-            row: Any = RAW
-            current: Any = values
-            names = [f"{name} {i}" for i in rows]
+            names, row, current = [f"{name} {i}" for i in rows], RAW, values
             for before in steps:
-                row, current = before.row_spec(row), before(current, names)
+                row, current = before.row_spec(cast(Any, row)), before(cast(Any, current), names)
             if isinstance(row, Mapping):
                 raise UserError(f"input {name!r}: {type(step).__name__} follows columns: put it before the last step")
-            step = step.fit(current, names, row, name)
+            step = step.fit(cast(Any, current), names, row, name)
         steps = (*steps, step)
     return Preprocessing(name, steps)

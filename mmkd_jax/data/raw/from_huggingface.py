@@ -115,13 +115,13 @@ def _value(x: Any) -> Any:
 
 def _check(where: str, feature: Any) -> None:
     """Raise a UserError for a feature that no step reads."""
-    inner: Any = feature
-    kind = type(inner).__name__
+    kind, inner = type(feature).__name__, feature
     while kind in ("List", "Sequence", "LargeList") and not isinstance(inner, Mapping):
         inner = inner.feature
         kind = type(inner).__name__
-    number = kind == "Value" and str(inner.dtype).startswith(_NUMBERS)
-    text = feature is inner and kind == "Value" and inner.dtype in ("string", "large_string")
+    dtype = str(getattr(inner, "dtype", ""))
+    number = kind == "Value" and dtype.startswith(_NUMBERS)
+    text = feature is inner and kind == "Value" and dtype in ("string", "large_string")
     if not (number or text or (feature is inner and kind in ("Image", "Audio", "Video"))):
         what = shown(repr(feature), 100)
         raise UserError(f"{where} is {what}; expected Image, Audio, Video, a string, or numbers and lists of them")
