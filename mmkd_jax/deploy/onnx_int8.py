@@ -33,7 +33,7 @@ def quantize(path: pathlib.Path, calibration: Iterable[Mapping[str, np.ndarray]]
             rows += len(next(iter(columns.values())))
             yield dict(columns)
 
-    class Reader(quantization.CalibrationDataReader):
+    class _Rows(quantization.CalibrationDataReader):
         def __init__(self):
             self.batches = batches()
 
@@ -47,7 +47,7 @@ def quantize(path: pathlib.Path, calibration: Iterable[Mapping[str, np.ndarray]]
         quantization.quantize_static(
             path,
             small,
-            Reader(),
+            _Rows(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Conv"],
             per_channel=True,
