@@ -53,7 +53,7 @@ Operator = Callable[[Graph, Any, Sequence[Tensor]], Tensor | list[Tensor]]
 
 def joined(shapes: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Return the sizes of a result that is computed entry by entry: 1 only where all are 1."""
-    shapes = [s for s in shapes if s] or [()]  # a scalar may stand beside an array
+    shapes = [s for s in shapes if s] or [()]  # a scalar goes with any array
     return tuple(
         next((n for n in each if not (isinstance(n, int) and n == 1)), 1) for each in zip(*shapes, strict=True)
     )

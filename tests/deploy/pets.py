@@ -1,4 +1,4 @@
-"""An experiment whose model's class stands in its file only: recordings, some of them missing, and a number."""
+"""An experiment that defines the class of its model itself: recordings, some of them missing, and a number."""
 
 import wave
 
@@ -26,7 +26,7 @@ config = Config()
 
 
 class Own(nn.Module):
-    """A class of the user's, which stands in this file only."""
+    """A user's module, defined in this file alone."""
 
     @nn.compact
     def __call__(self, batch, ctx, patch):
