@@ -35,10 +35,7 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
             raise UserError(
                 f"ensemble: {name!r} is {kind}; expected name -> Model, such as a pretrained one's `.model`"
             )
-    if len(labels := {m.labels for m in models.values() if m.labels}) > 1:
-        raise UserError(f"ensemble: {choices(models)} have other classes, or in another order: {sorted(labels)}")
-    if len(problems := {m.problem for m in models.values() if m.problem}) > 1:
-        raise UserError(f"ensemble: the logits of {choices(models)} are of different problems: {choices(problems)}")
+    labels, problem = one_problem("ensemble", models)
     share = {n: (weights or {}).get(n, 1.0) for n in models}
     scale = sum(share.values())
 
@@ -56,4 +53,18 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
             k: sum(jnp.asarray(share[n] / scale, o[k].dtype) * o[k] for n, o in outputs.items()) for k in shared
         }, {}
 
-    return Model(init, apply, labels=next(iter(labels), ()), problem=next(iter(problems), ""))
+    per_class = tuple(dict.fromkeys(n for m in models.values() for n in m.class_outputs))
+    return Model(init, apply, labels=labels, problem=problem, class_outputs=per_class)
+
+
+def one_problem(what: str, models: Mapping[str, Model]) -> tuple[tuple[str, ...], str]:
+    """Return `labels` and `problem` of models whose logits are averaged; those of a model without them are the others'.
+
+    Raises:
+        UserError: they differ.
+    """
+    if len(labels := {m.labels for m in models.values() if m.labels}) > 1:
+        raise UserError(f"{what}: {choices(models)} have other classes, or in another order: {sorted(labels)}")
+    if len(problems := {m.problem for m in models.values() if m.problem}) > 1:
+        raise UserError(f"{what}: the logits of {choices(models)} are of different problems: {choices(problems)}")
+    return next(iter(labels), ()), next(iter(problems), "")

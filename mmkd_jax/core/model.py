@@ -99,6 +99,7 @@ class Model(NamedTuple):
         problem: what its `logits` were trained for: "single_label_classification", "multi_label_classification" or
             "regression"; empty if unknown.
         origin: the pretrained model that it is, which can save its variables; None for others.
+        class_outputs: names of the outputs whose last axis has these classes.
     """
 
     init: ModelInit
@@ -108,6 +109,7 @@ class Model(NamedTuple):
     labels: tuple[str, ...] = ()
     problem: str = ""
     origin: Any = None
+    class_outputs: tuple[str, ...] = ("logits",)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,12 +132,13 @@ class LinenApply:
 
 
 def linen(module: nn.Module) -> Model:
-    """Wrap a Linen module `module(batch, ctx, patch) -> outputs` as a Model."""
+    """Wrap a Linen module `module(batch, ctx, patch) -> outputs`, and its `class_outputs` if it has any, as a Model."""
 
     def init(key, batch):
         return module.init(key, batch, StepContext(0, key, train=False), {})
 
-    return Model(init, LinenApply(module))
+    class_outputs = getattr(type(module), "class_outputs", None) and module.class_outputs
+    return Model(init, LinenApply(module), class_outputs=class_outputs or ("logits",))
 
 
 def nnx(make: Callable[[flax_nnx.Rngs], Any]) -> Model:

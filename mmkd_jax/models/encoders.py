@@ -29,6 +29,13 @@ class Encoders(nn.Module):
     encoders: Any
     heads: Any = dataclasses.field(default_factory=dict)
 
+    @property
+    def class_outputs(self) -> tuple[str, ...]:
+        """Outputs whose last axis has the classes of `logits`: those of the task heads with as many classes."""
+        heads = {n: head for n, head in self.heads.items() if not isinstance(head, SentenceHead)}
+        counts = {n: head.classes for n, head in heads.items()}
+        return ("logits", *[n for n, count in counts.items() if n != "logits" and count == counts.get("logits", count)])
+
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         tap = Taps(patch)
         for modality, encode in self.encoders.items():

@@ -1,9 +1,12 @@
 """Classes of a model and of its data, matched by name; and what logits were trained for."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
+import jax
 import numpy as np
 
+from mmkd_jax.core.dependence import used_inputs
 from mmkd_jax.core.model import Model
 from mmkd_jax.errors import UserError, shown
 
@@ -24,28 +27,31 @@ def order(labels: Sequence[str], classes: Sequence[str]) -> list[int] | None:
 
 
 def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Model:
-    """Return a model whose `logits` are those of the data's classes, in their order, if both have names.
+    """Return a model whose `class_outputs` are of the data's classes, in their order, if both have names.
 
-    Logits of other classes are left out, so that a softmax is over the data's classes. A model with the same classes in
-    the same order keeps its logits; likewise one that lacks a class, see `check`.
+    Other classes are left out, so that a softmax of the logits is over the data's classes. A model with the same
+    classes in the same order keeps its outputs; likewise one that lacks a class, see `check`.
 
     Raises:
-        UserError: the logits have another number of classes than the model has names, when it is applied.
+        UserError: the logits have another number of classes than the model has names, or an output of which classes are
+            left out is patched, when it is applied.
     """
     if not labels:
         return model
     index = _moved(labels, classes)
 
     def apply(variables, batch, ctx, patch):
-        own = {k: x for k, x in patch.items() if k != "logits"} if index is not None else patch
+        own = dict(patch)
+        for name in [n for n in model.class_outputs if n in own and index is not None]:
+            if len(index) < len(labels):
+                raise UserError(f"patch {name!r} has {_listed(classes)}, the model's output {_listed(labels)}")
+            own[name] = own[name][..., np.argsort(index)]
         outputs, state = model.apply(variables, batch, ctx, own)
-        if "logits" not in outputs:
-            return outputs, state
-        if (width := outputs["logits"].shape[-1]) != len(labels):
-            raise UserError(f"{len(labels)} labels, {_listed(labels)}, for logits of {width} classes")
-        if index is None:
-            return outputs, state
-        return {**outputs, "logits": patch.get("logits", outputs["logits"][..., index])}, state
+        per_class = {n: outputs[n] for n in model.class_outputs if n in outputs}
+        for name, x in per_class.items():
+            if (width := x.shape[-1]) != len(labels):
+                raise UserError(f"{len(labels)} labels, {_listed(labels)}, for {name} of {width} classes")
+        return outputs if index is None else {**outputs, **{n: x[..., index] for n, x in per_class.items()}}, state
 
     return model._replace(apply=apply)
 
@@ -92,6 +98,82 @@ def check_problem(name: str, problem: str, task: str, before: str = "") -> None:
             f"{before}the logits of {name!r} {is_one}, the task has one label per row: use another output, or another "
             'task; or, if a softmax of them is meant, its Model with `_replace(problem="")`'
         )
+
+
+def check_read(training: Any, paths: Collection[str], before: str = "") -> None:
+    """Raise if logits that a training reads are of other classes or another problem than its data and task.
+
+    Args:
+        training: the training.
+        paths: paths of outputs that it reads, "MODEL.OUTPUT".
+        before: start of the message.
+
+    Raises:
+        UserError: see `check` and `check_problem`; or the order of the classes of an output is unknown: it is not one
+            of the `class_outputs`, or of a model that takes variables, such as a classifier, of another one.
+    """
+    classes = training.classes
+    for name in training.models:
+        role = _role(training, name)
+        read = [p.removeprefix(f"{name}.") for p in paths if p.startswith(f"{name}.")]
+        if others := [x for x in read if x.endswith("logits") and x not in role.model.class_outputs]:
+            _check_declared(training, name, others, before)
+        if not any(f"{x}.".startswith(f"{output}.") for x in read for output in role.model.class_outputs):
+            continue
+        check_problem(name, role.model.problem, training.task.problem, before)
+        if role.labels and classes:
+            check(name, role.labels, classes, before)
+        elif role.model.needs:
+            _check_borrowed(training, name, before)
+
+
+def read_by_task(training: Any) -> set[str]:
+    """Return the paths that the task reads of the evaluated model, "MODEL.OUTPUT".
+
+    Where names of classes decide nothing, it is taken to be the logits, without tracing the model.
+    """
+    name, role = training.evaluate, _role(training, training.evaluate)
+    if not (role.labels and training.classes) or role.labels == training.classes:
+        return {f"{name}.logits"}
+    outputs = training.outputs(name)
+    try:
+        (used,) = used_inputs(training.task.predict, outputs)
+    except KeyError:  # an output that the model lacks, which the evaluation names
+        return {f"{name}.logits"}
+    return {f"{name}.{n}" for n in outputs if any(jax.tree.leaves(used[n]))}
+
+
+def _role(training, name):
+    """The role of a model; that of the averaged model for a moving average."""
+    role = training.models[name]
+    return training.models[role.of] if hasattr(role, "of") else role
+
+
+def _check_declared(training, name, read, before):
+    """Raise if an output that is not one of the `class_outputs` seems to have the model's classes in another order."""
+    labels, classes = _role(training, name).labels, training.classes
+    if not (labels and classes) or labels == classes:
+        return
+    outputs = training.outputs(name)
+    for output in [x for x in read if getattr(outputs.get(x), "shape", ())[-1:] == (len(labels),)]:
+        raise UserError(
+            f"{before}{name}.{output} has {len(labels)} values, as many as the model has classes, but its order is "
+            f"unknown, and the data's is another: {_listed(classes)}: add it to `class_outputs` of the Model, with "
+            "_replace; or rename it if it is of other classes"
+        )
+
+
+def _check_borrowed(training, name, before):
+    """Raise if a model without names, which takes another one's variables, may have classes in another order."""
+    classes = training.classes
+    for other, role in training.models.items():
+        labels = getattr(role, "labels", ())
+        if other != name and labels and classes and labels != classes:
+            raise UserError(
+                f"{before}{name!r} takes variables of another model, such as its classifier; the classes of {other!r} "
+                f"are {_listed(labels)}, those of the data {_listed(classes)}: name the classes of its logits, in "
+                "their order, as in Trained(…, labels=…)"
+            )
 
 
 def _moved(labels, classes):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -352,16 +352,6 @@ class Training:
         rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in self.records(name).items()}
         return Store(directory, files.as_json(about), rows, self.num_views, self.data.size)
 
-    def check_logits(self, paths: Collection[str], before: str = "") -> None:
-        """Raise if logits, among paths that are read, are of other classes or another problem than data and task."""
-        for name, role in self.models.items():
-            if isinstance(role, MovingAverage) or not any(f"{p}.".startswith(f"{name}.logits.") for p in paths):
-                continue
-            model: Any = role.model
-            class_names.check_problem(name, model.problem, self.task.problem, before)
-            if role.labels and self.classes:
-                class_names.check(name, role.labels, self.classes, before)
-
     def check_step(self, state: Any, frozen: Any) -> None:
         """Trace the step; raises for extra passes or batch statistics that do not support microbatches."""
         jax.eval_shape(self.step, state, frozen, self.spec)
@@ -382,7 +372,8 @@ class Training:
         try:
             found = jax.eval_shape(initialize, _KEY, variables=dict(initial_variables or {}))
         except UserError as error:
-            self.check_logits({f"{n}.logits" for n in self.models}, f"{error}; ")
+            class_names.check_read(self, {f"{n}.logits" for n in self.models}, f"{error}; ")
             raise
-        self.check_logits({path for each in self.reads.values() for path in each} | {f"{self.evaluate}.logits"})
+        read = {path for each in self.reads.values() for path in each}
+        class_names.check_read(self, read | class_names.read_by_task(self))
         return found

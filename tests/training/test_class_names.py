@@ -5,21 +5,23 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from mmkd_jax import data, losses, pretrained
 from mmkd_jax.core.ensemble import ensemble
-from mmkd_jax.core.model import linen, with_input
+from mmkd_jax.core.model import Taps, linen, plain, predict, with_input
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import runner, saved
 from mmkd_jax.experiment.definition import Experiment, check, explain
-from mmkd_jax.models import Bert, Encoders, TransformerConfig
+from mmkd_jax.models import Bert, Encoders, SentenceHead, TaskHead, TransformerConfig
+from mmkd_jax.training import class_names
 from mmkd_jax.training.init_from import PretrainedVariables
-from mmkd_jax.training.roles import Frozen, Trained
+from mmkd_jax.training.roles import Frozen, MovingAverage, Trained
 from mmkd_jax.training.training import Training
 
 BERT = Bert(9, TransformerConfig(embed_dim=4, num_layers=1, num_heads=2, mlp_dim=6), length=5, pooler=True)
@@ -279,6 +281,74 @@ def test_a_misspelled_training_is_named_with_the_others(loaded, tmp_path):
         saved.load_variables(tmp_path, training, "tuned")
     with pytest.raises(UserError, match="training 'tune' has not finished with seed 0"):
         saved.load_variables(tmp_path, training, "tune")
+
+
+def two_heads(**more):
+    """A model with several outputs of three classes, as DeiT has, one row of which says "fear"."""
+    scores = jnp.tile(jnp.float32([0, 2, 1]), (6, 1))
+
+    def apply(_, batch, patch):
+        tap = Taps(patch)
+        mean = (tap("cls_logits", scores) + tap("distillation_logits", 2 * scores)) / 2
+        return tap.outputs | {"logits": tap("logits", mean), "other_logits": scores, "embedding": scores}
+
+    names = ("logits", "cls_logits", "distillation_logits")
+    model = plain(apply)._replace(labels=("joy", "fear", "anger"), class_outputs=names)
+    return model._replace(**more)
+
+
+def test_every_output_with_classes_has_those_of_the_data():
+    """Not the mean alone: a student may be taught by each head, and the task may read one of them."""
+    classes = ("anger", "joy", "fear")
+    out = predict(class_names.matched(two_heads(), two_heads().labels, classes), {"params": {}}, {})
+    assert out["cls_logits"][0].tolist() == [1, 0, 2] and out["distillation_logits"][0].tolist() == [2, 0, 4]
+    assert out["logits"][0].tolist() == [1.5, 0, 3] and out["embedding"][0].tolist() == [0, 2, 1]
+    moved = class_names.matched(two_heads(), two_heads().labels, classes)
+    patched = predict(moved, {"params": {}}, {}, {"cls_logits": out["cls_logits"].at[:, 0].add(1)})
+    assert patched["cls_logits"][0].tolist() == [2, 0, 2] and patched["logits"][0].tolist() == [2, 0, 3]
+    fewer = class_names.matched(two_heads(), two_heads().labels, ("fear", "joy"))
+    assert predict(fewer, {"params": {}}, {})["cls_logits"][0].tolist() == [2, 0]
+    with pytest.raises(UserError, match="patch 'cls_logits' has fear, joy, the model's output joy, fear, anger"):
+        predict(fewer, {"params": {}}, {}, {"cls_logits": jnp.zeros((6, 2))})
+
+
+def test_the_heads_of_an_encoder_are_outputs_with_classes():
+    heads = {"cls_logits": TaskHead(3), "distillation_logits": TaskHead(3, read="mean"), "sentence": SentenceHead()}
+    assert linen(Encoders({"text": BERT}, heads)).class_outputs == ("logits", "cls_logits", "distillation_logits")
+    pretraining = {"logits": TaskHead(9, read="tokens", tied=True), "seq_relationship_logits": TaskHead(2)}
+    assert linen(Encoders({"text": BERT}, pretraining)).class_outputs == ("logits",)
+    deit = pretrained.Pretrained(Encoders({"text": BERT}, heads), {}, None, "deit", ("joy", "fear", "anger"))
+    assert deit.model.class_outputs == ("logits", "cls_logits", "distillation_logits")
+    both = ensemble({"one": two_heads(), "two": two_heads()})
+    assert both.class_outputs == two_heads().class_outputs
+
+
+@pytest.mark.parametrize(
+    ("output", "classes", "said"),
+    [
+        ("other_logits", ("anger", "joy", "fear"), "teacher.other_logits has 3 values, .* its order is unknown"),
+        ("cls_logits", ("joy", "calm"), "classes of 'teacher' are joy, fear, anger, those of the data joy, calm"),
+    ],
+)
+def test_each_output_with_classes_is_checked_where_it_is_read(output, classes, said):
+    """By an objective, and by a task that measures another output than `logits`; also of a moving average."""
+    teacher, loader = two_heads(), rows(np.zeros(12), classes)
+    task = classification(len(classes), logits=output)
+    with pytest.raises(UserError, match=said):
+        check({"teacher": Training.evaluation(teacher, task, loader, loader)}, {})
+    student = Trained(plain(lambda params, batch: {"logits": params + jnp.zeros((6, 1))}, lambda *_: jnp.zeros(3)))
+    soft = term(losses.kl, student="student.logits", teacher=f"teacher.{output}")
+    with pytest.raises(UserError, match=said):
+        check({"kd": distilled(student, Frozen(teacher), soft, loader)}, {})
+
+
+def test_a_moving_average_has_the_classes_of_the_model(loaded):
+    loader = rows(np.zeros(12), ("joy", "calm"))
+    hint = term(losses.mse, predictions="student.features.text", targets="teacher.features.text")
+    mean = distilled(Trained(loaded), Frozen(loaded), hint, loader)
+    mean = dataclasses.replace(mean, models=mean.models | {"mean": MovingAverage("student", 0.5)}, evaluate="mean")
+    with pytest.raises(UserError, match="the classes of 'mean' are joy, fear, anger, those of the data joy, calm"):
+        check({"kd": mean}, {})
 
 
 def test_one_order_of_classes_in_all_data(loaded):
