@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from mmkd_jax.core.ensemble import one_problem
 from mmkd_jax.core.model import Model, StepContext
 from mmkd_jax.errors import UserError, choices
 
@@ -16,10 +17,11 @@ def branches(models: Mapping[str, Model]) -> Model:
         models: branch name -> Model with an output `logits`.
 
     Returns:
-        A Model with all outputs of its branches, and `logits`.
+        A Model with all outputs of its branches, and `logits`, which has the names of the branches' classes.
 
     Raises:
-        UserError: `models` is empty, or a branch needs variables of another model.
+        UserError: `models` is empty, a branch needs variables of another model, or branches have other classes, in
+            another order, or another problem.
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN, Multimodal
@@ -31,6 +33,8 @@ def branches(models: Mapping[str, Model]) -> Model:
         raise UserError("branches: no models were given; pass {name: model}")
     if needy := [n for n, m in models.items() if m.needs]:
         raise UserError(f"branches: {choices(needy)} needs variables of another model, which a branch cannot take")
+
+    labels, problem = one_problem("branches", models)
 
     def init(key, batch):
         ctx = StepContext(0, key)
@@ -50,4 +54,5 @@ def branches(models: Mapping[str, Model]) -> Model:
         return outputs | {"logits": patch.get("logits", mean)}, {"state": state} if ctx.train else {}
 
     fixed = next((m.fixed for m in models.values() if m.fixed), "")
-    return Model(init, apply, fixed)
+    per_class = ("logits", *[f"{n}.{k}" for n, m in models.items() for k in m.class_outputs])
+    return Model(init, apply, fixed, labels=labels, problem=problem, class_outputs=per_class)

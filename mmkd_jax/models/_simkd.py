@@ -1,5 +1,7 @@
 """SimKD: a student that reuses its teacher's classifier."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,8 @@ def simkd(
     reads: str = "embedding",
     size: tuple[int, int] | None = None,
     factor: int = 2,
+    labels: Sequence[str] = (),
+    problem: str = "",
 ) -> Model:
     """SimKD: project the student's features to the teacher's, and classify them with the teacher's frozen classifier.
 
@@ -40,6 +44,9 @@ def simkd(
         reads: name of the student output to project: a map [b, h, w, c] or vectors [b, d].
         size: height and width of the teacher's map; a larger student map is pooled to this size.
         factor: reduction factor; the projector's hidden layers have width / factor channels.
+        labels: names of the classes of the classifier, in the order of its logits, such as those of the teacher; not
+            those of the student's own logits, which they replace.
+        problem: what the classifier was trained for, as of a `Model`.
 
     Returns:
         A Model with the student's outputs, `projected` and `pooled`; its `logits` replace the student's.
@@ -90,4 +97,5 @@ def simkd(
         state = {"student": student_state, "projector": statistics}
         return {**outputs, **tap.outputs}, {"state": state, "head": variables["head"]} if ctx.train else {}
 
-    return Model(init, apply, student.fixed, needs=("head",))
+    own = tuple(n for n in student.class_outputs if n not in OWN and student.labels == tuple(labels))
+    return Model(init, apply, student.fixed, ("head",), tuple(labels), problem, class_outputs=("logits", *own))

@@ -44,3 +44,14 @@ def test_every_output_can_be_patched_with_itself_and_another():
 def test_nothing_to_branch_is_refused():
     with pytest.raises(UserError, match="no models were given"):
         branches({})
+
+
+def test_branches_have_the_classes_of_the_models():
+    """Their logits and their mean are in the order of the models' classes, not of the data's."""
+    named = net(3)._replace(labels=("joy", "fear", "anger"), problem="multi_label_classification")
+    model = branches({"one": named, "two": net(4)})
+    assert (model.labels, model.problem) == (named.labels, named.problem)
+    assert model.class_outputs == ("logits", "one.logits", "two.logits")
+    for other in (named._replace(labels=("anger", "joy", "fear")), named._replace(problem="regression")):
+        with pytest.raises(UserError, match="branches: .*one, two (have other classes|are of different problems)"):
+            branches({"one": named, "two": other})

@@ -194,3 +194,25 @@ def test_what_is_missing_is_said_before_anything_is_trained(init_from, message):
     wrong = trainings(Config(), init_from)
     with pytest.raises(UserError, match=message):
         definition.check(wrong, {})
+
+
+def test_its_logits_have_the_classes_of_the_teachers_classifier():
+    """The order of the student's own classes is not that of the classifier, which no file or variable tells."""
+    own = OWN._replace(labels=("c", "b", "a"), problem="multi_label_classification", class_outputs=("logits", "early"))
+    plain = simkd(own, Classifier(CLASSES), width=8)
+    assert (plain.labels, plain.problem, plain.class_outputs) == ((), "", ("logits",))
+    named = simkd(own, Classifier(CLASSES), width=8, labels=own.labels, problem="single_label_classification")
+    assert (named.labels, named.problem) == (own.labels, "single_label_classification")
+    assert named.class_outputs == ("logits", "early")
+
+
+def test_a_classifier_of_a_teacher_with_other_names_needs_names():
+    training = trainings(Config())["student"]
+    rows = data.from_columns(training.data.dataset.columns, "named", ("a", "b", "c"))
+    loaders = dict.fromkeys(("data", "validation", "test"), data.InMemory(rows, 16))
+    student, teacher = training.models["student"], dataclasses.replace(training.models["teacher"], labels=("c", "a", "b"))
+    training = dataclasses.replace(training, models={"student": student, "teacher": teacher}, **loaders)
+    with pytest.raises(UserError, match="'student' takes variables of another model, .* of 'teacher' are c, a, b"):
+        training.abstract()
+    named = dataclasses.replace(student, labels=teacher.labels)
+    assert dataclasses.replace(training, models={"student": named, "teacher": teacher}).abstract()
