@@ -96,7 +96,7 @@ class Pictures:
         if not isinstance(size, tuple):
             remedy = "set size=(height, width) or crop=(height, width), with dataclasses.replace"
             raise UserError(f"{self.modality}: size={size!r} without crop; rows of a data set have one shape: {remedy}")
-        return {self.modality: jax.ShapeDtypeStruct((*size, 3), np.dtype(np.uint8))}
+        return {self.modality: jax.ShapeDtypeStruct((*size, len(self.mean)), np.dtype(np.uint8))}
 
     def _process(self, i, picture):
         picture = rgb(picture, name := f"{self.modality} {i}", self.max_pixels, self.on_white)

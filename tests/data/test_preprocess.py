@@ -62,6 +62,10 @@ CHAINS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "characters": ((Characters(6),), TEXTS),
     "sizes": ((ReadArray((2,)), Normalize((1.0, 2.0), (3.0, 4.0))), [[1, 2], (3.5, 4)]),
     "pictures": ((Processed(SMALL),), PHOTOS),
+    "gray pictures": (
+        (Processed(Pictures(size=(4, 4), mean=(0.5,), std=(0.5,))),),
+        [photo if photo.ndim == 2 else np.repeat(photo[..., :1], 3, -1) for photo in PHOTOS],
+    ),
     "pictures of images": ((ReadImage(), Resize((8, 8)), Processed(dataclasses.replace(SMALL, crop=(3, 3)))), PHOTOS),
     "video processor": ((Processed(Videos(SMALL, 2), {"repeat": True}),), CLIPS),
     "waves": ((Processed(Waves(16_000), {**AUDIO, "length": 1_000, "cut": True}),), RECORDINGS),
