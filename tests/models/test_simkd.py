@@ -210,7 +210,10 @@ def test_a_classifier_of_a_teacher_with_other_names_needs_names():
     training = trainings(Config())["student"]
     rows = data.from_columns(training.data.dataset.columns, "named", ("a", "b", "c"))
     loaders = dict.fromkeys(("data", "validation", "test"), data.InMemory(rows, 16))
-    student, teacher = training.models["student"], dataclasses.replace(training.models["teacher"], labels=("c", "a", "b"))
+    student, teacher = (
+        training.models["student"],
+        dataclasses.replace(training.models["teacher"], labels=("c", "a", "b")),
+    )
     training = dataclasses.replace(training, models={"student": student, "teacher": teacher}, **loaders)
     with pytest.raises(UserError, match="'student' takes variables of another model, .* of 'teacher' are c, a, b"):
         training.abstract()
