@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,11 +53,22 @@ class OtherPictures:
     max_pixels: int = MAX_PIXELS
     on_white: bool = False
 
+    def __post_init__(self):
+        _without_code(json.loads(self.settings), f"image processor {shown(repr(self.kind))}")
+
     @functools.cached_property
     def processor(self) -> Any:
-        """The image processor of transformers, which is imported here."""
-        import transformers
+        """The image processor of transformers, which is imported here.
 
+        Raises:
+            UserError: `kind` is no image processor there that needs no PyTorch.
+        """
+        import transformers
+        from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+
+        if self.kind not in {each.get("pil") for each in IMAGE_PROCESSOR_MAPPING_NAMES.values()}:
+            what = f"{shown(repr(self.kind))} is no image processor of transformers {transformers.__version__}"
+            raise UserError(f"{what} that needs no PyTorch: install version {shown(self.version)}")
         return getattr(transformers, self.kind).from_dict(json.loads(self.settings))
 
     def __call__(
@@ -129,7 +141,7 @@ def read(
         files: the files, kept for saving.
         name: name of the file, used in messages.
         channels: number of channels that the model reads.
-        limits: bounds of the child process, which has 20 seconds more to import transformers.
+        limits: bounds of the child process, which has 20 seconds more, from when it has imported transformers.
 
     Raises:
         UserError: transformers does not have the class, or only with PyTorch; or it cannot be created, exceeds the
@@ -138,8 +150,7 @@ def read(
     what = f"image processor {shown(repr(kind))}"
     if not re.fullmatch(r"\w{1,64}", kind, re.ASCII):
         raise UserError(f"{what} is no name of a class: fetch the file again")
-    if others := [k for k in config if k == "auto_map" or k.endswith(("_file", "_files", "_path"))]:
-        raise UserError(f"{others[0]} of {what} names code or files of its author, which is not supported")
+    _without_code(config, what)
     settings = json.dumps(dict(config), sort_keys=True)
     found = with_transformers.ask("picture_probe.py", json.dumps([kind, config]).encode(), f"{name}: {what}", limits)
     remedy = "replace the file by that of a class with equal pixels, such as ViTImageProcessor"
@@ -163,6 +174,37 @@ def read(
         files=files,
         on_white=found["on_white"],
     )
+
+
+def read_again(processor: OtherPictures, limits: child_process.Limits) -> OtherPictures:
+    """Return an image processor from a file, after `read` created it again in a child process.
+
+    Raises:
+        UserError: it cannot be created, or its pictures have other sizes than the file says.
+    """
+    kind = processor.kind.removesuffix("Pil").removesuffix("ImageProcessor")
+    config = json.loads(processor.settings)
+    found = read(kind, config, processor.files, "settings", len(processor.mean), limits)
+    same = ("kind", "shape", "side", "growth")
+    if other := [k for k in same if getattr(found, k) != getattr(processor, k)]:
+        was, now = (shown(repr(getattr(x, other[0])), 60) for x in (processor, found))
+        versions = f"transformers {shown(processor.version)}; here, with {found.version}, it is {now}"
+        raise UserError(
+            f"image processor {shown(repr(processor.kind))}: {other[0]} is {was} with {versions}: install the former"
+        )
+    if found.version != processor.version:
+        versions = f"transformers {shown(processor.version)}, and is run by {found.version}"
+        warnings.warn(
+            f"image processor {found.kind!r} was written with {versions}: its pixels may differ", stacklevel=2
+        )
+    return dataclasses.replace(processor, version=found.version)
+
+
+def _without_code(config: Any, what: str) -> None:
+    if not isinstance(config, Mapping):
+        raise UserError(f"settings of {what} are {shown(repr(config))}; expected an object")
+    if others := [k for k in config if k == "auto_map" or k.endswith(("_file", "_files", "_path"))]:
+        raise UserError(f"{others[0]} of {what} names code or files of its author, which is not supported")
 
 
 def _rounded(values: np.ndarray) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Preprocessing steps: row by row, of the declared shapes, and the same bits after they are saved."""
 
 import dataclasses
+import importlib.metadata
 import json
 import pathlib
 from typing import Any
@@ -15,6 +16,7 @@ from mmkd_jax.child_process import Limits
 from mmkd_jax.data import Pictures, Tokenizer, Videos, Waves, spectrogram
 from mmkd_jax.data.datasets import av_digits, emoji
 from mmkd_jax.data.filter_bank import FilterBank
+from mmkd_jax.data.other_pictures import OtherPictures
 from mmkd_jax.data.other_tokenizers import PythonTokenizer
 from mmkd_jax.data.preprocess import (
     CenterCrop,
@@ -46,6 +48,16 @@ PHOTOS = [DRAW.integers(0, 256, shape).astype(np.uint8) for shape in ((9, 12, 3)
 CLIPS = [DRAW.integers(0, 256, (t, 6, 8, 3)).astype(np.uint8) for t in (3, 5)]
 WORDS = data.train_tokenizer(TEXTS * 2, 20, 9, "words")
 SMALL = Pictures(size=(4, 4), files={"preprocessor_config.json": b'{"size": 4}'})
+LEVIT = OtherPictures(
+    "LevitImageProcessorPil",
+    '{"crop_size": {"height": 6, "width": 5}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": '
+    '{"shortest_edge": 7}}',
+    importlib.metadata.version("transformers"),
+    (6, 5),
+    8,
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.3, 0.4),
+)
 AUDIO = {"rate": 16_000}
 
 CHAINS: dict[str, tuple[tuple[Any, ...], Any]] = {
@@ -67,6 +79,7 @@ CHAINS: dict[str, tuple[tuple[Any, ...], Any]] = {
         [photo if photo.ndim == 2 else np.repeat(photo[..., :1], 3, -1) for photo in PHOTOS],
     ),
     "pictures of images": ((ReadImage(), Resize((8, 8)), Processed(dataclasses.replace(SMALL, crop=(3, 3)))), PHOTOS),
+    "pictures by transformers": ((Processed(LEVIT),), PHOTOS),
     "video processor": ((Processed(Videos(SMALL, 2), {"repeat": True}),), CLIPS),
     "waves": ((Processed(Waves(16_000), {**AUDIO, "length": 1_000, "cut": True}),), RECORDINGS),
     "filter bank": ((Processed(FilterBank(8, 10), {**AUDIO, "cut": True}),), RECORDINGS),
@@ -114,6 +127,38 @@ def test_the_same_bits_after_saving(tmp_path):
         "preprocess.json", "processor-1/preprocessor_config.json", "tokenizer-0/tokenizer.json",
         "tokenizer-0/tokenizer_config.json")]  # fmt: skip
     assert all((tmp_path / "again" / p).read_bytes() == (tmp_path / p).read_bytes() for p in files)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "pipeline"}, "image processor 'pipeline' cannot be used with .* does not have it"),
+        ({"kind": "LevitImageProcessorPil.from_dict"}, "'LevitImageProcessorPil.from_dict' is no name of a class"),
+        ({"settings": '{"auto_map": {}}'}, "auto_map of image processor 'LevitImageProcessorPil' names code"),
+        ({"settings": "[]"}, r"settings of image processor .* are \[\]; expected an object"),
+        ({"settings": "{"}, "cannot be read .JSONDecodeError"),
+        ({"side": 9_999}, "side is 9999 with transformers .*; here, with .*, it is 8: install the former"),
+    ],
+)
+def test_a_processor_of_transformers_that_a_stranger_names(change, said, tmp_path):
+    """Nothing of transformers but an image processor is created, first in a child process."""
+    made = dataclasses.replace(LEVIT)
+    chain = Preprocessing("photo", (Processed(made),))
+    for name, x in change.items():
+        object.__setattr__(made, name, x)
+    saved.write(tmp_path, [chain])
+    with pytest.raises(UserError, match=said) as error:
+        saved.read(tmp_path)
+    assert "\n" not in str(error.value) and str(error.value).startswith(str(tmp_path))
+
+
+def test_a_processor_of_another_version_of_transformers(tmp_path):
+    saved.write(tmp_path, [Preprocessing("photo", (Processed(dataclasses.replace(LEVIT, version="4.0")),))])
+    with pytest.warns(UserWarning, match="'LevitImageProcessorPil' was written with transformers 4.0, and is run by"):
+        saved.read(tmp_path)
+    other = dataclasses.replace(LEVIT, kind="AutoImageProcessor")
+    with pytest.raises(UserError, match="'AutoImageProcessor' is no image processor of transformers"):
+        other.processor  # noqa: B018
 
 
 VOCABULARY = "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\ngood\nday\n##s\n!\n"

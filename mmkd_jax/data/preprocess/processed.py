@@ -9,6 +9,7 @@ import numpy as np
 
 from mmkd_jax.data.filter_bank import FilterBank
 from mmkd_jax.data.images import Pictures
+from mmkd_jax.data.other_pictures import OtherPictures
 from mmkd_jax.data.preprocess.row import Row, name_and_row, require
 from mmkd_jax.data.processor import Processor
 from mmkd_jax.data.sounds import Waves
@@ -17,7 +18,7 @@ from mmkd_jax.data.voice_windows import Windows
 from mmkd_jax.data.whisper_spectrogram import LogMel
 from mmkd_jax.errors import UserError, choices, shown
 
-PROCESSORS = (Pictures, Videos, Waves, FilterBank, LogMel, Windows)
+PROCESSORS = (Pictures, OtherPictures, Videos, Waves, FilterBank, LogMel, Windows)
 """Processors that can be saved with a student."""
 _OWN = ("rows", "warn")
 
@@ -66,7 +67,7 @@ class Processed:
         Raises:
             UserError: the shape depends on the row, as of recordings without `length`.
         """
-        kind: Any = "image" if isinstance(self.processor, Pictures) else "video"
+        kind: Any = "image" if isinstance(self.processor, Pictures | OtherPictures) else "video"
         kind = "waveform" if "rate" in self._accepted else kind
         require(before, "raw value", kind)
         if before.kind == "waveform" and self.options.get("rate") != before.rate:

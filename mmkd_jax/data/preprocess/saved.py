@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from mmkd_jax import child_process, files, foreign_files
-from mmkd_jax.data import processor_file, tokenizer
+from mmkd_jax.data import other_pictures, processor_file, tokenizer
+from mmkd_jax.data.other_pictures import OtherPictures
 from mmkd_jax.data.preprocess.preprocessing import STEPS, Preprocessing
 from mmkd_jax.data.preprocess.processed import PROCESSORS, Processed
 from mmkd_jax.data.preprocess.row import check_types
@@ -79,7 +80,8 @@ def read(
 
     Args:
         folder: the folder.
-        limits: bounds of the child processes that first read tokenizers; None for tokenizers that need no such test.
+        limits: bounds of the child processes that first read tokenizers, and image processors of transformers; None for
+            those that need no such test.
 
     Raises:
         UserError: a file is missing, damaged or too large; the format is newer; or a step, field or file is unknown or
@@ -166,17 +168,18 @@ def _step(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits | 
     if kind is Tokenize:
         fields["tokenizer"] = _tokenizer(fields["tokenizer"], contents, limits)
     elif kind is Processed:
-        fields["processor"] = _processor(fields["processor"], contents)
+        fields["processor"] = _processor(fields["processor"], contents, limits)
     return _built(kind, fields)
 
 
-def _processor(x: Any, contents: Mapping[str, bytes]) -> Any:
+def _processor(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits | None) -> Any:
     kind, fields = _settings(x, "processor", _PROCESSORS)
     if "pictures" in fields:
-        fields["pictures"] = _processor(fields["pictures"], contents)
+        fields["pictures"] = _processor(fields["pictures"], contents, limits)
     if "files" in fields:
         fields["files"] = {} if fields["files"] == {} else _of(fields["files"], contents)
-    return _built(kind, fields)
+    made = _built(kind, fields)
+    return other_pictures.read_again(made, limits) if limits and kind is OtherPictures else made
 
 
 def _tokenizer(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits | None) -> Tokenizer:
