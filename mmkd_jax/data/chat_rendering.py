@@ -13,6 +13,11 @@ MOST = 2**25
 """Characters of all texts together."""
 
 
+def load() -> None:
+    """Import transformers' tokenizers."""
+    from transformers import AutoTokenizer  # noqa: F401
+
+
 def reply(data: bytes) -> dict[str, Any]:
     """Render the conversations, and return what is printed."""
     from transformers import AutoTokenizer

@@ -43,7 +43,7 @@ def convert(
         folder: model folder, used in messages.
         files: name -> content of its tokenizer files.
         config: its config.json, by which transformers chooses the class.
-        limits: bounds of the child process, which has 20 seconds more to import transformers.
+        limits: bounds of the child process, which has 20 seconds more, from when it has imported transformers.
 
     Raises:
         UserError: a sentencepiece model is damaged; or transformers cannot read the tokenizer, which may need code of

@@ -35,6 +35,11 @@ def recorded() -> Iterator[list[int]]:
         Image.Image.resize = resize
 
 
+def load() -> None:
+    """Import transformers, with its table of classes."""
+    import transformers.models.auto.image_processing_auto  # noqa: F401
+
+
 def reply(data: bytes) -> dict[str, Any]:
     """Process the pictures, and return what is printed."""
     import transformers

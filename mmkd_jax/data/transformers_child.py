@@ -1,8 +1,9 @@
 """Script, run in a child process: let another script ask transformers, offline and without frameworks.
 
 Arguments: `sys.path` as JSON, the maximum address space in bytes, and the path of the other script, whose function
-`reply` takes the standard input, bytes, and returns JSON values. Output, one line: what it returns; or `refused`, why
-it raised. No code of a model folder is run.
+`load` imports what its function `reply` needs, which takes the standard input, bytes, and returns JSON values. Output:
+an empty line when it has imported them and begins to read; then what `reply` returns, in one line, or `refused`, why it
+or `load` raised. No code of a model folder is run.
 """
 
 import contextlib
@@ -28,7 +29,13 @@ def main() -> None:
     not_found: Any = dict.fromkeys(UNUSED)
     sys.modules.update(not_found)
     try:
-        found = runpy.run_path(sys.argv[3])["reply"](sys.stdin.buffer.read())
+        script = runpy.run_path(sys.argv[3])
+        try:
+            script["load"]()
+        finally:
+            print(flush=True)
+            data = sys.stdin.buffer.read()
+        found = script["reply"](data)
     except MemoryError:
         raise
     except BaseException as error:  # plain Exception, or a panic of Rust

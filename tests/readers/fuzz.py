@@ -73,7 +73,7 @@ def read_sound(folder):
 
 
 def read_settings(folder):
-    no_time = child_process.Limits(seconds=-20.0)  # of transformers, which is asked about damaged names of a class
+    no_time = child_process.Limits(loading=0.0)  # of transformers, which is asked about damaged names of a class
     images.read(folder, {}, limits=no_time)([np.zeros((20, 20, 3), np.uint8)])
 
 

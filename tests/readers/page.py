@@ -38,8 +38,9 @@ SigLIP and DINOv2), and otherwise, where transformers raises an error, it is dro
 read gray images, also those stored as RGB.
 
 Image processors of other classes (preprocessor_config.json) are run by transformers, one image at a time, on what is \
-read here. They are first created in a child process with 30 seconds and 2 GiB. The longer side squared, and the \
-pixels after resizing, may be `max_pixels`, each of which transformers may need 40 bytes for.
+read here. They are first created in a child process with 30 seconds, from when transformers is imported, and 2 GiB. \
+The longer side squared, and the pixels after resizing, may be `max_pixels`, each of which transformers may \
+need 40 bytes for.
 """
 VIDEOS = """
 `mmkd.data.preprocess.ReadVideo` reads animations, a frame at a time, films (MP4, MOV, WebM, Matroska and AVI, with \
@@ -56,9 +57,9 @@ VOCABULARIES = """
 `mmkd.data.Tokenizer` reads the tokenizer of a model folder: tokenizer.json, or BERT's vocab.txt with the tokens and \
 settings of tokenizer_config.json, special_tokens_map.json and added_tokens.json. Others (sentencepiece models, \
 vocab.json with merges.txt, tokenizers that exist in Python only) are read with transformers: in a child process that \
-has 20 seconds more than that of tokenizer.json, and never with code of the folder (`trust_remote_code`). Ids are \
-those of transformers (tests/parity), whose converted tokenizer is then used like a tokenizer.json; tokenizers in \
-Python are also imported here.
+has 20 seconds more than that of tokenizer.json, from when transformers is imported, and never with code of the \
+folder (`trust_remote_code`). Ids are those of transformers (tests/parity), whose converted tokenizer is then used \
+like a tokenizer.json; tokenizers in Python are also imported here.
 
 A chat template is a program of its author. `tokenizer.chat` renders it as transformers does, in a sandbox without \
 Python's objects, in a child process with the same bounds and 10 ms more for each conversation. A template may have \

@@ -111,7 +111,7 @@ def test_where_templates_are(tmp_path):
 def test_templates_that_are_not_there(template, options, said, tmp_path):
     """They are refused before transformers is imported."""
     tokenizer = Tokenizer(write(tmp_path, template), 30, 0, limits=None)
-    tokenizer.limits = child_process.Limits(seconds=-20.0)
+    tokenizer.limits = child_process.Limits(loading=0.0)
     with pytest.raises(UserError) as error:
         tokenizer.chat([TALK], **options)
     message = str(error.value).replace(str(tmp_path), "FOLDER").replace("'", "")

@@ -110,7 +110,7 @@ def test_sizes_that_depend_on_the_picture():
 def test_code_and_files_of_an_author(fields, said, tmp_path):
     """They are refused without transformers."""
     with pytest.raises(UserError, match=said) as error:
-        images.read(write(tmp_path, fields), {}, limits=child_process.Limits(seconds=-20.0))
+        images.read(write(tmp_path, fields), {}, limits=child_process.Limits(loading=0.0))
     assert str(error.value).startswith(str(tmp_path / FILE)) and "\n" not in str(error.value)
 
 
