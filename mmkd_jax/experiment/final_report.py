@@ -55,7 +55,7 @@ def write_report(
     """Write the tables, the figures, and validation examples with each training's predictions.
 
     Trainings of one task share a table and its figures. Of several tasks, each has a folder in `tables/`, named
-    after its first training. The costs of `mmkd measure` are columns of the tables.
+    after its first training. Of a training that is the same for all seeds, one result is shown. The costs of `mmkd measure` are columns of the tables.
 
     Args:
         folder: the run folder.
@@ -74,12 +74,13 @@ def write_report(
     for names in tasks:
         task, metric, share = (getattr(trainings[names[0]].task, k) for k in ("name", "metric", "share"))
         own = {n: results[n] for n in names}
+        shown = {n: seeds[:1] if trainings[n].same_for_all_seeds else seeds for n, seeds in own.items()}
         classes = trainings[names[0]].data.dataset.about.get("classes")
         place = places[names[0]]
         heading = title if len(tasks) == 1 else f"{title}: {task}"
         mapped = isinstance(baseline, Mapping)
         against = report.baselines(baseline, own) if mapped else baseline if baseline in own else None
-        tables.append(report.write(place, own, metric, against, heading, classes, share, log, notes(own), costs))
+        tables.append(report.write(place, shown, metric, against, heading, classes, share, log, notes(own), costs))
     if len(tasks) > 1:
         for name in ("table.txt", "table.md"):
             files.write(folder / name, "\n".join(files.read(p / name) for p in places.values()))

@@ -78,7 +78,8 @@ def run(
             rows = [_row(result) for seeds in results.values() for result in seeds]
             files.write(work.folder / "results.json", json.dumps({"rows": rows}, indent=1) + "\n")
             final = functools.cache(lambda name: saved.load_variables(work.folder, work.trainings[name], name))
-            notes = functools.partial(saved.notes, work.compared)
+            trained = [n for n, training in work.trainings.items() if training.trained]
+            notes = functools.partial(saved.notes, work.compared, trained)
             about = work.folder, experiment.name, work.trainings, results, experiment.baseline
             final_report.write_report(*about, final, notes, callbacks.log)
             if experiment.report is not None:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mmkd_jax import files, variables_file
@@ -221,15 +221,18 @@ def _cause(folder: pathlib.Path, saved: Mapping[str, Any], now: Configuration) -
     return f" ({'; '.join(hints)})" if hints else ""
 
 
-def notes(identities: Mapping[tuple[str, int], Identity], results: Mapping[str, Sequence[Result]]) -> list[str]:
+def notes(
+    identities: Mapping[tuple[str, int], Identity], trained: Collection[str], results: Mapping[str, Sequence[Result]]
+) -> list[str]:
     """Return what a reader of a table must know: unequal steps, and rows of other code, settings, data or sources.
 
     Args:
         identities: (training, seed) -> its identity now.
+        trained: trainings that train a model, and do not evaluate alone.
         results: training -> one result per seed.
     """
     lines = []
-    steps = {n: identities[n, 0]["settings"]["steps"] for n in results}
+    steps = {n: identities[n, 0]["settings"]["steps"] for n in results if n in trained}
     if len(set(steps.values())) > 1:
         lines.append(f"steps: {', '.join(f'{n} {s:,}' for n, s in steps.items())}")
     for name, seeds in results.items():

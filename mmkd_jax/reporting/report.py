@@ -26,7 +26,7 @@ def summarize(results: Results, metric: str, baseline: str | Mapping[str, str] |
     Formula: mean ± s / √n, with s the standard deviation over seeds (n − 1); differences are paired by seed
 
     Args:
-        results: training -> one result per seed.
+        results: training -> one result per seed; a single one, of a model that no seed changes, is compared with all.
         metric: name of the headline metric.
         baseline: training to compare with, or training -> its baseline; None for no comparison.
 

@@ -160,6 +160,11 @@ class Training:
         """Names of the trained models."""
         return tuple(n for n, role in self.models.items() if isinstance(role, Trained))
 
+    @property
+    def same_for_all_seeds(self) -> bool:
+        """Whether it trains nothing, and takes no variables from another training, so that its result has no spread."""
+        return not self.trained and not any(isinstance(source, str) for source in self.init_from.values())
+
     @functools.cached_property
     def networks(self) -> dict[str, Model]:
         """Name -> Model; a moving average has the Model of the model that it averages."""

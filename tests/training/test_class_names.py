@@ -86,6 +86,27 @@ def test_a_frozen_model_is_a_row_with_its_classes_in_the_order_of_the_data(class
     assert len(set(np.asarray(batch(loader)["label"]).tolist())) > 1
 
 
+def test_a_frozen_model_has_one_result_beside_a_trained_one_of_each_seed(tmp_path):
+    """No spread and no steps: no seed changes it. The difference is that to each seed of the student."""
+    loader = rows(np.arange(12) % 3)
+    teacher = Frozen(plain(lambda _, batch: {"logits": jax.nn.one_hot(batch["label"], 3)}))
+    student = plain(lambda w, batch: {"logits": w[None] * jnp.ones((6, 1))}, lambda key, _: jax.random.normal(key, (3,)))
+    task = classification(3)
+    models = {"student": Trained(student)}
+    labels = Training(models, task.objective(), optax.sgd(0.0), task, loader, loader, loader, steps=2)
+    trainings = {"teacher": Training.evaluation(teacher, task, loader, loader), "labels": labels}
+    experiment = Experiment("both", Config(), lambda config: trainings, "labels")
+    results = runner.run(experiment, options=runner.RunOptions(out=tmp_path), callbacks=QUIET)
+    assert [len(seeds) for seeds in results.values()] == [2, 2]
+    table = (tmp_path / "table.md").read_text()
+    assert "| teacher | 100.0 | 1 | +66.7 ± 0.0 |" in table and "| labels | 33.3 ± 0.0 | 2 |" in table
+    assert "steps" not in table
+    again = runner.run(experiment, options=runner.RunOptions(out=tmp_path), callbacks=QUIET)
+    assert again == results and (tmp_path / "table.md").read_text() == table
+    tuned = dataclasses.replace(teacher, init_from="labels.student")
+    assert not Training.evaluation(tuned, task, loader, loader).same_for_all_seeds
+
+
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
