@@ -55,7 +55,8 @@ def write_report(
     """Write the tables, the figures, and validation examples with each training's predictions.
 
     Trainings of one task share a table and its figures. Of several tasks, each has a folder in `tables/`, named
-    after its first training. Of a training that is the same for all seeds, one result is shown. The costs of `mmkd measure` are columns of the tables.
+    after its first training. Of a training that is the same for all seeds, one result is shown. The costs of `mmkd
+    measure` are columns of the tables.
 
     Args:
         folder: the run folder.

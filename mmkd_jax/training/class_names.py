@@ -39,13 +39,14 @@ def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Mode
     if not labels:
         return model
     index = _moved(labels, classes)
+    inverse = None if index is None else np.argsort(index)
 
     def apply(variables, batch, ctx, patch):
         own = dict(patch)
         for name in [n for n in model.class_outputs if n in own and index is not None]:
-            if len(index) < len(labels):
+            if len(classes) < len(labels):
                 raise UserError(f"patch {name!r} has {_listed(classes)}, the model's output {_listed(labels)}")
-            own[name] = own[name][..., np.argsort(index)]
+            own[name] = own[name][..., inverse]
         outputs, state = model.apply(variables, batch, ctx, own)
         per_class = {n: outputs[n] for n in model.class_outputs if n in outputs}
         for name, x in per_class.items():

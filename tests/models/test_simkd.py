@@ -209,13 +209,12 @@ def test_its_logits_have_the_classes_of_the_teachers_classifier():
 def test_a_classifier_of_a_teacher_with_other_names_needs_names():
     training = trainings(Config())["student"]
     rows = data.from_columns(training.data.dataset.columns, "named", ("a", "b", "c"))
-    loaders = dict.fromkeys(("data", "validation", "test"), data.InMemory(rows, 16))
-    student, teacher = (
-        training.models["student"],
-        dataclasses.replace(training.models["teacher"], labels=("c", "a", "b")),
-    )
-    training = dataclasses.replace(training, models={"student": student, "teacher": teacher}, **loaders)
+    loader = data.InMemory(rows, 16)
+    student, teacher = training.models["student"], training.models["teacher"]
+    assert isinstance(student, Trained) and isinstance(teacher, Frozen)
+    models = {"student": student, "teacher": dataclasses.replace(teacher, labels=("c", "a", "b"))}
+    training = dataclasses.replace(training, models=models, data=loader, validation=loader, test=loader)
     with pytest.raises(UserError, match="'student' takes variables of another model, .* of 'teacher' are c, a, b"):
         training.abstract()
-    named = dataclasses.replace(student, labels=teacher.labels)
-    assert dataclasses.replace(training, models={"student": named, "teacher": teacher}).abstract()
+    named = dataclasses.replace(student, labels=("c", "a", "b"))
+    assert dataclasses.replace(training, models=models | {"student": named}).abstract()

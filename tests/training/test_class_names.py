@@ -90,7 +90,9 @@ def test_a_frozen_model_has_one_result_beside_a_trained_one_of_each_seed(tmp_pat
     """No spread and no steps: no seed changes it. The difference is that to each seed of the student."""
     loader = rows(np.arange(12) % 3)
     teacher = Frozen(plain(lambda _, batch: {"logits": jax.nn.one_hot(batch["label"], 3)}))
-    student = plain(lambda w, batch: {"logits": w[None] * jnp.ones((6, 1))}, lambda key, _: jax.random.normal(key, (3,)))
+    student = plain(
+        lambda w, batch: {"logits": w[None] * jnp.ones((6, 1))}, lambda key, _: jax.random.normal(key, (3,))
+    )
     task = classification(3)
     models = {"student": Trained(student)}
     labels = Training(models, task.objective(), optax.sgd(0.0), task, loader, loader, loader, steps=2)
@@ -367,7 +369,8 @@ def test_a_moving_average_has_the_classes_of_the_model(loaded):
     loader = rows(np.zeros(12), ("joy", "calm"))
     hint = term(losses.mse, predictions="student.features.text", targets="teacher.features.text")
     mean = distilled(Trained(loaded), Frozen(loaded), hint, loader)
-    mean = dataclasses.replace(mean, models=mean.models | {"mean": MovingAverage("student", 0.5)}, evaluate="mean")
+    models = {**mean.models, "mean": MovingAverage("student", 0.5)}
+    mean = dataclasses.replace(mean, models=models, evaluate="mean")
     with pytest.raises(UserError, match="the classes of 'mean' are joy, fear, anger, those of the data joy, calm"):
         check({"kd": mean}, {})
 
