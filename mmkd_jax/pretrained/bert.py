@@ -1,5 +1,6 @@
 """BERT, RoBERTa, DistilBERT, MiniLM, XLM-R, data2vec: configurations and tensor names of text encoders."""
 
+import functools
 import pathlib
 import reprlib
 from collections.abc import Callable, Collection, Mapping
@@ -121,18 +122,23 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | written(kind, encoder, FIELDS[kind])
 
 
-def processor(
-    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT, **options: Any
+def tokenizer(
+    known: Mapping[str, Mapping[str, tuple[str, Any]]],
+    folder: pathlib.Path,
+    config: Mapping[str, Any],
+    limits: Limits = DEFAULT,
+    **options: Any,
 ) -> Callable[..., dict[str, np.ndarray]]:
     """Load the tokenizer; if the folder has none, return a function that raises an error when called.
 
     Args:
+        known: `FIELDS` of the family.
         folder: model folder.
         config: content of config.json.
         limits: as in `load`.
         **options: further arguments of `Tokenizer`: those that a sentence-transformers folder sets.
     """
-    fields = read(config, FIELDS[config["model_type"]])
+    fields = read(config, known[config["model_type"]])
     first = fields["padding"] + 1 if "padding" in fields else 0
     padding = None if config.get("pad_token_id") == -1 else field(config, "pad_token_id", None, 0)
     padding = fields.get("padding", 0) if "pad_token_id" not in config else padding or 0
@@ -145,3 +151,6 @@ def processor(
         limits=limits,
         **options,
     )
+
+
+processor = functools.partial(tokenizer, FIELDS)

@@ -1,17 +1,15 @@
 """data2vec audio: configuration and tensor names of the waveform encoder. That on text is in `bert`."""
 
 import pathlib
-import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmkd_jax.child_process import DEFAULT, Limits
 from mmkd_jax.data import sounds
-from mmkd_jax.errors import UserError
 from mmkd_jax.models.data2vec import Data2VecAudio
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.pretrained import wav2vec2
-from mmkd_jax.pretrained.attributes import read, replaced, written
+from mmkd_jax.pretrained.attributes import replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, Table, inside
 
 TABLE: Table = {
@@ -48,11 +46,7 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
         UserError: the configuration requests an unsupported feature.
     """
     del names, processor
-    if config.get("add_adapter", False):
-        raise UserError(f"config.json has add_adapter={reprlib.repr(config['add_adapter'])}; only False is supported")
-    fields = read(config, _DATA2VEC)
-    fields |= {n: tuple(fields[n]) for n in ("convolutions", "kernels", "strides")}
-    return Encoders({"audio": replaced(Data2VecAudio(), **fields)})
+    return Encoders({"audio": replaced(Data2VecAudio(), **wav2vec2.read_fields(config, _DATA2VEC))})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:

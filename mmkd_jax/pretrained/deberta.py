@@ -1,14 +1,10 @@
 """DeBERTa v2 and v3: configuration and tensor names of the text encoder."""
 
-import pathlib
+import functools
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
-from mmkd_jax.child_process import DEFAULT, Limits
-from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.deberta import Deberta
 from mmkd_jax.models.encoders import Encoders
@@ -126,10 +122,4 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": ["DebertaV2Model"]} | fields
 
 
-def processor(
-    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT, **options: Any
-) -> Callable[..., dict[str, np.ndarray]]:
-    """Load the tokenizer, with those options; if the folder has none, return a function that raises an error."""
-    fields, padding = read(config, _DEBERTA), field(config, "pad_token_id", None, 0)
-    types, rows = fields["types"] > 1, fields["vocabulary"]
-    return optional(folder, fields["length"], padding or 0, types=types, rows=rows, limits=limits, **options)
+processor = functools.partial(bert.tokenizer, FIELDS)

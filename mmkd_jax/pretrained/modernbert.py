@@ -1,17 +1,14 @@
 """ModernBERT: configuration and tensor names of the text encoder."""
 
-import pathlib
+import functools
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
-from mmkd_jax.child_process import DEFAULT, Limits
-from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.modernbert import ModernBert
+from mmkd_jax.pretrained import bert
 from mmkd_jax.pretrained.attributes import field, read, replaced, section, written
 from mmkd_jax.pretrained.mapping import DENSE, EMBED, NORM, Table, inside, part
 
@@ -124,9 +121,4 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     return {"model_type": kind, "architectures": ["ModernBertModel"]} | fields
 
 
-def processor(
-    folder: pathlib.Path, config: Mapping[str, Any], limits: Limits = DEFAULT, **options: Any
-) -> Callable[..., dict[str, np.ndarray]]:
-    """Load the tokenizer, with those options; if the folder has none, return a function that raises an error."""
-    fields, padding = read(config, _MODERNBERT), field(config, "pad_token_id", None, 0)
-    return optional(folder, fields["length"], padding or 0, rows=fields["vocabulary"], limits=limits, **options)
+processor = functools.partial(bert.tokenizer, FIELDS)

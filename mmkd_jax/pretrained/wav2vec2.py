@@ -92,16 +92,37 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
         UserError: the configuration requests an unsupported feature.
     """
     del names, processor
-    kind = config["model_type"]
+    fields = read_fields(config, FIELDS[config["model_type"]])
+    return Encoders({"audio": replaced(Wav2Vec2(), **fields, norm=read_norm(config))})
+
+
+def read_fields(config: Mapping[str, Any], known: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Return the attributes of an encoder of this family or a related one.
+
+    Args:
+        config: content of config.json.
+        known: our attribute -> key in config.json, and default.
+
+    Raises:
+        UserError: the configuration has an adapter, BatchNorm before the positions, or a value of another type.
+    """
     for key, expected in {"add_adapter": False, "adapter_attn_dim": None, "conv_pos_batch_norm": False}.items():
         if config.get(key, expected) != expected:
             raise UserError(f"config.json has {key}={reprlib.repr(config[key])}; only {expected!r} is supported")
-    fields = read(config, FIELDS[kind])
-    fields |= {n: tuple(fields[n]) for n in ("convolutions", "kernels", "strides")}
+    fields = read(config, known)
+    return fields | {n: tuple(fields[n]) for n in ("convolutions", "kernels", "strides")}
+
+
+def read_norm(config: Mapping[str, Any]) -> str:
+    """Return the normalization of the convolutions.
+
+    Raises:
+        UserError: it is unknown.
+    """
     norm = field(config, "feat_extract_norm", "group")
     if norm not in NORMS:
         raise UserError(f"config.json has feat_extract_norm={reprlib.repr(norm)}; expected 'group' or 'layer'")
-    return Encoders({"audio": replaced(Wav2Vec2(), **fields, norm=NORMS[norm])})
+    return NORMS[norm]
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:

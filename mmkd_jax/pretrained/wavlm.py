@@ -1,7 +1,6 @@
 """WavLM: configuration and tensor names of the waveform encoder."""
 
 import pathlib
-import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.models.encoders import Encoders
 from mmkd_jax.models.wavlm import WavLM
 from mmkd_jax.pretrained import wav2vec2
-from mmkd_jax.pretrained.attributes import field, read, replaced, written
+from mmkd_jax.pretrained.attributes import replaced, written
 from mmkd_jax.pretrained.mapping import DENSE, EMBED, Table, Turn, inside
 from mmkd_jax.pretrained.wav2vec2 import NORMS, OURS, THEIRS
 
@@ -51,18 +50,12 @@ def build(config: Mapping[str, Any], names: Collection[str], processor: Any) -> 
         UserError: the configuration requests an unsupported feature.
     """
     del names, processor
-    if config.get("add_adapter", False):
-        raise UserError(f"config.json has add_adapter={reprlib.repr(config['add_adapter'])}; only False is supported")
-    fields = read(config, _WAVLM)
-    fields |= {n: tuple(fields[n]) for n in ("convolutions", "kernels", "strides")}
+    fields = wav2vec2.read_fields(config, _WAVLM)
     buckets, reach = fields["buckets"], fields["bucket_reach"]
     if buckets < 4 or reach <= buckets // 4:
         sizes = f"num_buckets={buckets} and max_bucket_distance={reach}"
         raise UserError(f"config.json has {sizes}; expected at least 4, and a distance beyond a quarter of them")
-    norm = field(config, "feat_extract_norm", "group")
-    if norm not in NORMS:
-        raise UserError(f"config.json has feat_extract_norm={reprlib.repr(norm)}; expected 'group' or 'layer'")
-    return Encoders({"audio": replaced(WavLM(), **fields, norm=NORMS[norm])})
+    return Encoders({"audio": replaced(WavLM(), **fields, norm=wav2vec2.read_norm(config))})
 
 
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
