@@ -127,6 +127,9 @@ def test_settings_that_releases_read_differently_are_refused(name, tmp_path):
     compare(tmp_path, ["Good a"])
     path = tmp_path / "tokenizer_config.json"
     saved = json.loads(path.read_text())
-    path.write_text(json.dumps(saved | {"do_lower_case": not saved["do_lower_case"]}))
-    with pytest.raises(UserError, match="has do_lower_case=.*, but tokenizer.json is of do_lower_case="):
-        Tokenizer(tmp_path, LENGTH, 0)
+    path.write_text(json.dumps(saved | {"add_prefix_space": True}))
+    compare(tmp_path, ["Good a"])
+    for key, value in {"do_lower_case": not saved["do_lower_case"], "add_prefix_space": False}.items():
+        path.write_text(json.dumps(saved | {key: value}))
+        with pytest.raises(UserError, match=f"has {key}=.*, but tokenizer.json is of {key}="):
+            Tokenizer(tmp_path, LENGTH, 0)
