@@ -89,8 +89,8 @@ def _refuse_contradictions(fields, rules, folder, keeps):
     splits = {x.get("type") for x in pre.get("pretokenizers") or [pre]}
     found = {"do_lower_case": "Lowercase" in types}
     found |= {"keep_accents": "StripAccents" not in types} if keeps else {"split_by_punct": "Punctuation" in splits}
-    schemes = [x["prepend_scheme"] for x in pre.get("pretokenizers") or [pre] if x.get("type") == "Metaspace"]
-    found |= {"add_prefix_space": "never" not in schemes} if schemes else {}
+    blanks = [x["prepend_scheme"] for x in pre.get("pretokenizers") or [pre] if x.get("type") == "Metaspace"]
+    found |= {"add_prefix_space": "never" not in blanks} if blanks else {}
     for key, value in found.items():
         if fields.get(key, value) not in (value, None):
             path, said = folder / special_tokens.CONFIG, shown(repr(fields[key]))

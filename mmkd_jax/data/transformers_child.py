@@ -1,9 +1,9 @@
 """Script, run in a child process: let another script ask transformers, offline and without frameworks.
 
 Arguments: `sys.path` as JSON, the maximum address space in bytes, and the path of the other script, whose function
-`load` imports what its function `reply` needs, which takes the standard input, bytes, and returns JSON values. Output:
-an empty line when it has imported them and begins to read; then what `reply` returns, in one line, or `refused`, why it
-or `load` raised. No code of a model folder is run.
+`load` imports its packages, and whose function `reply` takes the standard input, bytes, and returns JSON values.
+Output: an empty line when they are imported and it begins to read; then the values, in one line, or `refused`, why a
+function raised. No code of a model folder is run.
 """
 
 import contextlib
