@@ -34,6 +34,9 @@ class Task(NamedTuple):
         share: whether the headline metric is a fraction of the rows, reported in percent.
         check_all: `(columns) -> None`; raises for statistics over all rows, which single batches do not have.
         problem: "single_label_classification" if its classes exclude each other, or "regression"; empty for others.
+        rows: what `whole` reads of each row: names of outputs of the evaluated model, and `batch.COLUMN`.
+        whole: `({name: values of all valid rows, in the order of example_id}) -> {name: value}`: metrics that are no
+            means over rows, such as AUROC; NumPy on the host. Added to the scores under names that those do not have.
     """
 
     name: str
@@ -46,12 +49,14 @@ class Task(NamedTuple):
     share: bool = True
     check_all: Callable[[Mapping[str, Any]], None] = lambda columns: None
     problem: str = ""
+    rows: tuple[str, ...] = ()
+    whole: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda rows: {}
 
 
 def measure(
     task: Task, outputs: Mapping[str, Any], batch: Mapping[str, Any]
-) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
-    """Return the task's metrics on a batch, and which rows of the outputs that they read have no value.
+) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array], dict[str, Any]]:
+    """Return the task's metrics on a batch, which rows of the outputs that they read have no value, and `task.rows`.
 
     A row has no value if it contains NaN or +inf, or −inf alone; single −inf, such as removed classes, are valid.
 
@@ -61,11 +66,12 @@ def measure(
         batch: the batch; rows with `valid` False are padding.
 
     Returns:
-        Metrics, name -> (sum, count); and name of an output -> rows without a value, [b] bool.
+        Metrics, name -> (sum, count); name of an output -> rows without a value, [b] bool; and if the task has `rows`,
+        name -> values [b, ...], with "batch.valid" and, if the batch has it, "batch.example_id".
 
     Example:
         >>> outputs = {"logits": jnp.array([[0.0, 1.0], [jnp.nan, 1.0]])}
-        >>> metrics, broken = measure(classification(2), outputs, {"label": jnp.array([1, 1])})
+        >>> metrics, broken, _ = measure(classification(2), outputs, {"label": jnp.array([1, 1])})
         >>> float(metrics["accuracy"][0]), broken["logits"].tolist()
         (1.0, [False, True])
     """
@@ -79,13 +85,17 @@ def measure(
         x = x.reshape(rows, -1) if x.ndim and len(x) == rows else x.reshape(1, -1)
         return jnp.any(jnp.isnan(x) | (x == jnp.inf), -1) | jnp.all(x == -jnp.inf, -1)
 
-    read, _ = used_inputs(task.metrics, dict(outputs), dict(batch))
+    def of_rows(outputs, batch):
+        return {k: batch[k.removeprefix("batch.")] if k.startswith("batch.") else outputs[k] for k in task.rows}
+
+    read, _ = used_inputs(lambda *found: (task.metrics(*found), of_rows(*found)), dict(outputs), dict(batch))
     broken = {}
     for name in sorted(outputs):
         if any(jax.tree.leaves(read[name])):
             x = outputs[name]._replace(tail=()) if isinstance(outputs[name], TopK) else outputs[name]  # may be −inf
             broken[name] = valid & functools.reduce(jnp.logical_or, map(has_no_value, jax.tree.leaves(x)))
-    return metrics, broken
+    known = {"batch.valid": valid} | {f"batch.{k}": batch[k] for k in ("example_id",) if k in batch}
+    return metrics, broken, of_rows(outputs, batch) | known if task.rows else {}
 
 
 def classification(classes: int, label: str = "label", logits: str = "logits") -> Task:

@@ -9,7 +9,7 @@ import numpy as np
 from mmkd_jax.core import tasks
 from mmkd_jax.core.tasks import Task
 from mmkd_jax.errors import UserError
-from mmkd_jax.training.compiled import averaged
+from mmkd_jax.training.scores import evaluate
 
 FLOAT32, HALF = 1e-5, 2e-2
 """Largest difference of an output, as a share of the largest value, by the precision of the model."""
@@ -76,14 +76,14 @@ def compared(
             yield {k: jnp.asarray(x) for k, x in outputs.items() if k != "prediction"}, dict(batch)
 
     try:
-        means = averaged(lambda _, pair: tasks.measure(task, *pair), None, pairs(), "test")
+        scores = evaluate(task, lambda _, pair: tasks.measure(task, *pair), None, pairs(), "test")
     except KeyError as error:
         raise UserError(
             f"the metrics of task {task.name!r} read {error.args[0]!r}, which predictions do not need and the student "
             "therefore does not return: let the task's `predict` read it"
         ) from None
     error = max((apart[k] / max(largest[k], 1e-30) for k in apart), default=0.0)
-    return Comparison(error, same / max(count, 1), float(task.scores(means)[task.metric]), expected, count)
+    return Comparison(error, same / max(count, 1), float(scores[task.metric]), expected, count)
 
 
 def check_same(found: Comparison, allowed: float, task: Task) -> None:

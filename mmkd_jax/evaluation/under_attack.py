@@ -14,7 +14,7 @@ from mmkd_jax.core.model import Batch, Model, StepContext, predict
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.core.tasks import Task
-from mmkd_jax.training.compiled import averaged
+from mmkd_jax.training.scores import evaluate
 
 
 def robustness(
@@ -34,7 +34,7 @@ def robustness(
             which maximizes the function of x, here the sum of the rows' losses.
 
     Returns:
-        `(variables, batches) -> {name: mean over the rows}`; rows with `valid` False are excluded. Raises a UserError
+        `(variables, batches) -> {name: score over the rows}`; rows with `valid` False are excluded. Raises a UserError
         for rows whose attacked outputs are not finite.
 
     Example:
@@ -63,4 +63,4 @@ def robustness(
         maximize = attack.unbounded() if isinstance(attack, PGD) and at not in batch else attack
         return tasks.measure(task, predict(model, variables, *shown(batch, at, maximize(loss, x))), batch)
 
-    return lambda variables, batches: task.scores(averaged(measure, variables, batches, "the attacked data"))
+    return lambda variables, batches: evaluate(task, measure, variables, batches, "the attacked data")

@@ -1,12 +1,11 @@
 """Compiled programs of a training, shared by all its seeds: initialization, training steps and evaluation."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmkd_jax.core import sharding, tasks
 from mmkd_jax.core.model import predict
@@ -30,8 +29,8 @@ class Program(NamedTuple):
             the other, so that the sums are bitwise independent of the number of steps per call. `source` is
             `loader.arrays()` for data in memory, otherwise an iterator over batches.
         step: `(state, frozen, batch) -> (state, metrics)`, a single step.
-        measure: `(variables, batch) -> (metrics, broken)` of the evaluated model, as from `tasks.measure`.
-        scores: maps the mean metrics over all rows to the reported scores.
+        measure: `(variables, batch) -> (metrics, broken, rows)` of the evaluated model, as from `tasks.measure`.
+        task: the task, which maps these to the reported scores.
         flops: `() -> int`, operations of a step over the global batch; cached.
         needs: `() -> str`, memory of a compiled step according to XLA's memory analysis.
     """
@@ -41,7 +40,7 @@ class Program(NamedTuple):
     advance: Callable
     step: Callable
     measure: Callable
-    scores: Callable
+    task: tasks.Task
     flops: Callable[[], int]
     needs: Callable[[], str]
 
@@ -111,67 +110,10 @@ def compile_training(training: Training) -> Program:
         advance=jax.jit(within, donate_argnums=(0, 1)) if isinstance(data, InMemory) else from_host,
         step=compiled,
         measure=jax.jit(measure),
-        scores=training.task.scores,
+        task=training.task,
         flops=functools.cache(lambda: flops(step, *training.abstract(), dict(training.spec))),
         needs=needs,
     )
-
-
-def evaluate(
-    program: Program,
-    variables: Any,
-    batches: Iterable,
-    rows: str = "the data",
-    check_interrupt: Callable[[], None] = lambda: None,
-) -> dict[str, np.ndarray]:
-    """Compute the scores of the evaluated model over batches; see `averaged`."""
-    return program.scores(averaged(program.measure, variables, batches, rows, check_interrupt))
-
-
-def averaged(
-    measure: Callable, variables: Any, batches: Iterable, rows: str, check_interrupt: Callable[[], None] = lambda: None
-) -> dict[str, np.ndarray]:
-    """Compute mean metrics over batches: sums and counts are accumulated, then divided; NaN without rows.
-
-    Args:
-        measure: `(variables, batch) -> (metrics, broken)`, as from `tasks.measure`.
-        variables: variables of the model.
-        batches: batches that contain each row once, in order.
-        rows: names the rows in errors, such as "validation".
-        check_interrupt: called after each batch; may raise Interrupted.
-
-    Raises:
-        UserError: an output that a metric reads has no value in some rows; names output and row.
-    """
-    sums: dict[str, list[Any]] = {}
-    broken: dict[str, list[np.ndarray]] = {}
-
-    def add(result):
-        metrics, wrong = jax.device_get(result)
-        for name, pair in metrics.items():  # in float64, as float32 no longer counts beyond 2²⁴
-            s, count = sums.get(name, (0.0, 0.0))
-            sums[name] = [s + np.float64(pair[0]), count + np.float64(pair[1])]
-        for name, x in wrong.items():
-            broken.setdefault(name, []).append(x)
-
-    before = None
-    for batch in batches:
-        now = measure(variables, batch)
-        if before is not None:
-            add(before)  # at most one batch ahead, so that signals are handled between batches
-        before = now
-        check_interrupt()
-    if before is None:
-        raise UserError(f"{rows} has no batches: check its loader")
-    add(before)
-    for name, each in broken.items():
-        if len(found := np.flatnonzero(np.concatenate(each))):
-            raise UserError(
-                f"output {name!r} is not finite in row {found[0]} of {rows} ({len(found)} such rows), which the "
-                "metrics would score as a prediction: check these rows and the model's variables"
-            )
-    with np.errstate(invalid="ignore"):
-        return {k: np.asarray(np.divide(s, count)) for k, (s, count) in sums.items()}  # NaN of no rows
 
 
 def _values(metrics) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.checkpoint import Checkpoints
-from mmkd_jax.training.compiled import NEVER, Program, averaged, evaluate
+from mmkd_jax.training.compiled import NEVER, Program
 from mmkd_jax.training.identity import Identity, check_same, differences
 from mmkd_jax.training.identity import identity as identity_of
 from mmkd_jax.training.memory import out_of_memory_reported
 from mmkd_jax.training.read_columns import checked_batches
+from mmkd_jax.training.scores import evaluate
 from mmkd_jax.training.throughput import Stopwatch, Waited
 from mmkd_jax.training.training import Training
 
@@ -144,7 +145,7 @@ def fit(
     def scored(variables, batches, rows, step):
         try:
             with out_of_memory_reported(f"the evaluation on {rows}"):
-                return evaluate(program, variables, batches, rows, check_interrupt)
+                return evaluate(program.task, program.measure, variables, batches, rows, check_interrupt)
         except UserError as error:
             _check_finite_variables(variables, training.evaluate, step)  # the cause, if it is not the rows
             raise error.within(f"step {step}") from error.__cause__
@@ -224,7 +225,7 @@ def _check_suspects(training: Training, program: Program, variables: Any) -> Non
             continue
         floats = [x for x in loader.dataset.columns.values() if jnp.issubdtype(x.dtype, jnp.inexact)]
         if any(not np.isfinite(x).all() for x in floats):
-            averaged(program.measure, variables, loader.eval_batches(), rows)
+            evaluate(program.task, program.measure, variables, loader.eval_batches(), rows)
 
 
 def _last_evaluation(history) -> int:

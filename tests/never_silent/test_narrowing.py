@@ -12,10 +12,11 @@ import pytest
 import mmkd_jax
 from mmkd_jax import losses
 from mmkd_jax.core.objective import term
+from mmkd_jax.core.tasks import classification
 from mmkd_jax.data import GrainLoader, InMemory, Partners, from_columns
 from mmkd_jax.data._order import first_position, order
 from mmkd_jax.errors import UserError
-from mmkd_jax.training.compiled import averaged
+from mmkd_jax.training.scores import evaluate
 from tests.never_silent.setting import columns, loader, teacher_and_student
 
 DATA = pathlib.Path(mmkd_jax.__file__).parent / "data"
@@ -175,10 +176,10 @@ def test_more_steps_or_epochs_than_are_counted_are_refused(changes):
 def test_evaluation_counts_beyond_float32():
     """An evaluation of more than 2²⁴ rows → counted exactly."""
     batches = [2**24, 1, 1, 2**32]
-    measure = lambda variables, rows: ({"accuracy": (np.float32(rows), np.float32(rows))}, {})  # noqa: E731
-    assert float(averaged(measure, None, batches, "test")["accuracy"]) == 1
-    halves = lambda variables, rows: ({"accuracy": (np.float32(rows == 1), np.float32(rows))}, {})  # noqa: E731
-    assert float(averaged(halves, None, batches, "test")["accuracy"]) == 2 / (2**24 + 2 + 2**32)
+    measure = lambda variables, rows: ({"accuracy": (np.float32(rows), np.float32(rows))}, {}, {})  # noqa: E731
+    assert float(evaluate(classification(2), measure, None, batches)["accuracy"]) == 1
+    halves = lambda variables, rows: ({"accuracy": (np.float32(rows == 1), np.float32(rows))}, {}, {})  # noqa: E731
+    assert float(evaluate(classification(2), halves, None, batches)["accuracy"]) == 2 / (2**24 + 2 + 2**32)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

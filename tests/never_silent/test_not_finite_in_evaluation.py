@@ -66,7 +66,7 @@ def test_a_removed_class_is_a_value():
     """Single classes at −∞ → scored; logits without a value → class −1, which equals no label."""
     logits = np.array([[-np.inf, 2.0, 1.0]], np.float32)
     task = tasks.classification(3)
-    metrics, broken = tasks.measure(task, {"logits": logits}, {"label": np.array([1], np.int32)})
+    metrics, broken, _ = tasks.measure(task, {"logits": logits}, {"label": np.array([1], np.int32)})
     assert float(metrics["accuracy"][0]) == 1 and not broken["logits"].any()
     assert task.predict({"logits": jnp.array([[jnp.nan, 2.0, 1.0], [-jnp.inf] * 3])}).tolist() == [-1, -1]
 

@@ -9,11 +9,13 @@ import pytest
 
 from mmkd_jax.core import population
 from mmkd_jax.core.model import plain
+from mmkd_jax.core.tasks import classification
 from mmkd_jax.data import GrainLoader, InMemory, from_columns
 from mmkd_jax.data import loader as loaders
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import RunOptions, run
-from mmkd_jax.training import compiled, teacher_outputs
+from mmkd_jax.training import teacher_outputs
+from mmkd_jax.training.scores import evaluate
 from tests.never_silent.setting import ROWS, Config, columns, experiment, loader, teacher_and_student, train
 
 KINDS = (InMemory, GrainLoader)
@@ -85,7 +87,7 @@ def test_a_class_without_rows_has_no_accuracy(tmp_path):
 def test_no_batches_are_named():
     """An evaluation, or a teacher's pass, without batches → refused by name."""
     with pytest.raises(UserError, match="test has no batches"):
-        compiled.averaged(lambda variables, batch: ({}, {}), None, [], "test")
+        evaluate(classification(2), lambda variables, batch: ({}, {}, {}), None, [], "test")
     net = plain(lambda params, batch: {"logits": batch["x"]})
     with pytest.raises(UserError, match="no batches to run the teacher on"):
         teacher_outputs.compute(net, {"params": {}}, [], ("logits",), jax.random.key(0))

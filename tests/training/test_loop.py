@@ -13,6 +13,7 @@ from mmkd_jax import data
 from mmkd_jax.errors import UserError
 from mmkd_jax.training import compiled, loop
 from mmkd_jax.training.checkpoint import Checkpoints
+from mmkd_jax.training.scores import evaluate
 from tests import tiny_experiment
 
 TRAINING = tiny_experiment.trainings(tiny_experiment.Config(steps=100))["teacher"]
@@ -39,7 +40,7 @@ def test_patience_ends_training_and_the_best_step_is_kept(tmp_path):
     best = int(np.argmax(looks))
     assert fitted.best == looks[best] and fitted.best_step == 5 * (best + 1)
     assert fitted.history[-1]["step"] == fitted.best_step + 3 * 5 < training.steps
-    again = compiled.evaluate(program, fitted.variables["teacher"], training.validation.eval_batches())
+    again = evaluate(program.task, program.measure, fitted.variables["teacher"], training.validation.eval_batches())
     assert float(again["accuracy"]) == pytest.approx(fitted.best)
 
 
