@@ -135,7 +135,12 @@ def read(path: str | os.PathLike) -> str:
 
 def write_json(path: str | os.PathLike, value: dict[str, Any]) -> None:
     """Write a JSON object with the SHA-256 of its values, which `read_json` verifies."""
-    write(path, json.dumps({"sha256": digest(value), **value}, indent=1) + "\n")
+    write(path, hashed_json(value))
+
+
+def hashed_json(value: dict[str, Any]) -> str:
+    """Return the text that `write_json` writes; equal values give equal text."""
+    return json.dumps({"sha256": digest(value), **value}, indent=1) + "\n"
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:

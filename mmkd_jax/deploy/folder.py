@@ -94,8 +94,9 @@ def write(
             text = json.dumps(module, indent=1) + "\n"
             files.write(new / MODULE, text)
             signature["module"] = {"sha256": hashlib.sha256(text.encode()).hexdigest()}
-        saved.write(new, preprocess)
-        signature["preprocess"] = {"sha256": _sha256(new / saved.FILE)}
+        for name, content in (contents := saved.encoded(preprocess)).items():
+            files.write(new / name, content)
+        signature["preprocess"] = {"sha256": hashlib.sha256(contents[saved.FILE]).hexdigest()}
         signature["versions"] = {"mmkd_jax": mmkd_jax.__version__, "jax": jax.__version__}
         files.write_json(new / SIGNATURE, signature)
 
@@ -185,10 +186,6 @@ def read(folder: pathlib.Path) -> Artifact:
 
 
 _AGAIN = "copy the folder again, or remove it and run the experiment again, which writes it"
-
-
-def _sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _verified(path: pathlib.Path, sha256: str) -> bytes:

@@ -185,6 +185,27 @@ def test_a_finished_run_writes_a_damaged_student_again_and_keeps_the_one_it_has(
     assert times == {p: p.stat().st_mtime_ns for p in place.iterdir()}
 
 
+def test_a_finished_run_writes_its_student_again_when_only_its_declared_steps_or_class_names_change(copied, tmp_path):
+    """The steps are no part of the training, whose result stays, but the student must not go on with the earlier ones."""
+    place, file = copied / "trainings" / "own" / "0" / "student", tmp_path / "pets.py"
+    before, text = contents(place), EXPERIMENT
+    for old, new, said in (
+        ("Resample(8000, strict=True)", "Resample(8000)", "declared steps"),
+        ('("cat", "dog")', '("dog", "cat")', "names of the classes"),
+    ):
+        file.write_text(text := text.replace(old, new))
+        lines = go(file, copied)
+        assert any("finished earlier" in line for line in lines)
+        assert [line for line in lines if f"has other {said} than the experiment: it is written again" in line], lines
+    after = contents(place)
+    assert {n for n in after if after[n] != before[n]} == {"signature.json", "preprocess.json"}
+    found = mmkd.load(copied, "own")
+    assert found.classes == ("dog", "cat")
+    path = record(tmp_path / "a.wav", rate=16_000)  # refused by the earlier steps
+    assert found.predict({"call": [path], "age": [1.0]}).prediction.shape == (1,)
+    assert not any("student" in line for line in go(file, copied))
+
+
 def test_a_run_of_an_earlier_version_has_no_student(copied):
     shutil.rmtree(copied / "trainings" / "own" / "0" / "student")
     with pytest.raises(UserError, match="'own' has no student with seed 0: .* run the experiment again"):

@@ -61,12 +61,22 @@ def write(folder: pathlib.Path, entries: Sequence[Preprocessing]) -> None:
         >>> read(folder)
         (Preprocessing(input='size', steps=(ReadArray(shape=(2,), dtype='float32'),)),)
     """
+    for name, content in encoded(entries).items():
+        files.write(folder / name, content)
+
+
+def encoded(entries: Sequence[Preprocessing]) -> dict[str, bytes]:
+    """Return the files that `write` writes, name -> content; preprocess.json is last, and has the hashes of the others.
+
+    Example:
+        >>> list(encoded([]))
+        ['preprocess.json']
+    """
     contents: dict[str, bytes] = {}
     chains = [{"input": x.input, "steps": [_encoded(step, "step", contents) for step in x.steps]} for x in entries]
-    for name, content in contents.items():
-        files.write(folder / name, content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    files.write_json(folder / FILE, {"format": FORMAT, "entries": chains, "files": hashes})
+    described = files.hashed_json({"format": FORMAT, "entries": chains, "files": hashes})
+    return contents | {FILE: described.encode()}
 
 
 def read(
