@@ -186,7 +186,7 @@ def test_a_finished_run_writes_a_damaged_student_again_and_keeps_the_one_it_has(
 
 
 def test_a_finished_run_writes_its_student_again_when_only_its_declared_steps_or_class_names_change(copied, tmp_path):
-    """The steps are no part of the training, whose result stays, but the student must not go on with the earlier ones."""
+    """The steps are no part of the training, whose result stays, but the student must not keep the earlier ones."""
     place, file = copied / "trainings" / "own" / "0" / "student", tmp_path / "pets.py"
     before, text = contents(place), EXPERIMENT
     for old, new, said in (
