@@ -22,7 +22,7 @@ def write(
     directory: pathlib.Path,
     experiment: str,
     training: Training,
-    export: Callable[[], Exported],
+    export: Callable[[], Exported | Exception],
     result: Mapping[str, Any],
     log: files.Log,
 ) -> None:
@@ -32,7 +32,7 @@ def write(
         directory: folder of the training and seed.
         experiment: name of the experiment.
         training: the training.
-        export: returns the exported program of its evaluated model; called if it is needed.
+        export: returns the exported program of its evaluated model, or why it has none; called if it is needed.
         result: the result of this seed.
         log: called with messages for the user.
     """
@@ -42,7 +42,9 @@ def write(
     try:
         if isinstance(training.models[name], Frozen):
             raise UserError(f"the evaluated model {name!r} is frozen")
-        _write(place, experiment, training, export(), result, directory / "variables.safetensors")
+        if isinstance(exported := export(), Exception):
+            raise exported
+        _write(place, experiment, training, exported, result, directory / "variables.safetensors")
     except Exception as error:  # a model that JAX cannot export must not lose the training
         if isinstance(error, UserError) and isinstance(error.__cause__, OSError):
             raise  # such as a full disk
@@ -50,7 +52,7 @@ def write(
         reason = shown(lines[0] if lines else "", 300)
         reason = reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}"
         student_folder.write_failure(place, f"model {name!r} cannot be exported ({reason})")
-        log(f"{result['training']}, seed {result['seed']}: no student: model {name!r} cannot be exported ({reason})")
+        log(f"{result['training']}: no student: model {name!r} cannot be exported ({reason})")
 
 
 def _is_there(place: pathlib.Path, training: Training, result: Mapping[str, Any], log: files.Log) -> bool:

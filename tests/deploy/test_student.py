@@ -212,17 +212,36 @@ def test_a_run_of_an_earlier_version_has_no_student(copied):
         mmkd.load(copied, "own")
 
 
-def test_a_model_that_cannot_be_exported_loses_no_training(made, tmp_path):
-    called = "\n        x = x if ctx.train else jax.pure_callback(lambda y: y, x, x)\n        tap = "
-    file = tmp_path / "pets.py"
-    file.write_text("import jax\n" + EXPERIMENT.replace("\n        tap = ", called))
+def test_a_model_that_cannot_be_exported_is_tried_once_and_loses_no_training_and_no_other_student(
+    tmp_path, monkeypatch
+):
+    called = "\n        x = x if ctx.train or not self.called else jax.pure_callback(lambda y: y, x, x)\n        tap = "
+    text = "import jax\n" + EXPERIMENT.replace("\n        tap = ", called).replace("seeds: int = 1", "seeds: int = 2")
+    text = text.replace("    @nn.compact", "    called: bool = False\n\n    @nn.compact")
+    broken = (
+        'mmkd.Training({"own": mmkd.Trained(mmkd.linen(Own(True)))}, mmkd.combine(t=task.objective("own")), **shared)'
+    )
+    file, exports = tmp_path / "pets.py", []
+    file.write_text(text.replace("    return {\n", f'    return {{\n        "broken": {broken},\n'))
+
+    def counted(training):
+        exports.append(training)
+        return export_training(training)
+
+    monkeypatch.setattr(runner, "export_training", counted)
     lines = go(file, tmp_path / "run")
-    said = [line for line in lines if "no student: model 'own' cannot be exported" in line]
-    assert len(said) == 1 and "\n" not in said[0]
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    with pytest.raises(UserError, match="has no student: model 'own' cannot be exported") as error:
-        mmkd.load(tmp_path / "run", "own")
-    assert len(str(error.value)) < 500
+    said = [line for line in lines if "no student" in line]
+    assert (
+        len(said) == 1
+        and said[0].startswith("broken: no student: model 'own' cannot be exported")
+        and len(exports) == 2
+    )
+    assert len(json.loads((tmp_path / "run" / "results.json").read_text())["rows"]) == 6
+    for seed in (0, 1):
+        with pytest.raises(UserError, match="has no student: model 'own' cannot be exported") as error:
+            mmkd.load(tmp_path / "run", "broken", seed)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 500
+        mmkd.load(tmp_path / "run", "own", seed)
 
 
 @pytest.mark.parametrize(
