@@ -91,7 +91,7 @@ def run(
 
 
 def _exported(training: Training) -> Exported | Exception:
-    """Return the exported program of a training, or why there is none, which is the same for all its seeds."""
+    """Return the exported program of a training, or the error of its export; all seeds share it."""
     try:
         return export_training(training)
     except Exception as error:  # a user's model may raise any
