@@ -199,6 +199,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of the content of a file, read in pieces.
+
+    Raises:
+        OSError: it cannot be read.
+
+    Example:
+        >>> sha256("/dev/null")[:8]
+        'e3b0c442'
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def as_json(value: Any) -> Any:
     """Return a fingerprint as JSON values; others are represented by their `repr`.
 

@@ -150,9 +150,8 @@ def verify(folder: pathlib.Path) -> dict[str, Any]:
     signature = read_signature(folder)
     hashes = {PROGRAM: signature["program"], VARIABLES: signature["variables"], saved.FILE: signature["preprocess"]}
     hashes |= {MODULE: signature["module"]} if "module" in signature else {}
-    for name, entry in hashes.items():
-        _verified(folder / name, entry["sha256"])
-    for name, sha256 in files.read_json(folder / saved.FILE)["files"].items():
+    contents = {name: _verified(folder / name, entry["sha256"]) for name, entry in hashes.items()}
+    for name, sha256 in foreign_files.json_object(contents[saved.FILE], folder / saved.FILE)["files"].items():
         _verified(folder / name, sha256)
     return signature
 
@@ -177,12 +176,12 @@ def read(folder: pathlib.Path) -> Artifact:
     variables = variables_file.read_flat(folder / VARIABLES, signature["variables"]["sha256"])
     _check_variables(folder / VARIABLES, variables, signature["variables"]["names"])
     _check_program(folder / PROGRAM, program, signature)
-    _verified(folder / saved.FILE, signature["preprocess"]["sha256"])
+    steps = saved.decoded(folder, _verified(folder / saved.FILE, signature["preprocess"]["sha256"]))
     module = None
     if "module" in signature:
         text = _verified(folder / MODULE, signature["module"]["sha256"])
         module = foreign_files.json_object(text, folder / MODULE)
-    return Artifact(signature, program, variables, saved.read(folder), module)
+    return Artifact(signature, program, variables, steps, module)
 
 
 _AGAIN = "copy the folder again, or remove it and run the experiment again, which writes it"

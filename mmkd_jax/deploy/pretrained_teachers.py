@@ -38,10 +38,11 @@ def pretrained_teachers(trainings: Mapping[str, Training], seed: int = 0, log: f
     for training_name, training in sorted(trainings.items(), key=lambda item: bool(item[1].trained)):
         for model, role in training.models.items():
             sources = {k: s for k, s in training.init_from.items() if k == model or k.startswith(f"{model}.")}
-            if not isinstance(role, Frozen) or not all(isinstance(s, PretrainedVariables) for s in sources.values()):
+            given = {k: s.variables for k, s in sources.items() if isinstance(s, PretrainedVariables)}
+            if not isinstance(role, Frozen) or len(given) < len(sources):
                 continue
             try:
-                variables = _variables(training, model, {k: s.variables for k, s in sources.items()}, seed)
+                variables = _variables(training, model, given, seed)
                 teacher = _exported(training, model, variables)
             except Exception as error:  # as of students, a model of the user's may raise any
                 log(f"{training_name}: model {model!r} is left out: it cannot be exported ({shown(str(error), 200)})")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import mmkd_jax as mmkd
-from mmkd_jax import files
+from mmkd_jax import files, foreign_files
 from mmkd_jax.core.model import predict
 from mmkd_jax.deploy import folder as student_folder
 from mmkd_jax.deploy.program import export_training
@@ -325,6 +325,15 @@ def test_a_program_of_a_newer_jax_is_refused_with_both_versions(copied):
     edited(place, lambda s: s["versions"].update(jax="99.0"))
     with pytest.raises(UserError, match=r"was written by jax 99\.0 and cannot be read by jax \d"):
         mmkd.load(place)
+
+
+def test_each_file_of_a_student_is_opened_once(made, monkeypatch):
+    opened, read = [], foreign_files.read_bytes
+    monkeypatch.setattr(
+        foreign_files, "read_bytes", lambda path, *more: (opened.append(path.name), read(path, *more))[1]
+    )
+    mmkd.load(made / "run", "own")
+    assert sorted(opened) == ["preprocess.json", "program.stablehlo", "variables.safetensors"]
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path):

@@ -95,8 +95,15 @@ def read(
         UserError: a file is missing, damaged or too large; the format is newer; or a step, field or file is unknown or
             has a value of another type.
     """
+    return decoded(folder, foreign_files.read_bytes(folder / FILE, foreign_files.MOST_JSON), limits)
+
+
+def decoded(
+    folder: pathlib.Path, text: bytes, limits: child_process.Limits | None = child_process.DEFAULT
+) -> tuple[Preprocessing, ...]:
+    """Read preprocessing steps as `read` does, with the content of preprocess.json."""
     path = folder / FILE
-    content = foreign_files.read_json(path)
+    content = foreign_files.json_object(text, path)
     if content.pop("sha256", None) != files.digest(content):
         raise UserError(f"{path} is damaged (it has another SHA-256 than recorded): {_AGAIN}")
     version = content.get("format")
