@@ -135,7 +135,12 @@ def read(path: str | os.PathLike) -> str:
 
 def write_json(path: str | os.PathLike, value: dict[str, Any]) -> None:
     """Write a JSON object with the SHA-256 of its values, which `read_json` verifies."""
-    write(path, json.dumps({"sha256": digest(value), **value}, indent=1) + "\n")
+    write(path, hashed_json(value))
+
+
+def hashed_json(value: dict[str, Any]) -> str:
+    """Return the text that `write_json` writes; equal values give equal text."""
+    return json.dumps({"sha256": digest(value), **value}, indent=1) + "\n"
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
@@ -192,6 +197,20 @@ def digest(value: Any) -> str:
         True
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of the content of a file, read in pieces.
+
+    Raises:
+        OSError: it cannot be read.
+
+    Example:
+        >>> sha256("/dev/null")[:8]
+        'e3b0c442'
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_json(value: Any) -> Any:

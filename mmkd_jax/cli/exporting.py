@@ -53,6 +53,8 @@ class MeasureOptions:
     """Batch sizes."""
     calls: int = 100
     """Timed calls of each model and batch size."""
+    experiment: pathlib.Path | None = None
+    """The experiment's file, if it is not where it was when the run started: pretrained teachers come from it."""
 
     def __post_init__(self):
         if not self.batch or min(self.batch) < 1 or self.calls < 1:
@@ -96,14 +98,23 @@ def export(run: str, training: str, words: list[str]) -> None:
 
 
 def measure(run: str, words: list[str]) -> None:
-    """Measure the cost of every student of a run, and print and write it."""
+    """Measure the cost of every student and pretrained teacher of a run, and print and write it."""
     options: MeasureOptions = parsing.parsed(MeasureOptions, words, f"mmkd measure {run}")
-    from mmkd_jax.deploy import measuring
+    from mmkd_jax.deploy import measuring, pretrained_teachers
     from mmkd_jax.experiment import run_folder
 
-    root = pathlib.Path(run)
+    def log(line):
+        print(line, file=sys.stderr)
+
+    root, teachers = pathlib.Path(run).absolute(), {}  # the experiment may change the folder
+    if (root / "config.json").is_file():
+        try:
+            trainings = _trainings(root, options.experiment)
+            teachers = pretrained_teachers.pretrained_teachers(trainings, options.seed, log)
+        except UserError as error:
+            log(f"pretrained teachers are left out: {error}")
     machine = run_folder.provenance()
-    costs = measuring.costs(root, options.seed, options.batch, options.calls, machine)
+    costs = measuring.costs(root, options.seed, options.batch, options.calls, machine, teachers)
     print(measuring.write(root, costs))
 
 

@@ -1,5 +1,6 @@
 """`mmkd data`: list, describe and prepare data sets."""
 
+import dataclasses
 import hashlib
 import importlib
 import pathlib
@@ -87,6 +88,9 @@ def prepare(name: str, out: pathlib.Path | None = None) -> str:
 def load_or_prepare(name: str, split: str) -> dataset.Dataset:
     """Load a split, running `mmkd data prepare` first if the data set is not prepared.
 
+    A data set that a version without `data.preprocess` prepared gets its steps from its builder, if that has the same
+    version; otherwise its raw inputs have no steps, which `Training(preprocess=…)` declares.
+
     Example:
         >>> load_or_prepare("av_digits", "validation").size
         500
@@ -96,7 +100,12 @@ def load_or_prepare(name: str, split: str) -> dataset.Dataset:
     except UserError:
         if "DIFFERS" in (message := prepare(name)):  # the rows are not those behind the published results
             warnings.warn(message, stacklevel=2)
-    return dataset.load(name, split)
+    found = dataset.load(name, split)
+    if not found.preprocess and name in _names():
+        module = _module(name)
+        if found.fingerprint["version"] == str(_builder(module).VERSION):
+            return dataclasses.replace(found, preprocess=getattr(module, "PREPROCESS", ()))
+    return found
 
 
 def _compare(module, name, record, columns) -> str:

@@ -1,7 +1,6 @@
 """Exported forms of a trained student, each checked against the run before it is written."""
 
 import functools
-import hashlib
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.deploy import check, folder, fresh_process, onnx_int8, program, quantization, readme
 from mmkd_jax.deploy.onnx_file import converted
-from mmkd_jax.deploy.student import Student, load
+from mmkd_jax.deploy.student import Student, of_artifact
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.training import Training
 
@@ -49,11 +48,12 @@ def stablehlo(
     Raises:
         UserError: the exported student differs from the run, or quantization costs more than the tolerance.
     """
-    student = load(source.place)
+    artifact = folder.read(source.place)
+    student = of_artifact(source.place, artifact)
 
     def fill(new):
         if int8:
-            _write_int8(source, student, new)
+            _write_int8(source, artifact, new)
         else:
             shutil.copytree(source.place, new, dirs_exist_ok=True)
         signature = folder.read_signature(new)
@@ -71,7 +71,8 @@ def onnx(source: Source, out: pathlib.Path, int8: bool = False, tolerance: float
     With `int8`, weights are quantized for each output channel and activations by their range on validation rows.
     """
     onnx_package, runtime = _packages()
-    student, artifact = load(source.place), folder.read(source.place)
+    artifact = folder.read(source.place)
+    student = of_artifact(source.place, artifact)
     training = quantization.without_rounding(source.training)
     function = program.function_of(training)
     _check_variables(source, artifact.variables, function.variables)
@@ -89,7 +90,7 @@ def onnx(source: Source, out: pathlib.Path, int8: bool = False, tolerance: float
             onnx_int8.quantize(path, calibration)
         saved = {k: student.signature[k] for k in ("experiment", "training", "model", "seed", "inputs", "outputs")}
         saved |= {k: student.signature[k] for k in ("task", "classes", "batch", "parameters", "versions")}
-        saved |= {"onnx": {"opset": model.opset_import[0].version, "sha256": _sha256(path), "int8": int8}}
+        saved |= {"onnx": {"opset": model.opset_import[0].version, "sha256": files.sha256(path), "int8": int8}}
         files.write_json(new / folder.SIGNATURE, {"format": "onnx 1", **saved})
         _copy_preprocessing(source.place, new)
         files.write(new / "README.md", readme.written(saved, readme.ONNX, "onnxruntime numpy"))
@@ -179,8 +180,7 @@ def outputs_of(student: Student, batch: Mapping[str, Any]) -> dict[str, np.ndarr
     return {k: np.concatenate([x[k] for x in found])[:rows] for k in found[0]}
 
 
-def _write_int8(source, student, new) -> None:
-    artifact = folder.read(source.place)
+def _write_int8(source, artifact, new) -> None:
     like = source.training.shapes(source.training.evaluate)[0]
     names = program.flat(like)
     _check_variables(source, artifact.variables, names)
@@ -221,11 +221,6 @@ def write_export(out: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> Non
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "README.md").is_file())):
         raise UserError(f"{out} is not an earlier export: use another folder (--out)")
     files.write_folder(out, fill)
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _packages() -> tuple[Any, Any]:

@@ -94,8 +94,9 @@ def write(
             text = json.dumps(module, indent=1) + "\n"
             files.write(new / MODULE, text)
             signature["module"] = {"sha256": hashlib.sha256(text.encode()).hexdigest()}
-        saved.write(new, preprocess)
-        signature["preprocess"] = {"sha256": _sha256(new / saved.FILE)}
+        for name, content in (contents := saved.encoded(preprocess)).items():
+            files.write(new / name, content)
+        signature["preprocess"] = {"sha256": hashlib.sha256(contents[saved.FILE]).hexdigest()}
         signature["versions"] = {"mmkd_jax": mmkd_jax.__version__, "jax": jax.__version__}
         files.write_json(new / SIGNATURE, signature)
 
@@ -149,9 +150,8 @@ def verify(folder: pathlib.Path) -> dict[str, Any]:
     signature = read_signature(folder)
     hashes = {PROGRAM: signature["program"], VARIABLES: signature["variables"], saved.FILE: signature["preprocess"]}
     hashes |= {MODULE: signature["module"]} if "module" in signature else {}
-    for name, entry in hashes.items():
-        _verified(folder / name, entry["sha256"])
-    for name, sha256 in files.read_json(folder / saved.FILE)["files"].items():
+    contents = {name: _verified(folder / name, entry["sha256"]) for name, entry in hashes.items()}
+    for name, sha256 in foreign_files.json_object(contents[saved.FILE], folder / saved.FILE)["files"].items():
         _verified(folder / name, sha256)
     return signature
 
@@ -176,19 +176,15 @@ def read(folder: pathlib.Path) -> Artifact:
     variables = variables_file.read_flat(folder / VARIABLES, signature["variables"]["sha256"])
     _check_variables(folder / VARIABLES, variables, signature["variables"]["names"])
     _check_program(folder / PROGRAM, program, signature)
-    _verified(folder / saved.FILE, signature["preprocess"]["sha256"])
+    steps = saved.decoded(folder, _verified(folder / saved.FILE, signature["preprocess"]["sha256"]))
     module = None
     if "module" in signature:
         text = _verified(folder / MODULE, signature["module"]["sha256"])
         module = foreign_files.json_object(text, folder / MODULE)
-    return Artifact(signature, program, variables, saved.read(folder), module)
+    return Artifact(signature, program, variables, steps, module)
 
 
 _AGAIN = "copy the folder again, or remove it and run the experiment again, which writes it"
-
-
-def _sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _verified(path: pathlib.Path, sha256: str) -> bytes:

@@ -3,7 +3,8 @@
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,29 @@ FILE = "measure.json"
 _WARM = 3
 
 
+class Model(NamedTuple):
+    """A model whose costs are measured.
+
+    Attributes:
+        name: its name in its training.
+        student: the model in use.
+        size: bytes of its program and variables on disk.
+    """
+
+    name: str
+    student: Student
+    size: int
+
+
 def costs(
-    run: pathlib.Path, seed: int = 0, batches: Sequence[int] = (1, 32), calls: int = 100, machine: str = ""
+    run: pathlib.Path,
+    seed: int = 0,
+    batches: Sequence[int] = (1, 32),
+    calls: int = 100,
+    machine: str = "",
+    teachers: Mapping[str, Model] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Measure the trained model of every training of a run.
+    """Measure the trained model of every training of a run, and pretrained teachers beside them.
 
     Calls of the models alternate, so that all of them meet the same load of the machine.
 
@@ -32,6 +52,7 @@ def costs(
         batches: numbers of rows of a call.
         calls: number of timed calls for each model and number of rows.
         machine: a description of the machine.
+        teachers: name -> teacher that no training of the run made.
 
     Returns:
         {"machine", "seed", "calls", "trainings": {name: {"model", "parameters", "operations", "bytes", "latency":
@@ -42,29 +63,26 @@ def costs(
     Raises:
         UserError: it is not the folder of a run, or no training has a student with this seed.
     """
-    students, reasons = {}, []
+    models, reasons = {}, []
     for place in sorted((run / "trainings").glob(f"*/{seed}/student")):
         try:
-            students[place.parent.parent.name] = place, load(place)
+            student = load(place)
         except UserError as error:
             reasons.append(str(error))
-    if not students:
+            continue
+        size = sum((place / f).stat().st_size for f in (folder.PROGRAM, folder.VARIABLES))
+        models[place.parent.parent.name] = Model(student.signature["model"], student, size)
+    if not models:
         known = choices(p.name for p in (run / "trainings").glob("*") if p.is_dir()) if run.is_dir() else "none"
         why = f" ({reasons[0]})" if reasons else ""
         raise UserError(f"{run} has no student of seed {seed}{why}; its trainings are: {known}")
+    models = {**teachers, **models}
     found: dict[str, Any] = {}
-    for name, (place, student) in students.items():
-        signature = student.signature
-        found[name] = {
-            "model": signature["model"],
-            "parameters": signature["parameters"],
-            "operations": signature.get("operations"),
-            "bytes": sum((place / f).stat().st_size for f in (folder.PROGRAM, folder.VARIABLES)),
-            "latency": {},
-            "memory": {},
-        }
+    for name, (model, student, size) in models.items():
+        counts = {"parameters": student.signature["parameters"], "operations": student.signature.get("operations")}
+        found[name] = {"model": model, **counts, "bytes": size, "latency": {}, "memory": {}}
     for rows in batches:
-        calls_of = {n: _call(s, rows) for n, (_, s) in students.items() if s.batch in (None, rows)}
+        calls_of = {n: _call(x.student, rows) for n, x in models.items() if x.student.batch in (None, rows)}
         for name, (_, _, compiled) in calls_of.items():
             analysis = compiled.memory_analysis()
             if analysis is not None:

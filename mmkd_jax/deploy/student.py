@@ -150,7 +150,15 @@ def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) ->
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise UserError(f"seed is {seed!r}; expected an integer")
     place = folder.find(pathlib.Path(path), training, int(seed))
-    artifact = folder.read(place)
+    return of_artifact(place, folder.read(place))
+
+
+def of_artifact(place: pathlib.Path, artifact: folder.Artifact) -> Student:
+    """Return the student of a folder that was read.
+
+    Raises:
+        UserError: this machine cannot run it.
+    """
     signature, program = artifact.signature, artifact.program
     platforms, own = signature["platforms"], jax.export.default_export_platform()
     if own not in program.platforms:

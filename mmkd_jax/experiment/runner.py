@@ -14,6 +14,7 @@ import numpy as np
 from mmkd_jax import files, variables_file
 from mmkd_jax.core import sharding
 from mmkd_jax.core.state import subtree
+from mmkd_jax.deploy.exported import Exported
 from mmkd_jax.deploy.program import export_training
 from mmkd_jax.errors import UserError, choices, shown
 from mmkd_jax.experiment import final_report, run_folder, saved, students
@@ -65,12 +66,13 @@ def run(
         results: Results = {}
         for name, training in work.trainings.items():
             program = compiled.compile_training(training)
-            export = functools.cache(functools.partial(export_training, training))  # of all its seeds
+            export = functools.cache(functools.partial(_exported, training))  # of all its seeds
+            log = functools.cache(callbacks.log)  # a line that is the same for all of them is said once
             results[name] = []
             for seed in range(work.config.seeds):
                 results[name].append(result := _run_seed(work, name, program, seed, results))
                 about = saved.directory_of(work.folder, name, seed), experiment.name, training, export, result
-                sharding.on_primary(functools.partial(students.write, *about, callbacks.log))
+                sharding.on_primary(functools.partial(students.write, *about, log))
                 if any(sharding.process_allgather(callbacks.should_stop())):
                     raise loop.Interrupted(f"{name}, seed {seed} is done")
 
@@ -87,6 +89,14 @@ def run(
 
         sharding.on_primary(write)
     return results
+
+
+def _exported(training: Training) -> Exported | Exception:
+    """Return the exported program of a training, or the error of its export; all seeds share it."""
+    try:
+        return export_training(training)
+    except Exception as error:  # a user's model may raise any
+        return error
 
 
 def build_caches(

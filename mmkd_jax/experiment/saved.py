@@ -1,7 +1,6 @@
 """Results and checkpoints in a run folder: verified, compared with the experiment, never mixed."""
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -72,8 +71,8 @@ def verify(directory: pathlib.Path, log: files.Log) -> Result | None:
         return None
     path = directory / "variables.safetensors"
     try:
-        with files.reported(path, "reading"), open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        with files.reported(path, "reading"):
+            found = files.sha256(path)
     except UserError:
         if path.is_file():
             raise

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmkd_jax import data
+from mmkd_jax import data, files
 from mmkd_jax.data import commands, sources
 
 MODULE = commands._module("emoji")
@@ -129,6 +129,21 @@ def test_small_packages_are_joined_split_and_found_again(small, tmp_path):
         assert every["sentiment"][row].tolist() == ([1, 2, 3] if i == 5 else [0, 0, 0])
         assert every["rated"][row] == (i == 5)
         assert (every["image"][row] == ([i, 0, 0] if i else [255] * 3)).all()
+
+
+def test_what_an_earlier_version_prepared_loads_and_gets_the_steps_of_its_version(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMKD_DATA", str(tmp_path))
+    commands.prepare("emoji")
+    steps = data.load("emoji", "test").preprocess
+    assert steps == MODULE.PREPROCESS
+    (path,) = tmp_path.glob("emoji/*/preprocess.json")
+    path.unlink()
+    rows = data.load("emoji", "test")
+    assert rows.size == 24 and rows.preprocess == ()
+    assert data.load_or_prepare("emoji", "test").preprocess == steps and not path.exists()
+    record = files.read_json(path.with_name("record.json"))
+    files.write_json(path.with_name("record.json"), record | {"version": "0.9.0"})  # other steps may have made its rows
+    assert data.load_or_prepare("emoji", "test").preprocess == ()
 
 
 def test_what_is_half_transparent_is_half_white():

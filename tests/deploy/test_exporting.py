@@ -1,5 +1,6 @@
 """From a run to exported students and their costs, by the command line."""
 
+import dataclasses
 import pathlib
 import shutil
 import sys
@@ -10,7 +11,9 @@ import pytest
 
 from mmkd_jax import cli, files
 from mmkd_jax.deploy import check, hub, load
+from mmkd_jax.deploy.pretrained_teachers import pretrained_teachers
 from mmkd_jax.errors import UserError
+from mmkd_jax.experiment import definition
 
 EXPERIMENT = pathlib.Path(__file__).parents[1] / "tiny_experiment.py"
 
@@ -85,6 +88,47 @@ def test_costs_of_all_models_stand_side_by_side_and_in_the_table(run, capsys):
         assert set(cost["latency"]) == {"1", "4"} and cost["latency"]["1"]["min"] > 0
     mmkd("run", EXPERIMENT, "--seeds", 1, "--steps", 20, "--out", run)
     assert "ms for 4 (min / median / p99)" in (run / "table.md").read_text()
+
+
+PRETRAINED = """
+import dataclasses
+
+import mmkd_jax as mmkd
+from mmkd_jax.training.init_from import PretrainedVariables
+from tests import tiny_experiment
+
+Config, config = tiny_experiment.Config, tiny_experiment.config
+
+
+def trainings(config):
+    student = tiny_experiment.trainings(config)["student"]
+    loaded = PretrainedVariables(student.own_variables("teacher", 3))
+    teacher = mmkd.Frozen(student.networks["teacher"], init_from=loaded)
+    made = dataclasses.replace(student, models={**student.models, "teacher": teacher})
+    alone = mmkd.Training.evaluation(teacher, student.task, student.validation, student.test)
+    return {"kd": made} | ({"loaded": alone} if config.cached else {})
+"""
+
+
+def test_a_pretrained_teacher_is_measured_beside_its_student(tmp_path, capsys):
+    file, run = tmp_path / "loaded.py", tmp_path / "run"
+    file.write_text(PRETRAINED)
+    mmkd("run", file, "--seeds", 1, "--steps", 1, "--out", run)
+    mmkd("measure", run, "--batch", 2, "--calls", 2)
+    assert "| teacher " in capsys.readouterr().out
+    costs = files.read_json(run / "measure.json")["trainings"]
+    assert set(costs) == {"teacher", "kd"} and costs["teacher"]["model"] == "teacher"
+    for kind in ("parameters", "operations"):
+        assert costs["teacher"][kind] > costs["kd"][kind] > 0
+    assert costs["teacher"]["bytes"] > 4 * costs["teacher"]["parameters"]
+    assert costs["teacher"]["latency"]["2"]["min"] > 0 and costs["teacher"]["memory"]["2"] > 0
+    experiment = definition.load(file)
+    both = experiment.trainings(dataclasses.replace(experiment.config, cached=True))
+    assert set(pretrained_teachers(both)) == {"loaded"}  # under the name of its row in the table, once
+    file.unlink()
+    mmkd("measure", run, "--batch", 2, "--calls", 2)
+    assert "pretrained teachers are left out: the experiment" in capsys.readouterr().err
+    assert set(files.read_json(run / "measure.json")["trainings"]) == {"kd"}
 
 
 def test_bad_input_of_an_export_is_one_line(run, capsys, tmp_path, monkeypatch):

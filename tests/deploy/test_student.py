@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import mmkd_jax as mmkd
-from mmkd_jax import files
+from mmkd_jax import files, foreign_files
 from mmkd_jax.core.model import predict
 from mmkd_jax.deploy import folder as student_folder
 from mmkd_jax.deploy.program import export_training
@@ -185,23 +185,63 @@ def test_a_finished_run_writes_a_damaged_student_again_and_keeps_the_one_it_has(
     assert times == {p: p.stat().st_mtime_ns for p in place.iterdir()}
 
 
+def test_a_finished_run_writes_its_student_again_when_only_its_declared_steps_or_class_names_change(copied, tmp_path):
+    """The steps are no part of the training, whose result stays, but the student must not keep the earlier ones."""
+    place, file = copied / "trainings" / "own" / "0" / "student", tmp_path / "pets.py"
+    before, text = contents(place), EXPERIMENT
+    for old, new, said in (
+        ("Resample(8000, strict=True)", "Resample(8000)", "declared steps"),
+        ('("cat", "dog")', '("dog", "cat")', "names of the classes"),
+    ):
+        file.write_text(text := text.replace(old, new))
+        lines = go(file, copied)
+        assert any("finished earlier" in line for line in lines)
+        assert [line for line in lines if f"has other {said} than the experiment: it is written again" in line], lines
+    after = contents(place)
+    assert {n for n in after if after[n] != before[n]} == {"signature.json", "preprocess.json"}
+    found = mmkd.load(copied, "own")
+    assert found.classes == ("dog", "cat")
+    path = record(tmp_path / "a.wav", rate=16_000)  # refused by the earlier steps
+    assert found.predict({"call": [path], "age": [1.0]}).prediction.shape == (1,)
+    assert not any("student" in line for line in go(file, copied))
+
+
 def test_a_run_of_an_earlier_version_has_no_student(copied):
     shutil.rmtree(copied / "trainings" / "own" / "0" / "student")
     with pytest.raises(UserError, match="'own' has no student with seed 0: .* run the experiment again"):
         mmkd.load(copied, "own")
 
 
-def test_a_model_that_cannot_be_exported_loses_no_training(made, tmp_path):
-    called = "\n        x = x if ctx.train else jax.pure_callback(lambda y: y, x, x)\n        tap = "
-    file = tmp_path / "pets.py"
-    file.write_text("import jax\n" + EXPERIMENT.replace("\n        tap = ", called))
+def test_a_model_that_cannot_be_exported_is_tried_once_and_loses_no_training_and_no_other_student(
+    tmp_path, monkeypatch
+):
+    called = "\n        x = x if ctx.train or not self.called else jax.pure_callback(lambda y: y, x, x)\n        tap = "
+    text = "import jax\n" + EXPERIMENT.replace("\n        tap = ", called).replace("seeds: int = 1", "seeds: int = 2")
+    text = text.replace("    @nn.compact", "    called: bool = False\n\n    @nn.compact")
+    broken = (
+        'mmkd.Training({"own": mmkd.Trained(mmkd.linen(Own(True)))}, mmkd.combine(t=task.objective("own")), **shared)'
+    )
+    file, exports = tmp_path / "pets.py", []
+    file.write_text(text.replace("    return {\n", f'    return {{\n        "broken": {broken},\n'))
+
+    def counted(training):
+        exports.append(training)
+        return export_training(training)
+
+    monkeypatch.setattr(runner, "export_training", counted)
     lines = go(file, tmp_path / "run")
-    said = [line for line in lines if "no student: model 'own' cannot be exported" in line]
-    assert len(said) == 1 and "\n" not in said[0]
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    with pytest.raises(UserError, match="has no student: model 'own' cannot be exported") as error:
-        mmkd.load(tmp_path / "run", "own")
-    assert len(str(error.value)) < 500
+    said = [line for line in lines if "no student" in line]
+    assert (
+        len(said) == 1
+        and said[0].startswith("broken: no student: model 'own' cannot be exported")
+        and len(exports) == 2
+    )
+    assert len(json.loads((tmp_path / "run" / "results.json").read_text())["rows"]) == 6
+    for seed in (0, 1):
+        with pytest.raises(UserError, match="has no student: model 'own' cannot be exported") as error:
+            mmkd.load(tmp_path / "run", "broken", seed)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 500
+        mmkd.load(tmp_path / "run", "own", seed)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +325,15 @@ def test_a_program_of_a_newer_jax_is_refused_with_both_versions(copied):
     edited(place, lambda s: s["versions"].update(jax="99.0"))
     with pytest.raises(UserError, match=r"was written by jax 99\.0 and cannot be read by jax \d"):
         mmkd.load(place)
+
+
+def test_each_file_of_a_student_is_opened_once(made, monkeypatch):
+    opened, read = [], foreign_files.read_bytes
+    monkeypatch.setattr(
+        foreign_files, "read_bytes", lambda path, *more: (opened.append(path.name), read(path, *more))[1]
+    )
+    mmkd.load(made / "run", "own")
+    assert sorted(opened) == ["preprocess.json", "program.stablehlo", "variables.safetensors"]
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path):

@@ -13,6 +13,7 @@ KINDS = {
     "not_finite_in_evaluation": "NaN in evaluation",
     "narrowing": "Numbers that do not fit",
     "preprocessing": "Raw inputs and preprocessing steps",
+    "own_data": "Own data, and a student in use",
     "nothing_there": "Nothing there",
     "runs_know_their_code": "Changed code, settings, data or teachers",
     "going_on": "More trainings, longer trainings, changed trainings",

@@ -62,12 +62,22 @@ def write(folder: pathlib.Path, entries: Sequence[Preprocessing]) -> None:
         >>> read(folder)
         (Preprocessing(input='size', steps=(ReadArray(shape=(2,), dtype='float32'),)),)
     """
+    for name, content in encoded(entries).items():
+        files.write(folder / name, content)
+
+
+def encoded(entries: Sequence[Preprocessing]) -> dict[str, bytes]:
+    """Return the files that `write` writes, name -> content; preprocess.json is last, and has the hashes of the others.
+
+    Example:
+        >>> list(encoded([]))
+        ['preprocess.json']
+    """
     contents: dict[str, bytes] = {}
     chains = [{"input": x.input, "steps": [_encoded(step, "step", contents) for step in x.steps]} for x in entries]
-    for name, content in contents.items():
-        files.write(folder / name, content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    files.write_json(folder / FILE, {"format": FORMAT, "entries": chains, "files": hashes})
+    described = files.hashed_json({"format": FORMAT, "entries": chains, "files": hashes})
+    return contents | {FILE: described.encode()}
 
 
 def read(
@@ -87,8 +97,15 @@ def read(
         UserError: a file is missing, damaged or too large; the format is newer; or a step, field or file is unknown or
             has a value of another type.
     """
+    return decoded(folder, foreign_files.read_bytes(folder / FILE, foreign_files.MOST_JSON), limits)
+
+
+def decoded(
+    folder: pathlib.Path, text: bytes, limits: child_process.Limits | None = child_process.DEFAULT
+) -> tuple[Preprocessing, ...]:
+    """Read preprocessing steps as `read` does, with the content of preprocess.json."""
     path = folder / FILE
-    content = foreign_files.read_json(path)
+    content = foreign_files.json_object(text, path)
     if content.pop("sha256", None) != files.digest(content):
         raise UserError(f"{path} is damaged (it has another SHA-256 than recorded): {_AGAIN}")
     version = content.get("format")

@@ -71,8 +71,7 @@ def _of_file(path, before, after):
     digest = old[-1] if list(old[:-1]) == state else None
     if digest is None:
         try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = files.sha256(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
         if state != _state(path) or time.time_ns() - max(state[1:3]) < _RECENT:

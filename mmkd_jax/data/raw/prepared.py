@@ -149,8 +149,7 @@ def _read(folder, about, spec, size):
     for k, s in spec.items():
         path = folder / _file(k)
         try:
-            with open(path, "rb") as file:
-                same = hashlib.file_digest(file, "sha256").hexdigest() == hashes.get(k)
+            same = files.sha256(path) == hashes.get(k)
         except OSError as error:
             raise _damaged(folder, f"{path.name}: {error.strerror}") from None
         if not same:
