@@ -75,6 +75,7 @@ class ClassCounts(NamedTuple):
         return ClassCounts(*(np.sum(x, keepdims=True) for x in self))
 
 
+@validated
 def class_counts(
     labels: Integer[np.ndarray, " n"], predictions: Integer[np.ndarray, " n"], classes: Count
 ) -> ClassCounts:
@@ -90,9 +91,9 @@ def class_counts(
 
 @validated
 def multi_label_counts(
-    labels: Bool[np.ndarray, "n c"] | Integer[np.ndarray, "n c"],
-    predictions: Bool[np.ndarray, "n c"] | Integer[np.ndarray, "n c"],
-    judged: Bool[np.ndarray, "n c"] | None = None,
+    labels: Bool[np.ndarray, "n k"] | Integer[np.ndarray, "n k"],
+    predictions: Bool[np.ndarray, "n k"] | Integer[np.ndarray, "n k"],
+    judged: Bool[np.ndarray, "n k"] | None = None,
 ) -> ClassCounts:
     """Counts by class of rows with any number of labels.
 
@@ -127,7 +128,7 @@ def _counts(labels, predictions, classes) -> ClassCounts:
     return multi_label_counts(labels, predictions)
 
 
-Labels = Integer[np.ndarray, " n"] | Bool[np.ndarray, "n c"]
+Labels = Integer[np.ndarray, " n"] | Bool[np.ndarray, "n k"]
 
 
 @validated
@@ -217,6 +218,7 @@ def accuracy(labels: Integer[np.ndarray, " n"], predictions: Integer[np.ndarray,
     return float(np.count_nonzero(labels == predictions) / len(labels)) if len(labels) else math.nan
 
 
+@validated
 def balanced_accuracy(
     labels: Integer[np.ndarray, " n"], predictions: Integer[np.ndarray, " n"], classes: Count
 ) -> Mean:
@@ -243,6 +245,7 @@ def balanced_accuracy(
     return mean_over(class_counts(labels, predictions, classes).recall)
 
 
+@validated
 def quadratic_kappa(labels: Integer[np.ndarray, " n"], predictions: Integer[np.ndarray, " n"], classes: Count) -> float:
     """Quadratic weighted kappa of ordered classes: agreement beyond chance.
 

@@ -64,23 +64,27 @@ def bootstrap_all(
         raise UserError(f"columns have different rows: { {k: list(v) for k, v in sizes.items()} }; give equal rows")
     count = next(iter(sizes.values()))[0]
     which = np.arange(count) if groups is None else split(groups)[1]
-    members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1]) if count else []
+    order, lengths = np.argsort(which, kind="stable"), np.bincount(which)
+    starts = np.cumsum(lengths) - lengths  # of each group within the order
     whole = {name: float(value) for name, value in metrics(rows).items()}
     draws: dict[str, list[float]] = {name: [] for name in whole}
-    if len(members) > 1:
+    if len(lengths) > 1:
         random = np.random.default_rng(seed)
         for _ in range(repeats):
-            drawn = [members[i] for i in random.integers(len(members), size=len(members))]
-            for name, value in metrics(_resampled(rows, drawn, renumber)).items():
+            drawn = random.integers(len(lengths), size=len(lengths))
+            draw = np.repeat(np.arange(len(drawn)), lengths[drawn])
+            within = np.arange(len(draw)) - (np.cumsum(lengths[drawn]) - lengths[drawn])[draw]
+            index = order[starts[drawn][draw] + within]
+            for name, value in metrics(_resampled(rows, index, draw, renumber)).items():
                 draws[name].append(float(value))
-    return {name: _interval(value, np.array(draws[name]), float(level), len(members)) for name, value in whole.items()}
+    return {name: _interval(value, np.array(draws[name]), float(level), len(lengths)) for name, value in whole.items()}
 
 
-def _resampled(rows: Rows, drawn: list[Integer[np.ndarray, " m"]], renumber: Sequence[str]) -> dict[str, np.ndarray]:
-    """Rows of the groups that were drawn; values of renumbered columns are distinct by draw."""
-    index = np.concatenate(drawn)
+def _resampled(
+    rows: Rows, index: Integer[np.ndarray, " m"], draw: Integer[np.ndarray, " m"], renumber: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Rows at the indices; the values of renumbered columns are distinct by draw."""
     found = {name: np.asarray(x)[index] for name, x in rows.items()}
-    draw = np.repeat(np.arange(len(drawn)), [len(x) for x in drawn])
     for name in renumber:
         old = np.unique(found[name], return_inverse=True)[1]
         found[name] = np.unique(draw * len(index) + old, return_inverse=True)[1]

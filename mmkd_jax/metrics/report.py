@@ -10,6 +10,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.metrics.confusion import ClassCounts, confusion_matrix
 from mmkd_jax.metrics.mean import Mean, mean_over
 from mmkd_jax.typing import Count
+from mmkd_jax.validation import validated
 
 HEADERS = ("precision", "recall", "f1-score")
 
@@ -60,6 +61,7 @@ class ClassificationReport(NamedTuple):
         return self.text()
 
 
+@validated
 def classification_report(
     labels: Integer[np.ndarray, " n"],
     predictions: Integer[np.ndarray, " n"],
