@@ -52,5 +52,5 @@ from mmkd_jax.metrics.sentiment import SentimentScores as SentimentScores
 from mmkd_jax.metrics.sentiment import sentiment_scores as sentiment_scores
 from mmkd_jax.metrics.spans import Span as Span
 from mmkd_jax.metrics.spans import SpanScores as SpanScores
+from mmkd_jax.metrics.spans import decode_spans as decode_spans
 from mmkd_jax.metrics.spans import span_f1 as span_f1
-from mmkd_jax.metrics.spans import spans as spans

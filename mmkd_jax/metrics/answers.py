@@ -80,7 +80,7 @@ def exact_match(predictions: Sequence[str], answers: Sequence[Sequence[str]], la
         >>> exact_match(["the Seine", "1890"], [["Seine", "river Seine"], ["1889"]]).value
         0.5
     """
-    return _best(lambda found, answer: float(found == answer), predictions, answers, language)
+    return _best(lambda found, accepted: float(found == accepted), predictions, answers, language)
 
 
 def token_f1(predictions: Sequence[str], answers: Sequence[Sequence[str]], language: Language = "en") -> Mean:
@@ -110,9 +110,9 @@ def token_f1(predictions: Sequence[str], answers: Sequence[Sequence[str]], langu
         (0.6667, 1.0)
     """
 
-    def score(found, answer):
-        shared = sum((Counter(found) & Counter(answer)).values())
-        size = len(found) + len(answer)
+    def score(found, accepted):
+        shared = sum((Counter(found) & Counter(accepted)).values())
+        size = len(found) + len(accepted)
         return 2 * shared / size if size else 1.0
 
     return _best(score, predictions, answers, language)

@@ -11,7 +11,7 @@ from mmkd_jax.metrics._inputs import check_labels
 from mmkd_jax.metrics.confusion import ClassCounts
 from mmkd_jax.validation import validated
 
-Scheme = Literal["strict", "lenient"]
+Decoding = Literal["strict", "lenient"]
 
 
 class Span(NamedTuple):
@@ -55,13 +55,13 @@ def _tag(tag: str) -> tuple[str, str]:
 
 
 @validated
-def spans(tags: Sequence[str], scheme: Scheme = "strict") -> tuple[Span, ...]:
+def decode_spans(tags: Sequence[str], decoding: Decoding = "strict") -> tuple[Span, ...]:
     """Decode the spans of one sequence of IOB2 tags.
 
     Args:
         tags: "O", "B-TYPE" and "I-TYPE".
-        scheme: in "strict", a span begins with B; an I that continues no span of its type is no span. In "lenient", as
-            in conlleval, such an I begins a span.
+        decoding: in "strict", a span begins with B; an I that continues no span of its type is no span. In "lenient",
+            as in conlleval, such an I begins a span.
 
     Raises:
         UserError: a tag has another form.
@@ -70,9 +70,9 @@ def spans(tags: Sequence[str], scheme: Scheme = "strict") -> tuple[Span, ...]:
         https://arxiv.org/abs/cs/0306050 (conlleval, lenient)
 
     Example:
-        >>> [tuple(span) for span in spans(["B-PER", "I-PER", "O", "I-LOC"])]
+        >>> [tuple(span) for span in decode_spans(["B-PER", "I-PER", "O", "I-LOC"])]
         [('PER', 0, 1)]
-        >>> [tuple(span) for span in spans(["B-PER", "I-PER", "O", "I-LOC"], "lenient")]
+        >>> [tuple(span) for span in decode_spans(["B-PER", "I-PER", "O", "I-LOC"], "lenient")]
         [('PER', 0, 1), ('LOC', 3, 3)]
     """
     if isinstance(tags, str):
@@ -83,7 +83,7 @@ def spans(tags: Sequence[str], scheme: Scheme = "strict") -> tuple[Span, ...]:
         prefix, kind = _tag(tag)
         if prefix == "I" and kind == current:
             found[-1] = found[-1]._replace(last=i)
-        elif prefix == "B" or (prefix == "I" and scheme == "lenient"):
+        elif prefix == "B" or (prefix == "I" and decoding == "lenient"):
             found.append(Span(kind, i, i))
             current = kind
         else:
@@ -97,7 +97,7 @@ def span_f1(
     predictions: Integer[np.ndarray, "n l"],
     tags: Sequence[str],
     mask: Bool[np.ndarray, "n l"] | None = None,
-    scheme: Scheme = "strict",
+    decoding: Decoding = "strict",
 ) -> SpanScores:
     """Precision, recall and F1 of spans, micro-averaged over all sequences and types.
 
@@ -109,7 +109,7 @@ def span_f1(
         tags: the tags, such as ("O", "B-PER", "I-PER").
         mask: positions that count, [n, l], such as the first piece of each word; None for all. The others are removed,
             and spans continue across them.
-        scheme: "strict" or "lenient", as in `spans`.
+        decoding: "strict" or "lenient", as in `decode_spans`.
 
     Raises:
         UserError: shapes differ, a label is out of range (masked positions may have any), or a tag has another form.
@@ -120,7 +120,7 @@ def span_f1(
     Example:
         >>> tags = ("O", "B-PER", "I-PER")
         >>> labels, predictions = np.array([[1, 2, 0, 1]]), np.array([[2, 2, 0, 1]])
-        >>> round(span_f1(labels, predictions, tags).f1, 3), span_f1(labels, predictions, tags, scheme="lenient").f1
+        >>> round(span_f1(labels, predictions, tags).f1, 3), span_f1(labels, predictions, tags, decoding="lenient").f1
         (0.667, 1.0)
     """
     if isinstance(tags, str) or len(set(tags)) != len(tags):
@@ -133,7 +133,7 @@ def span_f1(
     predictions = check_labels(np.where(mask, predictions, 0), len(tags), "predictions")
     counts = {kind: [0, 0, 0] for kind in types}
     for label, prediction, counted in zip(labels, predictions, mask, strict=True):
-        actual, predicted = (set(spans([tags[i] for i in x[counted]], scheme)) for x in (label, prediction))
+        actual, predicted = (set(decode_spans([tags[i] for i in x[counted]], decoding)) for x in (label, prediction))
         for column, members in enumerate((actual & predicted, predicted, actual)):
             for span in members:
                 counts[span.kind][column] += 1

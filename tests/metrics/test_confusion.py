@@ -94,6 +94,13 @@ def test_kappa_of_constant_predictions_is_0_and_of_one_class_undefined():
     assert metrics.quadratic_kappa(y, x, 4) != pytest.approx(reference.cohen_kappa_score(y, x, weights="quadratic"))
 
 
+def test_micro_f1_of_no_labels_and_no_predictions_is_undefined_where_scikit_learn_has_0():
+    none = np.zeros((3, 2), bool)
+    assert np.isnan(metrics.micro_f1(none, none)) and np.isnan(metrics.macro_f1(none, none).value)
+    with pytest.warns(UndefinedMetricWarning):
+        assert reference.f1_score(none, none, average="micro") == 0
+
+
 def test_balanced_accuracy_leaves_out_a_class_without_rows():
     found = metrics.balanced_accuracy(np.array([0, 0, 1]), np.array([0, 2, 1]), 3)
     assert (found.value, found.left_out) == (0.75, 1)

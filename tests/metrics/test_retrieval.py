@@ -52,11 +52,11 @@ def by_enumeration(name: str, scores, relevance, k: int) -> float:
 def test_with_ties_the_value_is_the_mean_over_every_order(name):
     draw = np.random.default_rng(0)
     for _ in range(12):
-        scores = draw.integers(0, draw.integers(1, 4), 6).astype(float)
-        scores[draw.random(6) < 0.2] = -np.inf
-        relevance = draw.integers(0, 3, 6)
+        scores = draw.integers(0, draw.integers(1, 4), 5).astype(float)
+        scores[draw.random(5) < 0.2] = -np.inf
+        relevance = draw.integers(0, 3, 5)
         relevance[0] = max(relevance[0], 1)
-        for k in (1, 2, 4, 6):
+        for k in (1, 2, 4, 5):
             found = getattr(metrics, name)(scores[None], relevance[None], k=k)
             assert found.value == pytest.approx(by_enumeration(name, scores, relevance, k), abs=1e-13)
 

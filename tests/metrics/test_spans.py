@@ -1,6 +1,7 @@
 """F1 of spans, against seqeval in both of its modes."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from seqeval.scheme import IOB2
 
 from mmkd_jax import metrics
 
+STRICT: dict[str, Any] = {"mode": "strict", "scheme": IOB2}
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 
@@ -17,15 +19,15 @@ def words(rows, mask=None):
     return [[TAGS[i] for i in row[counted]] for row, counted in zip(rows, mask, strict=True)]
 
 
-@pytest.mark.parametrize("scheme", ["strict", "lenient"])
+@pytest.mark.parametrize("decoding", ["strict", "lenient"])
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_are_seqeval_s(seed, scheme):
+def test_scores_are_seqeval_s(seed, decoding):
     draw = np.random.default_rng(seed)
     y, x = draw.integers(0, 5, (12, 9)), draw.integers(0, 5, (12, 9))
     x = np.where(draw.random(x.shape) < 0.6, y, x)
     mask = draw.random(x.shape) < 0.8 if seed % 2 else None
-    options = {"mode": "strict", "scheme": IOB2} if scheme == "strict" else {}
-    found = metrics.span_f1(y, x, TAGS, mask, scheme)
+    options = STRICT if decoding == "strict" else {}
+    found = metrics.span_f1(y, x, TAGS, mask, decoding)
     actual, predicted = words(y, mask), words(x, mask)
     for name, value in (("precision", found.precision), ("recall", found.recall), ("f1", found.f1)):
         expected = getattr(reference, f"{name}_score")(actual, predicted, **options)
@@ -41,9 +43,9 @@ def test_scores_are_seqeval_s(seed, scheme):
 def test_an_i_without_b_is_a_span_in_lenient_decoding_only():
     y, x = np.array([[1, 2, 0, 3]]), np.array([[2, 2, 0, 3]])
     assert metrics.span_f1(y, x, TAGS).f1 == pytest.approx(2 / 3)
-    assert metrics.span_f1(y, x, TAGS, scheme="lenient").f1 == 1
+    assert metrics.span_f1(y, x, TAGS, decoding="lenient").f1 == 1
     assert reference.f1_score(words(y), words(x)) == 1
-    assert reference.f1_score(words(y), words(x), mode="strict", scheme=IOB2) == pytest.approx(2 / 3)
+    assert reference.f1_score(words(y), words(x), **STRICT) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,8 @@ def test_an_i_without_b_is_a_span_in_lenient_decoding_only():
     ],
 )
 def test_spans_of_a_sequence(tags, strict, lenient):
-    assert [tuple(s) for s in metrics.spans(tags.split())] == strict
-    assert [tuple(s) for s in metrics.spans(tags.split(), "lenient")] == lenient
+    assert [tuple(s) for s in metrics.decode_spans(tags.split())] == strict
+    assert [tuple(s) for s in metrics.decode_spans(tags.split(), "lenient")] == lenient
 
 
 def test_nothing_to_find_is_undefined_and_nothing_found_is_0():
