@@ -9,6 +9,7 @@ from . import files as files
 from . import gradients as gradients
 from . import losses as losses
 from . import methods as methods
+from . import metrics as metrics
 from . import models as models
 from . import nn as nn
 from . import numeric as numeric

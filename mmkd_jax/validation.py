@@ -239,7 +239,7 @@ def _check_array(argument, value, arrays, sizes):
     expected = " or ".join(f"{a.__name__.split('[')[0].lower()} [{a.dim_str.strip()}]" for a in arrays)
     if not (hasattr(value, "shape") and hasattr(value, "dtype")):
         raise UserError(f"{argument} is {_described(value)}; expected {expected}")
-    fitting = [a for a in arrays if str(value.dtype) in a.dtypes]
+    fitting = [a for a in arrays if not isinstance(a.dtypes, tuple) or str(value.dtype) in a.dtypes]  # Shaped: any
     if not fitting:
         raise UserError(f"{argument} is {_described(value)}; expected {expected}")
     conflict = ""

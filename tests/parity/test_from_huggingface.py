@@ -1,5 +1,6 @@
 """Data sets from Hugging Face's `datasets`, which is installed with PyTorch only."""
 
+import doctest
 import io
 from typing import Any
 
@@ -78,6 +79,14 @@ def test_fingerprints_are_of_the_content():
 
     assert of(rows).fingerprint == of(split(range(4))).fingerprint != of(rows.select([0, 2])).fingerprint
     assert of(rows.select([2, 0])).columns["label"].tolist() == [1, 0] and "labelled" not in of(rows).spec
+
+
+def test_the_example_of_the_documentation_is_run_where_datasets_are_installed():
+    text = (data.from_huggingface.__doc__ or "").replace("# doctest: +SKIP", "")
+    names = {"from_huggingface": data.from_huggingface}
+    example = doctest.DocTestParser().get_doctest(text, names, "from_huggingface", None, None)
+    assert len(example.examples) == 9
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 BAD: dict[str, Any] = {

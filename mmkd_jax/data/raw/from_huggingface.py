@@ -50,6 +50,19 @@ def from_huggingface(
     Raises:
         UserError: `source` is something else or is streamed, a column is missing or of another type, a label is missing
             outside `train`, or a step cannot read a value.
+
+    Example:
+        >>> import datasets  # doctest: +SKIP
+        >>> from mmkd_jax.data.preprocess import TrainTokenizer
+        >>> cells = {"said": ["miaow miaow", None, "wow"], "species": [0, -1, 1]}
+        >>> species = datasets.ClassLabel(names=["cat", "dog"])  # doctest: +SKIP
+        >>> features = datasets.Features({"said": datasets.Value("string"), "species": species})  # doctest: +SKIP
+        >>> rows = datasets.Dataset.from_dict(cells, features)  # doctest: +SKIP
+        >>> pets = from_huggingface(rows, {"said": TrainTokenizer(9, 3)}, label="species")  # doctest: +SKIP
+        >>> pets["train"].columns["said.ids"].tolist(), pets["train"].about["classes"]  # doctest: +SKIP
+        ([[2, 2, 0], [0, 0, 0], [1, 0, 0]], ['cat', 'dog'])
+        >>> {k: pets["train"].columns[k].tolist() for k in ("present.said", "labelled")}  # doctest: +SKIP
+        {'present.said': [True, False, True], 'labelled': [True, False, True]}
     """
     splits = dict(source) if isinstance(source, Mapping) else {train: source}
     columns = {k: (rename or {}).get(k, k) for k in inputs}
