@@ -22,7 +22,6 @@ from PIL import Image
 
 import mmkd_jax as mmkd
 from benchmarks.measure import MIB, machine, print_table
-from mmkd_jax.data.preprocess import ReadImage, Resize
 
 SIDE, DISTINCT, BATCH = 256, 64, 64
 
@@ -39,7 +38,7 @@ def make(folder, rows):
 
 def read(folder):
     """The prepared data set."""
-    steps = (ReadImage(), Resize((SIDE, SIDE)))
+    steps = (mmkd.data.preprocess.ReadImage(), mmkd.data.preprocess.Resize((SIDE, SIDE)))
     return mmkd.data.from_files(
         folder / "table.csv", {"photo": steps}, label="label", cache=folder, log=lambda line: None
     )["train"]

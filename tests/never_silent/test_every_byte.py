@@ -239,7 +239,7 @@ def test_every_damage_of_every_file(runs, tmp_path, state, how):
 READS = {"open", "read_text", "read_bytes", "memmap", "fromfile", "load_file", "pread", "safe_open"}
 # module that reads from a disk -> why a damaged byte cannot go unnoticed there
 VERIFIED_BY = {
-    "files.py": "SHA-256 in each JSON file (`read_json`)",
+    "files.py": "SHA-256 in each JSON file (`read_json`); `sha256` itself",
     "foreign_files.py": "opened for the modules of data and pretrained below",
     "cli/terminal.py": "reads the processor's name, for the folder of compiled programs; writes to the null device",
     "cli/predicting.py": "writes predictions",
@@ -250,7 +250,6 @@ VERIFIED_BY = {
     "data/film.py": "films of the user's, decoded by FFmpeg",
     "data/animation.py": "animations of the user's, decoded by Pillow",
     "data/preprocess/saved.py": "SHA-256 of each file in preprocess.json, which has one itself",
-    "data/raw/contents.py": "hashes files, for the key of their prepared copy",
     "data/raw/prepared.py": "SHA-256 of each file in the record, which has one itself",
     "data/raw/preparation.py": "source files, which are hashed",
     "data/raw/table_file.py": "tables of the user's",
@@ -259,9 +258,7 @@ VERIFIED_BY = {
     "data/sources.py": "SHA-256 pinned in the source",
     "data/datasets/emoji.py": "SHA-256 pinned in the source",
     "data/tokenizer.py": "its files are part of the data's fingerprint",
-    "deploy/exporting.py": "hashes a file that it has just written, for the record",
     "deploy/folder.py": "SHA-256 of each file in the signature, which has one itself",
-    "experiment/saved.py": "SHA-256 of the variables in the result",
     "experiment/source_files.py": "source files, which are hashed",
     "paper_tables/run.py": "SHA-256 in each file of arrays, and source files",
     "pretrained/folder.py": "a folder of pretrained weights, whose fingerprint is in each result",
