@@ -147,3 +147,5 @@ def test_resampling_refuses_what_does_not_fit():
             bootstrap(x, **more)
     with pytest.raises(UserError, match=r"column 'x' is \[4\], but groups are \[3\]"):
         metrics.by_subgroup(lambda r: 0.0, x, np.arange(3))
+    with pytest.raises(UserError, match=r"groups is int64\[3\], but n is 4 in predictions; expected shaped \[n\]"):
+        metrics.demographic_parity(np.ones(4, int), np.arange(3))
