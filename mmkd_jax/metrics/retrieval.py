@@ -8,7 +8,7 @@ Source: McSherry and Najork, Computing Information Retrieval Performance Measure
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ Queries = Integer[np.ndarray, " n"] | None
 
 
 class _Tied(NamedTuple):
-    """The documents of one query that tie at a score."""
+    """The documents of one query that tie at the score of a relevant one."""
 
     above: int  # documents ranked above them
     size: int
@@ -35,27 +35,19 @@ class _Tied(NamedTuple):
     gain: float
 
 
-def _lists(scores, relevance, queries) -> Iterator[tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]]:
-    """Scores and relevance of each query's documents, by score and then relevance downwards."""
-    if scores.ndim == 2:
-        lists = zip(scores, relevance, strict=True)
-    else:
-        order = np.argsort(queries, kind="stable")
-        cuts = np.flatnonzero(np.diff(np.asarray(queries)[order])) + 1
-        lists = ((scores[rows], relevance[rows]) for rows in np.split(order, cuts) if len(rows))
-    for s, r in lists:
-        order = np.lexsort((-r, -s))
-        yield s[order], r[order]
-
-
-def _tied(scores, relevance, gains) -> list[_Tied]:
-    retrieved = int(np.count_nonzero(scores > -np.inf))  # sorted: −inf is last
-    starts = np.flatnonzero(np.diff(scores[:retrieved], prepend=np.inf)) if retrieved else np.zeros(0, np.int64)
+def _tied(scores, relevant, gains) -> list[_Tied]:
+    """Group the documents that tie with a relevant one, from the largest score down; the others change no metric."""
+    ranked = np.sort(scores)
+    distinct, which = np.unique(scores[relevant], return_inverse=True)
+    low, high = np.searchsorted(ranked, distinct, "left"), np.searchsorted(ranked, distinct, "right")
+    counts = np.bincount(which, minlength=len(distinct))
+    of_group = np.split(gains[relevant][np.argsort(which, kind="stable")], np.cumsum(counts)[:-1])
     found, before = [], 0
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), retrieved], strict=False):
-        relevant = int(np.count_nonzero(relevance[start:end]))
-        found.append(_Tied(start, end - start, relevant, before, math.fsum(gains[start:end])))
-        before += relevant
+    for g in range(len(distinct) - 1, -1, -1):
+        if distinct[g] > -np.inf:
+            size, count = int(high[g] - low[g]), int(counts[g])
+            found.append(_Tied(len(scores) - int(high[g]), size, count, before, math.fsum(of_group[g])))
+            before += count
     return found
 
 
@@ -76,14 +68,19 @@ def _mean(
             "the query of each row, or [queries, documents] without"
         )
     scores, relevance = check_scores(scores), check_relevance(relevance)
-    lists = list(_lists(scores, relevance, queries))
-    most = max((len(s) for s, _ in lists), default=0)
-    if k is not None and lists and k > most:
+    if queries is None:
+        lists = zip(scores, relevance, strict=True)
+        most = scores.shape[1] if len(scores) else 0
+    else:
+        order, sizes = np.argsort(queries, kind="stable"), np.unique(queries, return_counts=True)[1]
+        lists = ((scores[rows], relevance[rows]) for rows in np.split(order, np.cumsum(sizes)[:-1]) if len(rows))
+        most = int(np.max(sizes, initial=0))
+    if k is not None and len(scores) and k > most:
         raise UserError(f"k is {k}, but the largest collection of a query has {most} documents; lower k")
     values = []
     for s, r in lists:
         gains = np.exp2(r) - 1 if exponential else r
-        values.append(value(_tied(s, r, gains), gains, k or most) if np.any(r > 0) else math.nan)
+        values.append(value(_tied(s, r > 0, gains), gains, k or most) if np.any(r > 0) else math.nan)
     return mean_over(np.array(values, np.float64))
 
 
@@ -217,8 +214,7 @@ def hit_rate(scores: Scores, relevance: Relevance, queries: Queries = None, *, k
     """
 
     def value(tied, gains, k):
-        first = next((g for g in tied if g.relevant), None)
-        return 0.0 if first is None else math.fsum(_first_at(first)[: len(_ranks(first, k))])
+        return math.fsum(_first_at(tied[0])[: len(_ranks(tied[0], k))]) if tied else 0.0
 
     return _mean(value, scores, relevance, queries, k)
 
@@ -257,10 +253,9 @@ def reciprocal_rank(scores: Scores, relevance: Relevance, queries: Queries = Non
     """
 
     def value(tied, gains, k):
-        first = next((g for g in tied if g.relevant), None)
-        if first is None:
+        if not tied:
             return 0.0
-        ranks, chance = _ranks(first, k), _first_at(first)
+        ranks, chance = _ranks(tied[0], k), _first_at(tied[0])
         counted = min(len(ranks), len(chance))
         return math.fsum(chance[:counted] / ranks[:counted])
 
@@ -298,7 +293,7 @@ def retrieval_map(scores: Scores, relevance: Relevance, queries: Queries = None,
         for g in tied:
             ranks = _ranks(g, k)
             others = (ranks - g.above - 1) * (g.relevant - 1) / max(g.size - 1, 1)  # relevant tied ones ranked above
-            terms.extend(g.relevant / g.size * (g.relevant_above + 1 + others) / ranks if g.relevant else ())
+            terms.extend(g.relevant / g.size * (g.relevant_above + 1 + others) / ranks)
         return math.fsum(terms) / int(np.count_nonzero(gains))
 
     return _mean(value, scores, relevance, queries, k)

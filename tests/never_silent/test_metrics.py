@@ -1,6 +1,7 @@
 """What is wrong with the rows of a metric is refused, and what is undefined is NaN."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,20 +129,23 @@ def test_what_is_undefined_is_nan_and_counted():
 
 def test_resampling_refuses_what_does_not_fit():
     """Columns of different lengths, groups that are floats, or an unknown column to renumber → refused."""
-    rows = {"x": np.arange(4.0), "y": np.arange(3.0)}
-    for more, words in (
-        ({}, "columns have different rows"),
-        ({"groups": np.arange(3)}, "columns have different rows"),
-    ):
+
+    def bootstrap(rows, **more: Any):
+        return metrics.bootstrap(lambda r: 0.0, rows, **more)
+
+    x = {"x": np.arange(4.0)}
+    for rows, groups in ((x | {"y": np.arange(3.0)}, None), (x, np.arange(3))):
+        with pytest.raises(UserError, match="columns have different rows"):
+            bootstrap(rows, groups=groups)
+    for words, more in {
+        "groups are float64": {"groups": np.arange(4.0)},
+        "no column 'q' to renumber; the rows have: x": {"renumber": ("q",)},
+        "level is 1.0": {"level": 1.0},
+        "repeats is 0": {"repeats": 0},
+    }.items():
         with pytest.raises(UserError, match=words):
-            metrics.bootstrap(lambda r: 0.0, rows, **more)
-    for more, words in (
-        ({"groups": np.arange(4.0)}, "groups are float64"),
-        ({"renumber": ("q",)}, "no column 'q' to renumber; the rows have: x"),
-        ({"level": 1.0}, "level is 1.0"),
-        ({"repeats": 0}, "repeats is 0"),
-    ):
-        with pytest.raises(UserError, match=words):
-            metrics.bootstrap(lambda r: 0.0, {"x": rows["x"]}, **more)
+            bootstrap(x, **more)
     with pytest.raises(UserError, match=r"column 'x' is \[4\], but groups are \[3\]"):
-        metrics.by_subgroup(lambda r: 0.0, {"x": rows["x"]}, np.arange(3))
+        metrics.by_subgroup(lambda r: 0.0, x, np.arange(3))
+    with pytest.raises(UserError, match=r"groups is int64\[3\], but n is 4 in predictions; expected shaped \[n\]"):
+        metrics.demographic_parity(np.ones(4, int), np.arange(3))
