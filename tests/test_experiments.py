@@ -43,8 +43,13 @@ def stand_ins(monkeypatch, tmp_path):
         monkeypatch.setattr(packages, name, lambda folder=folder: folder)
 
 
+LONG = ("sentiment", "emoji")  # whose teachers take minutes to trace
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
+@pytest.mark.parametrize(
+    "file", [pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if f.stem in LONG else []) for f in FILES]
+)
 def test_what_it_names_is_there(file, stand_ins):
     loaded = definition.load(file)
     trainings = loaded.trainings(loaded.config)

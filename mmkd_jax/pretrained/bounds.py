@@ -13,7 +13,7 @@ SIDE, AREA, GROUPS = 1024, 1024**2, 1024
 """Sizes and products of sizes that need no tensor: shapes are compared later, and name what differs."""
 
 _SIDES = ("embed_dim", "mlp_dim", "vocabulary", "length", "types", "mels", "frames", "channels", "width", "embedding")
-_SIDES += ("stem", "reach", "pooled", "head", "patch", "registers", "divisor", "least", "expansion", "widths")
+_SIDES += ("stem", "reach", "pooled", "head", "patch", "registers", "divisor", "least", "expansion", "widths", "wide")
 _SIDES += ("convolutions", "kernels")
 _TENSORS = {"num_layers": 8, "layers": 4, "depths": 4, "widths": 1, "convolutions": 1, "position_layers": 2}
 """Attributes that count layers, and the least number of tensors of each."""

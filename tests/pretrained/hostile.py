@@ -323,9 +323,9 @@ def main():
     for i, (name, (read, _)) in enumerate(CASES.items()):
         folder = parent / str(i)
         shutil.copytree(parent / "good", folder)
-        start = time.perf_counter()
+        start = time.process_time()
         answers[name] = answer(read, folder)
-        times[name] = time.perf_counter() - start
+        times[name] = time.process_time() - start
         shutil.rmtree(folder)
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     shutil.rmtree(parent)

@@ -44,7 +44,7 @@ def test_every_file_gives_a_result_or_one_line_that_begins_with_its_path(done):
 
 
 def test_no_file_costs_memory_or_time(done):
-    """All of these files in one process → less than 512 MiB more than for a good one, and seconds."""
+    """All of these files in one process → less than 512 MiB more than for a good one, and seconds of CPU time."""
     assert done["growth"] < 512
     slow = {n: t for n, t in done["times"].items() if t > (1 if n.startswith("config") else 20)}
     assert slow == {}

@@ -90,7 +90,9 @@ STUDENTS += ["born_again_2", "staged_hints_2"]
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "privileged_modalities" else []) for n in STUDENTS]
+)
 def test_in_use_the_student_never_reads_what_it_lacks(ran, name):
     own = ran[1][name]
     np.testing.assert_array_equal(

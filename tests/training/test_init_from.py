@@ -103,7 +103,7 @@ def test_they_are_arguments_of_a_program_not_its_constants(loaded, monkeypatch):
     assert equal(starts[1], jax.tree.map(lambda x: 2 * x, starts[0]))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_results_of_other_weights_are_not_taken(loaded, tmp_path):
     first = run(tmp_path, experiment(loaded))
     again = run(tmp_path, experiment(loaded))

@@ -73,10 +73,10 @@ def online(tmp_path_factory):
     ("reader", "dtype", "drift"),
     [
         (data.InMemory, "float32", 1e-5),
-        (data.InMemory, "float16", 1e-3),
+        pytest.param(data.InMemory, "float16", 1e-3, marks=pytest.mark.slow),
         (data.InMemory, "bfloat16", 1e-2),
         (data.GrainLoader, "float32", 1e-5),
-        (data.GrainLoader, "bfloat16", 1e-2),
+        pytest.param(data.GrainLoader, "bfloat16", 1e-2, marks=pytest.mark.slow),
     ],
 )
 def test_a_cached_teacher_teaches_as_one_that_runs(tmp_path, online, reader, dtype, drift):
