@@ -61,7 +61,7 @@ def anonymous():
 
 
 def work(folder, job, bound):
-    """In a process of its own: prepare, or stream."""
+    """Prepare or stream under a memory bound, and print the seconds and the peak; runs in a subprocess."""
     resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
     peak, over = [0], threading.Event()
 

@@ -67,7 +67,7 @@ def run(
         for name, training in work.trainings.items():
             program = compiled.compile_training(training)
             export = functools.cache(functools.partial(_exported, training))  # of all its seeds
-            log = functools.cache(callbacks.log)  # a line that is the same for all of them is said once
+            log = functools.cache(callbacks.log)  # prints a line once, however many seeds log it
             results[name] = []
             for seed in range(work.config.seeds):
                 results[name].append(result := _run_seed(work, name, program, seed, results))

@@ -85,7 +85,11 @@ def class_counts(
         >>> class_counts(np.array([0, 0, 1]), np.array([0, 1, 1]), 3).f1.round(3).tolist()
         [0.667, 0.667, nan]
     """
-    matrix = confusion_matrix(labels, predictions, classes)
+    return counts_of(confusion_matrix(labels, predictions, classes))
+
+
+def counts_of(matrix: Int64[np.ndarray, "c c"]) -> ClassCounts:
+    """Counts by class of a confusion matrix."""
     return ClassCounts(np.diagonal(matrix).copy(), matrix.sum(0), matrix.sum(1))
 
 

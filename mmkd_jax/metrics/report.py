@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64, Integer
 
 from mmkd_jax.errors import UserError
-from mmkd_jax.metrics.confusion import ClassCounts, confusion_matrix
+from mmkd_jax.metrics.confusion import ClassCounts, accuracy, confusion_matrix, counts_of
 from mmkd_jax.metrics.mean import Mean, mean_over
 from mmkd_jax.typing import Count
 from mmkd_jax.validation import validated
@@ -102,11 +102,10 @@ def classification_report(
     names = tuple(map(str, range(classes))) if names is None else tuple(names)
     if len(names) != classes:
         raise UserError(f"{len(names)} names for {classes} classes; give one per class, in the order of the labels")
-    counts = ClassCounts(np.diagonal(matrix).copy(), matrix.sum(0), matrix.sum(1))
+    counts = counts_of(matrix)
     values: dict[str, Float[np.ndarray, " c"]] = dict(
         zip(HEADERS, (counts.precision, counts.recall, counts.f1), strict=True)
     )
     macro = {name: mean_over(x) for name, x in values.items()}
     weighted = {name: mean_over(x, counts.support) for name, x in values.items()}
-    right = float(counts.hits.sum() / len(labels)) if len(labels) else float("nan")
-    return ClassificationReport(names, counts, matrix, right, macro, weighted)
+    return ClassificationReport(names, counts, matrix, accuracy(labels, predictions), macro, weighted)

@@ -35,8 +35,8 @@ def evaluate(
         check_interrupt: called after each batch; may raise Interrupted.
 
     Raises:
-        UserError: an output that a metric reads has no value in some rows; names output and row. rows that are too
-            many to hold.
+        UserError: an output that a metric reads has no value in some rows; names output and row. More
+            rows than fit in memory; `scores` and `whole` return a metric of the same name.
     """
     sums: dict[str, list[Any]] = {}
     broken: dict[str, list[np.ndarray]] = {}
@@ -80,7 +80,7 @@ def evaluate(
     with np.errstate(invalid="ignore"):
         means = {k: np.asarray(np.divide(s, count)) for k, (s, count) in sums.items()}  # NaN of no rows
     scores = dict(task.scores(means))
-    whole = task.whole(_in_order(kept)) if kept else {}
+    whole = task.whole(_in_order(kept) if kept else {})
     if twice := sorted(scores.keys() & whole.keys()):
         raise UserError(f"task {task.name!r}: its `scores` and its `whole` both return {twice[0]!r}: rename one")
     return scores | {k: np.asarray(v, np.float64) for k, v in whole.items()}

@@ -40,7 +40,7 @@ class Target(NamedTuple):
         cases: files to start from.
         read: `(folder)`, reads the file and checks the result.
         beside: other files in the folder.
-        rounds: rounds in CI, for about five seconds.
+        rounds: rounds in CI.
     """
 
     file: str

@@ -83,6 +83,13 @@ def test_a_name_of_both_is_refused():
         scored(in_batches_of(64), TASK._replace(whole=lambda rows: {"accuracy": 1.0}))
 
 
+def test_it_is_called_without_rows_too():
+    """A task that forgets `rows` fails where `whole` reads one; its metrics are not left out in silence."""
+    task = TASK._replace(rows=())
+    with pytest.raises(KeyError, match="logits"):
+        scores.evaluate(task, lambda v, b: measure(task, predict(NET, v, b), b), {"params": {}}, in_batches_of(64))
+
+
 def test_more_rows_than_can_be_held_are_refused(monkeypatch):
     monkeypatch.setattr(scores, "LARGEST", 1_000)
     with pytest.raises(UserError, match=r"test: task 'classification' reads logits, batch.label of all rows at once"):
