@@ -17,6 +17,7 @@ from . import paper_tables as paper_tables
 from . import pretrained as pretrained
 from . import recipes as recipes
 from . import reporting as reporting
+from . import tasks as tasks
 from . import training as training
 from . import typing as typing
 from .cli import catalogue as catalogue
@@ -27,7 +28,6 @@ from .core import modalities as modalities
 from .core import population as population
 from .core import sharding as sharding
 from .core import soft_logic as soft_logic
-from .core import tasks as tasks
 from .core.ensemble import ensemble as ensemble
 from .core.model import Model as Model
 from .core.model import StepContext as StepContext
@@ -50,7 +50,7 @@ from .core.state import Distillation as Distillation
 from .core.state import DistillState as DistillState
 from .core.state import init_state as init_state
 from .core.step import make_step as make_step
-from .core.tasks import Task as Task
+from .core.task import Task as Task
 from .deploy.student import load as load
 from .errors import UserError as UserError
 from .nn import connectors as connectors

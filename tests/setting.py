@@ -4,7 +4,7 @@ import numpy as np
 import optax
 
 from mmkd_jax import data, recipes
-from mmkd_jax.core.tasks import classification
+from mmkd_jax.tasks import classification
 from tests.small import CLASSES, net
 
 WIDTH = {"large": 8, "middle": 6, "small": 4}

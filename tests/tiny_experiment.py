@@ -10,9 +10,9 @@ import optax
 from mmkd_jax import cli, data, losses
 from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.models import Multimodal
 from mmkd_jax.models.image import ImageMLP
+from mmkd_jax.tasks import classification
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 

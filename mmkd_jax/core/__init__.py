@@ -6,4 +6,3 @@ from mmkd_jax.core import modalities as modalities
 from mmkd_jax.core import population as population
 from mmkd_jax.core import sharding as sharding
 from mmkd_jax.core import soft_logic as soft_logic
-from mmkd_jax.core import tasks as tasks

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax.core import tasks
-from mmkd_jax.core.tasks import Task
+from mmkd_jax import tasks
+from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.scores import evaluate
 
@@ -73,7 +73,7 @@ def compared(
                     apart[name] = max(apart.get(name, 0.0), float(difference.max(initial=0)))
                     finite = np.abs(x[np.isfinite(x)])
                     largest[name] = max(largest.get(name, 0.0), float(finite.max(initial=0)))
-            yield {k: jnp.asarray(x) for k, x in outputs.items() if k != "prediction"}, dict(batch)
+            yield {k: jnp.asarray(x) for k, x in outputs.items()}, dict(batch)
 
     try:
         scores = evaluate(task, lambda _, pair: tasks.measure(task, *pair), None, pairs(), "test")

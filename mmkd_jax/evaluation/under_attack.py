@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmkd_jax import tasks
 from mmkd_jax.adversarial.attack_values import PGD
 from mmkd_jax.adversarial.inner_attack import attackable, shown
-from mmkd_jax.core import tasks
 from mmkd_jax.core.model import Batch, Model, StepContext, predict
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import Outputs
-from mmkd_jax.core.tasks import Task
+from mmkd_jax.core.task import Task
 from mmkd_jax.training.scores import evaluate
 
 
@@ -39,7 +39,7 @@ def robustness(
 
     Example:
         >>> from mmkd_jax.adversarial import FGSM
-        >>> from mmkd_jax.core.tasks import classification
+        >>> from mmkd_jax.tasks import classification
         >>> from mmkd_jax.core.model import plain
         >>> sign = plain(lambda params, batch: {"logits": jnp.stack([-batch["x"], batch["x"]], -1)})
         >>> batch = {"x": jnp.array([-0.5, 0.1, 0.5]), "label": jnp.array([0, 1, 1])}

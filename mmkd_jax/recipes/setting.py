@@ -9,7 +9,7 @@ import optax
 from mmkd_jax import losses
 from mmkd_jax.core.model import Model
 from mmkd_jax.core.objective import Objective, combine, term
-from mmkd_jax.core.tasks import Task
+from mmkd_jax.core.task import Task
 from mmkd_jax.data.loader import Loader
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.training.roles import Frozen, Trained

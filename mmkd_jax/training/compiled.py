@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mmkd_jax.core import sharding, tasks
+from mmkd_jax import tasks
+from mmkd_jax.core import sharding
 from mmkd_jax.core.model import predict
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.errors import UserError

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmkd_jax import files
-from mmkd_jax.core import tasks
+from mmkd_jax import files, tasks
 from mmkd_jax.core.model import predict
 from mmkd_jax.core.state import init_state
 from mmkd_jax.core.step import make_step

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmkd_jax.core.dependence import used_inputs
 from mmkd_jax.core.model import predict
-from mmkd_jax.core.tasks import measure
+from mmkd_jax.core.task import measure
 from mmkd_jax.data.grain_loader import GrainLoader
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, batch_spec

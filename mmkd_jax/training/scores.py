@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmkd_jax.core.tasks import Task
+from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.memory import readable
 

@@ -18,7 +18,7 @@ from mmkd_jax.core.objective import Objective, combine
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import Distillation, augmented_spec, init_state, initial_variables, variables
 from mmkd_jax.core.step import make_step
-from mmkd_jax.core.tasks import Task
+from mmkd_jax.core.task import Task
 from mmkd_jax.data.loader import Loader, check_loader
 from mmkd_jax.data.preprocess import Preprocessing, Step
 from mmkd_jax.errors import UserError, choices

@@ -165,7 +165,7 @@ def test_a_student_that_differs_from_its_run_is_not_written(run, capsys):
 
 
 def test_a_fall_by_quantization_beyond_the_tolerance_is_refused():
-    from mmkd_jax.core.tasks import classification
+    from mmkd_jax.tasks import classification
 
     found = check.Comparison(0.1, 0.9, 0.60, 0.64, 100)
     check.check_fall(found, 4.5, classification(3))

@@ -8,10 +8,10 @@ import pytest
 from mmkd_jax.adversarial import FGSM, PGD, attacks
 from mmkd_jax.core.model import StepContext, linen, plain
 from mmkd_jax.core.objective import combine
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.evaluation.under_attack import robustness
 from mmkd_jax.models import Multimodal, TextTransformer
+from mmkd_jax.tasks import classification
 from tests.small import distil, initialize, on_device, task
 
 DRAW = np.random.default_rng(0)

@@ -15,10 +15,10 @@ from mmkd_jax.core.model import StepContext, cached, linen
 from mmkd_jax.core.objective import combine, total
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import variables
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition
 from mmkd_jax.models import Multimodal, TextTransformer
+from mmkd_jax.tasks import classification
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 from tests.small import distil, gap, initialize, look, make_batch, net, on_device

@@ -12,10 +12,10 @@ import pytest
 from mmkd_jax import data, losses
 from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, description, runner, saved
 from mmkd_jax.models import Classifier, ImageCNN, Multimodal, simkd
+from mmkd_jax.tasks import classification
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 from tests.methods.stages import cnn, pictures

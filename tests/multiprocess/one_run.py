@@ -17,9 +17,9 @@ from mmkd_jax import data, losses, methods
 from mmkd_jax.core import sharding
 from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.models import Multimodal
 from mmkd_jax.models.image import ImageMLP
+from mmkd_jax.tasks import classification
 from mmkd_jax.training import compiled, loop
 from mmkd_jax.training.checkpoint import Checkpoints
 from mmkd_jax.training.roles import Frozen, MovingAverage, Trained

@@ -11,9 +11,9 @@ import optax
 from mmkd_jax import losses
 from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.data import GrainLoader, InMemory, from_columns
 from mmkd_jax.experiment import Callbacks, Experiment, RunOptions, run
+from mmkd_jax.tasks import classification
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 

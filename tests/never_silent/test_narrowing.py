@@ -12,10 +12,10 @@ import pytest
 import mmkd_jax
 from mmkd_jax import losses
 from mmkd_jax.core.objective import term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.data import GrainLoader, InMemory, Partners, from_columns
 from mmkd_jax.data._order import first_position, order
 from mmkd_jax.errors import UserError
+from mmkd_jax.tasks import classification
 from mmkd_jax.training.scores import evaluate
 from tests.never_silent.setting import columns, loader, teacher_and_student
 

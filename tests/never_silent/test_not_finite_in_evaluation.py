@@ -10,9 +10,9 @@ import optax
 import pytest
 
 import mmkd_jax
-from mmkd_jax import losses
+from mmkd_jax import losses, tasks
 from mmkd_jax.adversarial import FGSM
-from mmkd_jax.core import generation, population, tasks
+from mmkd_jax.core import generation, population
 from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import term
 from mmkd_jax.core.state import Distillation

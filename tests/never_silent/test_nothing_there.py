@@ -9,11 +9,11 @@ import pytest
 
 from mmkd_jax.core import population
 from mmkd_jax.core.model import plain
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.data import GrainLoader, InMemory, from_columns
 from mmkd_jax.data import loader as loaders
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import RunOptions, run
+from mmkd_jax.tasks import classification
 from mmkd_jax.training import teacher_outputs
 from mmkd_jax.training.scores import evaluate
 from tests.never_silent.setting import ROWS, Config, columns, experiment, loader, teacher_and_student, train

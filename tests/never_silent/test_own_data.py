@@ -14,7 +14,6 @@ from PIL import Image
 
 import mmkd_jax as mmkd
 from mmkd_jax import cli, data, files
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.data import film
 from mmkd_jax.data.preprocess import PadOrTrim, Preprocessing, ReadArray, ReadImage, Resample, Resize
 from mmkd_jax.deploy import check, exporting, folder, measuring, quantization
@@ -22,6 +21,7 @@ from mmkd_jax.deploy.onnx_file import converted
 from mmkd_jax.deploy.program import export_function
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import runner
+from mmkd_jax.tasks import classification
 from tests.never_silent.setting import teacher_and_student, train
 
 SOUND, PHOTO = (Resample(8_000, strict=True), PadOrTrim(4)), (ReadImage(), Resize((4, 4)))

@@ -11,10 +11,10 @@ import pytest
 from mmkd_jax import losses
 from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification, regression
 from mmkd_jax.data import from_columns
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import explain
+from mmkd_jax.tasks import classification, regression
 from mmkd_jax.training.roles import Trained
 from mmkd_jax.training.training import Training
 from tests.never_silent.setting import ROWS, columns, experiment, loader, model, teacher_and_student, train

@@ -10,13 +10,13 @@ import pytest
 from mmkd_jax import data, losses, pretrained
 from mmkd_jax.core.model import predict
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.data.images import Pictures
 from mmkd_jax.data.tokenizer import optional
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment.definition import check
 from mmkd_jax.pretrained.clip import Both
 from mmkd_jax.pretrained.prompts import _texts
+from mmkd_jax.tasks import classification
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training
 from tests.pretrained import small_encoders

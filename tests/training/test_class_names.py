@@ -14,11 +14,11 @@ from mmkd_jax import data, losses, pretrained
 from mmkd_jax.core.ensemble import ensemble
 from mmkd_jax.core.model import Taps, linen, plain, predict, with_input
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import runner, saved
 from mmkd_jax.experiment.definition import Experiment, check, explain
 from mmkd_jax.models import Bert, Encoders, SentenceHead, TaskHead, TransformerConfig
+from mmkd_jax.tasks import classification
 from mmkd_jax.training import class_names
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.roles import Frozen, MovingAverage, Trained

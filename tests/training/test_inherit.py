@@ -13,7 +13,6 @@ from mmkd_jax.core.model import StepContext, linen
 from mmkd_jax.core.objective import combine, term
 from mmkd_jax.core.state import init_state
 from mmkd_jax.core.step import make_step
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, description
 from mmkd_jax.models import Bert, Encoders, Multimodal, TransformerConfig
@@ -21,6 +20,7 @@ from mmkd_jax.pretrained import initial
 from mmkd_jax.pretrained.inheritance import Inheritance
 from mmkd_jax.pretrained.origins import SubNetwork
 from mmkd_jax.pretrained.selection import head_norms
+from mmkd_jax.tasks import classification
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.roles import Frozen, Trained
 from mmkd_jax.training.training import Training

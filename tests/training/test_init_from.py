@@ -11,11 +11,11 @@ import pytest
 from mmkd_jax import data, losses, pretrained
 from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import combine, term
-from mmkd_jax.core.tasks import classification
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import description, runner, saved
 from mmkd_jax.experiment.definition import Experiment, check
 from mmkd_jax.models import Bert, Encoders, Multimodal, TransformerConfig
+from mmkd_jax.tasks import classification
 from mmkd_jax.training import compiled
 from mmkd_jax.training import training as part
 from mmkd_jax.training.init_from import PretrainedVariables

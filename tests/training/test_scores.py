@@ -9,9 +9,9 @@ import pytest
 
 from mmkd_jax import data
 from mmkd_jax.core.model import plain, predict
-from mmkd_jax.core.tasks import classification, measure
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition
+from mmkd_jax.tasks import classification, measure
 from mmkd_jax.training import scores
 from tests import tiny_experiment
 from tests.training.test_loop import fit

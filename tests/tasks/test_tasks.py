@@ -8,8 +8,8 @@ import pytest
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import total
 from mmkd_jax.core.outputs import Outputs
-from mmkd_jax.core.tasks import classification, regression
 from mmkd_jax.errors import UserError
+from mmkd_jax.tasks import classification, regression
 
 LOGITS = jnp.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 9.0], [1.0, 4.0, 2.0]])  # 0 1 0 2 1
 LABELS = jnp.array([0, 2, 0, 2, 2], jnp.int32)

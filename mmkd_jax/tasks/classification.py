@@ -1,0 +1,74 @@
+"""Single-label classification."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmkd_jax import losses
+from mmkd_jax.core.objective import Objective, term
+from mmkd_jax.core.task import Task
+from mmkd_jax.errors import UserError
+from mmkd_jax.losses.logits.topk import TopK
+from mmkd_jax.numeric import top_class
+
+
+def classification(classes: int, label: str = "label", logits: str = "logits") -> Task:
+    """Single-label classification, measured by accuracy over all rows and per class.
+
+    Args:
+        classes: number of classes.
+        label: name of the labels in the batch.
+        logits: name of the model's output.
+
+    Example:
+        >>> task = classification(2)
+        >>> outputs = {"logits": jnp.array([[0.0, 1.0], [0.0, 1.0]])}
+        >>> s, n = task.metrics(outputs, {"label": jnp.array([1, 0])})["accuracy"]
+        >>> float(s), float(n)
+        (1.0, 2.0)
+    """
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
+        raise UserError(f"classification: classes={classes!r}; expected their number")
+
+    def objective(model: str = "student", **options) -> Objective:
+        return term(losses.cross_entropy, logits=f"{model}.{logits}", labels=f"batch.{label}", **options)
+
+    def predict(outputs):
+        return top_class(outputs[logits])
+
+    def metrics(outputs, batch):
+        if not isinstance(found := outputs[logits], TopK) and found.shape[-1] != classes:
+            raise UserError(
+                f"{logits!r} has shape {list(found.shape)}, for {classes} classes: its head is of another task, or the "
+                "classes of model and data need names: Frozen(…, labels=(…)), from_columns(…, classes=(…))"
+            )
+        labels = batch[label]
+        valid = batch.get("valid", jnp.ones(labels.shape, bool))
+        right = (predict(outputs) == labels) & valid
+        per_class = (labels[:, None] == jnp.arange(classes)[None]) & valid[:, None]
+        return {
+            "accuracy": (jnp.sum(right).astype(jnp.float32), jnp.sum(valid).astype(jnp.float32)),
+            "accuracy by class": (
+                jnp.sum(per_class & right[:, None], 0).astype(jnp.float32),
+                jnp.sum(per_class, 0).astype(jnp.float32),
+            ),
+        }
+
+    def check(columns):
+        valid = np.asarray(columns.get("valid", True))
+        if label not in columns:
+            raise UserError(
+                f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}. Labels are "
+                "integers: columns of words are removed when texts are tokenized"
+            )
+        values = np.asarray(columns[label])
+        if not np.issubdtype(values.dtype, np.integer):
+            raise UserError(f"labels {label!r} are {values.dtype}; classification needs integers 0 … {classes - 1}")
+        wrong = np.flatnonzero(((values < 0) | (values >= classes)) & valid)
+        if len(wrong):
+            raise UserError(
+                f"label {values[wrong[0]]} in row {wrong[0]} is out of range ({len(wrong)} such rows): "
+                f"labels {label!r} must be 0 … {classes - 1}"
+            )
+
+    single = "single_label_classification"
+    return Task("classification", "accuracy", objective, predict, metrics, check, problem=single)
