@@ -359,7 +359,8 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         "best_step": fitted.best_step,
         "steps": fitted.history[-1]["step"],
         "variables": hashes[0] if hashes else variables_file.write_variables(path, fitted.variables, write=False),
-        "per_class": {k: [x if np.isfinite(x) else None for x in v.tolist()] for k, v in scores.items() if v.ndim},
+        "per_class": {k: _finite(v) for k, v in scores.items() if v.ndim == 1},
+        "matrices": {k: [_finite(row) for row in v] for k, v in scores.items() if v.ndim == 2},
         "history": fitted.history,
         "identity": now,
         "earlier": list(fitted.earlier),
@@ -382,6 +383,10 @@ def _run_seed(work, name, program, seed, results) -> dict[str, Any]:
         f"(validation {fitted.best:.3f} at step {fitted.best_step}), {seconds} s"
     )
     return result
+
+
+def _finite(values):
+    return [x if np.isfinite(x) else None for x in values.tolist()]
 
 
 @contextlib.contextmanager

@@ -84,9 +84,10 @@ def write(
 ) -> dict[str, Any]:
     """Write `table.{txt,md,json}`, learning curves and per-class metrics to the run folder.
 
-    If the task has several metrics, `scores.md` lists all of them. A metric with `share=True` is shown in percent. A
-    figure that cannot be drawn is skipped, and `log` is called with the reason. Notes are printed below the table.
-    `columns` are further columns: their heads, and training -> its cells. Returns the content of `table.json`.
+    If the task has several metrics, `scores.md` lists all of them, also by class. A metric with `share=True` is shown
+    in percent. A figure that cannot be drawn is skipped, and `log` is called with the reason. Notes are printed below
+    the table. `columns` are further columns: their heads, and training -> its cells. Returns the content of
+    `table.json`.
     """
     rows = summarize(results, metric, baseline)
     whole = {"metric": metric, "baseline": baseline, "rows": rows, "notes": list(notes)}
@@ -118,6 +119,8 @@ def write(
     drawn(figures / "learning_curves.png", lambda: curves(results, metric, figures / "learning_curves.png"), log)
     if all("per_class" in r and r["per_class"] for seeds in results.values() for r in seeds):
         drawn(figures / "by_class.png", lambda: by_class(results, figures / "by_class.png", classes), log)
+    if all("confusion matrix" in r.get("matrices", {}) for seeds in results.values() for r in seeds):
+        drawn(figures / "confusion.png", lambda: confusion(results, figures / "confusion.png", classes), log)
     return whole
 
 
@@ -131,7 +134,7 @@ def drawn(path: pathlib.Path, draw: Callable[[], None], log: Callable[[str], Non
 
 
 def scores(results: Results, classes: Sequence[str] | None = None) -> str:
-    """Return a Markdown table of all metrics, overall and per group: means and standard errors over seeds.
+    """Return all metrics as Markdown tables of means and standard errors over seeds: overall, then by class.
 
     Args:
         results: training -> one result per seed.
@@ -145,23 +148,24 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
     if len(names) < 2:
         return ""
 
-    def flat(result):
-        metrics = {n: result[n] for n in names}
-        for by, values in result["per_class"].items():
-            metric = by.partition(" by ")[0]
-            named = classes if classes and len(classes) == len(values) else range(len(values))
-            metrics |= {f"{metric}, {n}": x for n, x in zip(named, values, strict=True)}
-        return metrics
+    def cells(each):
+        values = np.array(each, float).T  # NaN for a class without rows
+        return ["–" if math.isnan(v.mean()) else points(v.mean(), _stderr(v), share=False) for v in values]
 
-    columns = list(flat(first))
-    rows = []
-    for training, seeds in results.items():
-        values = np.array([list(flat(r).values()) for r in seeds], float)  # NaN for a class without rows
-        errors = [_stderr(v) for v in values.T]
-        cells = zip(values.mean(0), errors, strict=True)
-        shown = ("–" if math.isnan(m) else f"{m:.3f}" + ("" if e is None else f" ± {e:.3f}") for m, e in cells)
-        rows.append([training, *shown])
-    return markdown_table(["training", *columns], rows, "l" + "r" * len(columns))
+    def table(of, columns, rows):
+        return markdown_table([of, *columns], [[k, *v] for k, v in rows], "l" + "r" * len(columns))
+
+    tables = [table("training", names, [(t, cells([[r[n] for n in names] for r in rs])) for t, rs in results.items()])]
+    for by in dict.fromkeys(k.partition(" by ")[2] for k in first["per_class"]):
+        metrics = [k for k in first["per_class"] if k.partition(" by ")[2] == by]
+        count = len(first["per_class"][metrics[0]])
+        named = list(classes) if classes and len(classes) == count else [str(i) for i in range(count)]
+        for training, seeds in results.items():
+            columns = [cells([r["per_class"][k] for r in seeds]) for k in metrics]
+            rows = zip(named, zip(*columns, strict=True), strict=True)
+            heads = [k.partition(" by ")[0] for k in metrics]
+            tables.append(f"## {training}, by {by}\n\n" + table(by, heads, rows))
+    return "\n".join(tables)
 
 
 def curves(results: Results, metric: str, path: pathlib.Path) -> None:
@@ -203,6 +207,28 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
         axes.set(ylim=(0, 1))
     axes.margins(x=0.01)
     axes.legend(frameon=False, ncols=min(len(results), 6), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    save_figure(figure, path)
+
+
+def confusion(results: Results, path: pathlib.Path, classes: Sequence[str] | None = None) -> None:
+    """Plot the confusion matrix of each training, side by side: the share of a label's rows, over all seeds."""
+    across = min(4, len(results))
+    down = -(-len(results) // across)
+    figure, panels = figure_of(down, across, 3.6 * across, 3.6 * down)
+    for axes, (training, seeds) in zip(panels, results.items(), strict=False):
+        counts = np.sum([r["matrices"]["confusion matrix"] for r in seeds], 0)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        names = list(classes) if classes and len(classes) == len(counts) else [str(i) for i in range(len(counts))]
+        if len(names) <= 20:
+            axes.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
+            axes.set_yticks(range(len(names)), names)
+        for i, j in np.argwhere(shares >= 0.005) if len(names) <= 12 else ():
+            color = "white" if shares[i, j] > 0.6 else "black"
+            axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=6, color=color)
+        axes.set(title=training, xlabel="predicted, % of the label's rows", ylabel="label")
+    for axes in panels[len(results) :]:
+        axes.set_axis_off()
     save_figure(figure, path)
 
 

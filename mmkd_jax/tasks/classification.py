@@ -3,16 +3,21 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax import losses
+from mmkd_jax import losses, metrics
 from mmkd_jax.core.objective import Objective, term
 from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.topk import TopK
 from mmkd_jax.numeric import top_class
 
+LARGEST = 100
+"""Classes of the largest confusion matrix that is kept."""
+
 
 def classification(classes: int, label: str = "label", logits: str = "logits") -> Task:
-    """Single-label classification, measured by accuracy over all rows and per class.
+    """Single-label classification, measured by accuracy, and by precision, recall and F1 of the classes.
+
+    These are the numbers of `metrics.classification_report`: what is undefined is NaN, and left out of the averages.
 
     Args:
         classes: number of classes.
@@ -35,7 +40,7 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
     def predict(outputs):
         return top_class(outputs[logits])
 
-    def metrics(outputs, batch):
+    def means(outputs, batch):
         if not isinstance(found := outputs[logits], TopK) and found.shape[-1] != classes:
             raise UserError(
                 f"{logits!r} has shape {list(found.shape)}, for {classes} classes: its head is of another task, or the "
@@ -44,14 +49,16 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         labels = batch[label]
         valid = batch.get("valid", jnp.ones(labels.shape, bool))
         right = (predict(outputs) == labels) & valid
-        per_class = (labels[:, None] == jnp.arange(classes)[None]) & valid[:, None]
-        return {
-            "accuracy": (jnp.sum(right).astype(jnp.float32), jnp.sum(valid).astype(jnp.float32)),
-            "accuracy by class": (
-                jnp.sum(per_class & right[:, None], 0).astype(jnp.float32),
-                jnp.sum(per_class, 0).astype(jnp.float32),
-            ),
-        }
+        return {"accuracy": (jnp.sum(right).astype(jnp.float32), jnp.sum(valid).astype(jnp.float32))}
+
+    def whole(rows):
+        answers = rows[f"batch.{label}"], rows["predictions"], classes
+        counts = metrics.class_counts(*answers)
+        by_class = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+        found = {f"macro {k}": metrics.mean_over(x).value for k, x in by_class.items()}
+        found |= {f"weighted {k}": metrics.mean_over(by_class[k], counts.support).value for k in ("precision", "f1")}
+        found |= {f"{k} by class": x for k, x in {**by_class, "support": counts.support}.items()}
+        return found | ({"confusion matrix": metrics.confusion_matrix(*answers)} if classes <= LARGEST else {})
 
     def check(columns):
         valid = np.asarray(columns.get("valid", True))
@@ -70,5 +77,14 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
                 f"labels {label!r} must be 0 … {classes - 1}"
             )
 
-    single = "single_label_classification"
-    return Task("classification", "accuracy", objective, predict, metrics, check, problem=single)
+    return Task(
+        "classification",
+        "accuracy",
+        objective,
+        predict,
+        means,
+        check,
+        problem="single_label_classification",
+        rows=("predictions", f"batch.{label}"),
+        whole=whole,
+    )

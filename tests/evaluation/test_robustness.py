@@ -41,7 +41,7 @@ def test_a_linear_model_fails_where_its_margin_is_below_the_dual_norm(norm, dual
         scores = look(VARIABLES, batches())
         assert scores["accuracy"] == pytest.approx(np.mean(margin > eps))
         by_class = [np.mean(margin[c == LABEL] > eps) for c in (0, 1)]
-        np.testing.assert_allclose(scores["accuracy by class"], by_class, rtol=1e-6)
+        np.testing.assert_allclose(scores["recall by class"], by_class, rtol=1e-6)
         found.append(float(scores["accuracy"]))
     assert found[0] > found[1] > found[2]
 

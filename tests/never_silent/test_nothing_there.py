@@ -79,7 +79,7 @@ def test_a_class_without_rows_has_no_accuracy(tmp_path):
     """A class without test rows → no accuracy (null), not 0."""
     label = np.minimum(columns()["label"], 1)
     result = train(tmp_path, teacher_and_student(test=loader(columns(label=label))))
-    by_class = result["kd"][0]["per_class"]["accuracy by class"]
+    by_class = result["kd"][0]["per_class"]["recall by class"]
     assert by_class[2] is None and all(0 <= x <= 1 for x in by_class[:2])
     assert (tmp_path / "figures" / "by_class.png").exists()
 

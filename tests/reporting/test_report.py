@@ -152,6 +152,13 @@ def test_sixteen_arms_are_told_apart_and_one_look_is_a_point(tmp_path):
     assert left > 20 and right > 20
 
 
+def test_confusion_matrices_side_by_side(tmp_path):
+    matrix = [[8.0, 2.0, 0.0], [1.0, 9.0, 0.0], [0.0, 0.0, 0.0]]  # a class without rows
+    found = {f"training {i}": [result(0.5) | {"matrices": {"confusion matrix": matrix}}] for i in range(5)}
+    report.write(tmp_path, found, "accuracy", None, "digits", ["zero", "one", "two"])
+    assert is_picture(tmp_path / "figures" / "confusion.png")
+
+
 def test_scores_of_several_metrics_and_groups_by_hand():
     def result(r, mae, by):
         return {
@@ -166,8 +173,15 @@ def test_scores_of_several_metrics_and_groups_by_hand():
 
     found = report.scores({"a": [result(0.5, 1.0, [0.1, 0.2]), result(0.7, 2.0, [0.3, 0.2])]}, ["one", "two"])
     assert found.splitlines() == [
-        "| training | r | mae | r, one | r, two |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| a | 0.600 ± 0.100 | 1.500 ± 0.500 | 0.200 ± 0.100 | 0.200 ± 0.000 |",
+        "| training | r | mae |",
+        "| --- | ---: | ---: |",
+        "| a | 0.600 ± 0.100 | 1.500 ± 0.500 |",
+        "",
+        "## a, by x",
+        "",
+        "| x | r |",
+        "| --- | ---: |",
+        "| one | 0.200 ± 0.100 |",
+        "| two | 0.200 ± 0.000 |",
     ]
     assert report.scores({"a": [{"accuracy": 0.5, "validation": 0.4, "per_class": {}}]}) == ""
