@@ -235,20 +235,21 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
     if options.out is None or options.out.suffix.lower() == ".jsonl":
 
         def json_lines(start, predictions):
-            for row in _rows(start, predictions, source, student.classes):
+            for row in _rows(start, predictions, source, student):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
 
         return json_lines
     names = ["row", *source.shown, "prediction"]
-    if student.task["problem"] == "single_label_classification":
+    if student.task["logits"]:
         width = student.outputs[student.task["logits"]].shape[-1]
-        names += ["probability", *(f"probability.{c}" for c in student.classes or range(width))]
+        names += ["probability"] * (student.task["problem"] == "single_label_classification")
+        names += [f"probability.{c}" for c in student.classes or range(width)]
     table = csv.writer(file, lineterminator="\n")
     table.writerow(names)
 
     def cells(start, predictions):
-        for row in _rows(start, predictions, source, student.classes):
+        for row in _rows(start, predictions, source, student):
             flat = {**row.pop("inputs"), **row}
             flat |= {f"probability.{c}": p for c, p in flat.pop("probabilities", {}).items()}
             table.writerow([json.dumps(x) if isinstance(x, list | dict) else x for x in map(flat.get, names)])
@@ -256,19 +257,25 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
     return cells
 
 
-def _rows(start: int, predictions: Any, source: _Source, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for i, prediction in enumerate(predictions.prediction):
+def _rows(start: int, predictions: Any, source: _Source, student: "Student") -> Iterator[dict[str, Any]]:
+    found, several = predictions.prediction, isinstance(predictions.prediction, dict)
+    for i in range(len(next(iter(found.values())) if several else found)):
         row: dict[str, Any] = {"row": start + i, "inputs": {k: x[start + i] for k, x in source.shown.items()}}
-        row["prediction"] = _plain(prediction)
+        row["prediction"] = {n: _plain(x[i]) for n, x in found.items()} if several else _plain(found[i])
         if predictions.probabilities is not None:
             each = predictions.probabilities[i]
-            row["probability"] = _plain(each.max())
-            row["probabilities"] = {str(c): _plain(p) for c, p in zip(classes or range(len(each)), each, strict=True)}
+            if student.task["problem"] == "single_label_classification":
+                row["probability"] = _plain(each.max())
+            row["probabilities"] = {
+                str(c): _plain(p) for c, p in zip(student.classes or range(len(each)), each, strict=True)
+            }
         yield row
 
 
 def _plain(x: Any) -> Any:
     """Return a number with the digits of its dtype, a text, or a list of them."""
+    if isinstance(x, tuple):
+        return list(x)
     if getattr(x, "ndim", 0):
         return [_plain(y) for y in x]
     return float(str(x)) if x.dtype.kind in "fV" else x.item()

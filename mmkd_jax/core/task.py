@@ -19,24 +19,27 @@ class Task(NamedTuple):
         name: display name.
         metric: name of the headline metric; larger is better.
         objective: `(model, **options) -> Objective`: the task loss on a model's outputs.
-        predict: `(outputs) -> predictions` [b, ...].
+        predict: `(outputs) -> predictions` [b, ...]; of several tasks, by name.
         metrics: `(outputs, batch) -> {name: (sum, count)}`, without rows whose `valid` is False.
         check: `(columns) -> None`; raises a UserError for missing or invalid labels, except in rows whose `valid` is
             False.
         scores: `(means) -> {name: value}`: final scores from the means of the metrics over all rows.
         share: whether the headline metric is a fraction of the rows, reported in percent.
         check_all: `(columns) -> None`; raises for statistics over all rows, which single batches do not have.
-        problem: "single_label_classification" if its classes exclude each other, or "regression"; empty for others.
+        problem: what predictions are: "single_label_classification" if its classes exclude each other,
+            "multi_label_classification", "ordinal", "visual_questions" or "regression"; empty for others.
         rows: what `whole` reads of each row: names of outputs of the evaluated model, `batch.COLUMN`, and
             "predictions", those of `predict`.
         whole: `({name: values of all valid rows, in the order of example_id}) -> {name: value}`: metrics that are no
             means over rows, such as AUROC; NumPy on the host. Added to the scores under names that those do not have.
+        head: Linen module `embedding -> outputs by name` with the outputs that the task reads; None if no such head
+            gives them. See `models.head_for`.
     """
 
     name: str
     metric: str
     objective: Callable[..., Objective]
-    predict: Callable[[Mapping[str, Any]], jax.Array]
+    predict: Callable[[Mapping[str, Any]], Any]
     metrics: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, tuple[jax.Array, jax.Array]]]
     check: Callable[[Mapping[str, Any]], None]
     scores: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
@@ -45,6 +48,7 @@ class Task(NamedTuple):
     problem: str = ""
     rows: tuple[str, ...] = ()
     whole: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda rows: {}
+    head: Any = None
 
 
 def measure(

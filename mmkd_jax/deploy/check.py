@@ -65,7 +65,9 @@ def compared(
             valid = np.asarray(batch.get("valid", np.ones(rows, bool)))
             reference = {k: np.asarray(x) for k, x in original(batch).items()}
             count += int(valid.sum())
-            same += int((reference["prediction"] == outputs["prediction"]).reshape(rows, -1).all(-1)[valid].sum())
+            predicted = [k for k in reference if k.partition(".")[0] == "prediction"]
+            equal = [(reference[k] == outputs[k]).reshape(rows, -1).all(-1) for k in predicted]
+            same += int(np.logical_and.reduce(equal)[valid].sum())
             for name, x in reference.items():
                 if jnp.issubdtype(x.dtype, jnp.inexact) and valid.any():
                     x, y = x[valid].astype(np.float64), outputs[name][valid].astype(np.float64)

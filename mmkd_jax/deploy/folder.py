@@ -223,7 +223,7 @@ def _check(signature: Mapping[str, Any]) -> None:
                 raise ValueError(f"{kind}.{name} has {first} rows")
     if signature["task"]["logits"] and signature["task"]["logits"] not in signature["outputs"]:
         raise ValueError("task.logits is not an output")
-    if "prediction" not in signature["outputs"]:
+    if not any(n.partition(".")[0] == "prediction" for n in signature["outputs"]):
         raise ValueError("there is no output prediction")
 
 

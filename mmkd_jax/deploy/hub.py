@@ -62,8 +62,8 @@ def export(
         def outputs():
             for batch in training.test.eval_batches():
                 found = run(_like(variables, again.variables), batch)
-                known = {n: np.asarray(found[n]) for n in student.outputs if n != "prediction"}
-                yield known | {"prediction": np.asarray(training.task.predict(found))}
+                found = {**found, **program.named_predictions(training.task.predict(found))}
+                yield {n: np.asarray(found[n]) for n in student.outputs}
 
         original = functools.partial(exporting.outputs_of, student)
         found = check.compared(training.task, training.test.eval_batches, original, outputs(), source.metric)

@@ -1,17 +1,20 @@
 """A trained model as a StableHLO program: batch size and platform are free, weights are arguments."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export
 from jax.extend.core import jaxpr_as_fun
 from jaxlib.mlir.dialects import stablehlo
 from jaxlib.mlir.ir import Context as ProgramContext
 from jaxlib.mlir.passmanager import PassManager
 
+from mmkd_jax import tasks
 from mmkd_jax.core.dependence import needed, used_inputs
 from mmkd_jax.core.model import predict
 from mmkd_jax.deploy.exported import Exported
@@ -47,16 +50,29 @@ class Function(NamedTuple):
     """The evaluated model of a training, with its predictions, as a function of flat dicts.
 
     Attributes:
-        run: `(variables, batch) -> outputs`: what the task reads, and "prediction"; variables are in their order.
+        run: `(variables, batch) -> outputs`: what the task reads, and its predictions, see `named_predictions`;
+            variables are in their order.
         variables: name -> shape and dtype of each variable.
         rows: column of the data -> shape and dtype of one row.
-        logits: name of the output whose softmax are the probabilities; empty without probabilities.
+        logits: name of the output whose softmax or sigmoid are the probabilities; empty without probabilities.
     """
 
     run: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
     variables: dict[str, Any]
     rows: dict[str, jax.ShapeDtypeStruct]
     logits: str
+
+
+def named_predictions(predictions: Any) -> dict[str, Any]:
+    """Name the predictions of a task: "prediction", or "prediction.TASK" of several.
+
+    Example:
+        >>> named_predictions([1]), named_predictions({"topic": [1], "mood": [0.5]})
+        ({'prediction': [1]}, {'prediction.topic': [1], 'prediction.mood': [0.5]})
+    """
+    if isinstance(predictions, Mapping):
+        return {f"prediction.{n}": x for n, x in predictions.items()}
+    return {"prediction": predictions}
 
 
 def function_of(training: Training) -> Function:
@@ -67,24 +83,29 @@ def function_of(training: Training) -> Function:
     """
     network, task = training.networks[training.evaluate], training.task
     like = training.shapes(training.evaluate)[0]
-    outputs = training.outputs(training.evaluate)
-    (reads,) = used_inputs(task.predict, outputs)
-    reads = {n: outputs[n] for n in outputs if any(jax.tree.leaves(reads[n]))}
-    if trees := [n for n, x in reads.items() if not isinstance(x, jax.ShapeDtypeStruct)]:
+    spec = dict(training.test.spec)
+    spec["valid"] = jax.ShapeDtypeStruct((len(next(iter(spec.values()))),), np.dtype(bool))
+    outputs = jax.eval_shape(lambda v, batch: predict(network, v, batch), like, spec)
+    (predicts,) = ([n for n in outputs if any(jax.tree.leaves(used[n]))] for used in used_inputs(task.predict, outputs))
+    measures: Any = dict.fromkeys(outputs)
+    with contextlib.suppress(KeyError):  # of a loader of the user's whose evaluation batches have more columns
+        measures, _ = used_inputs(lambda *found: tasks.measure(task, *found), outputs, spec)
+    reads = [n for n in outputs if n in predicts or any(jax.tree.leaves(measures[n]))]
+    if trees := [n for n in reads if not isinstance(outputs[n], jax.ShapeDtypeStruct)]:
         raise UserError(f"output {trees[0]!r} is not one array")
     logits = ""
-    if task.problem == "single_label_classification":
-        if len(reads) != 1 or "prediction" in reads:
+    if task.problem in ("single_label_classification", "multi_label_classification"):
+        if len(predicts) != 1 or "prediction" in predicts:
             raise UserError(
-                f"the predictions of task {task.name!r} depend on the outputs {choices(reads)}; expected one, with "
+                f"the predictions of task {task.name!r} depend on the outputs {choices(predicts)}; expected one, with "
                 "another name than 'prediction'"
             )
-        (logits,) = reads
+        (logits,) = predicts
 
     def run(variables, batch):
         batch = batch | {"valid": jnp.ones(next(iter(batch.values())).shape[0], bool)}
         found = predict(network, jax.tree.unflatten(jax.tree.structure(like), list(variables.values())), batch)
-        return {n: found[n] for n in reads} | {"prediction": task.predict(found)}
+        return {n: found[n] for n in reads} | named_predictions(task.predict(found))
 
     rows = {k: jax.ShapeDtypeStruct(s.shape[1:], s.dtype) for k, s in training.test.spec.items()}
     return Function(run, flat(like), rows, logits)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from mmkd_jax import metrics
 from mmkd_jax.data.preprocess import Preprocessing
 from mmkd_jax.deploy import columns, folder
 from mmkd_jax.errors import UserError, choices
@@ -20,13 +21,13 @@ class Predictions(NamedTuple):
     """Predictions of a student, one row for each row of the inputs.
 
     Attributes:
-        prediction: class names [n] for a classification with known classes; otherwise class indices or values [n, ...].
-        probabilities: probability of each class [n, c], for a classification whose classes exclude each other; None for
-            other tasks.
+        prediction: class names [n] for a classification with known classes, tuples of them if several may apply;
+            otherwise class indices or values [n, ...]; of several tasks, a dict by name of the task.
+        probabilities: probability of each class [n, c], for a classification; None for other tasks.
         outputs: name -> output of the model [n, ...].
     """
 
-    prediction: Shaped[np.ndarray, "n ..."]
+    prediction: Any
     probabilities: Float[np.ndarray, "n c"] | None
     outputs: dict[str, Shaped[np.ndarray, "n ..."]]
 
@@ -96,11 +97,21 @@ class Student:
             found.append(self._called(made, rows, most, start + first))
         empty = {n: np.zeros((0, *s.shape), s.dtype) for n, s in self.outputs.items()}
         outputs = {n: np.concatenate([x[n] for x in found]) if found else empty[n] for n in self.outputs}
-        prediction = outputs.pop("prediction")
-        if self.task["problem"] == "single_label_classification" and self.classes:
-            prediction = np.array(self.classes)[prediction]
+        predicted = {n: outputs.pop(n) for n in self.outputs if n.partition(".")[0] == "prediction"}
+        of_tasks = {n.partition(".")[2]: x for n, x in predicted.items()}
+        prediction: Any = predicted.get("prediction", of_tasks)
+        problem, classes = self.task["problem"], self.classes
+        if classes and problem in ("single_label_classification", "ordinal", "visual_questions"):
+            prediction = np.array(classes)[prediction]
+        if classes and problem == "multi_label_classification":
+            names = [tuple(c for c, x in zip(classes, row, strict=True) if x) for row in np.asarray(prediction)]
+            prediction = np.fromiter(names, object, count)
         logits = outputs.get(self.task["logits"])
-        return Predictions(prediction, None if logits is None else softmax(logits), outputs)
+        if logits is None:
+            return Predictions(prediction, None, outputs)
+        independent = problem == "multi_label_classification"
+        p = metrics.sigmoid(np.asarray(logits, np.float64)).astype(np.float32) if independent else softmax(logits)
+        return Predictions(prediction, p, outputs)
 
     def _called(self, batch, rows, most, first) -> dict[str, np.ndarray]:
         padded = self.batch or min(1 << (rows - 1).bit_length(), most)

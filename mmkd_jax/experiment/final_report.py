@@ -134,11 +134,13 @@ def _examples(path, names, trainings, variables, log):
             log(f"figure {path.name}: predictions of {name!r} are skipped: {training.evaluate!r} is frozen")
             continue
         predict = jax.jit(lambda *x, training=training: training.task.predict(training.run(training.evaluate)(*x)))
-        predictions[name] = np.asarray(predict(final, batch))
+        predictions[name] = jax.device_get(predict(final, batch))
     rows = []
     for i in range(int(np.sum(batch["valid"]))):
         lines = [f"label {batch['label'][i]}"] if "label" in batch else []
-        lines += [f"{name} {p[i]}" for name, p in predictions.items()]
+        for name, found in predictions.items():
+            of_tasks = {f"{name} {task}": p for task, p in found.items()} if isinstance(found, dict) else {name: found}
+            lines += [f"{n} {p[i]}" for n, p in of_tasks.items()]
         rows.append({k: batch[k][i] for k in inputs} | {"caption": "\n".join(lines)})
     report.examples(rows, path)
 

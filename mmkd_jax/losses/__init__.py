@@ -67,6 +67,8 @@ from mmkd_jax.losses.logits.mlkd import mlkd_batch as mlkd_batch
 from mmkd_jax.losses.logits.mlkd import mlkd_class as mlkd_class
 from mmkd_jax.losses.logits.nkd import nkd as nkd
 from mmkd_jax.losses.logits.non_target_kl import non_target_kl as non_target_kl
+from mmkd_jax.losses.logits.ordinal import ordinal_coral as ordinal_coral
+from mmkd_jax.losses.logits.ordinal import ordinal_corn as ordinal_corn
 from mmkd_jax.losses.logits.probability_mse import probability_mse as probability_mse
 from mmkd_jax.losses.logits.skew_kl import skew_kl as skew_kl
 from mmkd_jax.losses.logits.standardize import standardize as standardize

@@ -11,6 +11,7 @@ from mmkd_jax.metrics.calibration import brier as brier
 from mmkd_jax.metrics.calibration import expected_calibration_error as expected_calibration_error
 from mmkd_jax.metrics.calibration import negative_log_likelihood as negative_log_likelihood
 from mmkd_jax.metrics.calibration import reliability as reliability
+from mmkd_jax.metrics.calibration import sigmoid as sigmoid
 from mmkd_jax.metrics.calibration import softmax as softmax
 from mmkd_jax.metrics.confusion import ClassCounts as ClassCounts
 from mmkd_jax.metrics.confusion import accuracy as accuracy
@@ -32,6 +33,7 @@ from mmkd_jax.metrics.intervals import bootstrap as bootstrap
 from mmkd_jax.metrics.intervals import bootstrap_all as bootstrap_all
 from mmkd_jax.metrics.mean import Mean as Mean
 from mmkd_jax.metrics.mean import mean_over as mean_over
+from mmkd_jax.metrics.operating_points import best_thresholds as best_thresholds
 from mmkd_jax.metrics.operating_points import precision_at_recall as precision_at_recall
 from mmkd_jax.metrics.operating_points import sensitivity_at_specificity as sensitivity_at_specificity
 from mmkd_jax.metrics.ranking import auroc as auroc

@@ -28,6 +28,15 @@ def check_finite(values: Num[np.ndarray, "..."], name: str) -> Float[np.ndarray,
     return values
 
 
+def check_probabilities(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Return probabilities in float64; those outside 0 … 1, such as logits, are refused."""
+    values = np.asarray(values, np.float64)
+    _refuse(
+        "probabilities", values, ~((values >= 0) & (values <= 1)), "expected 0 … 1, such as metrics.sigmoid(logits)"
+    )
+    return values
+
+
 def check_labels(labels: Integer[np.ndarray, "..."], classes: int, name: str = "labels") -> Integer[np.ndarray, "..."]:
     """Return labels in int64; those outside 0 … classes − 1 are refused."""
     labels = np.asarray(labels)

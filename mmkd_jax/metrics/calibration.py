@@ -39,6 +39,19 @@ class Reliability(NamedTuple):
 
 
 @validated
+def sigmoid(logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Probabilities of independent logits in float64.
+
+    Formula: p = 1/(1 + exp(−z))
+
+    Example:
+        >>> sigmoid(np.array([0.0, -1000.0])).tolist()
+        [0.5, 0.0]
+    """
+    return np.exp(-np.logaddexp(0, -check_scores(logits, "logits")))
+
+
+@validated
 def softmax(logits: Float[np.ndarray, "n k"], temperature: Positive = 1.0) -> Float[np.ndarray, "n k"]:
     """Probabilities of logits in float64, as the metrics of calibration take them.
 

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Integer
 
-from mmkd_jax.metrics._inputs import check_answers, check_scores
+from mmkd_jax.metrics._inputs import check_answers, check_probabilities, check_scores
 from mmkd_jax.metrics.ranking import Binary, by_threshold
 from mmkd_jax.typing import Share
 from mmkd_jax.validation import validated
@@ -70,3 +70,50 @@ def precision_at_recall(labels: Binary, scores: Float[np.ndarray, " n"], recall:
     if not hits.any():
         return math.nan
     return float(np.max(np.where(found / found[-1] >= recall, found / predicted, 0)))
+
+
+@validated
+def best_thresholds(
+    labels: Bool[np.ndarray, "n k"] | Integer[np.ndarray, "n k"],
+    probabilities: Float[np.ndarray, "n k"],
+    judged: Bool[np.ndarray, "n k"] | None = None,
+    default: Share = 0.5,
+) -> Float[np.ndarray, " k"]:
+    """Thresholds with the largest F1 of each class, to choose on validation data.
+
+    Formula: argmax_t 2TP_t/(2TP_t + FP_t + FN_t); rows with a probability ≥ t are predicted to have the class
+
+    A threshold lies in the middle between two probabilities; of several with the same F1, it is the largest.
+
+    Args:
+        labels: which classes apply, [n, k]; booleans, or 0 and 1.
+        probabilities: of the classes, [n, k].
+        judged: which labels are known, [n, k]; None for all.
+        default: threshold of a class without positive rows.
+
+    Returns:
+        Thresholds [k], as `tasks.multi_label` takes them.
+
+    Raises:
+        UserError: shapes differ, or a probability is not in 0 … 1; names the first row.
+
+    Source: Lipton et al., Thresholding Classifiers to Maximize F1 Score, 2014, https://arxiv.org/abs/1402.1892
+
+    Example:
+        >>> best_thresholds(np.array([[1], [1], [0]]), np.array([[0.9], [0.3], [0.1]])).tolist()
+        [0.2]
+    """
+    known = np.ones(labels.shape, bool) if judged is None else np.asarray(judged)
+    p = check_probabilities(np.where(known, probabilities, 0))
+    positive = check_answers(np.where(known, labels, 0), "labels")
+    found = np.full(p.shape[1], float(default))
+    for c in range(p.shape[1]):
+        values, actual = p[known[:, c], c], positive[known[:, c], c]
+        if not actual.any():
+            continue
+        hits, wrong = by_threshold(actual, values)
+        f1 = 2 * np.cumsum(hits) / (np.cumsum(hits + wrong) + hits.sum())
+        distinct = np.append(np.unique(values)[::-1], 0)
+        i = int(np.argmax(f1))
+        found[c] = (distinct[i] + distinct[i + 1]) / 2
+    return found

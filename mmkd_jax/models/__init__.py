@@ -29,6 +29,10 @@ from mmkd_jax.models.mobilenet import MobileNetV2 as MobileNetV2
 from mmkd_jax.models.modernbert import ModernBert as ModernBert
 from mmkd_jax.models.mpnet import MPNet as MPNet
 from mmkd_jax.models.multimodal import Multimodal as Multimodal
+from mmkd_jax.models.output_heads import Heads as Heads
+from mmkd_jax.models.output_heads import LinearHead as LinearHead
+from mmkd_jax.models.output_heads import RankHead as RankHead
+from mmkd_jax.models.output_heads import head_for as head_for
 from mmkd_jax.models.resnet import ResNet as ResNet
 from mmkd_jax.models.sentence import Projection as Projection
 from mmkd_jax.models.sentence import SentenceHead as SentenceHead

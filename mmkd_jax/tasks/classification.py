@@ -8,6 +8,7 @@ from mmkd_jax.core.objective import Objective, term
 from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.topk import TopK
+from mmkd_jax.models.output_heads import LinearHead
 from mmkd_jax.numeric import top_class
 
 LARGEST = 100
@@ -87,4 +88,5 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         problem="single_label_classification",
         rows=("predictions", f"batch.{label}"),
         whole=whole,
+        head=LinearHead({logits: classes}),
     )

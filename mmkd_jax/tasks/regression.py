@@ -7,6 +7,7 @@ from mmkd_jax import losses
 from mmkd_jax.core.objective import Objective, term
 from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
+from mmkd_jax.models.output_heads import LinearHead
 
 
 def regression(label: str = "label", output: str = "prediction", groups: tuple[str, int] | None = None) -> Task:
@@ -102,4 +103,7 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
             )
 
     predict = lambda outputs: outputs[output]  # noqa: E731
-    return Task("regression", "pearson", objective, predict, metrics, check, scores, False, check_all, "regression")
+    head = LinearHead({output: 0})
+    return Task(
+        "regression", "pearson", objective, predict, metrics, check, scores, False, check_all, "regression", head=head
+    )

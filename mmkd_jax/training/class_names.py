@@ -82,7 +82,7 @@ def check(name: str, labels: Sequence[str], classes: Sequence[str], before: str 
 
 
 def check_problem(name: str, problem: str, task: str, before: str = "") -> None:
-    """Raise if logits of independent classes, or of a regression, are read as those of exclusive classes.
+    """Raise if logits of independent classes, of exclusive classes or of a regression are read as one of the others.
 
     Args:
         name: name of the model.
@@ -91,13 +91,18 @@ def check_problem(name: str, problem: str, task: str, before: str = "") -> None:
         before: start of the message.
 
     Raises:
-        UserError: the task's classes exclude each other, those of the model do not.
+        UserError: the task's classes exclude each other and those of the model do not, or the other way round.
     """
-    if task == "single_label_classification" and problem not in ("", task):
-        is_one = "are a regression" if problem == "regression" else f"are independent ({problem})"
+    known = {
+        "single_label_classification": ("exclude each other", "has one label per row", "softmax"),
+        "multi_label_classification": ("are independent", "has several labels per row", "sigmoid"),
+    }
+    if task in known and problem not in ("", task):
+        is_one = f"{known[problem][0]} ({problem})" if problem in known else f"are a {problem}"
+        _, has, function = known[task]
         raise UserError(
-            f"{before}the logits of {name!r} {is_one}, the task has one label per row: use another output, or another "
-            'task; or, if a softmax of them is meant, its Model with `_replace(problem="")`'
+            f"{before}the logits of {name!r} {is_one}, the task {has}: use another output, or another "
+            f'task; or, if a {function} of them is meant, its Model with `_replace(problem="")`'
         )
 
 

@@ -23,6 +23,7 @@ INVENTORY = {
         "MSE of logits": ["logit_mse"],
         "MSE of probabilities": ["probability_mse"],
         "multi-label": ["binary_kl", "binary_cross_entropy"],
+        "ordinal": ["ordinal_coral", "ordinal_corn"],
         "DKD": ["dkd"],
         "NKD": ["nkd"],
         "DIST": ["dist"],

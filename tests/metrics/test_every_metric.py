@@ -37,7 +37,17 @@ def test_inputs_are_left_alone_and_float32_is_computed_in_float64(name):
 
 def test_every_function_of_rows_is_here():
     other = {"confusion_matrix", "class_counts", "multi_label_counts", "classification_report"}  # counts
-    other |= {"reliability", "softmax", "mean_over", "decode_spans", "bootstrap", "bootstrap_all", "by_subgroup"}
+    other |= {
+        "best_thresholds",
+        "sigmoid",
+        "reliability",
+        "softmax",
+        "mean_over",
+        "decode_spans",
+        "bootstrap",
+        "bootstrap_all",
+        "by_subgroup",
+    }
     other |= {"answer_tokens", "exact_match", "token_f1"}  # of texts
     public = {n for n, v in vars(metrics).items() if callable(v) and n[0].islower()}
     assert public - other - {"sentiment_scores"} == set(EVERY) - {"acc2", "f1_nonnegative"}

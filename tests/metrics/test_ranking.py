@@ -121,3 +121,17 @@ def test_a_share_that_is_reached_exactly_is_reached():
     assert metrics.sensitivity_at_specificity(y, s, 0.07) == 1.0  # 7 of 100; 0.07 · 100 is 7.000000000000001
     assert np.isnan(metrics.sensitivity_at_specificity(~y[:5], s[:5], 0.9))
     assert np.isnan(metrics.precision_at_recall(y[:5], s[:5], 0.9))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thresholds_by_enumeration(seed):
+    draw = np.random.default_rng(seed)
+    labels, p = draw.random((40, 3)) < 0.3, np.round(draw.random((40, 3)), 1 + seed % 2)
+    judged = draw.random((40, 3)) < 0.8
+    labels[:, 2] = False
+    found = metrics.best_thresholds(labels, p, judged)
+    assert found[2] == 0.5
+    for c in range(2):
+        y, s = labels[judged[:, c], c], p[judged[:, c], c]
+        best = max(reference.f1_score(y, s >= t) for t in np.linspace(0, 1, 401))
+        assert reference.f1_score(y, s >= found[c]) == pytest.approx(best, abs=1e-12)

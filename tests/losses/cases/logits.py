@@ -195,6 +195,22 @@ CASES = {
         zero_if_same=False,
         infinite=(),
     ),
+    "ordinal_coral": Case(
+        losses.ordinal_coral,
+        formulas.ordinal_coral,
+        {"logits": draw(2, 3, 6), "levels": np.array([[0, 6, 3], [5, 1, 2]])},
+        # σ = 1/2, 3/4: above the first threshold only
+        ({"logits": np.array([[0.0, log(3)]]), "levels": np.array([1])}, {}, [log(2) + log(4)]),
+        zero_if_same=False,
+    ),
+    "ordinal_corn": Case(
+        losses.ordinal_corn,
+        formulas.ordinal_corn,
+        {"logits": draw(2, 3, 6), "levels": np.array([[0, 6, 3], [5, 1, 2]])},
+        # of level 0, the first threshold decides alone
+        ({"logits": np.array([[0.0, log(3)], [0.0, log(3)]]), "levels": np.array([0, 2])}, {}, [log(2), log(8 / 3)]),
+        zero_if_same=False,
+    ),
     "binary_kl": Case(
         losses.binary_kl,
         formulas.binary_kl,

@@ -94,6 +94,18 @@ def binary_cross_entropy(logits, labels):
     return -np.mean(labels * np.log(q) + (1 - labels) * np.log(1 - q), -1)
 
 
+def ordinal_coral(logits, levels):
+    above = levels[..., None] > np.arange(logits.shape[-1])
+    return -np.sum(np.log(np.where(above, sigmoid(logits), 1 - sigmoid(logits))), -1)
+
+
+def ordinal_corn(logits, levels):
+    """Negative log of P(y = level) = P(y > level − 1) − P(y > level)."""
+    above = np.cumprod(sigmoid(logits), -1)
+    above = np.concatenate([np.ones_like(above[..., :1]), above, np.zeros_like(above[..., :1])], -1)
+    return -np.log(np.take_along_axis(above[..., :-1] - above[..., 1:], levels[..., None], -1)[..., 0])
+
+
 def binary_kl(student, teacher, temperature):
     p, q = (np.stack([sigmoid(x / temperature), sigmoid(-x / temperature)], -1) for x in (teacher, student))
     return temperature**2 * divergence(p, q).sum(-1)

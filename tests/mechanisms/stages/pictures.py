@@ -42,6 +42,8 @@ GIVEN: dict[str, Any] = {
     "cross_entropy": {"logits": "student.logits", "labels": "batch.label"},
     "weighted_cross_entropy": {"logits": "student.logits", "labels": "batch.label", "class_weights": WEIGHTS},
     "binary_cross_entropy": {"logits": "student.logits", "labels": "batch.labels"},
+    "ordinal_coral": {"logits": "student.logits", "levels": "batch.label"},
+    "ordinal_corn": {"logits": "student.logits", "levels": "batch.label"},
     "weighted_kl": of("logits", class_weights=WEIGHTS),
     "topk_kl": of("logits", k=2),
     "standardize": {"logits": "student.logits"},

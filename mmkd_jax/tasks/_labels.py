@@ -1,0 +1,34 @@
+"""Checks of label columns, which name the first bad row."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmkd_jax.errors import UserError, choices
+
+
+def column(columns: Mapping[str, Any], name: str, task: str, shape: tuple[int | None, ...] = ()) -> np.ndarray:
+    """Return a column that a task needs, with rows of a shape; None is any size.
+
+    Raises:
+        UserError: the column is missing, or its rows have another shape.
+    """
+    if name not in columns:
+        raise UserError(f"{task} needs a column {name!r}; there are: {choices(columns)}")
+    values = np.asarray(columns[name])
+    if values.ndim != 1 + len(shape) or any(n not in (None, m) for n, m in zip(shape, values.shape[1:], strict=True)):
+        expected = ", ".join("n" if n is None else str(n) for n in ("rows", *shape))
+        raise UserError(f"{name!r} has shape {list(values.shape)}; {task} needs [{expected}]")
+    return values
+
+
+def refuse(columns: Mapping[str, Any], name: str, values: np.ndarray, wrong: np.ndarray, remedy: str) -> None:
+    """Raise if a value is wrong in a row that is valid; names the first one."""
+    valid = np.broadcast_to(np.asarray(columns.get("valid", True)), len(values))
+    wrong = wrong & valid.reshape(-1, *[1] * (wrong.ndim - 1))
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        where = f"row {at[0]}" + "".join(f", column {i}" for i in at[1:])
+        rows = int(wrong.reshape(len(wrong), -1).any(1).sum())
+        raise UserError(f"{name!r} is {values[at]} in {where} ({rows} such rows): {remedy}")
