@@ -50,6 +50,7 @@ from mmkd_jax.metrics.retrieval import reciprocal_rank as reciprocal_rank
 from mmkd_jax.metrics.retrieval import retrieval_map as retrieval_map
 from mmkd_jax.metrics.sentiment import SentimentScores as SentimentScores
 from mmkd_jax.metrics.sentiment import sentiment_scores as sentiment_scores
+from mmkd_jax.metrics.similarities import similarities as similarities
 from mmkd_jax.metrics.spans import Span as Span
 from mmkd_jax.metrics.spans import SpanScores as SpanScores
 from mmkd_jax.metrics.spans import decode_spans as decode_spans
