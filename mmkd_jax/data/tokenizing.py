@@ -43,14 +43,16 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str | Mapping
         [[2, 1, 3], [2, 1, 3]]
     """
     texts = {k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"}
-    sources = dict(column) if isinstance(column, Mapping) else {t.modality: column for t in lengths}
-    if isinstance(column, Mapping) and {*sources} != {t.modality for t in lengths}:
-        raise UserError(
-            f"column names {choices(sources)}, and the tokenizers are of {choices(t.modality for t in lengths)}"
-        )
-    for name in sources.values() if sources else [column]:
+    several = isinstance(column, Mapping)
+    if several and {*column} != (has := {t.modality for t in lengths}):
+        raise UserError(f"column names {choices(column)}, and the tokenizers have the modalities {choices(has)}")
+    for name in column.values() if several else [column]:
         if name not in texts:
             raise UserError(f"no text column {name!r}; available: {choices(texts)}")
+
+    def source(tokenizer):
+        return column[tokenizer.modality] if several else column
+
     spec = {k: s for k, s in dataset.spec.items() if k not in texts}
     for tokenizer, length in lengths.items():
         for k, x in tokenizer([], length=length, pad=True).items():
@@ -61,14 +63,13 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str | Mapping
 
     def fetch(rows):
         columns = dataset.take(rows)
-        strings = {name: columns[name].tolist() for name in set(sources.values())}
-        ids = [t(strings[sources[t.modality]], length=length, pad=True, warn=False) for t, length in lengths.items()]
+        ids = [t(columns[source(t)].tolist(), length=n, pad=True, warn=False) for t, n in lengths.items()]
         return {k: x for group in (columns, *ids) for k, x in group.items() if k not in texts}
 
-    how = {t.modality: {**t.fingerprint, "column": sources[t.modality], "length": n} for t, n in lengths.items()}
+    how = {t.modality: {**t.fingerprint, "column": source(t), "length": n} for t, n in lengths.items()}
     steps = dataset.preprocess
     for tokenizer, length in lengths.items():
         if isinstance(tokenizer, Tokenizer):
-            steps = followed(steps, sources[tokenizer.modality], Tokenize(tokenizer, int(length)), remove=False)
+            steps = followed(steps, source(tokenizer), Tokenize(tokenizer, int(length)), remove=False)
     fingerprint = {**dataset.fingerprint, "tokens": how}
     return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint=fingerprint, preprocess=steps)

@@ -22,6 +22,7 @@ from mmkd_jax.metrics.confusion import micro_f1 as micro_f1
 from mmkd_jax.metrics.confusion import multi_label_counts as multi_label_counts
 from mmkd_jax.metrics.confusion import quadratic_kappa as quadratic_kappa
 from mmkd_jax.metrics.confusion import weighted_f1 as weighted_f1
+from mmkd_jax.metrics.embeddings import similarities as similarities
 from mmkd_jax.metrics.fairness import EqualizedOdds as EqualizedOdds
 from mmkd_jax.metrics.fairness import Subgroups as Subgroups
 from mmkd_jax.metrics.fairness import by_subgroup as by_subgroup
@@ -50,7 +51,6 @@ from mmkd_jax.metrics.retrieval import reciprocal_rank as reciprocal_rank
 from mmkd_jax.metrics.retrieval import retrieval_map as retrieval_map
 from mmkd_jax.metrics.sentiment import SentimentScores as SentimentScores
 from mmkd_jax.metrics.sentiment import sentiment_scores as sentiment_scores
-from mmkd_jax.metrics.similarities import similarities as similarities
 from mmkd_jax.metrics.spans import Span as Span
 from mmkd_jax.metrics.spans import SpanScores as SpanScores
 from mmkd_jax.metrics.spans import decode_spans as decode_spans

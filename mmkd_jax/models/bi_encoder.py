@@ -29,7 +29,7 @@ class BiEncoder(nn.Module):
         width: dimension of the space, reached by projections without bias; None takes the features as they are.
         normalize: scale embeddings to unit length, so that inner products are cosines.
         temperature: τ > 0 of the scores; their scale is 1/τ.
-        learned: train τ, as a variable log τ. Pass it to a loss with temperature="MODEL.temperature".
+        train_temperature: train τ, as a variable log τ. Pass it to a loss with temperature="MODEL.temperature".
 
     Source: Reimers and Gurevych, Sentence-BERT, 2019, https://arxiv.org/abs/1908.10084
 
@@ -46,7 +46,7 @@ class BiEncoder(nn.Module):
     width: int | None = 64
     normalize: bool = True
     temperature: float = 1.0
-    learned: bool = False
+    train_temperature: bool = False
 
     @nn.compact
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
@@ -69,7 +69,9 @@ class BiEncoder(nn.Module):
         query = tap("query", embed("query", self.query_encoder, self.query, batch))
         document = tap("document", embed("document", document_encoder, self.document, batch))
         start = nn.initializers.constant(jnp.log(self.temperature))
-        log_temperature = self.param("log_temperature", start, ()) if self.learned else jnp.log(self.temperature)
+        log_temperature = (
+            self.param("log_temperature", start, ()) if self.train_temperature else jnp.log(self.temperature)
+        )
         temperature = tap("temperature", jnp.exp(jnp.asarray(log_temperature, jnp.float32)))
 
         def score(document):

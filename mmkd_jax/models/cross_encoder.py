@@ -60,8 +60,8 @@ class CrossEncoder(nn.Module):
         """Return the batch with the query's tokens before the document's."""
         first, second = masked_input(batch, self.query), masked_input(batch, document)
         pair = {
-            f"{document}.{part}": jnp.concatenate([first[f"{self.query}.{part}"], second[f"{document}.{part}"]], 1)
-            for part in ("ids", "mask")
+            f"{document}.{kind}": jnp.concatenate([first[f"{self.query}.{kind}"], second[f"{document}.{kind}"]], 1)
+            for kind in ("ids", "mask")
         }
         types = [
             jnp.full(x[f"{m}.ids"].shape, i, jnp.int32)

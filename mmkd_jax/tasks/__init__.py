@@ -2,6 +2,6 @@
 
 from mmkd_jax.core.task import Task as Task
 from mmkd_jax.core.task import measure as measure
+from mmkd_jax.tasks._retrieval import retrieval as retrieval
 from mmkd_jax.tasks.classification import classification as classification
 from mmkd_jax.tasks.regression import regression as regression
-from mmkd_jax.tasks.retrieval import retrieval as retrieval

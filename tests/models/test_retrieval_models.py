@@ -31,7 +31,11 @@ PAIRS = Bert(9, TransformerConfig(embed_dim=4, num_layers=1, num_heads=2, mlp_di
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_shared_encoder_has_one_set_of_variables_and_scores_its_embeddings(normalize):
-    net = linen(BiEncoder(TextBag(9, 4), negatives=OTHERS, width=3, normalize=normalize, temperature=0.5, learned=True))
+    net = linen(
+        BiEncoder(
+            TextBag(9, 4), negatives=OTHERS, width=3, normalize=normalize, temperature=0.5, train_temperature=True
+        )
+    )
     variables = jax.jit(net.init)(jax.random.key(0), BATCH)
     assert {*variables["params"]} == {"query_encoder", "projection", "log_temperature"}
     (out, _) = applied(net, variables, BATCH, CTX)
@@ -83,7 +87,7 @@ def test_a_cross_encoder_reads_both_texts_and_no_padding():
 
 def test_margins_of_a_cross_encoder_are_distilled():
     """Margin-MSE of partner documents falls from step to step, with a learned scale."""
-    student = linen(BiEncoder(TextBag(9, 8), negatives=OTHERS, width=8, learned=True))
+    student = linen(BiEncoder(TextBag(9, 8), negatives=OTHERS, width=8, train_temperature=True))
     models = {"student": student, "teacher": linen(CrossEncoder(PAIRS, negatives=OTHERS))}
     paths = {m: (f"{m}.score", f"{m}.negative_scores") for m in models}
     lists = {m: f"{m}.scores" for m in models}

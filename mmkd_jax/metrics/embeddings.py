@@ -49,15 +49,15 @@ def similarities(
 
 
 def _unit(x):
-    size = np.linalg.norm(x, axis=1, keepdims=True)
+    size = np.sqrt(np.sum(x * x, 1, keepdims=True))
     return x / np.where(size > 0, size, 1)
 
 
 def _grouped(x):
     """Return one embedding for each group of nearly equal ones, and the group of each: neighbors along a direction."""
     order = np.argsort(x @ np.random.default_rng(0).normal(size=x.shape[1]), kind="stable")
-    gap = np.linalg.norm(np.diff(x[order], axis=0), axis=1)
-    new = np.concatenate([[True], gap > _SAME * np.linalg.norm(x[order[1:]], axis=1)])[: len(x)]
+    gap = np.sqrt(np.sum(np.square(x[order[1:]] - x[order[:-1]]), 1))
+    new = np.concatenate([[True], gap > _SAME * np.sqrt(np.sum(np.square(x[order[1:]]), 1))])[: len(x)]
     which = np.empty(len(x), np.int64)
     which[order] = np.cumsum(new) - 1
     return x[order[new]], which

@@ -136,11 +136,11 @@ def retrieval(
 
     def whole(rows):
         x, y = (np.asarray(rows[name], np.float64) for name in (query, document))
-        numbers = {
+        own = {
             side: np.arange(len(x)) if name is None else np.asarray(rows[f"batch.{name}"]) for side, name in ids.items()
         }
-        queries, of_query = _distinct(x, numbers["query"], "query")
-        documents, of_document = _distinct(y, numbers["document"], "document")
+        queries, of_query = _distinct(x, own["query"], "query")
+        documents, of_document = _distinct(y, own["document"], "document")
         both = (of_query >= 0) & (of_document >= 0)
         pairs = np.stack([of_query[both], of_document[both]])
         one = _measured(queries, documents, pairs, similarity, k, recall)
