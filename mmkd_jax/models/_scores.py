@@ -10,7 +10,7 @@ from mmkd_jax.core.model import Batch, Taps
 
 def negatives_of(batch: Batch, names: Sequence[str]) -> dict[str, Batch]:
     """Return modality -> the batch, for those of the modalities that it has; with the presence of partner rows."""
-    found = {}
+    found: dict[str, Batch] = {}
     for name in names:
         if any(k == name or k.startswith(f"{name}.") for k in batch):
             presence = name.replace("partner.", "partner.present.", 1)

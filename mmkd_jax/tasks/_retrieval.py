@@ -73,7 +73,11 @@ def retrieval(
 
     def objective(model: str = "student", **options) -> Objective:
         columns: dict[str, Any] = {f"{side}_id": f"batch.{name}" for side, name in ids.items() if name is not None}
-        usual = {"similarity": similarity, "symmetric": True, "temperature": 0.05 if similarity == "cosine" else 1.0}
+        usual: dict[str, Any] = {
+            "similarity": similarity,
+            "symmetric": True,
+            "temperature": 0.05 if similarity == "cosine" else 1.0,
+        }
         paths = {"query": f"{model}.{query}", "document": f"{model}.{document}"}
         return term(losses.in_batch_nll, **paths, **columns | usual | options)
 

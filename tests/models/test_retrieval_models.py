@@ -1,5 +1,7 @@
 """Bi-encoders and cross-encoders: their scores are those of their embeddings and pairs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,8 +91,8 @@ def test_margins_of_a_cross_encoder_are_distilled():
     """Margin-MSE of partner documents falls from step to step, with a learned scale."""
     student = linen(BiEncoder(TextBag(9, 8), negatives=OTHERS, width=8, train_temperature=True))
     models = {"student": student, "teacher": linen(CrossEncoder(PAIRS, negatives=OTHERS))}
-    paths = {m: (f"{m}.score", f"{m}.negative_scores") for m in models}
-    lists = {m: f"{m}.scores" for m in models}
+    paths: dict[str, Any] = {m: (f"{m}.score", f"{m}.negative_scores") for m in models}
+    lists: dict[str, Any] = {m: f"{m}.scores" for m in models}
     objective = combine(margins=term(losses.margin_mse, **paths), lists=term(losses.listwise_kl, **lists))
     distillation = distil(models, objective, optimizer=optax.adam(0.03))
     state, frozen = initialize(distillation, BATCH)

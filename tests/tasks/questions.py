@@ -43,7 +43,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     shared: dict[str, Any] = {"task": task, "steps": config.steps, "evaluate_every": 5, "optimizer": optax.adam(3e-2)}
     shared |= {"data": mmkd.data.InMemory(rows, config.batch)}
     shared |= {n: mmkd.data.InMemory(rows, config.look) for n in ("validation", "test")}
-    sides = {m: (f"{m}.query", f"{m}.document") for m in ("student", "teacher")}
+    sides: dict[str, Any] = {m: (f"{m}.query", f"{m}.document") for m in ("student", "teacher")}
     taught = mmkd.combine(soft=mmkd.term(mmkd.losses.in_batch_kl, **sides), task=task.objective(weight=0.1))
     return {
         "teacher": mmkd.Training(

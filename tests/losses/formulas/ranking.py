@@ -13,8 +13,8 @@ def in_batch_nll(query, document, temperature, query_id=None, document_id=None, 
     def one_way(x, y):
         scores, values = similarities(x, y, similarity) / temperature, []
         for i in range(len(x)):
-            shared = [ids is not None and ids[i] == ids for ids in (query_id, document_id)]
-            negative = [j for j in range(len(x)) if not any(np.ndim(s) and s[j] for s in shared) and j != i]
+            shared = [ids == ids[i] for ids in (query_id, document_id) if ids is not None]
+            negative = [j for j in range(len(x)) if not any(same[j] for same in shared) and j != i]
             values.append(np.log(np.exp(scores[i, [i, *negative]]).sum()) - scores[i, i])
         return np.array(values)
 
@@ -23,8 +23,8 @@ def in_batch_nll(query, document, temperature, query_id=None, document_id=None, 
 
 
 def in_batch_kl(student, teacher, temperature, teacher_temperature, similarity="cosine"):
-    p = softmax(similarities(*teacher, similarity) / teacher_temperature)
-    return divergence(p, softmax(similarities(*student, similarity) / temperature))
+    p = softmax(similarities(teacher[0], teacher[1], similarity) / teacher_temperature)
+    return divergence(p, softmax(similarities(student[0], student[1], similarity) / temperature))
 
 
 def listwise_kl(student, teacher, temperature, mask=None):
