@@ -11,8 +11,8 @@ from mmkd_jax import gradients, losses, methods, recipes
 from mmkd_jax.adversarial import attacks
 from mmkd_jax.errors import UserError
 
-_TOPICS = ("logits", "features", "attention", "relational", "regression", "contrastive", "alignment")
-_TOPICS += ("adversarial", "structure", "gradients")
+_TOPICS = ("logits", "features", "attention", "relational", "regression", "contrastive", "ranking")
+_TOPICS += ("alignment", "adversarial", "structure", "gradients")
 _FIELDS = ("Topic", "Formula", "Compares", "Extra", "Source", "Differs")
 
 

@@ -13,8 +13,8 @@ from mmkd_jax.data.tokenizer import Tokenizer
 from mmkd_jax.errors import UserError, choices
 
 
-def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
-    """Tokenize a data set's text column lazily, with one or several tokenizers.
+def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str | Mapping[str, str] = "text") -> Dataset:
+    """Tokenize a data set's texts lazily, with one or several tokenizers.
 
     The steps are declared in `preprocess`, so that a student takes its tokenizer along.
 
@@ -23,14 +23,15 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
         lengths: `Tokenizer` -> length to which its rows are truncated or padded. The tokenizer's `modality` is the
             prefix of its columns, so two models can use different tokenizers for the same text. If empty, text columns
             are only removed.
-        column: name of the text column.
+        column: name of the text column; or, for several, modality of each tokenizer -> its text column, such as
+            {"question": "question", "answer": "answer"}.
 
     Returns:
         The data set with `MODALITY.ids` and `MODALITY.mask` replacing all text columns.
 
     Raises:
-        UserError: the column does not exist, a length exceeds a tokenizer's maximum, or two tokenizers have the same
-            modality.
+        UserError: a column does not exist, a tokenizer has none, a length exceeds a tokenizer's maximum, or two
+            tokenizers have the same modality.
 
     Example:
         >>> import numpy as np
@@ -42,8 +43,16 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
         [[2, 1, 3], [2, 1, 3]]
     """
     texts = {k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"}
-    if column not in texts:
-        raise UserError(f"no text column {column!r}; available: {choices(texts)}")
+    several = isinstance(column, Mapping)
+    if several and {*column} != (has := {t.modality for t in lengths}):
+        raise UserError(f"column names {choices(column)}, and the tokenizers have the modalities {choices(has)}")
+    for name in column.values() if several else [column]:
+        if name not in texts:
+            raise UserError(f"no text column {name!r}; available: {choices(texts)}")
+
+    def source(tokenizer):
+        return column[tokenizer.modality] if several else column
+
     spec = {k: s for k, s in dataset.spec.items() if k not in texts}
     for tokenizer, length in lengths.items():
         for k, x in tokenizer([], length=length, pad=True).items():
@@ -54,14 +63,13 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
 
     def fetch(rows):
         columns = dataset.take(rows)
-        strings = columns[column].tolist()
-        ids = [tokenizer(strings, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
+        ids = [t(columns[source(t)].tolist(), length=n, pad=True, warn=False) for t, n in lengths.items()]
         return {k: x for group in (columns, *ids) for k, x in group.items() if k not in texts}
 
-    how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
+    how = {t.modality: {**t.fingerprint, "column": source(t), "length": n} for t, n in lengths.items()}
     steps = dataset.preprocess
     for tokenizer, length in lengths.items():
         if isinstance(tokenizer, Tokenizer):
-            steps = followed(steps, column, Tokenize(tokenizer, int(length)), remove=False)
+            steps = followed(steps, source(tokenizer), Tokenize(tokenizer, int(length)), remove=False)
     fingerprint = {**dataset.fingerprint, "tokens": how}
     return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint=fingerprint, preprocess=steps)

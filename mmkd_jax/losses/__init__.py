@@ -77,6 +77,11 @@ from mmkd_jax.losses.logits.topk import topk as topk
 from mmkd_jax.losses.logits.topk import topk_kl as topk_kl
 from mmkd_jax.losses.logits.weighted_kl import weighted_kl as weighted_kl
 from mmkd_jax.losses.logits.wsld import wsld as wsld
+from mmkd_jax.losses.ranking.in_batch_kl import in_batch_kl as in_batch_kl
+from mmkd_jax.losses.ranking.in_batch_nll import in_batch_nll as in_batch_nll
+from mmkd_jax.losses.ranking.listwise_kl import listwise_kl as listwise_kl
+from mmkd_jax.losses.ranking.margin_mse import margin_mse as margin_mse
+from mmkd_jax.losses.ranking.max_sim import max_sim as max_sim
 from mmkd_jax.losses.regression.bounded_regression import bounded_regression as bounded_regression
 from mmkd_jax.losses.regression.gaussian_kl import gaussian_kl as gaussian_kl
 from mmkd_jax.losses.regression.huber import huber as huber

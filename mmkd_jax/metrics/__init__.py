@@ -23,6 +23,7 @@ from mmkd_jax.metrics.confusion import micro_f1 as micro_f1
 from mmkd_jax.metrics.confusion import multi_label_counts as multi_label_counts
 from mmkd_jax.metrics.confusion import quadratic_kappa as quadratic_kappa
 from mmkd_jax.metrics.confusion import weighted_f1 as weighted_f1
+from mmkd_jax.metrics.embeddings import similarities as similarities
 from mmkd_jax.metrics.fairness import EqualizedOdds as EqualizedOdds
 from mmkd_jax.metrics.fairness import Subgroups as Subgroups
 from mmkd_jax.metrics.fairness import by_subgroup as by_subgroup

@@ -9,9 +9,11 @@ from mmkd_jax.models.ast import Ast as Ast
 from mmkd_jax.models.audio import AudioCNN as AudioCNN
 from mmkd_jax.models.audio import AudioTDNN as AudioTDNN
 from mmkd_jax.models.bert import Bert as Bert
+from mmkd_jax.models.bi_encoder import BiEncoder as BiEncoder
 from mmkd_jax.models.clip import Clip as Clip
 from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
+from mmkd_jax.models.cross_encoder import CrossEncoder as CrossEncoder
 from mmkd_jax.models.data2vec import Data2VecAudio as Data2VecAudio
 from mmkd_jax.models.deberta import Deberta as Deberta
 from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite

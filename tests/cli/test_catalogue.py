@@ -100,6 +100,12 @@ INVENTORY = {
         "DMD": ["methods.dmd"],
         "CCL": ["ccl", "methods.ccl"],
     },
+    "ranking": {
+        "in-batch negatives": ["in_batch_nll"],
+        "TAS-B": ["in_batch_kl", "margin_mse"],
+        "listwise": ["listwise_kl"],
+        "ColBERT": ["max_sim"],
+    },
     "alignment": {
         "of features": ["methods.feature_alignment"],
         "of subspaces": ["methods.subspace_alignment"],

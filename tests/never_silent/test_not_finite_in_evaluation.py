@@ -36,6 +36,11 @@ TASKS = {
         {"prediction": np.array([-1.0, 0.5, 1.0], np.float32)},
         {"label": np.array([-1.0, 0.5, 1.0], np.float32)},
     ),
+    "retrieval": (
+        tasks.retrieval(),
+        {"query": np.eye(3, dtype=np.float32), "document": np.eye(3, dtype=np.float32)},
+        {"example_id": np.arange(3, dtype=np.int32)},
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from tests.losses.cases import (
     logits,
     maps,
     own,
+    ranking,
     regression,
     relational,
     stages,
@@ -19,5 +20,5 @@ from tests.losses.cases import (
 )
 
 FILES = (logits, topk, features, maps, vectors, own, stages, attention, relational, regression)
-FILES += (contrastive, clip, cross, alignment, structure)
+FILES += (contrastive, clip, ranking, cross, alignment, structure)
 CASES = {name: case for file in FILES for name, case in file.CASES.items()}

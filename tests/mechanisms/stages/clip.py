@@ -40,6 +40,29 @@ LOSSES = {
     "compress": term(losses.compress, **IMAGES, keys="student.embedding", teacher_keys="teacher.embedding", **SMALL),
     "seed": term(losses.seed, **IMAGES, keys="teacher.embedding", **ONE, **SMALL),
 }
+LOSSES |= {
+    "in_batch_nll": term(
+        losses.in_batch_nll,
+        query=PATHS["student"][0],
+        document=PATHS["student"][1],
+        document_id="batch.example_id",
+        **SMALL,
+    ),
+    "in_batch_kl": term(losses.in_batch_kl, **PATHS, **SMALL),
+    "listwise_kl": term(
+        losses.listwise_kl, **IMAGES, connect={m: lambda x: x[:, :4] for m in ("student", "teacher")}, **SMALL
+    ),
+    "margin_mse": term(
+        losses.margin_mse, **PATHS, connect={m: lambda x: (x[0][:, 0], x[1][:, :3]) for m in PATHS}, **SMALL
+    ),
+    "max_sim": term(
+        losses.max_sim,
+        query=PATHS["student"][0],
+        document=PATHS["student"][1],
+        connect={side: lambda x: x[:, None] for side in ("query", "document")},
+        **SMALL,
+    ),
+}
 METHODS = {
     "methods.compress": methods.compress(20, **SMALL),
     "methods.compress, one queue": methods.compress(20, anchors=None, connect=nn.Dense(6), **SMALL),

@@ -1,0 +1,1 @@
+"""Losses on the scores of documents for queries, for retrieval and ranking."""
