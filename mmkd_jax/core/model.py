@@ -92,7 +92,7 @@ FROZEN = "frozen_params"
 
 
 class Tuning(NamedTuple):
-    """What a partly trained model makes of the whole one, see `core.tuning`.
+    """How a partly trained model and the whole one are converted into each other, see `core.tuning`.
 
     Attributes:
         whole: the whole model; its variables are the result of a training.

@@ -186,7 +186,7 @@ def joined(model: Model, variables: Any) -> Any:
 
 
 def matching(what: str, patterns: str | Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the names that match one of the patterns, which stand for whole names or their first words.
+    """Return the names that match one of the patterns, which match whole names or their first words.
 
     Args:
         what: start of the message, such as the name of the calling function.

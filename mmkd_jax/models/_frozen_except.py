@@ -15,8 +15,8 @@ def frozen_except(model: Model, trained: str | Sequence[str]) -> Model:
 
     Args:
         model: the whole model.
-        trained: dotted paths of the parameters that are trained, below "params"; each may be a pattern and stands for
-            all below it: "heads_logits", or "*.layer_5.*".
+        trained: dotted paths of the parameters that are trained, below "params"; each may be a pattern and
+            includes all below it: "heads_logits", or "*.layer_5.*".
 
     Returns:
         The partly trained Model, with the same outputs.

@@ -33,7 +33,7 @@ def low_rank(
         model: the whole model.
         rank: rank of the changes, at most the smaller side of each kernel.
         alpha: scale of the changes.
-        targets: dotted paths of the kernels, below "params"; each may be a pattern and stands for all kernels below it.
+        targets: dotted paths of the kernels, below "params"; each may be a pattern and includes all kernels below it.
             A kernel with more than two axes is a matrix whose axes are split where both sides are most alike, such as
             width and heads of attention.
         trained: paths of parameters that are trained in full; those among the targets have no adapters. None is
