@@ -3,7 +3,7 @@
     mmkd explain experiments/adapters.py          # what each training trains
     mmkd run experiments/adapters.py --out runs/adapters
 
-Is a text negative or positive? MiniLM is tuned on 2,000 labeled texts. `timings.json` in the run folder has the seconds.
+Is a text negative or positive? MiniLM is tuned on 2,000 labeled texts. The seconds are in `timings.json` of the run.
 """
 
 import dataclasses
