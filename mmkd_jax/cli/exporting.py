@@ -78,7 +78,7 @@ def export(run: str, training: str, words: list[str]) -> None:
     trainings = _trainings(root, options.experiment)
     if training not in trainings:
         raise UserError(f"the experiment of {run} has no training {training!r}; it has: {choices(trainings)}")
-    found = trainings[training]
+    found = trainings[training].merged
     source = exporting.Source(place, found, result[found.task.metric])
     out = here / out  # the experiment may have changed the folder
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from mmkd_jax.core.model import Model, StepContext
+from mmkd_jax.core.model import Model, StepContext, check_whole
 from mmkd_jax.errors import UserError, choices
 
 
@@ -35,6 +35,7 @@ def ensemble(models: Mapping[str, Model], weights: Mapping[str, float] | None = 
             raise UserError(
                 f"ensemble: {name!r} is {kind}; expected name -> Model, such as a pretrained one's `.model`"
             )
+    check_whole("ensemble", models)
     labels, problem = one_problem("ensemble", models)
     share = {n: (weights or {}).get(n, 1.0) for n in models}
     scale = sum(share.values())

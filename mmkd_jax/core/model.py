@@ -87,6 +87,24 @@ class Taps:
         return x
 
 
+FROZEN = "frozen_params"
+"""Collection of a partly trained model with the parameters that are not trained."""
+
+
+class Tuning(NamedTuple):
+    """How a partly trained model and the whole one are converted into each other, see `core.tuning`.
+
+    Attributes:
+        whole: the whole model; its variables are the result of a training.
+        split: `(variables of the whole, key) -> variables`; their "params" are trained, those of `FROZEN` are not.
+        join: `(variables) -> variables of the whole`.
+    """
+
+    whole: "Model"
+    split: Callable[[Any, Any], Variables]
+    join: Callable[[Any], Variables]
+
+
 class Model(NamedTuple):
     """A model as a pair of pure functions: a Linen module, an NNX module or plain functions behind one signature.
 
@@ -100,6 +118,7 @@ class Model(NamedTuple):
             "regression"; empty if unknown.
         origin: the pretrained model that it is, which can save its variables; None for others.
         class_outputs: names of the outputs whose last axis has these classes.
+        tuning: of a model that is trained in part, such as by low-rank adapters; None for others.
     """
 
     init: ModelInit
@@ -110,6 +129,7 @@ class Model(NamedTuple):
     problem: str = ""
     origin: Any = None
     class_outputs: tuple[str, ...] = ("logits",)
+    tuning: Tuning | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -249,7 +269,24 @@ def with_input(model: Model, transform: Callable[[Batch, StepContext], Batch]) -
     def apply(variables, batch, ctx, patch):
         return model.apply(variables, transform(batch, ctx.at("input")), ctx, patch)
 
-    return model._replace(init=init, apply=apply, origin=None)
+    tuning = model.tuning and model.tuning._replace(whole=with_input(model.tuning.whole, transform))
+    return model._replace(init=init, apply=apply, origin=None, tuning=tuning)
+
+
+def check_whole(what: str, models: Mapping[str, Model]) -> None:
+    """Raise for partly trained models in a function that combines models.
+
+    Args:
+        what: name of the function.
+        models: name -> Model.
+
+    Raises:
+        UserError: a model is partly trained.
+    """
+    if tuned := [n for n, m in models.items() if m.tuning is not None]:
+        raise UserError(
+            f"{what}: {choices(tuned)} is partly trained: combine whole models, and freeze the combined one"
+        )
 
 
 def _patched(outputs: ModelOutputs, patch: Mapping[str, Any]) -> ModelOutputs:

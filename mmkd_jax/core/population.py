@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax.core import sharding
 from mmkd_jax.core.model import Batch, Model, predict
-from mmkd_jax.core.state import Distillation, init_state, variables
+from mmkd_jax.core.state import Distillation, completed, init_state, variables
 from mmkd_jax.core.step import make_step
 from mmkd_jax.errors import UserError
 from mmkd_jax.numeric import top_class
@@ -63,7 +63,7 @@ def train(
         return jnp.where(finite, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     state, finite = jax.lax.fori_loop(0, steps, one, (state, jnp.bool_(True)))
-    return jax.tree.map(voided, variables(state, {})) | dict(frozen)
+    return completed(jax.tree.map(voided, variables(state, {})), frozen)
 
 
 def accuracy(model: Model, variables: Any, batch: Batch) -> Float[Array, ""]:

@@ -10,7 +10,7 @@ import optax
 
 from mmkd_jax.core.aggregator import Aggregator
 from mmkd_jax.core.hyperparams import with_hyperparams
-from mmkd_jax.core.model import Batch, Model, StepContext
+from mmkd_jax.core.model import FROZEN, Batch, Model, StepContext
 from mmkd_jax.core.objective import Objective, shares
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.errors import UserError, choices
@@ -48,7 +48,8 @@ class DistillState:
     Attributes:
         step: number of updates so far, int32.
         params: name of a trained model -> its parameters; "objective" -> those of connectors and methods.
-        model_state: name of a trained model -> its other collections, such as BatchNorm statistics.
+        model_state: name of a trained model -> its other collections, such as BatchNorm statistics; not those that are
+            `FROZEN`.
         opt_state: optimizer state.
         objective_state: objective state: hyperparameters, banks, running statistics.
         ema: name -> averaged variables.
@@ -87,7 +88,7 @@ def init_state(
             gradient aggregator's start with "gradients.", such as "gradients.c".
 
     Returns:
-        The state, and name -> variables of the frozen models.
+        The state, and name -> variables of the frozen models, and those that a partly trained model does not train.
 
     Raises:
         UserError: an unknown path or name, with the list of existing ones.
@@ -132,17 +133,20 @@ def init_state(
         aggregator.apply(zeros, {n: jnp.float32(0) for n in names}, aggregator_state, ctx.key)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
+    tuned = [n for n in (*trained, *ema) if models[n].tuning is not None]
+    own = {n: {c: v for c, v in initial[n].items() if n not in tuned or c != FROZEN} for n in (*trained, *ema)}
     state = DistillState(
         step=jnp.int32(0),
         params=params,
-        model_state={n: {c: v for c, v in initial[n].items() if c != "params"} for n in trained},
+        model_state={n: {c: v for c, v in own[n].items() if c != "params"} for n in trained},
         opt_state=opt_state,
         objective_state=objective_state,
-        ema={n: initial[n] for n in ema},
+        ema={n: own[n] for n in ema},
         key=key,
         aggregator_state=aggregator_state,
     )
-    return state, {n: v for n, v in initial.items() if n not in trained and n not in ema}
+    frozen = {n: v for n, v in initial.items() if n not in trained and n not in ema}
+    return state, frozen | {n: {FROZEN: initial[n][FROZEN]} for n in tuned}
 
 
 def initial_variables(
@@ -155,6 +159,8 @@ def initial_variables(
 ) -> Any:
     """Return a model's initial variables: those of its `init`, replaced by what is given for it.
 
+    For a partly trained model, what is given are variables of the whole one.
+
     Args:
         name: name of the model.
         model: the model.
@@ -163,15 +169,16 @@ def initial_variables(
         given: name of a model, or dotted path within it -> variables.
         inherit: `(initial, source) -> variables` for a model that inherits only a part of what is given.
     """
+    own, tuning = StepContext(jnp.int32(0), key).at(name).key, model.tuning
     if name in given and inherit is None:
         values = given[name]
     else:
-        values = model.init(StepContext(jnp.int32(0), key).at(name).key, batch)
+        values = (model if tuning is None else tuning.whole).init(own, batch)
         values = inherit(values, given[name]) if inherit is not None and name in given else values
     for path in given:
         if path.startswith(name + "."):
             values = with_subtree({name: values}, path, given[path])[name]
-    return values
+    return values if tuning is None else tuning.split(values, own)
 
 
 def augmented_spec(
@@ -187,7 +194,17 @@ def variables(state: DistillState, frozen: Mapping[str, Any], params: Any = None
     """Return every model's variables: trained, averaged and frozen."""
     params = state.params if params is None else params
     trained = {n: {"params": params[n], **s} for n, s in state.model_state.items()}
-    return {**frozen, **state.ema, **trained}
+    return completed({**state.ema, **trained}, frozen)
+
+
+def completed(own: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of all models: those of the state, with frozen ones, some of which are of the same models.
+
+    Example:
+        >>> completed({"student": {"params": 1}}, {"student": {"frozen_params": 2}, "teacher": {"params": 3}})
+        {'student': {'frozen_params': 2, 'params': 1}, 'teacher': {'params': 3}}
+    """
+    return {n: {**frozen[n], **own.get(n, {})} if n in frozen else own[n] for n in {**frozen, **own}}
 
 
 def subtree(tree: Any, path: str) -> Any:

@@ -168,7 +168,8 @@ def check_with_shapes(
             raise error.within(f"training {name!r}", _beside_the_cache(training, error)) from error.__cause__
         known[name] = {f"objective.{k}": k for k in hyperparams_of(state.objective_state)}
         known[name] |= {k: k for k in hyperparams_of({"gradients": state.aggregator_state})}
-        done[name], taken_by[name] = variables(state, {}), initial
+        done[name] = jax.eval_shape(training.result, variables(state, {}), frozen)
+        taken_by[name] = initial
     overrides: dict[str, dict[str, float]] = {name: {} for name in trainings}
     for flag, value in hyperparams.items():
         hit = {n: known[n].get(flag) or known[n].get(flag.removeprefix(f"{n}.")) for n in trainings}
@@ -196,7 +197,7 @@ def _same_variables(training: Training, model: str, initial: Any) -> None:
     """Raise early if pretrained variables do not match the model; a cached model would fail only when it first runs."""
     expected, actual = (
         {jax.tree_util.keystr(p, simple=True, separator="."): list(x.shape) for p, x in jax.tree.leaves_with_path(tree)}
-        for tree in (training.shapes(model)[0], initial)
+        for tree in (training.merged.shapes(model)[0], initial)
     )
     if wrong := sorted(k for k in expected | actual if expected.get(k) != actual.get(k)):
         first = f"{wrong[0]} has {actual.get(wrong[0], 'nothing')}, expected {expected.get(wrong[0], 'nothing')}"

@@ -14,6 +14,7 @@ from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import augmented_spec, init_state, variables
+from mmkd_jax.core.tuning import whole
 from mmkd_jax.training import class_names
 from mmkd_jax.training.memory import readable
 from mmkd_jax.training.operations import flops
@@ -93,9 +94,11 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
     models = {}
     for name, model in training.networks.items():
         shapes = jax.eval_shape(
-            model.init, jax.random.key(0), {k: jnp.zeros(s.shape, s.dtype) for k, s in spec.items()}
+            whole(model).init, jax.random.key(0), {k: jnp.zeros(s.shape, s.dtype) for k, s in spec.items()}
         )
-        models[name] = (_role(training, name), _size(shapes.get("params", shapes)), training.outputs(name))
+        size = _size(shapes.get("params", shapes))
+        trained = size if model.tuning is None else _size(state.params.get(name))
+        models[name] = (_role(training.merged, name, trained, size), size, training.outputs(name))
     terms = {}
     for name in seen["terms"]:
         scalars = {k.removeprefix(name + "."): v for k, v in known.items() if k.startswith(name + ".")}
@@ -176,7 +179,7 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
     return "\n".join(lines).rstrip()
 
 
-def _role(training, name):
+def _role(training, name, trained, size):
     taken = {
         k.removeprefix(name).removeprefix("."): s for k, s in training.init_from.items() if k.partition(".")[0] == name
     }
@@ -193,7 +196,8 @@ def _role(training, name):
     if not isinstance(role, MovingAverage):
         source += class_names.described(role.labels, training.classes)
     if name in training.trained:
-        return "trained" + source
+        share = "" if trained == size else f" {trained:,} of them ({100 * trained / size:.3g} %)"
+        return f"trained{share}{source}"
     if isinstance(role, MovingAverage):
         return f"moving average of {role.of}, decay {role.decay:g}"
     if name in training.cache:

@@ -133,7 +133,9 @@ def _examples(path, names, trainings, variables, log):
         if final is None:
             log(f"figure {path.name}: predictions of {name!r} are skipped: {training.evaluate!r} is frozen")
             continue
-        predict = jax.jit(lambda *x, training=training: training.task.predict(training.run(training.evaluate)(*x)))
+        predict = jax.jit(
+            lambda *x, training=training.merged: training.task.predict(training.run(training.evaluate)(*x))
+        )
         predictions[name] = jax.device_get(predict(final, batch))
     rows = []
     for i in range(int(np.sum(batch["valid"]))):

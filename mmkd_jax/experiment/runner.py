@@ -66,12 +66,12 @@ def run(
         results: Results = {}
         for name, training in work.trainings.items():
             program = compiled.compile_training(training)
-            export = functools.cache(functools.partial(_exported, training))  # of all its seeds
+            export = functools.cache(functools.partial(_exported, training.merged))  # of all its seeds
             log = functools.cache(callbacks.log)  # prints a line once, however many seeds log it
             results[name] = []
             for seed in range(work.config.seeds):
                 results[name].append(result := _run_seed(work, name, program, seed, results))
-                about = saved.directory_of(work.folder, name, seed), experiment.name, training, export, result
+                about = saved.directory_of(work.folder, name, seed), experiment.name, training.merged, export, result
                 sharding.on_primary(functools.partial(students.write, *about, log))
                 if any(sharding.process_allgather(callbacks.should_stop())):
                     raise loop.Interrupted(f"{name}, seed {seed} is done")

@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from mmkd_jax import files, variables_file
 from mmkd_jax.core.state import variables
 from mmkd_jax.errors import UserError, choices
@@ -46,7 +48,8 @@ def load_variables(folder: str | pathlib.Path, training: Training, name: str, se
         seed: which of its seeds.
 
     Returns:
-        Trained and averaged model -> variables.
+        Trained and averaged model -> variables; those of a partly trained model are those of the whole, of
+        `training.merged`.
 
     Raises:
         UserError: the training has not finished with this seed, its file is damaged, or its variables have other names
@@ -60,8 +63,9 @@ def load_variables(folder: str | pathlib.Path, training: Training, name: str, se
         if found and name not in found:
             raise UserError(f"{folder} has no training {name!r}; its trainings are: {choices(found)}") from None
         raise UserError(f"{directory} has no result: training {name!r} has not finished with seed {seed}") from None
-    state, _ = training.abstract()
-    return variables_file.read_variables(directory / "variables.safetensors", variables(state, {}), sha256)
+    state, frozen = training.abstract()
+    like = jax.eval_shape(training.result, variables(state, {}), frozen)
+    return variables_file.read_variables(directory / "variables.safetensors", like, sha256)
 
 
 def verify(directory: pathlib.Path, log: files.Log) -> Result | None:

@@ -2,7 +2,9 @@
 
 from mmkd_jax.models._branches import branches as branches
 from mmkd_jax.models._expected import ExpectedValue as ExpectedValue
+from mmkd_jax.models._frozen_except import frozen_except as frozen_except
 from mmkd_jax.models._inputs import masked_input as masked_input
+from mmkd_jax.models._low_rank import low_rank as low_rank
 from mmkd_jax.models._mlp import mlp as mlp
 from mmkd_jax.models._simkd import simkd as simkd
 from mmkd_jax.models.ast import Ast as Ast

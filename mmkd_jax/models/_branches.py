@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mmkd_jax.core.ensemble import one_problem
-from mmkd_jax.core.model import Model, StepContext
+from mmkd_jax.core.model import Model, StepContext, check_whole
 from mmkd_jax.errors import UserError, choices
 
 
@@ -33,7 +33,7 @@ def branches(models: Mapping[str, Model]) -> Model:
         raise UserError("branches: no models were given; pass {name: model}")
     if needy := [n for n, m in models.items() if m.needs]:
         raise UserError(f"branches: {choices(needy)} needs variables of another model, which a branch cannot take")
-
+    check_whole("branches", models)
     labels, problem = one_problem("branches", models)
 
     def init(key, batch):

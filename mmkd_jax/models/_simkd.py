@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmkd_jax.core.model import Model, StepContext, Taps
+from mmkd_jax.core.model import Model, StepContext, Taps, check_whole
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.losses._pool import average_pool
 from mmkd_jax.nn.connectors import Bottleneck
@@ -62,6 +62,7 @@ def simkd(
         >>> small = linen(Multimodal({"audio": AudioTDNN((16, 16))}, classes=10, width=16))
         >>> model = simkd(small, Classifier(10), width=64)
     """
+    check_whole("simkd", {"the student": student})
     projector = Bottleneck(width, max(width // factor, 1), activated=True)
 
     def read(outputs):

@@ -19,25 +19,48 @@ def token_sample(modality: str) -> dict[str, Array]:
 
 
 def token_inputs(
-    batch: Batch, modality: str, length: int | None
+    batch: Batch, modality: str, length: int | None, prompts: int = 0
 ) -> tuple[Int[Array, "b l"], Bool[Array, "b l"], Int[Array, "b l"]]:
     """Return the ids, the mask and the types (all 0 if the batch lacks them) of tokens.
 
     Args:
         batch: batch.
         modality: name of the modality.
-        length: maximum length in tokens; None for no limit.
+        length: maximum length in tokens, with prompts; None for no limit.
+        prompts: number of learned vectors beside the tokens, which take positions of them.
 
     Raises:
         UserError: the texts are longer.
     """
     seen = masked_input(batch, modality)
     ids, mask = seen[f"{modality}.ids"], seen[f"{modality}.mask"]
-    if length is not None and ids.shape[1] > length:
+    if length is not None and ids.shape[1] + prompts > length:
+        beside = f" and there are {prompts} prompts" if prompts else ""
         raise UserError(
-            f"{modality}: texts have {ids.shape[1]} tokens, but this model has {length} position embeddings"
+            f"{modality}: texts have {ids.shape[1]} tokens{beside}, but this model has {length} position embeddings"
         )
     return ids, mask, seen.get(f"{modality}.types", jnp.zeros(ids.shape, jnp.int32))
+
+
+def with_prompts(
+    prompts: Float[Array, "n d"], x: Float[Array, "b l d"], mask: Bool[Array, "b l"], types: Int[Array, "b l"]
+) -> tuple[Float[Array, "b m d"], Bool[Array, "b m"], Int[Array, "b m"]]:
+    """Return embedded tokens, mask and types with prompts before the text, of type 0.
+
+    Args:
+        prompts: learned vectors.
+        x: embedded tokens.
+        mask: valid tokens.
+        types: types of the tokens.
+
+    Example:
+        >>> text, mask = jnp.ones((1, 2, 3)), jnp.array([[True, False]])
+        >>> with_prompts(jnp.zeros((1, 3)), text, mask, jnp.ones((1, 2), jnp.int32))[1:]
+        (Array([[ True,  True, False]], dtype=bool), Array([[0, 1, 1]], dtype=int32))
+    """
+    before = jnp.broadcast_to(prompts.astype(x.dtype), (x.shape[0], *prompts.shape))
+    count = ((0, 0), (len(prompts), 0))
+    return jnp.concatenate([before, x], 1), jnp.pad(mask, count, constant_values=True), jnp.pad(types, count)
 
 
 def positions_after(padding: int, mask: Bool[Array, "b l"]) -> Int[Array, "b l"]:

@@ -15,3 +15,4 @@ from mmkd_jax.pretrained.loading import load as load
 from mmkd_jax.pretrained.loading import save as save
 from mmkd_jax.pretrained.origins import SubNetwork as SubNetwork
 from mmkd_jax.pretrained.prompts import zero_shot as zero_shot
+from mmkd_jax.pretrained.soft_prompts import with_prompts as with_prompts

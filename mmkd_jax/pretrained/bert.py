@@ -119,7 +119,9 @@ def describe(kind: str, module: Encoders) -> dict[str, Any]:
     used = {"padding": encoder.padding is not None, "types": encoder.types > 0}
     if wrong := [f"{name}={getattr(encoder, name)}" for name, on in used.items() if on != (name in FIELDS[kind])]:
         raise UserError(f"kind {kind!r} does not describe an encoder with {', '.join(wrong)}")
-    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | written(kind, encoder, FIELDS[kind])
+    return {"model_type": kind, "architectures": [ARCHITECTURES[kind]]} | written(
+        kind, encoder, FIELDS[kind], prompts=0
+    )
 
 
 def tokenizer(

@@ -207,6 +207,8 @@ def load(
     if unknown := [n for n in overrides if not any(n in names for names in known.values())]:
         kinds = choices(type(e).__name__ for e in module.encoders.values())
         raise UserError(f"{choices(unknown)}: {kinds} has no such attribute")
+    if "prompts" in overrides:
+        raise UserError(f"prompts={overrides['prompts']!r}: the folder has none: add them with pretrained.with_prompts")
     options = ", ".join(f"{n}={x!r}" for n, x in overrides.items() if n != "dtype")
     overrides["dtype"] = dtype
     own = {m: {n: x for n, x in overrides.items() if n in known[m]} for m in known}

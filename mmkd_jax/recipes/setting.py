@@ -137,7 +137,7 @@ class Setting:
             reads: teacher outputs that the objective reads; these are cached.
         """
         ((name, training),) = source.items()
-        model, init_from = training.networks[training.evaluate], f"{name}.{training.evaluate}"
+        model, init_from = training.merged.networks[training.evaluate], f"{name}.{training.evaluate}"
         return {"teacher": Frozen(model, init_from=init_from, cache=reads if self.cached else None)}
 
     def distilled(

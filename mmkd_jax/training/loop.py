@@ -14,7 +14,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.core import sharding
 from mmkd_jax.core.hyperparams import hyperparams_of, with_hyperparams
-from mmkd_jax.core.state import DistillState, variables
+from mmkd_jax.core.state import DistillState, completed, variables
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader
 from mmkd_jax.errors import UserError
@@ -37,7 +37,8 @@ class Fitted(NamedTuple):
     """Result of `fit`.
 
     Attributes:
-        variables: selected variables, of the best step on validation or of the last step.
+        variables: selected variables, of the best step on validation or of the last step; those of a partly trained
+            model are those of the whole.
         history: learning curve, one row per evaluation.
         best_step: step of the selected variables.
         best: validation metric at that step.
@@ -190,10 +191,12 @@ def fit(
             save()
     checkpoints.wait()
     batches = checked_batches(training, training.test, "test")
-    scores = scored({**frozen, **best}[training.evaluate], batches, "test", meta["best_step"])
+    scores = scored(completed(best, frozen)[training.evaluate], batches, "test", meta["best_step"])
     if not np.isfinite(scores[training.task.metric]):
         raise UserError(f"{training.task.metric} is not finite on test: check the test data")
-    return Fitted(best, history, meta["best_step"], meta["best"], scores, meta["earlier"])
+    return Fitted(
+        jax.jit(training.result)(best, frozen), history, meta["best_step"], meta["best"], scores, meta["earlier"]
+    )
 
 
 def _with_hyperparams_of(state: DistillState, other: DistillState) -> DistillState:

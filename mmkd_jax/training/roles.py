@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
 
 from mmkd_jax.core.model import Model
+from mmkd_jax.core.tuning import whole
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.training.init_from import PretrainedVariables
 from mmkd_jax.training.teacher_cache import CacheSpec
@@ -52,8 +53,8 @@ class _WithVariables:
         if all(hasattr(type(loaded), n) for n in names):  # of its class: Linen's `variables` raise on an unbound module
             if self.init_from is None:  # by path for a trained one, because a new head has no variables yet
                 origin = next((s.origin for s in loaded.source.values()), ())
-                whole = PretrainedVariables(loaded.variables, origin)
-                object.__setattr__(self, "init_from", whole if isinstance(self, Frozen) else loaded.source)
+                every = PretrainedVariables(loaded.variables, origin)
+                object.__setattr__(self, "init_from", every if isinstance(self, Frozen) else loaded.source)
             object.__setattr__(self, "model", loaded.model)
         if self.labels:
             valid = isinstance(self.labels, tuple | list) and all(isinstance(x, str) for x in self.labels)
@@ -65,6 +66,8 @@ class _WithVariables:
         if not isinstance(self.model, Model):
             got = type(self.model).__name__
             raise UserError(f"{kind}: model is a {got}; expected a Model, such as mmkd.linen(module)")
+        if isinstance(self, Frozen):
+            object.__setattr__(self, "model", whole(self.model))
         if self.layers is not None and not isinstance(self.init_from, Source):
             raise UserError(f"{kind}: layers requires init_from to name a model: give both")
 
@@ -103,7 +106,7 @@ class Frozen(_WithVariables):
     """A frozen model, such as a teacher. It runs with train=False.
 
     Attributes:
-        model: as for `Trained`.
+        model: as for `Trained`; the whole one of a partly trained model.
         init_from: as for `Trained`.
         layers: as for `Trained`.
         labels: as for `Trained`.

@@ -16,9 +16,10 @@ from mmkd_jax.core.hyperparams import hyperparams_of
 from mmkd_jax.core.model import Batch, Model, StepContext, cached, predict
 from mmkd_jax.core.objective import Objective, combine
 from mmkd_jax.core.outputs import forward
-from mmkd_jax.core.state import Distillation, augmented_spec, init_state, initial_variables, variables
+from mmkd_jax.core.state import Distillation, augmented_spec, completed, init_state, initial_variables, variables
 from mmkd_jax.core.step import make_step
 from mmkd_jax.core.task import Task
+from mmkd_jax.core.tuning import joined, whole
 from mmkd_jax.data.loader import Loader, check_loader
 from mmkd_jax.data.preprocess import Preprocessing, Step
 from mmkd_jax.errors import UserError, choices
@@ -164,6 +165,18 @@ class Training:
     def same_for_all_seeds(self) -> bool:
         """Whether it trains nothing, and takes no variables from another training, so that its result has no spread."""
         return not self.trained and not any(isinstance(source, str) for source in self.init_from.values())
+
+    @functools.cached_property
+    def merged(self) -> "Training":
+        """The same training with the whole model in place of each partly trained one, for its result."""
+        roles: Any = {n: r for n, r in self.models.items() if isinstance(r, Trained)}
+        wholes = {n: dataclasses.replace(r, model=whole(r.model)) for n, r in roles.items() if r.model.tuning}
+        return dataclasses.replace(self, models={**self.models, **wholes}) if wholes else self
+
+    def result(self, own: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the variables of the models of a state, those of a partly trained one as of the whole."""
+        every = completed(own, frozen)
+        return {n: joined(self.networks[n], every[n]) for n in own}
 
     @functools.cached_property
     def networks(self) -> dict[str, Model]:
