@@ -11,7 +11,7 @@ from mmkd_jax import losses
 from mmkd_jax.core.model import StepContext, plain
 from mmkd_jax.core.objective import term, total
 from mmkd_jax.core.outputs import forward
-from mmkd_jax.losses.structure import _crf as crf
+from mmkd_jax import crf
 from tests.losses.formulas.structure import labelings, marginals
 from tests.losses.harness import finite
 
