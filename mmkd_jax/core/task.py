@@ -26,11 +26,13 @@ class Task(NamedTuple):
         scores: `(means) -> {name: value}`: final scores from the means of the metrics over all rows.
         share: whether the headline metric is a fraction of the rows, reported in percent.
         check_all: `(columns) -> None`; raises for statistics over all rows, which single batches do not have.
-        problem: "single_label_classification" if its classes exclude each other, or "regression"; empty for others.
+        problem: "single_label_classification" if its classes exclude each other, "token_classification" if each token
+            has a class, or "regression"; empty for others.
         rows: what `whole` reads of each row: names of outputs of the evaluated model, `batch.COLUMN`, and
             "predictions", those of `predict`.
         whole: `({name: values of all valid rows, in the order of example_id}) -> {name: value}`: metrics that are no
             means over rows, such as AUROC; NumPy on the host. Added to the scores under names that those do not have.
+        classes: names of the classes, in the order of the labels, if the task knows them.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Task(NamedTuple):
     problem: str = ""
     rows: tuple[str, ...] = ()
     whole: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda rows: {}
+    classes: tuple[str, ...] = ()
 
 
 def measure(
