@@ -129,7 +129,8 @@ def viterbi(
         >>> viterbi(jnp.array([[[1.0, 0.0], [0.0, 3.0], [9.0, 9.0]]]), never, jnp.array([[True, True, False]]))
         Array([[ 1,  1, -1]], dtype=int32)
     """
-    emissions, transitions, mask = _finite(*at_least_float32(emissions, transitions), mask)
+    emissions, transitions = at_least_float32(emissions, transitions)
+    emissions, transitions, mask = _finite(emissions, transitions, mask)
 
     def add(carry, inputs):
         best, begun = carry

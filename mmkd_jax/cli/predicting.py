@@ -235,7 +235,7 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
     if options.out is None or options.out.suffix.lower() == ".jsonl":
 
         def json_lines(start, predictions):
-            for row in _rows(start, predictions, source, student.classes):
+            for row in _rows(start, predictions, source, student):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
 
@@ -248,7 +248,7 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
     table.writerow(names)
 
     def cells(start, predictions):
-        for row in _rows(start, predictions, source, student.classes):
+        for row in _rows(start, predictions, source, student):
             flat = {**row.pop("inputs"), **row}
             flat |= {f"probability.{c}": p for c, p in flat.pop("probabilities", {}).items()}
             table.writerow([json.dumps(x) if isinstance(x, list | dict) else x for x in map(flat.get, names)])
@@ -256,15 +256,24 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
     return cells
 
 
-def _rows(start: int, predictions: Any, source: _Source, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _rows(start: int, predictions: Any, source: _Source, student: "Student") -> Iterator[dict[str, Any]]:
+    classes, tagged = student.classes, student.task["problem"] == "token_classification"
     for i, prediction in enumerate(predictions.prediction):
         row: dict[str, Any] = {"row": start + i, "inputs": {k: x[start + i] for k, x in source.shown.items()}}
-        row["prediction"] = _plain(prediction)
+        row["prediction"] = _tags(prediction) if tagged else _plain(prediction)
         if predictions.probabilities is not None:
             each = predictions.probabilities[i]
             row["probability"] = _plain(each.max())
             row["probabilities"] = {str(c): _plain(p) for c, p in zip(classes or range(len(each)), each, strict=True)}
         yield row
+
+
+def _tags(x: Any) -> list[Any]:
+    """Return the tags of a text's tokens, without the padding after the last one that has a tag."""
+    tags = _plain(x)
+    while tags and tags[-1] in ("", -1):
+        tags.pop()
+    return tags
 
 
 def _plain(x: Any) -> Any:

@@ -5,15 +5,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
+from mmkd_jax.data import text
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.preprocess.preprocessing import followed
 from mmkd_jax.data.preprocess.tokenize import Tokenize
+from mmkd_jax.data.preprocess.tokenize_words import TokenizeWords
 from mmkd_jax.data.tokenizer import Tokenizer
+from mmkd_jax.data.words import first_tokens
 from mmkd_jax.errors import UserError, choices
 
 
-def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text") -> Dataset:
+def tokenize(
+    dataset: Dataset, lengths: Mapping[Any, int], column: str = "text", words: Mapping[Any, int] | None = None
+) -> Dataset:
     """Tokenize a data set's text column lazily, with one or several tokenizers.
 
     The steps are declared in `preprocess`, so that a student takes its tokenizer along.
@@ -24,13 +30,15 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
             prefix of its columns, so two models can use different tokenizers for the same text. If empty, text columns
             are only removed.
         column: name of the text column.
+        words: tokenizer -> number of words, separated by white space, whose first tokens are `MODALITY.words`: a
+            `models.Tagger` then has one token for each word.
 
     Returns:
         The data set with `MODALITY.ids` and `MODALITY.mask` replacing all text columns.
 
     Raises:
         UserError: the column does not exist, a length exceeds a tokenizer's maximum, or two tokenizers have the same
-            modality.
+            modality. When rows are read: a text has more words than `words`, or one beyond its tokens.
 
     Example:
         >>> import numpy as np
@@ -44,9 +52,15 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
     texts = {k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"}
     if column not in texts:
         raise UserError(f"no text column {column!r}; available: {choices(texts)}")
+    words = dict(words or {})
+    if unknown := [t for t in words if t not in lengths]:
+        raise UserError(f"words: a tokenizer of {unknown[0].modality!r} that is not one of lengths: add it there")
     spec = {k: s for k, s in dataset.spec.items() if k not in texts}
     for tokenizer, length in lengths.items():
-        for k, x in tokenizer([], length=length, pad=True).items():
+        new = tokenizer([], length=length, pad=True)
+        if tokenizer in words:
+            new[f"{tokenizer.modality}.words"] = np.zeros((0, words[tokenizer]), np.int32)
+        for k, x in new.items():
             if k in spec:
                 rename = "or rename a pretrained model's input with pretrained.with_inputs(loaded, text=…)"
                 raise UserError(f"two columns are named {k!r}: give each tokenizer a different modality, {rename}")
@@ -56,12 +70,32 @@ def tokenize(dataset: Dataset, lengths: Mapping[Any, int], column: str = "text")
         columns = dataset.take(rows)
         strings = columns[column].tolist()
         ids = [tokenizer(strings, length=length, pad=True, warn=False) for tokenizer, length in lengths.items()]
+        ids += [{f"{t.modality}.words": _all_words(t, strings, lengths[t], count, rows)} for t, count in words.items()]
         return {k: x for group in (columns, *ids) for k, x in group.items() if k not in texts}
 
-    how = {t.modality: {**t.fingerprint, "column": column, "length": length} for t, length in lengths.items()}
+    how = {
+        t.modality: {**t.fingerprint, "column": column, "length": length} | ({"words": words[t]} if t in words else {})
+        for t, length in lengths.items()
+    }
     steps = dataset.preprocess
     for tokenizer, length in lengths.items():
         if isinstance(tokenizer, Tokenizer):
-            steps = followed(steps, column, Tokenize(tokenizer, int(length)), remove=False)
+            step = Tokenize(tokenizer, int(length))
+            if tokenizer in words:
+                step = TokenizeWords(tokenizer, int(length), int(words[tokenizer]))
+            steps = followed(steps, column, step, remove=False)
     fingerprint = {**dataset.fingerprint, "tokens": how}
     return dataclasses.replace(dataset, spec=spec, fetch=fetch, fingerprint=fingerprint, preprocess=steps)
+
+
+def _all_words(tokenizer, strings, length, count, rows):
+    """Return the first token of each word, all of which must have one."""
+    found = first_tokens(tokenizer, strings, length, count)
+    for i, (string, places) in enumerate(zip(text.decoded(strings, "text"), found, strict=True)):
+        size = len(string.split())
+        if (located := int((places >= 0).sum())) < size:
+            raise UserError(
+                f"{tokenizer.modality}: row {int(rows[i])} has {size} words, of which {located} are within {count} "
+                f"words and {length} tokens: increase both, or split the text"
+            )
+    return found

@@ -20,7 +20,8 @@ class Predictions(NamedTuple):
     """Predictions of a student, one row for each row of the inputs.
 
     Attributes:
-        prediction: class names [n] for a classification with known classes; otherwise class indices or values [n, ...].
+        prediction: class names [n] for a classification with known classes; names of the tags of the tokens [n, l] for
+            a tagging, "" where a token has none; otherwise class indices or values [n, ...].
         probabilities: probability of each class [n, c], for a classification whose classes exclude each other; None for
             other tasks.
         outputs: name -> output of the model [n, ...].
@@ -99,6 +100,8 @@ class Student:
         prediction = outputs.pop("prediction")
         if self.task["problem"] == "single_label_classification" and self.classes:
             prediction = np.array(self.classes)[prediction]
+        elif self.task["problem"] == "token_classification" and self.classes:
+            prediction = np.array((*self.classes, ""))[prediction]  # a token without a tag has -1
         logits = outputs.get(self.task["logits"])
         return Predictions(prediction, None if logits is None else softmax(logits), outputs)
 

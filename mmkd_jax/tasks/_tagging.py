@@ -98,7 +98,7 @@ def tagging(
         }
 
     def scores(means):
-        return {**means, "macro f1": metrics.mean_over(np.asarray(means["f1 by tag"], np.float64)).value}
+        return {**means, "macro f1": np.asarray(metrics.mean_over(np.asarray(means["f1 by tag"], np.float64)).value)}
 
     def whole(rows):
         if not spans:
