@@ -9,7 +9,7 @@ from mmkd_jax import cli
 from mmkd_jax.deploy import load
 from mmkd_jax.experiment import definition
 
-EXPERIMENT = '''
+EXPERIMENT = """
 import dataclasses
 
 import numpy as np
@@ -48,7 +48,7 @@ def trainings(config):
         objective = mmkd.combine(task=task.objective())
         found[name] = mmkd.Training({"student": mmkd.Trained(net)}, objective, task=task, **shared)
     return found
-'''
+"""
 TEXTS = ["The dog runs", "", "a can sleeps quietly under tables"]
 CHAINS = ["tokens", "chain"]
 
