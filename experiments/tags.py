@@ -17,7 +17,7 @@ import optax
 
 import mmkd_jax as mmkd
 
-WORDS, PIECES = 40, 80
+WORDS, PIECES = 40, 64
 """Longest sentence of the corpus, in words, and of the selected ones, in pieces of words."""
 
 
@@ -107,7 +107,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
             optimizer=without_encoder(optax.adamw(config.learning_rate, weight_decay=1e-2)),
             data=labeled,
             steps=config.tuning_steps,
-            evaluate_every=max(1, config.tuning_steps // 2),
+            evaluate_every=config.tuning_steps,
             **shared,
         ),
         "labels": mmkd.Training(objective=mmkd.combine(task=task.objective()), data=labeled, **learn),

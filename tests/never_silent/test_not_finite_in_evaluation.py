@@ -36,6 +36,11 @@ TASKS = {
         {"prediction": np.array([-1.0, 0.5, 1.0], np.float32)},
         {"label": np.array([-1.0, 0.5, 1.0], np.float32)},
     ),
+    "tagging": (
+        tasks.tagging(("A", "B", "C")),
+        {"logits": 9 * np.eye(3, dtype=np.float32)[:, None]},
+        {"label": np.arange(3, dtype=np.int32)[:, None], "label.mask": np.ones((3, 1), bool)},
+    ),
 }
 
 
