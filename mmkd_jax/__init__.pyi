@@ -1,6 +1,7 @@
 from . import adversarial as adversarial
 from . import augment as augment
 from . import collectives as collectives
+from . import crf as crf
 from . import data as data
 from . import deploy as deploy
 from . import evaluation as evaluation

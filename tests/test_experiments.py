@@ -27,9 +27,13 @@ def stand_ins(monkeypatch, tmp_path):
         | {"ratings": draw.dirichlet(np.ones(9), 400).astype(np.float32), "source": np.zeros(400, np.int32)},
         "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},
     }
+    tags = ("NOUN", "VERB")
+    own["brown"] = {"tags": np.array([b"NOUN VERB"] * 400)}
     texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
     monkeypatch.setattr(
-        data, "load_or_prepare", lambda name, split: data.from_columns({"text": texts, **own[name]}, name)
+        data,
+        "load_or_prepare",
+        lambda name, split: data.from_columns({"text": texts, **own[name]}, name, tags if name == "brown" else ()),
     )
     config = TransformerConfig(embed_dim=24, num_layers=6, num_heads=12, mlp_dim=8)
     encoders = {
@@ -43,7 +47,7 @@ def stand_ins(monkeypatch, tmp_path):
         monkeypatch.setattr(packages, name, lambda folder=folder: folder)
 
 
-LONG = ("sentiment", "emoji")  # whose teachers take minutes to trace
+LONG = ("sentiment", "emoji", "tags")  # whose teachers take minutes to trace
 
 
 @pytest.mark.full

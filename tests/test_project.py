@@ -78,6 +78,7 @@ BASE = {
     "numeric",
     "convolution",
     "collectives",
+    "crf",
     "validation",
     "files",
     "foreign_files",

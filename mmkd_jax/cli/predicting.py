@@ -259,9 +259,10 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
 
 def _rows(start: int, predictions: Any, source: _Source, student: "Student") -> Iterator[dict[str, Any]]:
     found, several = predictions.prediction, isinstance(predictions.prediction, dict)
+    plain = _tags if student.task["problem"] == "token_classification" else _plain
     for i in range(len(next(iter(found.values())) if several else found)):
         row: dict[str, Any] = {"row": start + i, "inputs": {k: x[start + i] for k, x in source.shown.items()}}
-        row["prediction"] = {n: _plain(x[i]) for n, x in found.items()} if several else _plain(found[i])
+        row["prediction"] = {n: _plain(x[i]) for n, x in found.items()} if several else plain(found[i])
         if predictions.probabilities is not None:
             each = predictions.probabilities[i]
             if student.task["problem"] == "single_label_classification":
@@ -270,6 +271,14 @@ def _rows(start: int, predictions: Any, source: _Source, student: "Student") -> 
                 str(c): _plain(p) for c, p in zip(student.classes or range(len(each)), each, strict=True)
             }
         yield row
+
+
+def _tags(x: Any) -> list[Any]:
+    """Return the tags of a text's tokens, without the padding after the last one that has a tag."""
+    tags = _plain(x)
+    while tags and tags[-1] in ("", -1):
+        tags.pop()
+    return tags
 
 
 def _plain(x: Any) -> Any:

@@ -27,13 +27,15 @@ class Task(NamedTuple):
         share: whether the headline metric is a fraction of the rows, reported in percent.
         check_all: `(columns) -> None`; raises for statistics over all rows, which single batches do not have.
         problem: what predictions are: "single_label_classification" if its classes exclude each other,
-            "multi_label_classification", "ordinal", "visual_questions" or "regression"; empty for others.
+            "multi_label_classification", "token_classification" if each token has a class, "ordinal",
+            "visual_questions" or "regression"; empty for others.
         rows: what `whole` reads of each row: names of outputs of the evaluated model, `batch.COLUMN`, and
             "predictions", those of `predict`.
         whole: `({name: values of all valid rows, in the order of example_id}) -> {name: value}`: metrics that are no
             means over rows, such as AUROC; NumPy on the host. Added to the scores under names that those do not have.
         head: Linen module `embedding -> outputs by name` with the outputs that the task reads; None if no such head
             gives them. See `models.head_for`.
+        classes: names of the classes, in the order of the labels, if the task knows them.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Task(NamedTuple):
     rows: tuple[str, ...] = ()
     whole: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda rows: {}
     head: Any = None
+    classes: tuple[str, ...] = ()
 
 
 def measure(

@@ -22,3 +22,4 @@ from mmkd_jax.data.tokenizer import Tokenizer as Tokenizer
 from mmkd_jax.data.tokenizer import train_tokenizer as train_tokenizer
 from mmkd_jax.data.tokenizing import tokenize as tokenize
 from mmkd_jax.data.videos import Videos as Videos
+from mmkd_jax.data.words import word_labels as word_labels

@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tokenizers
@@ -17,6 +17,7 @@ from mmkd_jax import child_process, foreign_files
 from mmkd_jax.data import chat, other_tokenizers, text, tokenizer_overrides, tokenizer_settings, word_piece
 from mmkd_jax.data.tokenizer_settings import TokenizerSettings
 from mmkd_jax.errors import UserError
+from mmkd_jax.typing import Count
 
 FILES = (*other_tokenizers.JSON, *other_tokenizers.VOCABULARIES)
 _CONFIG = "tokenizer_config.json"
@@ -252,6 +253,10 @@ class Tokenizer:
                 row[: len(e)] |= [a < last and first < b for a, b in e.offsets]
         return columns | {f"{self.modality}.answers": said}
 
+    def encodings(self, texts: Sequence[str], length: int) -> Sequence[Any]:
+        """Return the tokens of each text with their places in it, cut at a length, as `tokenizers.Encoding`."""
+        return self._encoded(list(texts), length, True, False)
+
     def _encoded(self, inputs, length, cut, warn, special=True):
         """Tokens of each input, truncated to the length."""
         longest = self.length if length is None else length
@@ -297,27 +302,51 @@ def _lowercased(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def train_tokenizer(texts: Sequence[str | bytes], size: int, length: int, modality: str = "text") -> Tokenizer:
+def train_tokenizer(
+    texts: Sequence[str | bytes],
+    size: int,
+    length: int,
+    modality: str = "text",
+    *,
+    split: Literal["punctuation", "spaces"] = "punctuation",
+    suffix: Count | None = None,
+) -> Tokenizer:
     """Train a word-level tokenizer for a small student; pass the training texts only.
 
-    Texts are lowercased and stripped of accents; each punctuation mark is a separate token. Ids: 0 padding, 1 unknown
-    word, then the words by decreasing frequency. Words that occur only once are excluded, so that the model also sees
-    unknown words in training.
+    Texts are lowercased. Ids: 0 padding, 1 unknown word, then the words by decreasing frequency. Words that occur only
+    once are excluded, so that the model also sees unknown words in training.
 
     Args:
         texts: strings, or UTF-8 bytes.
         size: maximum vocabulary size.
         length: maximum text length in tokens.
         modality: prefix of the batch columns.
+        split: "punctuation": accents are removed, and each punctuation mark is a separate token; "spaces": one token
+            for each word between white space, as a tagger needs them.
+        suffix: tokens are the last letters of the words, at most this many, instead of the words; with
+            `split="spaces"`.
+
+    Raises:
+        UserError: `suffix` without `split="spaces"`.
 
     Example:
         >>> words = train_tokenizer(["a good day", "a bad day"], size=100, length=8)
         >>> words.vocabulary, words(["A bad, bad day!"])["text.ids"].tolist()
         (4, [[2, 1, 1, 1, 3, 1]])
+        >>> ends = train_tokenizer(["singing, dancing", "I'm singing"], 9, 8, "ends", split="spaces", suffix=3)
+        >>> ends(["Dancing is good"])["ends.ids"].tolist()
+        [[2, 1, 1]]
     """
+    if split not in ("punctuation", "spaces") or (suffix is not None and split != "spaces"):
+        raise UserError(f"train_tokenizer: split={split!r}, suffix={suffix}; expected split='spaces' for suffixes")
     tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=True, lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if split == "spaces":  # all else could add or remove words
+        ends = [] if suffix is None else [normalizers.Replace(tokenizers.Regex(rf"\S+(?=\S{{{suffix}}})"), "")]
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *ends])
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=True, lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]"]
     trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(text.decoded(texts, modality), trainer)

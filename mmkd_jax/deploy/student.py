@@ -21,8 +21,9 @@ class Predictions(NamedTuple):
     """Predictions of a student, one row for each row of the inputs.
 
     Attributes:
-        prediction: class names [n] for a classification with known classes, tuples of them if several may apply;
-            otherwise class indices or values [n, ...]; of several tasks, a dict by name of the task.
+        prediction: class names [n] for a classification with known classes, tuples of them if several may apply; names
+            of the tags of the tokens [n, l] for a tagging, "" where a token has none; otherwise class indices or values
+            [n, ...]; of several tasks, a dict by name of the task.
         probabilities: probability of each class [n, c], for a classification; None for other tasks.
         outputs: name -> output of the model [n, ...].
     """
@@ -103,6 +104,8 @@ class Student:
         problem, classes = self.task["problem"], self.classes
         if classes and problem in ("single_label_classification", "ordinal", "visual_questions"):
             prediction = np.array(classes)[prediction]
+        if classes and problem == "token_classification":
+            prediction = np.array((*classes, ""))[prediction]  # a token without a tag has -1
         if classes and problem == "multi_label_classification":
             names = [tuple(c for c, x in zip(classes, row, strict=True) if x) for row in np.asarray(prediction)]
             prediction = np.fromiter(names, object, count)

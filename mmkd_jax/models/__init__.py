@@ -15,6 +15,7 @@ from mmkd_jax.models.bi_encoder import BiEncoder as BiEncoder
 from mmkd_jax.models.clip import Clip as Clip
 from mmkd_jax.models.clip import ClipText as ClipText
 from mmkd_jax.models.convnext import ConvNext as ConvNext
+from mmkd_jax.models.crf import Crf as Crf
 from mmkd_jax.models.cross_encoder import CrossEncoder as CrossEncoder
 from mmkd_jax.models.data2vec import Data2VecAudio as Data2VecAudio
 from mmkd_jax.models.deberta import Deberta as Deberta
@@ -41,6 +42,7 @@ from mmkd_jax.models.resnet import ResNet as ResNet
 from mmkd_jax.models.sentence import Projection as Projection
 from mmkd_jax.models.sentence import SentenceHead as SentenceHead
 from mmkd_jax.models.swin import Swin as Swin
+from mmkd_jax.models.tagger import Tagger as Tagger
 from mmkd_jax.models.text import TextBag as TextBag
 from mmkd_jax.models.text import TextLSTM as TextLSTM
 from mmkd_jax.models.text import TextTransformer as TextTransformer

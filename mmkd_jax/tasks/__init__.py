@@ -3,6 +3,7 @@
 from mmkd_jax.core.task import Task as Task
 from mmkd_jax.core.task import measure as measure
 from mmkd_jax.tasks._retrieval import retrieval as retrieval
+from mmkd_jax.tasks._tagging import tagging as tagging
 from mmkd_jax.tasks.classification import classification as classification
 from mmkd_jax.tasks.generation import generation as generation
 from mmkd_jax.tasks.multi_label import multi_label as multi_label

@@ -33,8 +33,8 @@ def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Mode
     classes in the same order keeps its outputs; likewise one that lacks a class, see `check`.
 
     Raises:
-        UserError: the logits have another number of classes than the model has names, or an output of which classes are
-            left out is patched, when it is applied.
+        UserError: the logits have another number of classes than the model has names, an output of which classes are
+            left out is patched, or the model is a CRF with other tags, when it is applied.
     """
     if not labels:
         return model
@@ -48,6 +48,11 @@ def matched(model: Model, labels: Sequence[str], classes: Sequence[str]) -> Mode
                 raise UserError(f"patch {name!r} has {_listed(classes)}, the model's output {_listed(labels)}")
             own[name] = own[name][..., inverse]
         outputs, state = model.apply(variables, batch, ctx, own)
+        if index is not None and "transitions" in outputs:
+            raise UserError(
+                f"the tags of a CRF are {_listed(labels)}, those of the data {_listed(classes)}: its transitions "
+                "cannot be reordered; number the data's labels as the CRF does"
+            )
         per_class = {n: outputs[n] for n in model.class_outputs if n in outputs}
         for name, x in per_class.items():
             if (width := x.shape[-1]) != len(labels):

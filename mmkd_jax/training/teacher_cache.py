@@ -85,6 +85,38 @@ class CacheSpec:
         return packed
 
 
+def check_rows(
+    spec: CacheSpec,
+    name: str,
+    outputs: Mapping[str, Any],
+    run: Callable[[Any, Any], ModelOutputs],
+    variables: Any,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Raise for a cached output that does not have one row for each row of the batch, such as a CRF's transitions.
+
+    Args:
+        spec: the cached outputs.
+        name: name of the model.
+        outputs: shapes of its outputs on the batch.
+        run: `(variables, batch) -> outputs` of the model.
+        variables: shapes of its variables.
+        batch: shapes of the batch.
+    """
+    rows = next(iter(batch.values())).shape[0]
+    for output in spec.outputs:
+        shape = getattr(outputs.get(output), "shape", (rows,))
+        wrong = shape[:1] != (rows,)
+        if shape[:2] == (rows, rows):  # rows, or a table that happens to have as many
+            more = {k: jax.ShapeDtypeStruct((rows + 1, *x.shape[1:]), x.dtype) for k, x in batch.items()}
+            wrong = jax.eval_shape(run, variables, more)[output].shape[0] == rows
+        if wrong:
+            raise UserError(
+                f"cache of {name!r}: output {output!r} has shape {list(shape)}, not one row for each of the {rows} "
+                "rows of a batch: leave it out, or omit cache"
+            )
+
+
 class Store:
     """Records on disk: for each output one file with a little-endian array [num_views, rows, …].
 

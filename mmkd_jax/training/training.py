@@ -26,7 +26,7 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.training import class_names, declared_steps
 from mmkd_jax.training.lowered import program_hash
 from mmkd_jax.training.roles import Frozen, MovingAverage, Role, Source, Trained, check_roles
-from mmkd_jax.training.teacher_cache import CacheSpec, Store
+from mmkd_jax.training.teacher_cache import CacheSpec, Store, check_rows
 
 
 def _classes(loader):
@@ -94,6 +94,11 @@ class Training:
             check_loader(getattr(self, name), name)
         if not self.evaluate:
             object.__setattr__(self, "evaluate", (self.trained or tuple(self.models))[0])
+        if self.task.classes and self.classes != self.task.classes:
+            raise UserError(
+                f"the classes of the training data are {', '.join(self.classes)}, those of task {self.task.name!r} "
+                f"{', '.join(self.task.classes)}: give both one order"
+            )
         for name in ("validation", "test"):
             others = _classes(getattr(self, name))
             if self.classes and others and others != self.classes:
@@ -186,8 +191,8 @@ class Training:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the data's classes, in the order of its labels; empty if unknown."""
-        return _classes(self.data)
+        """Names of the data's classes, in the order of its labels, or those of the task; empty if unknown."""
+        return _classes(self.data) or self.task.classes
 
     @functools.cached_property
     def preprocessing(self) -> tuple[Preprocessing, ...]:
@@ -336,7 +341,9 @@ class Training:
         """Return the cached outputs of a model as columns of a batch (shapes and dtypes)."""
         if name not in self.models:
             raise UserError(f"cache names model {name!r}; models are: {choices(self.models)}")
-        return self.cache[name].columns(name, self.outputs(name))
+        outputs = self.outputs(name)
+        check_rows(self.cache[name], name, outputs, self.run(name), *self.shapes(name))
+        return self.cache[name].columns(name, outputs)
 
     @property
     def data_with_cache(self) -> Loader:

@@ -32,6 +32,7 @@ from mmkd_jax.data.preprocess import (
     Resample,
     Resize,
     Tokenize,
+    TokenizeWords,
     saved,
 )
 from mmkd_jax.data.preprocess.preprocessing import STEPS
@@ -71,6 +72,7 @@ CHAINS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "gray photos": ((ReadImage(1, on_white=True), Resize((3, 4), "lanczos")), PHOTOS),
     "videos": ((ReadVideo(4, (3, 3), repeat=True), Normalize((0.5,), (0.5,))), CLIPS),
     "words": ((Tokenize(WORDS, 5),), TEXTS),
+    "places of words": ((TokenizeWords(WORDS, 9, 4),), TEXTS),
     "characters": ((Characters(6),), TEXTS),
     "sizes": ((ReadArray((2,)), Normalize((1.0, 2.0), (3.0, 4.0))), [[1, 2], (3.5, 4)]),
     "pictures": ((Processed(SMALL),), PHOTOS),

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax import losses
+from mmkd_jax import crf, losses
 from mmkd_jax.core.model import StepContext, plain
 from mmkd_jax.core.objective import term, total
 from mmkd_jax.core.outputs import forward
-from mmkd_jax.losses.structure import _crf as crf
 from tests.losses.formulas.structure import labelings, marginals
 from tests.losses.harness import finite
 

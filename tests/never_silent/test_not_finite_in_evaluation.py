@@ -41,6 +41,36 @@ TASKS = {
         {"query": np.eye(3, dtype=np.float32), "document": np.eye(3, dtype=np.float32)},
         {"example_id": np.arange(3, dtype=np.int32)},
     ),
+    "tagging": (
+        tasks.tagging(("A", "B", "C")),
+        {"logits": 9 * np.eye(3, dtype=np.float32)[:, None]},
+        {"label": np.arange(3, dtype=np.int32)[:, None], "label.mask": np.ones((3, 1), bool)},
+    ),
+    "multi_label": (
+        tasks.multi_label(3),
+        {"logits": np.eye(3, dtype=np.float32)},
+        {"label": np.eye(3, dtype=np.int32)},
+    ),
+    "ordinal": (
+        tasks.ordinal(3),
+        {"logits": np.array([[-1, -1], [1, -1], [1, 1]], np.float32)},
+        {"label": np.arange(3, dtype=np.int32)},
+    ),
+    "visual_questions": (
+        tasks.visual_questions(3),
+        {"logits": np.eye(3, dtype=np.float32)},
+        {"label": np.eye(3, dtype=np.float32)},
+    ),
+    "multi_task": (
+        tasks.multi_task({"a": tasks.classification(3), "b": tasks.regression("value", "value")}, "a"),
+        {"logits": np.eye(3, dtype=np.float32), "value": np.arange(3, dtype=np.float32)},
+        {"label": np.arange(3, dtype=np.int32), "value": np.array([-1, 0.5, 1], np.float32)},
+    ),
+    "generation": (
+        tasks.generation(),
+        {"logits": np.zeros((3, 2, 4), np.float32)},
+        {"text.ids": np.ones((3, 2), np.int32), "text.mask": np.ones((3, 2), bool)},
+    ),
 }
 
 
@@ -181,6 +211,8 @@ KNOWN = {
     "losses/contrastive/ccl.py": 1,  # whose values are NaN then
     "losses/logits/mft.py": 1,  # whose values are NaN then
     "metrics/calibration.py": 1,  # of probabilities, checked
+    "metrics/operating_points.py": 1,  # of F1
+    "crf.py": 2,  # tags of emissions with NaN are −1 in predictions
     "metrics/fairness.py": 1,  # of defined values
     "models/clip.py": 1,  # of token ids
     "models/sentence.py": 3,  # of masks

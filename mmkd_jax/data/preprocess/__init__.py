@@ -16,4 +16,5 @@ from mmkd_jax.data.preprocess.resize import Resize as Resize
 from mmkd_jax.data.preprocess.row import Row as Row
 from mmkd_jax.data.preprocess.standardize import Standardize as Standardize
 from mmkd_jax.data.preprocess.tokenize import Tokenize as Tokenize
+from mmkd_jax.data.preprocess.tokenize_words import TokenizeWords as TokenizeWords
 from mmkd_jax.data.preprocess.train_tokenizer import TrainTokenizer as TrainTokenizer

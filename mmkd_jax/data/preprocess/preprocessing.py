@@ -21,12 +21,13 @@ from mmkd_jax.data.preprocess.resample import Resample
 from mmkd_jax.data.preprocess.resize import Resize
 from mmkd_jax.data.preprocess.row import RAW, Row
 from mmkd_jax.data.preprocess.tokenize import Tokenize
+from mmkd_jax.data.preprocess.tokenize_words import TokenizeWords
 from mmkd_jax.errors import UserError, choices, shown
 
 STEPS = (
     *(ReadImage, Resize, CenterCrop, Normalize),
     *(Resample, PadOrTrim, LogMel),
-    *(Tokenize, Characters, ReadVideo, ReadArray, Processed),
+    *(Tokenize, TokenizeWords, Characters, ReadVideo, ReadArray, Processed),
 )
 """Steps that can be saved with a student."""
 _LARGEST = 2**28

@@ -182,7 +182,7 @@ def _entry(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits |
 
 def _step(x: Any, contents: Mapping[str, bytes], limits: child_process.Limits | None) -> Any:
     kind, fields = _settings(x, "step", _STEPS)
-    if kind is Tokenize:
+    if issubclass(kind, Tokenize):
         fields["tokenizer"] = _tokenizer(fields["tokenizer"], contents, limits)
     elif kind is Processed:
         fields["processor"] = _processor(fields["processor"], contents, limits)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.losses.structure import _crf as crf
+from mmkd_jax import crf
 from mmkd_jax.numeric import at_least_float32, divergence, log_softmax, softened, squared
 from mmkd_jax.typing import Positive
 from mmkd_jax.validation import validated
