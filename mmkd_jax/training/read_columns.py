@@ -14,6 +14,7 @@ from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, batch_spec
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.training.banks import check_banks
+from mmkd_jax.training.scores import check_size
 from mmkd_jax.training.training import Training
 
 
@@ -70,11 +71,13 @@ def check_evaluation(training: Training) -> None:
         spec = batch_spec(loader.dataset, loader.batch_size)
         spec |= {"valid": jax.ShapeDtypeStruct((loader.batch_size,), np.dtype(bool))}
         try:
-            jax.eval_shape(
+            _, _, rows = jax.eval_shape(
                 lambda v, batch: measure(training.task, predict(model, v, batch), batch),
                 training.shapes(training.evaluate)[0],
                 spec,
             )
+            each = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(rows)) / loader.batch_size
+            check_size(training.task, each * loader.dataset.size)
         except KeyError as error:
             columns, outputs = choices(loader.dataset.spec), choices(training.outputs(training.evaluate))
             raise UserError(

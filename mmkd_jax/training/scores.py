@@ -55,11 +55,7 @@ def evaluate(
             valid = columns.pop("batch.valid")
             kept.append(jax.tree.map(lambda x: x[valid], columns))
             size += sum(x.nbytes for x in jax.tree.leaves(kept[-1]))
-            if size > LARGEST:
-                raise UserError(
-                    f"{rows}: task {task.name!r} reads {', '.join(task.rows)} of all rows at once, more than "
-                    f"{readable(LARGEST)}: evaluate on fewer rows"
-                )
+            check_size(task, size, f"{rows}: ")
 
     before = None
     for batch in batches:
@@ -84,6 +80,15 @@ def evaluate(
     if twice := sorted(scores.keys() & whole.keys()):
         raise UserError(f"task {task.name!r}: its `scores` and its `whole` both return {twice[0]!r}: rename one")
     return scores | {k: np.asarray(v, np.float64) for k, v in whole.items()}
+
+
+def check_size(task: Task, size: float | int, before: str = "") -> None:
+    """Raise if the rows that a task reads at once, `size` bytes, are more than fit in memory."""
+    if size > LARGEST:
+        raise UserError(
+            f"{before}task {task.name!r} reads {', '.join(task.rows)} of all rows at once, more than "
+            f"{readable(LARGEST)}: evaluate on fewer rows"
+        )
 
 
 def _in_order(kept: list[dict[str, Any]]) -> Mapping[str, Any]:

@@ -94,3 +94,9 @@ def test_more_rows_than_can_be_held_are_refused(monkeypatch):
     monkeypatch.setattr(scores, "LARGEST", 1_000)
     with pytest.raises(UserError, match=r"test: task 'classification' reads logits, batch.label of all rows at once"):
         scored(in_batches_of(64))
+
+
+def test_more_rows_than_fit_are_refused_before_the_first_step(monkeypatch):
+    monkeypatch.setattr(scores, "LARGEST", 100)
+    with pytest.raises(UserError, match=r"validation data: task 'classification' reads logits, batch.label of all row"):
+        definition.check({"teacher": dataclasses.replace(TRAINING, task=TASK)}, {})
