@@ -47,7 +47,13 @@ def stand_ins(monkeypatch, tmp_path):
         monkeypatch.setattr(packages, name, lambda folder=folder: folder)
 
 
-LONG = ("sentiment", "emoji", "tags")  # whose teachers take minutes to trace
+LONG = (
+    "sentiment",
+    "emoji",
+    "tags",
+    "students_from_teachers",
+    "av_digits_families",
+)  # whose teachers take minutes to trace
 
 
 @pytest.mark.full

@@ -49,7 +49,7 @@ def test_a_whole_training_is_as_many_steps():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_members_are_single_trainings_whoever_is_beside_them(width):
     def member(rows, seed, temperature):
         hyperparams = {"soft.temperature": temperature}

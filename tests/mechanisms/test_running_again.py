@@ -36,7 +36,7 @@ def first_outputs(distillation, state, frozen, batch):
     return forward(distillation.models, variables(state, frozen), batch, ctx, distillation.trained)[0]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_an_attacked_student():
     eps = 0.1
     attack = methods.rslad("image", attack=PGD(eps=eps, step_size=0.05, steps=3, low=None, high=None))
@@ -74,7 +74,7 @@ def test_an_attacked_student():
     np.testing.assert_allclose(training[0]["attacked"].values, worse, rtol=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_an_interchange():
     swap = methods.interchange("features.image")
     models = {"teacher": net(6, "image", "audio"), "student": net(8, "image", "audio", dropout=0.3)}

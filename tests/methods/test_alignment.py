@@ -173,7 +173,7 @@ def test_padding_changes_nothing():
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_logits_need_no_heads():
     outputs = first_outputs()
     paths = ("student.logits", "teacher.logits")

@@ -54,6 +54,7 @@ def test_two_stages():
     assert equal(frozen, before)
 
 
+@pytest.mark.slow
 def test_the_student_hears_nothing_while_the_paraphraser_learns():
     distillation = distil(MODELS, combine(task=task(), own=METHOD))
     step, (state, frozen) = stepper(distillation), initialize(distillation)

@@ -61,6 +61,7 @@ def test_on_the_only_way_to_the_output_it_is_kl_on_the_partner():
     )
 
 
+@pytest.mark.slow
 def test_names_may_differ_between_the_models(outputs):
     made, _ = interchange({"student": "features.image", "teacher": "features.audio"}).apply(*start(outputs), outputs)
     same, _ = interchange("features.image").apply(*start(outputs), outputs)

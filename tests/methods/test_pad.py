@@ -15,7 +15,7 @@ from tests.small import compiled, equal
 pytestmark = pytest.mark.usefixtures("strict")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_everything_learns():
     state, last, _ = everything_learns(pad(**MAPS))
     before = jax.tree.leaves(state.objective_state["own"]["state"])

@@ -28,7 +28,7 @@ def test_it_teaches():
     check_mechanism(METHOD, ("encoders_image", "Dense_0"))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_padding():
     check_padding(METHOD)
 

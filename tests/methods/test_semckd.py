@@ -25,7 +25,7 @@ def test_it_teaches():
     check_mechanism(METHOD, ("encoders_image",))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_padding():
     check_padding(METHOD)
 

@@ -121,7 +121,7 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_they_resume(tmp_path
         assert curves(copied)[name] == pytest.approx(losses, rel=1e-5), name
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_what_one_process_refuses_ends_all(tmp_path):
     (first, said), (second, _) = ended(launch(tmp_path / "run", "--objective.soft.heat", "3"))
     assert (first, second) == (2, 2) and "no hyperparameter --objective.soft.heat" in said

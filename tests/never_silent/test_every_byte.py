@@ -218,7 +218,9 @@ def test_versions_are_numbers(tmp_path, versions, newest):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("state", ["finished", "teacher", "cache", "student"])
+@pytest.mark.parametrize(
+    "state", ["finished", *(pytest.param(s, marks=pytest.mark.slow) for s in ("teacher", "cache")), "student"]
+)
 def test_one_damage_a_file(runs, tmp_path, state):
     """A file of a run is flipped, cut, emptied, deleted, or a folder → named, set aside, made again; equal results."""
     names = [p.relative_to(runs / state) for p in files_of(runs / state)]

@@ -77,6 +77,7 @@ def test_is_taken(role, tmp_path):
     train(tmp_path, with_teacher(role))
 
 
+@pytest.mark.slow
 def test_the_cache_of_own_variables_is_what_the_model_computes(tmp_path):
     """A cached teacher whose `init` returns its weights → the same result as an uncached teacher."""
     for name in ("its own init", "on purpose"):

@@ -160,7 +160,7 @@ table = dataclasses.replace(table, quick=dataclasses.replace(table, rows={"few":
 '''
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_what_is_dear_is_kept_and_rows_have_seeds_of_their_own(tmp_path):
     file = tmp_path / "dear.py"
     file.write_text(DEAR)

@@ -63,7 +63,7 @@ def test_a_hostile_file_changes_nothing_that_later_files_read(layout, tmp_path):
         np.testing.assert_array_equal(found["w"], np.arange(4, dtype=np.float32).reshape(2, 2))
 
 
-@pytest.mark.parametrize("layout", [zipped, legacy])
+@pytest.mark.parametrize("layout", [zipped, pytest.param(legacy, marks=pytest.mark.slow)])
 def test_arrays_are_read_only_views(layout, tmp_path):
     """A tensor of a .bin file → an array that cannot be written, nor made writeable."""
     layout(tmp_path / "good.bin", PICKLES["plain tensor"][0])

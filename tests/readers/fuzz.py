@@ -47,7 +47,7 @@ class Target(NamedTuple):
     cases: list[Case]
     read: Callable[[pathlib.Path], Any]
     beside: dict[str, bytes] | None = None
-    rounds: int = 5_000
+    rounds: int = 2_500
 
 
 def contents(cases: list[Case], refused: bool = False) -> dict[str, bytes]:
@@ -87,12 +87,12 @@ TARGETS = {
     "images": Target("image", pictures.CASES, read_image),
     "sounds": Target("sound", sound_files.CASES, read_sound),
     "preprocessor_config.json": Target("preprocessor_config.json", settings.CASES, read_settings),
-    "vocab.txt": Target("vocab.txt", texts.VOCABULARIES, read_tokenizer, rounds=2_000),
-    "tokenizer_config.json": Target("tokenizer_config.json", texts.SETTINGS, read_tokenizer, PLAIN, rounds=2_000),
+    "vocab.txt": Target("vocab.txt", texts.VOCABULARIES, read_tokenizer, rounds=1_000),
+    "tokenizer_config.json": Target("tokenizer_config.json", texts.SETTINGS, read_tokenizer, PLAIN, rounds=1_000),
     "tokenizer.json": Target("tokenizer.json", texts.TOKENIZERS, read_tokenizer, rounds=100),
 }
 ROUNDS = {"config.json": 1_000, "model.safetensors": 1_200}
-TARGETS |= {n: Target(n, *about, rounds=ROUNDS.get(n, 5_000)) for n, about in weights.FILES.items()}
+TARGETS |= {n: Target(n, *about, rounds=ROUNDS.get(n, 2_500)) for n, about in weights.FILES.items()}
 
 
 def damaged(data: bytes, draw: random.Random) -> bytes:

@@ -115,7 +115,7 @@ def test_results_of_other_weights_are_not_taken(loaded, tmp_path):
     assert run(tmp_path, experiment(loaded, scale=2.0), allow_changed_sources=True) == first
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_explain_says_where_they_come_from_and_wrong_shapes_are_refused(loaded):
     trainings = experiment(loaded).trainings(Config())
     check(trainings, {})

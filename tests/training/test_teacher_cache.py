@@ -74,7 +74,7 @@ def online(tmp_path_factory):
     [
         (data.InMemory, "float32", 1e-5),
         pytest.param(data.InMemory, "float16", 1e-3, marks=pytest.mark.slow),
-        (data.InMemory, "bfloat16", 1e-2),
+        pytest.param(data.InMemory, "bfloat16", 1e-2, marks=pytest.mark.slow),
         (data.GrainLoader, "float32", 1e-5),
         pytest.param(data.GrainLoader, "bfloat16", 1e-2, marks=pytest.mark.slow),
     ],
