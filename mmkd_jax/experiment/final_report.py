@@ -76,7 +76,7 @@ def write_report(
         task, metric, share = (getattr(trainings[names[0]].task, k) for k in ("name", "metric", "share"))
         own = {n: results[n] for n in names}
         shown = {n: seeds[:1] if trainings[n].same_for_all_seeds else seeds for n, seeds in own.items()}
-        classes = trainings[names[0]].data.dataset.about.get("classes")
+        classes = trainings[names[0]].classes
         place = places[names[0]]
         heading = title if len(tasks) == 1 else f"{title}: {task}"
         mapped = isinstance(baseline, Mapping)

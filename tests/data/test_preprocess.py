@@ -122,7 +122,7 @@ def test_the_same_bits_after_saving(tmp_path):
     assert [x.row_spec() for x in back] == [x.row_spec() for x in chains]
     for name, before, after in zip(CHAINS, chains, back, strict=True):
         same(after(CHAINS[name][1]), before(CHAINS[name][1]))
-        assert name == "words" or after == before
+        assert name in ("words", "places of words") or after == before
     saved.write(tmp_path / "again", back)
     files = sorted(p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*") if p.is_file())
     assert files == [pathlib.Path(p) for p in (
