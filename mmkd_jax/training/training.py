@@ -94,16 +94,11 @@ class Training:
             check_loader(getattr(self, name), name)
         if not self.evaluate:
             object.__setattr__(self, "evaluate", (self.trained or tuple(self.models))[0])
-        if self.task.classes and self.classes != self.task.classes:
-            raise UserError(
-                f"the classes of the training data are {', '.join(self.classes)}, those of task {self.task.name!r} "
-                f"{', '.join(self.task.classes)}: give both one order"
-            )
-        for name in ("validation", "test"):
-            others = _classes(getattr(self, name))
+        classes = {f"the {name} data": _classes(getattr(self, name)) for name in ("validation", "test")}
+        for name, others in {f"task {self.task.name!r}": self.task.classes, **classes}.items():
             if self.classes and others and others != self.classes:
                 raise UserError(
-                    f"the classes of the training data are {', '.join(self.classes)}, those of the {name} data "
+                    f"the classes of the training data are {', '.join(self.classes)}, those of {name} "
                     f"{', '.join(others)}: give their labels one order"
                 )
         _ = self.preprocessing
