@@ -121,8 +121,8 @@ def batch_spec(
         raise UserError(f"column {wide[0]!r} is {dataset.spec[wide[0]].dtype}; JAX computes in 32 bits: convert it")
     if texts := [k for k, s in dataset.spec.items() if s.dtype.kind in "SUO"]:
         raise UserError(
-            f"column {texts[0]!r} contains text, which models cannot read: convert it with data.tokenize; paths with "
-            "data.process"
+            f"column {texts[0]!r} contains text, which models cannot read: convert it with data.tokenize, labels with "
+            "np.unique(…, return_inverse=True), paths with data.process"
         )
     rows = {k: jax.ShapeDtypeStruct((batch_size, *s.shape), s.dtype) for k, s in dataset.spec.items()}
     more = {f"partner.{k}": rows[k] for k in partners.columns(dataset)} if partners else {}

@@ -150,7 +150,8 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
                 lines[-1] += " (weight: a schedule, or set by the method)"
         read = {p for reads, _ in d.terms.values() for p in reads}
         for model in training.trained:
-            if "logits" in d.models[model][2] and f"{model}.logits" not in read:
+            outputs = d.models[model][2]
+            if "logits" in outputs and not read & {f"{model}.{n}" for n in ("logits", "emissions") if n in outputs}:
                 lines.append(
                     f"  warning     no term reads {model}.logits: the layers that compute them may stay untrained"
                 )

@@ -89,4 +89,5 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         rows=("predictions", f"batch.{label}"),
         whole=whole,
         head=LinearHead({logits: classes}),
+        size=int(classes),
     )

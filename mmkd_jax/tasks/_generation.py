@@ -12,10 +12,12 @@ from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.numeric import log_softmax, top_class
 from mmkd_jax.tasks import _labels
+from mmkd_jax.validation import validated
 
 Headline = Literal["log-likelihood", "accuracy", "exact match"]
 
 
+@validated
 def _token_losses(logits: Float[Array, "b l v"], ids: Integer[Array, "b l"]) -> Float[Array, "b k"]:
     logp = log_softmax(logits[:, :-1].astype(jnp.promote_types(logits.dtype, jnp.float32)))
     return -jnp.take_along_axis(logp, ids[:, 1:, None].astype(jnp.int32), -1)[..., 0]

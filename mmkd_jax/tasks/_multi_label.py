@@ -13,6 +13,7 @@ from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.output_heads import LinearHead
 from mmkd_jax.tasks import _labels
+from mmkd_jax.validation import validated
 
 Labels = Bool[Array, "b c"] | Integer[Array, "b c"] | Float[Array, "b c"]
 
@@ -22,8 +23,9 @@ def _judged(labels):
     return labels >= 0 if labels.dtype != bool else labels | True
 
 
-def _by_label(logits: Float[Array, "b c"], labels: Labels) -> Float[Array, "b c"]:
-    return jax.nn.softplus(logits) - jnp.where(labels > 0, logits, 0)
+@validated
+def _by_label(logits: Float[Array, "b c"], applies: Labels) -> Float[Array, "b c"]:
+    return jax.nn.softplus(logits) - jnp.where(applies > 0, logits, 0)
 
 
 def multi_label(
@@ -62,7 +64,7 @@ def multi_label(
         bound = np.log(least) - np.log1p(-least)
 
     def objective(model: str = "student", **options) -> Objective:
-        each = term(_by_label, logits=f"{model}.{logits}", labels=f"batch.{label}", **options)
+        each = term(_by_label, logits=f"{model}.{logits}", applies=f"batch.{label}", **options)
 
         def apply(params, state, outputs):
             found, state = each.apply(params, state, outputs)
@@ -129,4 +131,5 @@ def multi_label(
         rows=("predictions", logits, f"batch.{label}"),
         whole=whole,
         head=LinearHead({logits: classes}),
+        size=int(classes),
     )

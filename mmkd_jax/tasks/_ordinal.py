@@ -116,4 +116,5 @@ def ordinal(levels: int, form: Form = "coral", label: str = "label", logits: str
         rows=("predictions", f"batch.{label}"),
         whole=whole,
         head=RankHead(levels, logits) if form == "coral" else LinearHead({logits: width}),
+        size=int(levels),
     )

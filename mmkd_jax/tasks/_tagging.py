@@ -73,14 +73,16 @@ def tagging(
         shape, labels = outputs[scored].shape, batch[label]
         if shape[-1] != count:
             raise UserError(
-                f"{scored!r} has shape {list(shape)}, for {count} tags: its head is of another task, or the tags of "
-                "model and data need names: Frozen(…, labels=(…))"
+                f"{scored!r} has shape {list(shape)}, for {count} tags: give the model as many, as in Tagger(…, "
+                f"tags={count}); the tags of a pretrained one are matched by name, Frozen(…, labels=(…))"
             )
         if len(shape) != 3 or shape[:2] != labels.shape:
             raise UserError(
                 f"{scored!r} has shape {list(shape)} and labels {label!r} {list(labels.shape)}: expected one label for "
                 "each token; read words with data.tokenize(…, words=…), or repeat the labels for each token"
             )
+        if not crf and "decoded" in outputs:
+            raise UserError("the model is a Crf, whose best tags the task would not read: tagging(…, crf=True)")
         valid = batch.get("valid", jnp.ones(len(labels), bool))
         here = batch[mask] & valid[:, None]
         found = predict(outputs)
@@ -161,7 +163,8 @@ def tagging(
         "token_classification",
         ("predictions", f"batch.{label}", f"batch.{mask}") if spans else (),
         whole,
-        names,
+        classes=names,
+        size=count,
     )
 
 

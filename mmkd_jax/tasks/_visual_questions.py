@@ -75,4 +75,5 @@ def visual_questions(answers: int, label: str = "label", logits: str = "logits")
         check,
         problem="visual_questions",
         head=LinearHead({logits: answers}),
+        size=int(answers),
     )

@@ -1,6 +1,6 @@
 """Classes of a model and of its data, matched by name; and what logits were trained for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -84,6 +84,27 @@ def check(name: str, labels: Sequence[str], classes: Sequence[str], before: str 
         remedy = "rename them (Frozen(…, labels=…)), or use another output"
         lists = f"the classes of {name!r} are {_listed(labels)}, those of the data {_listed(classes)}"
         raise UserError(f"{before}{lists}: the data's must be among the model's: {remedy}")
+
+
+def check_one_order(classes: Sequence[str], task: Any, splits: Mapping[str, Sequence[str]]) -> None:
+    """Raise if the names of the training data's classes are not those of the task and of the other splits.
+
+    Args:
+        classes: names of the classes of the training data; empty if unknown.
+        task: the task, with its names or its number of classes.
+        splits: what has names -> names.
+    """
+    if classes and task.size and len(classes) != task.size:
+        raise UserError(
+            f"the training data has names of {len(classes)} classes ({_listed(classes)}), task {task.name!r} has "
+            f"{task.size} classes: give each class a name, in the order of the labels"
+        )
+    for name, others in {f"task {task.name!r}": task.classes, **splits}.items():
+        if classes and others and tuple(others) != tuple(classes):
+            raise UserError(
+                f"the classes of the training data are {', '.join(classes)}, those of {name} {', '.join(others)}: give "
+                "their labels one order"
+            )
 
 
 def check_problem(name: str, problem: str, task: str, before: str = "") -> None:

@@ -94,13 +94,8 @@ class Training:
             check_loader(getattr(self, name), name)
         if not self.evaluate:
             object.__setattr__(self, "evaluate", (self.trained or tuple(self.models))[0])
-        classes = {f"the {name} data": _classes(getattr(self, name)) for name in ("validation", "test")}
-        for name, others in {f"task {self.task.name!r}": self.task.classes, **classes}.items():
-            if self.classes and others and others != self.classes:
-                raise UserError(
-                    f"the classes of the training data are {', '.join(self.classes)}, those of {name} "
-                    f"{', '.join(others)}: give their labels one order"
-                )
+        splits = {f"the {name} data": _classes(getattr(self, name)) for name in ("validation", "test")}
+        class_names.check_one_order(self.classes, self.task, splits)
         _ = self.preprocessing
         if self.evaluate in self.cache:
             raise UserError(

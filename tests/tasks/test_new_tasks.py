@@ -15,6 +15,7 @@ from mmkd_jax.core.outputs import Outputs
 from mmkd_jax.errors import UserError
 from mmkd_jax.models import RankHead, head_for
 from mmkd_jax.tasks import classification, multi_label, ordinal, regression
+from mmkd_jax.training import class_names
 
 DRAW = np.random.default_rng(0)
 Z = DRAW.normal(size=(50, 4)).astype(np.float32)
@@ -178,3 +179,28 @@ def test_rows_that_are_not_valid_may_hold_anything():
 def test_what_a_task_cannot_be_is_refused(make, said):
     with pytest.raises(UserError, match=said):
         make()
+
+
+@pytest.mark.parametrize("labels", [np.zeros(50, np.int32), np.zeros((50, 5), np.int32)])
+def test_labels_of_another_shape_are_refused_by_the_loss_too(labels):
+    with pytest.raises(UserError, match="applies"):
+        loss_of(multi_label(4), {"logits": jnp.asarray(Z)}, {"label": jnp.asarray(labels)})
+
+
+@pytest.mark.parametrize("task", [classification(3), multi_label(3, label="label"), ordinal(3)])
+def test_names_of_fewer_classes_are_refused(task):
+    with pytest.raises(UserError, match=rf"names of 2 classes \(a, b\), task '{task.name}' has 3 classes"):
+        class_names.check_one_order(("a", "b"), task, {})
+
+
+def test_names_in_another_order_than_the_tags_are_refused():
+    with pytest.raises(UserError, match="those of task 'tagging' O, B-A, I-A: give their labels one order"):
+        class_names.check_one_order(("O", "I-A", "B-A"), tasks.tagging(("O", "B-A", "I-A")), {})
+    assert tasks.tagging(("O", "B-A", "I-A")).classes == ("O", "B-A", "I-A")
+
+
+def test_a_crf_is_not_measured_as_if_it_were_none():
+    with pytest.raises(UserError, match="the model is a Crf"):
+        tasks.tagging(("A", "B")).metrics(
+            {"logits": jnp.zeros((1, 2, 2)), "decoded": jnp.zeros((1, 2))}, {"label": jnp.zeros((1, 2))}
+        )

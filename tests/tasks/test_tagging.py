@@ -223,7 +223,7 @@ def test_tags_are_refused_by_name(tags, said):
 @pytest.mark.parametrize("chain", [True, False])
 def test_a_head_of_another_width_is_refused_before_the_first_step(chain):
     task = tagging((*TAGS, "B-ORG"), crf=chain)
-    with pytest.raises(UserError, match=r"has shape \[20, 6, 5\], for 6 tags: its head is of another task"):
+    with pytest.raises(UserError, match=r"has shape \[20, 6, 5\], for 6 tags: give the model as many"):
         definition.check({"wide": training(task, objective=combine())}, {})
 
 
