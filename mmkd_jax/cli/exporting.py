@@ -118,6 +118,24 @@ def measure(run: str, words: list[str]) -> None:
     print(measuring.write(root, costs))
 
 
+def _found(run: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    """Return the experiment's file, from here or from a folder above the run; one of another content is refused."""
+    try:
+        known = {sources.get(path.name) for sources in files.read_json(run / "code.json").values()}
+    except (FileNotFoundError, files.Damaged):
+        return path
+    there = [p for p in dict.fromkeys(parent / path for parent in (pathlib.Path(), *run.parents)) if p.is_file()]
+    for candidate in there:
+        if files.sha256(candidate)[:16] in known:
+            return candidate
+    if there:
+        raise UserError(
+            f"{there[0]} is not the experiment of {run}, or was changed since: go to its folder, or name its file with "
+            "--experiment"
+        )
+    return path
+
+
 def _trainings(run: pathlib.Path, file: pathlib.Path | None) -> dict[str, Any]:
     """Return the trainings of the experiment that a run comes from, with the options that it was run with."""
     from mmkd_jax.cli import running
@@ -130,7 +148,7 @@ def _trainings(run: pathlib.Path, file: pathlib.Path | None) -> dict[str, Any]:
     words = shlex.split(config.get("command", ""))
     if len(words) < 3 and file is None:
         raise UserError(f"{run} was not made by `mmkd run`: name the file of its experiment with --experiment")
-    path = file or pathlib.Path(words[2])
+    path = file or _found(run, pathlib.Path(words[2]))
     if not path.is_file():
         raise UserError(f"the experiment {path} of {run} is not there: name its file with --experiment")
     experiment = definition.load(path)

@@ -186,11 +186,13 @@ def _write_int8(source, artifact, new) -> None:
     _check_variables(source, artifact.variables, names)
     tree = jax.tree.unflatten(jax.tree.structure(like), [artifact.variables[n] for n in names])
     training, variables = quantization.quantized(source.training, tree)
+    with quantization.refused_in_one_line():
+        exported = program.export_training(training)
     signature = artifact.signature
     about = {k: signature[k] for k in ("experiment", "training", "model", "seed")}
     folder.write(
         new,
-        program.export_training(training),
+        exported,
         {n: np.asarray(x) for n, x in program.flat(variables).items()},
         about={**about, "quantization": "int8"},
         task={k: signature["task"][k] for k in ("name", "problem", "metric")},

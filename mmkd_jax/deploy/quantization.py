@@ -1,6 +1,8 @@
 """Quantization of Linen models by qwix: after training, and aware of it in training."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -88,15 +90,22 @@ def quantized(training: Training, variables: Any, bits: int = 8) -> tuple[Traini
 
     changed = dataclasses.replace(role, model=model._replace(init=init), init_from=None)
     changed = dataclasses.replace(training, models={**training.models, name: changed})
-    try:
+    with refused_in_one_line():
         like = changed.shapes(changed.evaluate)[0]
         params = qwix.quantize_params(jax.device_put(variables["params"]), like["params"])
+    return changed, {**variables, "params": jax.device_get(params)}
+
+
+@contextlib.contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """Turn what qwix raises, here or when the quantized model is traced, into a UserError."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:
         first = shown((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
         raise UserError(f"qwix cannot quantize this model ({first}): use --to onnx --int8") from error
-    return changed, {**variables, "params": jax.device_get(params)}
 
 
 def without_rounding(training: Training) -> Training:

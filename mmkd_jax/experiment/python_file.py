@@ -39,7 +39,8 @@ def module(path: pathlib.Path, kind: str, required: tuple[str, ...]) -> Any:
         importlib.machinery.SourceFileLoader(name, str(path)).exec_module(loaded)
     if missing := [n for n in required if not hasattr(loaded, n)]:
         old = "".join(hint(repr(n)) for n in vars(loaded) if RENAMED.get(n) in missing)
-        raise UserError(f"{kind} {path} does not define {choices(missing)}{old}")
+        needed = f"; it needs {choices(required)}" if len(required) > len(missing) else ""
+        raise UserError(f"{kind} {path} does not define {choices(missing)}{old}{needed}")
     return loaded
 
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from mmkd_jax import cli, files
+from mmkd_jax.cli import exporting
 from mmkd_jax.deploy import check, hub, load
 from mmkd_jax.deploy.pretrained_teachers import pretrained_teachers
 from mmkd_jax.errors import UserError
@@ -150,6 +151,23 @@ def test_bad_input_of_an_export_is_one_line(run, capsys, tmp_path, monkeypatch):
             patched.setitem(sys.modules, package, None)
             extra = {"onnxruntime": "onnx", "qwix": "quant"}[package]
             assert f"pip install 'mmkd_jax[{extra}]'" in refused(capsys, "export", run, "student", "--to", *words)
+
+
+def test_another_file_of_this_name_is_not_the_experiment(tmp_path):
+    """Two folders with an `exp.py` each: a run is never measured or exported with the other one's models."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "exp.py").write_text(f"# {name}\n")
+    run = tmp_path / "a" / "runs" / "exp"
+    run.mkdir(parents=True)
+    files.write_json(run / "code.json", {"digest": {"exp.py": files.sha256(tmp_path / "a" / "exp.py")[:16]}})
+    assert exporting._found(run, pathlib.Path("exp.py")) == tmp_path / "a" / "exp.py"
+    assert exporting._found(run, tmp_path / "a" / "exp.py") == tmp_path / "a" / "exp.py"
+    with pytest.raises(UserError, match="b/exp.py is not the experiment of .*name its file with --experiment"):
+        exporting._found(run, tmp_path / "b" / "exp.py")
+    (tmp_path / "a" / "exp.py").write_text("changed = True\n")
+    with pytest.raises(UserError, match="or was changed since: go to its folder, or name its file"):
+        exporting._found(run, pathlib.Path("exp.py"))
 
 
 def test_a_student_that_differs_from_its_run_is_not_written(run, capsys):

@@ -3,11 +3,19 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from mmkd_jax.core.model import plain, predict
+from mmkd_jax import data, tasks
+from mmkd_jax.core.model import linen, plain, predict
+from mmkd_jax.core.objective import combine
 from mmkd_jax.deploy import qat
+from mmkd_jax.deploy.program import export_training
+from mmkd_jax.deploy.quantization import quantized, refused_in_one_line
 from mmkd_jax.errors import UserError
+from mmkd_jax.models import Multimodal, TextLSTM
+from mmkd_jax.training.roles import Trained
+from mmkd_jax.training.training import Training
 from tests.small import make_batch, net, on_device
 
 
@@ -32,3 +40,18 @@ def test_a_model_that_is_not_a_linen_module_and_other_bits_are_refused():
         qat(plain(lambda params, batch: {"logits": batch["x"]}))
     with pytest.raises(UserError, match="bits is 5; expected 8 or 4"):
         qat(net(4), bits=5)
+
+
+def test_a_model_that_qwix_cannot_quantize_is_refused_in_one_line():
+    """Its recurrent kernel is multiplied outside a Dense layer."""
+    student = linen(Multimodal({"text": TextLSTM(10, 4)}, 2, 4))
+    columns = {"text.ids": np.ones((4, 3), np.int32), "text.mask": np.ones((4, 3), bool)}
+    columns["label"] = np.arange(4, dtype=np.int32) % 2
+    rows = data.InMemory(data.from_columns(columns, "texts"), 4)
+    task = tasks.classification(2)
+    training = Training(
+        {"student": Trained(student)}, combine(task=task.objective()), optax.sgd(0.1), task, rows, rows, rows, steps=1
+    )
+    with pytest.raises(UserError, match="qwix cannot quantize this model .*: use --to onnx --int8"):
+        with refused_in_one_line():
+            export_training(quantized(training, training.own_variables("student", 0))[0])
