@@ -36,7 +36,7 @@ class Task(NamedTuple):
         head: Linen module `embedding -> outputs by name` with the outputs that the task reads; None if no such head
             gives them. See `models.head_for`.
         classes: names of the classes, in the order of the labels, if the task knows them.
-        size: number of classes, which the data's names must match; 0 if there are none, or several lists.
+        size: number of classes, which the data's names must match; 0 without classes, or of several tasks.
     """
 
     name: str

@@ -127,6 +127,8 @@ def read_signature(folder: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({shown(error.reason)}): {_AGAIN}") from None
     except RecursionError:
         raise UserError(f"{path} is damaged (it is nested too deeply): {_AGAIN}") from None
+    if str(signature.get("format")).startswith(("onnx", "safetensors")):
+        raise UserError(f"{folder} is an export that mmkd.load does not read: its README.md shows how to load it")
     if signature.get("format") != FORMAT:
         versions = signature.get("versions")
         by = versions.get("mmkd_jax") if isinstance(versions, dict) else None

@@ -76,8 +76,8 @@ def student(tmp_path_factory):
     ],
 )
 def test_a_row_of_a_table_that_cannot_be_read(raw, tmp_path, row, changed, words):
-    """A table with a recording at another sample rate, a damaged, foreign or missing file, or a class that only the
-    test rows have → refused by row and path.
+    """A table with a recording at another sample rate than `Resample(strict=True)`, a damaged, foreign or missing
+    file, or a class that only the test rows have → refused by row and path.
     """
     rows = [[changed.get(k, x) for k, x in enumerate(r)] if i == row else r for i, r in enumerate(ROWS)]
     text = "\n".join(map(",".join, [["sound", "photo", "kind", "fold"], *rows]))
@@ -125,8 +125,8 @@ def test_a_column_that_is_not_there(source, inputs, label, tmp_path):
     ],
 )
 def test_inputs_of_a_student(student, raw, inputs, words):
-    """A student's input at another sample rate, unreadable, missing, unknown, raw where no steps are declared, or whose
-    outputs are not finite → refused by name, row and path.
+    """A student's input at another sample rate than `strict=True` allows, unreadable, missing, unknown, raw where no
+    steps are declared, or whose outputs are not finite → refused by name, row and path.
     """
     given = {k: [x.format(raw) if isinstance(x, str) else x for x in v] if isinstance(v, list) else v
              for k, v in inputs.items()}  # fmt: skip

@@ -50,8 +50,8 @@ def recordings(tmp_path_factory):
 )
 @pytest.mark.parametrize("kind", [str, pathlib.Path])
 def test_recordings_that_cannot_be_read(value, words, kind, recordings):
-    """A raw recording at another sample rate, cut off, in another format, missing, or an array of unknown rate →
-    refused by row and path.
+    """A raw recording at another sample rate with `strict=True`, cut off, in another format, missing, or an array of
+    unknown rate → refused by row and path.
     """
     raw = kind(recordings / value) if isinstance(value, str) else value
     with pytest.raises(UserError, match=words) as error:
