@@ -138,9 +138,17 @@ def test_every_class_of_a_model_is_described_in_json_and_built_again():
                 named(x)
 
     named(module.described(linen(Classifier(3))))
-    for name in [*MODELS, *MORE]:
-        found = module.described(linen(whole(name)))
-        assert found is not None and module.built(json.loads(json.dumps(found))) == whole(name)
+    heads = models.Heads({"topic": models.LinearHead({"topic": 3}), "grade": models.RankHead(4, "grade")})
+    texts = models.TextBag(9, 4)
+    ends = [
+        Multimodal({"image": ImageMLP((4,))}, width=4, head=heads),
+        models.Crf(models.Tagger({"text": texts}, tags=3)),
+        models.BiEncoder(texts, query="question", document="answer", width=4),
+        models.CrossEncoder(texts, query="question", document="answer"),
+    ]
+    for made in [*map(whole, [*MODELS, *MORE]), *ends]:
+        found = module.described(linen(made))
+        assert found is not None and module.built(json.loads(json.dumps(found))) == made
         named(found)
     assert classes == {*module.classes()}
 

@@ -177,9 +177,10 @@ def test_evaluation_counts_beyond_float32():
     """An evaluation of more than 2²⁴ rows → counted exactly."""
     batches = [2**24, 1, 1, 2**32]
     measure = lambda variables, rows: ({"accuracy": (np.float32(rows), np.float32(rows))}, {}, {})  # noqa: E731
-    assert float(evaluate(classification(2), measure, None, batches)["accuracy"]) == 1
+    task = classification(2)._replace(rows=(), whole=lambda rows: {})
+    assert float(evaluate(task, measure, None, batches)["accuracy"]) == 1
     halves = lambda variables, rows: ({"accuracy": (np.float32(rows == 1), np.float32(rows))}, {}, {})  # noqa: E731
-    assert float(evaluate(classification(2), halves, None, batches)["accuracy"]) == 2 / (2**24 + 2 + 2**32)
+    assert float(evaluate(task, halves, None, batches)["accuracy"]) == 2 / (2**24 + 2 + 2**32)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

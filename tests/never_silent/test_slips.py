@@ -57,7 +57,7 @@ def test_a_report_that_fails_is_a_line_and_is_called_again(tmp_path):
 
 
 # every function of a report that draws
-FIGURES = ("curves", "by_class", "examples")
+FIGURES = ("curves", "by_class", "confusion", "examples")
 
 
 def test_every_figure_is_covered():
@@ -93,7 +93,7 @@ def test_a_figure_that_cannot_be_drawn_is_left_out(figure, tmp_path, monkeypatch
     trainings["teacher"] = dataclasses.replace(trainings["teacher"], models={"teacher": Trained(net)})
     train(tmp_path, trainings, lines=lines)
     assert any("is skipped (ImportError: no backend)" in line for line in lines)
-    others = {"curves": "learning_curves.png", "by_class": "by_class.png", "examples": "examples.png"}
+    others = {n: f"{n}.png" for n in FIGURES} | {"curves": "learning_curves.png"}
     for name, file in others.items():
         assert (tmp_path / "figures" / file).exists() == (name != figure)
     assert (tmp_path / "table.txt").exists()
