@@ -46,7 +46,7 @@ def test_a_model_that_qwix_cannot_quantize_is_refused_in_one_line():
     """Its recurrent kernel is multiplied outside a Dense layer."""
     student = linen(Multimodal({"text": TextLSTM(10, 4)}, 2, 4))
     columns = {"text.ids": np.ones((4, 3), np.int32), "text.mask": np.ones((4, 3), bool)}
-    columns["label"] = np.arange(4, dtype=np.int32) % 2
+    columns |= {"label": np.arange(4, dtype=np.int32) % 2}
     rows = data.InMemory(data.from_columns(columns, "texts"), 4)
     task = tasks.classification(2)
     training = Training(
