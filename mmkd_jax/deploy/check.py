@@ -8,6 +8,7 @@ import numpy as np
 
 from mmkd_jax import tasks
 from mmkd_jax.core.task import Task
+from mmkd_jax.deploy.exported import predictions_of
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.scores import evaluate
 
@@ -65,8 +66,7 @@ def compared(
             valid = np.asarray(batch.get("valid", np.ones(rows, bool)))
             reference = {k: np.asarray(x) for k, x in original(batch).items()}
             count += int(valid.sum())
-            predicted = [k for k in reference if k.partition(".")[0] == "prediction"]
-            equal = [(reference[k] == outputs[k]).reshape(rows, -1).all(-1) for k in predicted]
+            equal = [(x == outputs[k]).reshape(rows, -1).all(-1) for k, x in predictions_of(reference).items()]
             same += int(np.logical_and.reduce(equal)[valid].sum())
             for name, x in reference.items():
                 if jnp.issubdtype(x.dtype, jnp.inexact) and valid.any():

@@ -14,7 +14,7 @@ from jax import export
 import mmkd_jax
 from mmkd_jax import files, foreign_files, variables_file
 from mmkd_jax.data.preprocess import Preprocessing, saved
-from mmkd_jax.deploy.exported import Exported
+from mmkd_jax.deploy.exported import Exported, predictions_of
 from mmkd_jax.errors import UserError, choices, shown
 
 FORMAT = 1
@@ -225,7 +225,7 @@ def _check(signature: Mapping[str, Any]) -> None:
                 raise ValueError(f"{kind}.{name} has {first} rows")
     if signature["task"]["logits"] and signature["task"]["logits"] not in signature["outputs"]:
         raise ValueError("task.logits is not an output")
-    if not any(n.partition(".")[0] == "prediction" for n in signature["outputs"]):
+    if not predictions_of(signature["outputs"]):
         raise ValueError("there is no output prediction")
 
 

@@ -12,6 +12,7 @@ import mmkd_jax
 from mmkd_jax import files
 from mmkd_jax.core.model import predict
 from mmkd_jax.deploy import check, exporting, folder, program
+from mmkd_jax.deploy.exported import named_predictions
 from mmkd_jax.deploy.student import load
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.training.init_from import PretrainedVariables
@@ -62,7 +63,7 @@ def export(
         def outputs():
             for batch in training.test.eval_batches():
                 found = run(_like(variables, again.variables), batch)
-                found = {**found, **program.named_predictions(training.task.predict(found))}
+                found = {**found, **named_predictions(training.task.predict(found))}
                 yield {n: np.asarray(found[n]) for n in student.outputs}
 
         original = functools.partial(exporting.outputs_of, student)

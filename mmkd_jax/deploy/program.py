@@ -17,7 +17,7 @@ from jaxlib.mlir.passmanager import PassManager
 from mmkd_jax import tasks
 from mmkd_jax.core.dependence import needed, used_inputs
 from mmkd_jax.core.model import predict
-from mmkd_jax.deploy.exported import Exported
+from mmkd_jax.deploy.exported import Exported, named_predictions
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.training.operations import flops
 from mmkd_jax.training.training import Training
@@ -63,18 +63,6 @@ class Function(NamedTuple):
     logits: str
 
 
-def named_predictions(predictions: Any) -> dict[str, Any]:
-    """Name the predictions of a task: "prediction", or "prediction.TASK" of several.
-
-    Example:
-        >>> named_predictions([1]), named_predictions({"topic": [1], "mood": [0.5]})
-        ({'prediction': [1]}, {'prediction.topic': [1], 'prediction.mood': [0.5]})
-    """
-    if isinstance(predictions, Mapping):
-        return {f"prediction.{n}": x for n, x in predictions.items()}
-    return {"prediction": predictions}
-
-
 def function_of(training: Training) -> Function:
     """Return the evaluated model of a training: the outputs that the task reads, and its predictions.
 
@@ -86,13 +74,16 @@ def function_of(training: Training) -> Function:
     spec = dict(training.test.spec)
     spec["valid"] = jax.ShapeDtypeStruct((len(next(iter(spec.values()))),), np.dtype(bool))
     outputs = jax.eval_shape(lambda v, batch: predict(network, v, batch), like, spec)
-    (predicts,) = ([n for n in outputs if any(jax.tree.leaves(used[n]))] for used in used_inputs(task.predict, outputs))
+    (used,) = used_inputs(task.predict, outputs)
+    predicts = [n for n in outputs if any(jax.tree.leaves(used[n]))]
     measures: Any = dict.fromkeys(outputs)
     with contextlib.suppress(KeyError):  # of a loader of the user's whose evaluation batches have more columns
         measures, _ = used_inputs(lambda *found: tasks.measure(task, *found), outputs, spec)
     reads = [n for n in outputs if n in predicts or any(jax.tree.leaves(measures[n]))]
     if trees := [n for n in reads if not isinstance(outputs[n], jax.ShapeDtypeStruct)]:
         raise UserError(f"output {trees[0]!r} is not one array")
+    if taken := [n for n in reads if n.startswith("prediction.")]:
+        raise UserError(f"output {taken[0]!r} has a name of the predictions of several tasks: rename it")
     logits = ""
     if task.problem in ("single_label_classification", "multi_label_classification"):
         if len(predicts) != 1 or "prediction" in predicts:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 from mmkd_jax import metrics
 from mmkd_jax.data.preprocess import Preprocessing
 from mmkd_jax.deploy import columns, folder
+from mmkd_jax.deploy.exported import predictions_of
 from mmkd_jax.errors import UserError, choices
 
 
@@ -98,8 +99,8 @@ class Student:
             found.append(self._called(made, rows, most, start + first))
         empty = {n: np.zeros((0, *s.shape), s.dtype) for n, s in self.outputs.items()}
         outputs = {n: np.concatenate([x[n] for x in found]) if found else empty[n] for n in self.outputs}
-        predicted = {n: outputs.pop(n) for n in self.outputs if n.partition(".")[0] == "prediction"}
-        of_tasks = {n.partition(".")[2]: x for n, x in predicted.items()}
+        predicted = {n: outputs.pop(n) for n in predictions_of(self.outputs)}
+        of_tasks = {n.removeprefix("prediction."): x for n, x in predicted.items()}
         prediction: Any = predicted.get("prediction", of_tasks)
         problem, classes = self.task["problem"], self.classes
         if classes and problem in ("single_label_classification", "ordinal", "visual_questions"):

@@ -159,7 +159,7 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
     for by in dict.fromkeys(k.partition(" by ")[2] for k in first["per_class"]):
         metrics = [k for k in first["per_class"] if k.partition(" by ")[2] == by]
         count = len(first["per_class"][metrics[0]])
-        named = list(classes) if classes and len(classes) == count else [str(i) for i in range(count)]
+        named = _names(classes, count)
         for training, seeds in results.items():
             columns = [cells([r["per_class"][k] for r in seeds]) for k in metrics]
             rows = zip(named, zip(*columns, strict=True), strict=True)
@@ -200,7 +200,7 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
         place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
         hatch = _HATCHES[i // 10 % len(_HATCHES)]
         axes.bar(place, values.mean(0), width, yerr=error, label=training, hatch=hatch, error_kw={"linewidth": 0.8})
-    labels = classes if classes and len(classes) == values.shape[1] else [str(i) for i in range(values.shape[1])]
+    labels = _names(classes, values.shape[1])
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel="class", ylabel=f"test {name}")
     if axes.get_ylim()[0] >= 0:  # correlations may be negative
@@ -219,7 +219,7 @@ def confusion(results: Results, path: pathlib.Path, classes: Sequence[str] | Non
         counts = np.sum([r["matrices"]["confusion matrix"] for r in seeds], 0)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        names = list(classes) if classes and len(classes) == len(counts) else [str(i) for i in range(len(counts))]
+        names = _names(classes, len(counts))
         if len(names) <= 20:
             axes.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
             axes.set_yticks(range(len(names)), names)
@@ -257,6 +257,10 @@ def examples(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
             if i == len(inputs) - 1:
                 axes.set_xlabel(row["caption"], fontsize=8)
     save_figure(figure, path)
+
+
+def _names(classes, count) -> list[str]:
+    return list(classes) if classes and len(classes) == count else [str(i) for i in range(count)]
 
 
 def _stderr(values) -> float | None:

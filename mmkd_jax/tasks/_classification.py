@@ -10,6 +10,7 @@ from mmkd_jax.errors import UserError
 from mmkd_jax.losses.logits.topk import TopK
 from mmkd_jax.models.output_heads import LinearHead
 from mmkd_jax.numeric import top_class
+from mmkd_jax.tasks import _labels
 
 LARGEST = 100
 """Classes of the largest confusion matrix that is kept."""
@@ -32,8 +33,7 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         >>> float(s), float(n)
         (1.0, 2.0)
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        raise UserError(f"classification: classes={classes!r}; expected their number")
+    _labels.check_count("classification", "classes", classes)
 
     def objective(model: str = "student", **options) -> Objective:
         return term(losses.cross_entropy, logits=f"{model}.{logits}", labels=f"batch.{label}", **options)

@@ -1,6 +1,6 @@
 """Text generation, measured on the reference text: likelihood, perplexity, and exact match of the greedy answer."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +12,7 @@ from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.numeric import log_softmax, top_class
 from mmkd_jax.tasks import _labels
+from mmkd_jax.tasks._masked import masked
 from mmkd_jax.validation import validated
 
 Headline = Literal["log-likelihood", "accuracy", "exact match"]
@@ -49,19 +50,14 @@ def generation(
         >>> [float(s / n) for s, n in (found["accuracy"], found["exact match"])]
         [1.0, 1.0]
     """
-    if headline not in (known := ("log-likelihood", "accuracy", "exact match")):
-        raise UserError(f"generation: headline={headline!r}; expected one of {', '.join(map(repr, known))}")
+    if headline not in get_args(Headline):
+        raise UserError(
+            f"generation: headline={headline!r}; expected one of {', '.join(map(repr, get_args(Headline)))}"
+        )
 
     def objective(model: str = "student", **options) -> Objective:
         each = term(_token_losses, logits=f"{model}.{logits}", ids=f"batch.{text}.ids", **options)
-
-        def apply(params, state, outputs):
-            found, state = each.apply(params, state, outputs)
-            _, predicted = next_tokens(outputs.batch, text=text, prompt=prompt)
-            rows = True if found.where is None else found.where.reshape(len(predicted), -1)
-            return found._replace(where=predicted & rows), state
-
-        return Objective(each.init, apply)
+        return masked(each, lambda outputs: next_tokens(outputs.batch, text=text, prompt=prompt)[1])
 
     def predict(outputs):
         return top_class(outputs[logits])

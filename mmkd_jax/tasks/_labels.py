@@ -8,6 +8,12 @@ import numpy as np
 from mmkd_jax.errors import UserError, choices
 
 
+def check_count(task: str, name: str, value: Any, least: int = 1) -> None:
+    """Raise if an argument is not a number of classes, levels or answers."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UserError(f"{task}: {name}={value!r}; expected their number{f', at least {least}' * (least > 1)}")
+
+
 def column(columns: Mapping[str, Any], name: str, task: str, shape: tuple[int | None, ...] = ()) -> np.ndarray:
     """Return a column that a task needs, with rows of a shape; None is any size.
 

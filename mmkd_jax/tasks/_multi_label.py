@@ -13,6 +13,7 @@ from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.output_heads import LinearHead
 from mmkd_jax.tasks import _labels
+from mmkd_jax.tasks._masked import masked
 from mmkd_jax.validation import validated
 
 Labels = Bool[Array, "b c"] | Integer[Array, "b c"] | Float[Array, "b c"]
@@ -54,8 +55,7 @@ def multi_label(
         >>> found["mAP"], round(found["macro f1"], 3)
         (1.0, 0.667)
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        raise UserError(f"multi_label: classes={classes!r}; expected their number")
+    _labels.check_count("multi_label", "classes", classes)
     least = np.asarray(threshold, np.float64)
     least = least if least.ndim else np.full(classes, least)
     if least.shape != (classes,) or not np.all((least >= 0) & (least <= 1)):
@@ -65,14 +65,7 @@ def multi_label(
 
     def objective(model: str = "student", **options) -> Objective:
         each = term(_by_label, logits=f"{model}.{logits}", applies=f"batch.{label}", **options)
-
-        def apply(params, state, outputs):
-            found, state = each.apply(params, state, outputs)
-            judged = _judged(outputs[f"batch.{label}"])
-            rows = True if found.where is None else found.where.reshape(len(judged), -1)  # [b, 1] or [b, c]
-            return found._replace(where=judged & rows), state
-
-        return Objective(each.init, apply)
+        return masked(each, lambda outputs: _judged(outputs[f"batch.{label}"]))
 
     def predict(outputs):
         z = outputs[logits]

@@ -43,8 +43,7 @@ def ordinal(levels: int, form: Form = "coral", label: str = "label", logits: str
         >>> task.whole(rows)["kappa"]
         0.8
     """
-    if isinstance(levels, bool) or not isinstance(levels, int | np.integer) or levels < 2:
-        raise UserError(f"ordinal: levels={levels!r}; expected their number, at least 2")
+    _labels.check_count("ordinal", "levels", levels, 2)
     if form not in get_args(Form):
         raise UserError(f"ordinal: form={form!r}; expected one of {', '.join(map(repr, get_args(Form)))}")
     width = levels if form == "expected" else levels - 1

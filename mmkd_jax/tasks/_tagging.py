@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmkd_jax import losses, metrics
-from mmkd_jax.core.objective import Objective, term
+from mmkd_jax.core.objective import Objective, masks, term
 from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.numeric import top_class
@@ -57,9 +57,7 @@ def tagging(
         if crf:
             chain: dict[str, Any] = {"transitions": f"{model}.transitions", "mask": f"batch.{mask}"}
             return term(losses.crf_nll, **paths, **chain, **options)
-        where = options.pop("where", None) or ()
-        where = (where,) if isinstance(where, str) else tuple(where)
-        return term(losses.cross_entropy, where=(mask, *where), **paths, **options)
+        return term(losses.cross_entropy, where=masks(mask, options.pop("where", None)), **paths, **options)
 
     def predict(outputs):
         scores = outputs[scored]

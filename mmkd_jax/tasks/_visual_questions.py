@@ -18,8 +18,8 @@ def visual_questions(answers: int, label: str = "label", logits: str = "logits")
     Formula: loss = binary cross-entropy of σ(z) and the scores, averaged over answers; accuracy = mean score of the
     largest z; in VQA v2, the score of an answer is min(number of people/3, 1)
 
-    With one right answer for each question, this is `classification(answers)`. Compare with
-    models that lack the image or the question: their accuracy needs no understanding of the other.
+    With one right answer for each question, this is `classification(answers)`. Compare with models that lack the image
+    or the question: their accuracy needs no understanding of the other.
 
     Args:
         answers: number of answers.
@@ -36,8 +36,7 @@ def visual_questions(answers: int, label: str = "label", logits: str = "logits")
         >>> round(float(s / n), 2)  # of at most 0.8
         0.45
     """
-    if isinstance(answers, bool) or not isinstance(answers, int | np.integer) or answers < 2:
-        raise UserError(f"visual_questions: answers={answers!r}; expected their number, at least 2")
+    _labels.check_count("visual_questions", "answers", answers, 2)
 
     def objective(model: str = "student", **options) -> Objective:
         return term(losses.binary_cross_entropy, logits=f"{model}.{logits}", labels=f"batch.{label}", **options)

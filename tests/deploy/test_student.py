@@ -350,3 +350,15 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     student_folder.write_failure(tmp_path / "student", "new")
     assert [p.name for p in tmp_path.iterdir()] == ["student"]
     assert files.read_json(tmp_path / "student" / "failed.json") == {"reason": "new"}
+
+
+def test_predictions_of_several_tasks_beside_an_output_of_that_name():
+    """A regression's output is `prediction`, too: it is no prediction of several tasks."""
+    row = jax.ShapeDtypeStruct((), "float32")
+    names = ("prediction", "prediction.mood", "prediction.topic")
+    outputs = dict.fromkeys(names, row)
+    call = lambda batch: {n: i * batch["x"] for i, n in enumerate(names)}  # noqa: E731
+    student = mmkd.deploy.Student({"x": row}, outputs, (), {"problem": "", "logits": ""}, (), None, call, {})
+    found = student.predict({"x": [1.0, 2.0]})
+    assert {k: v.tolist() for k, v in found.prediction.items()} == {"mood": [1.0, 2.0], "topic": [2.0, 4.0]}
+    assert set(found.outputs) == {"prediction"}

@@ -33,7 +33,7 @@ def binary_kl():
     return term(losses.binary_kl, student="student.logits", teacher="teacher.logits")
 
 
-BOTH = {"topic": tasks.classification(3, "topic", "topic"), "mood": tasks.regression("mood", "mood")}
+BOTH = {"topic": tasks.classification(3, "topic", "topic"), "mood": tasks.regression("mood")}
 TASKS: dict[str, tuple[Task, Any]] = {
     "classification": (tasks.classification(3, "topic"), logits_kl()),
     "regression": (

@@ -1,4 +1,4 @@
-"""Scores of each query with the documents of the batch, over the rows of all devices."""
+"""Embeddings of queries and documents, as the losses on the documents of a batch compare them."""
 
 from typing import Literal
 
