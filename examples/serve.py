@@ -5,10 +5,12 @@
     curl http://127.0.0.1:8000                                         # its inputs and classes
     curl -F sound=@one.wav -F sound=@two.wav http://127.0.0.1:8000/predict
 
-Files and texts are sent under the names of the student's inputs; a name that occurs n times has n rows.
+Files, texts and numbers are sent under the names of the student's inputs; a name that occurs n times has n rows. An
+empty value is a missing one, and an input that is left out is missing in all rows.
 """
 
 import argparse
+import json
 import pathlib
 import tempfile
 from typing import Any
@@ -29,8 +31,22 @@ def create_app(student: mmkd.deploy.Student) -> fastapi.FastAPI:
         student: the student, from `mmkd.load`.
     """
     app = fastapi.FastAPI(title="A trained student")
-    of_text = (mmkd.data.preprocess.Tokenize, mmkd.data.preprocess.Characters)
-    texts = {chain.input for chain in student.preprocess if isinstance(chain.steps[0], of_text)}
+
+    async def read(name: str, value: Any, path: pathlib.Path) -> Any:
+        """Return the raw value of a field; a file is written to a path."""
+        if value == "" or not (isinstance(value, str) or value.filename or value.size):
+            return None
+        kind = {"path": "a file", "text": "a text"}.get(student.kinds[name], "a number, or a list of them")
+        try:
+            if isinstance(value, str) == (kind == "a file"):  # a text would be a path of this machine
+                raise ValueError
+            if isinstance(value, str):
+                return value if kind == "a text" else json.loads(value)
+        except ValueError:
+            raise fastapi.HTTPException(422, f"{name}: expected {kind}") from None
+        path = path.with_suffix(pathlib.PurePath(value.filename).suffix)  # which tells the format
+        path.write_bytes(await value.read())
+        return path
 
     @app.get("/")
     def describe() -> dict[str, Any]:
@@ -40,21 +56,14 @@ def create_app(student: mmkd.deploy.Student) -> fastapi.FastAPI:
     async def predict(request: fastapi.Request) -> list[dict[str, Any]]:
         if int(request.headers.get("content-length", MOST_BYTES + 1)) > MOST_BYTES:
             raise fastapi.HTTPException(413, f"expected a Content-Length of at most {MOST_BYTES:,} bytes")
-        inputs: dict[str, list[Any]] = {}
+        inputs: dict[str, list[Any] | None] = dict.fromkeys(student.required)
         with tempfile.TemporaryDirectory() as folder:
             async with request.form(max_files=MOST_FILES, max_fields=MOST_FILES) as form:
                 for i, (name, value) in enumerate(form.multi_items()):
-                    if name not in student.required:
+                    if name not in inputs:
                         known = ", ".join(student.required)
                         raise fastapi.HTTPException(422, f"{name} is unknown: this student reads {known}")
-                    if isinstance(value, str) != (name in texts):  # a text elsewhere would be a path of this machine
-                        expected = "a text" if name in texts else "a file"
-                        raise fastapi.HTTPException(422, f"{name}: expected {expected}")
-                    if not isinstance(value, str):  # the suffix of its name tells the format
-                        path = pathlib.Path(folder) / f"{i}{pathlib.PurePath(value.filename or '').suffix}"
-                        path.write_bytes(await value.read())
-                        value = path
-                    inputs.setdefault(name, []).append(value)
+                    inputs[name] = [*(inputs[name] or []), await read(name, value, pathlib.Path(folder) / str(i))]
             try:
                 found = await run_in_threadpool(student.predict, inputs)
             except mmkd.UserError as error:

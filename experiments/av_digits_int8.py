@@ -5,8 +5,8 @@
 
 The teacher and the student are those of av_digits.py. `int8` is the distilled student with weights and activations
 rounded to 8 bits after training. `aware` starts from the distilled student and is trained further with the teacher's
-loss, rounded in every step; `longer` is trained further in the same way without rounding. With `--bits 4` they are
-rounded to 4 bits.
+loss, rounded in every step; `longer` is trained further in the same way without rounding. With `--bits 5` they are
+rounded to 5 bits.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Config(Digits):
     seeds: int = 3
     """Number of seeds per training."""
     bits: int = 8
-    """Bits of weights and activations: 8 or 4."""
+    """Bits of weights and activations: 5 to 8."""
     further_steps: int = 500
     """Training steps after the distillation."""
     further_rate: float = 3e-4

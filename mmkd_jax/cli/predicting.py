@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import pathlib
 import re
 import sys
@@ -21,7 +22,6 @@ from mmkd_jax.errors import UserError, choices, shown
 if TYPE_CHECKING:
     import jax
 
-    from mmkd_jax.data.preprocess import Preprocessing
     from mmkd_jax.deploy import Student
 
 USAGE = """usage: mmkd predict RUN TRAINING [--seed N] (--INPUT VALUE … | --table FILE) [--out FILE]
@@ -73,7 +73,7 @@ def predict(words: Sequence[str]) -> None:
     signature = folder.read_signature(found)
     spec = {k: folder.row_of(x) for k, x in signature["inputs"].items()}
     steps = saved.read(found)
-    kinds = {k: _kind(k, spec, columns.chains(spec, steps)) for k in columns.required(spec, steps)}
+    kinds = columns.kinds(spec, steps)
     options, given = _parse(words[len(named) :], kinds, f"mmkd predict {' '.join(named)}")
     source = _from_table(options, kinds) if options.table else _from_options(given, kinds, spec)
     truth = _labels(options, source, signature)
@@ -124,15 +124,6 @@ def _seed(words: Sequence[str]) -> int:
     return int(match[1])
 
 
-def _kind(name: str, spec: "Mapping[str, jax.ShapeDtypeStruct]", chains: "Mapping[str, list[Preprocessing]]") -> str:
-    """Return what values of an input are: "text", "number", "path", or "array" for a column without steps."""
-    from mmkd_jax.data.raw.chains import kind
-
-    if name in chains:
-        return kind(name, [entry.steps for entry in chains[name]])
-    return "array" if spec[name].shape else "number"
-
-
 def _parse(words: Sequence[str], kinds: Mapping[str, str], prog: str) -> tuple[Options, dict[str, tuple[str, ...]]]:
     """Parse the options, and the values of each input."""
     flat = tyro.conf.arg(name="")
@@ -175,10 +166,12 @@ def _value(name: str, kind: str, row: int, text: str) -> Any:
         return None
     if kind != "number":
         return pathlib.Path(text) if kind == "path" else text
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"--{name} {shown(text)} (row {row}): expected a number") from None
+    from mmkd_jax.data.raw import cells
+
+    value = cells.number(text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"--{name} {shown(text)} (row {row}): expected a number, or a list of them such as [1, 2]")
+    return value
 
 
 def _from_table(options: Options, kinds: Mapping[str, str]) -> _Source:

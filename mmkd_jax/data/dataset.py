@@ -31,7 +31,7 @@ class Dataset:
         size: number of rows.
         fingerprint: identity of the rows: name, version, split, content hash.
         fetch: row indices -> columns.
-        counts: name of a bool column -> number of True values.
+        counts: name of a bool column -> number of True values; after `where`, of those that it leaves no doubt about.
         about: further metadata: classes, scales, sources.
         preprocess: steps from raw inputs, such as paths, to columns, which a student trained on them takes along.
     """
@@ -66,16 +66,17 @@ class Dataset:
         if name not in self.counts:
             raise UserError(f"no bool column {name!r} to select rows by; available: {choices(self.counts)}")
         rows = functools.cache(lambda: np.flatnonzero(self.columns[name] == value))
-        true = self.counts[name] if value else 0
+        size = self.counts[name] if value else self.size - self.counts[name]
+        constant = {k: size if n else 0 for k, n in self.counts.items() if n in (0, self.size)}
         return dataclasses.replace(
             self,
-            size=self.counts[name] if value else self.size - self.counts[name],
+            size=size,
             fingerprint={
                 **self.fingerprint,
                 "where": _appended(self.fingerprint, "where", name if value else f"not {name}"),
             },
             fetch=lambda i: self.take(rows()[i]),
-            counts={name: true},
+            counts={**constant, name: size if value else 0},
         )
 
     def with_columns(self, **columns: Any) -> "Dataset":

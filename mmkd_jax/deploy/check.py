@@ -126,8 +126,8 @@ def number(value: float, task: Task) -> str:
 def line(found: Comparison, task: Task, where: str, allowed: float | None) -> str:
     """Describe a comparison in one line."""
     limit = f" (allowed {allowed:g})" if allowed is not None else ""
+    same = "" if task.problem == "regression" else f"{found.agreement:.2%} of the predictions are the same, "
     return (
         f"{found.rows:,} test rows {where}: outputs differ by {found.error:.1e} of the largest{limit}, "
-        f"{found.agreement:.2%} of the predictions are the same, {task.metric} {number(found.metric, task)} "
-        f"(in the run {number(found.expected, task)})"
+        f"{same}{task.metric} {number(found.metric, task)} (in the run {number(found.expected, task)})"
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmkd_jax.data.narrowing import narrowed
 from mmkd_jax.data.preprocess import Preprocessing
+from mmkd_jax.data.raw.chains import kind
 from mmkd_jax.errors import UserError, choices, shown
 
 Spec = Mapping[str, jax.ShapeDtypeStruct]
@@ -33,6 +34,19 @@ def required(spec: Spec, preprocess: Sequence[Preprocessing]) -> tuple[str, ...]
     raw = chains(spec, preprocess)
     made = {k for entries in raw.values() for entry in entries for k in entry.columns}
     return (*raw, *(k for k in spec if k not in made and not _is_presence(k)))
+
+
+def kinds(spec: Spec, preprocess: Sequence[Preprocessing]) -> dict[str, str]:
+    """Return what the values of each required input are: "text", "number", "path", or "array" for a column itself.
+
+    A "number" may be a list of numbers, if the first of its steps reads lists.
+    """
+    raw = chains(spec, preprocess)
+    return {
+        name: kind(name, [entry.steps for entry in raw[name]]) if name in raw
+        else "array" if spec[name].shape else "number"
+        for name in required(spec, preprocess)
+    }  # fmt: skip
 
 
 def count(inputs: Mapping[str, Any], spec: Spec, preprocess: Sequence[Preprocessing]) -> int:
@@ -75,13 +89,14 @@ def made(
         start: number of the first row in messages.
 
     Raises:
-        UserError: a value cannot be read, a column has another shape or dtype, or a row lacks an input that the student
-            was trained with in every row.
+        UserError: a value cannot be read, a column has another shape or dtype, a row lacks an input that the student
+            was trained with in every row, or lacks all inputs.
 
     Example:
-        >>> spec = {k: jax.ShapeDtypeStruct((), t) for k, t in {"age": "float32", "present.age": "bool"}.items()}
-        >>> {k: x.tolist() for k, x in made({"age": [31, None]}, 2, spec, ()).items()}
-        {'age': [31.0, 0.0], 'present.age': [True, False]}
+        >>> dtypes = {"age": "float32", "present.age": "bool", "size": "float32"}
+        >>> spec = {k: jax.ShapeDtypeStruct((), t) for k, t in dtypes.items()}
+        >>> {k: x.tolist() for k, x in made({"age": [31, None], "size": [7, 8]}, 2, spec, ()).items()}
+        {'age': [31.0, 0.0], 'present.age': [True, False], 'size': [7.0, 8.0]}
     """
     found: dict[str, np.ndarray] = {}
     lacking: dict[str, np.ndarray] = {}
@@ -118,6 +133,12 @@ def made(
                 f"{column}: it was trained with {modality} in every row"
             )
         found[column] = found.get(column, np.ones(rows, bool)) & ~lacks
+    modalities = {k if f"present.{k}" in spec else k.partition(".")[0] for k in spec if not _is_presence(k)}
+    if modalities == {*lacking} and len(empty := np.flatnonzero(np.logical_and.reduce([*lacking.values()]))):
+        raise UserError(
+            f"row {start + empty[0]} lacks all inputs ({choices(modalities)}), so that no prediction is about it: "
+            "leave the row out"
+        )
     found |= {k: np.ones(rows, bool) for k in spec if _is_presence(k) and k not in found}
     if missing := [k for k in spec if k not in found]:
         raise UserError(f"column {missing[0]!r} ({_described(spec[missing[0]])}) is missing: give its values")

@@ -278,6 +278,11 @@ def find(path: pathlib.Path, training: str | None, seed: int) -> pathlib.Path:
     if not (folder.parent / "result.json").is_file():
         seeds = [p.parent.name for p in folder.parent.parent.glob("*/result.json")]
         raise UserError(f"training {training!r} has no finished seed {seed}; finished are: {choices(seeds)}")
+    if others := [n for n in found if (path / "trainings" / n / str(seed) / "student").is_dir()]:
+        raise UserError(
+            f"training {training!r} trains nothing and leaves no student: use the training that its model comes from; "
+            f"those with students are: {choices(others)}"
+        )
     raise UserError(
         f"training {training!r} has no student with seed {seed}: it trains nothing, or an earlier version of mmkd_jax "
         "ran it; run the experiment again, which writes it"

@@ -13,7 +13,7 @@ from mmkd_jax.errors import UserError, shown
 from mmkd_jax.training.roles import MovingAverage
 from mmkd_jax.training.training import Training
 
-_TYPES = {4: "int4", 8: "int8"}
+_BITS = (8, 7, 6, 5)  # XLA multiplies no narrower integers on CPUs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ def qat(model: Model, bits: int = 8) -> Model:
 
     Args:
         model: the model, from `mmkd.linen(module)`.
-        bits: 8 or 4.
+        bits: 5 to 8.
 
     Raises:
         UserError: the model is not a Linen module, or the package qwix is missing.
@@ -68,7 +68,7 @@ def quantized(training: Training, variables: Any, bits: int = 8) -> tuple[Traini
     Args:
         training: the training.
         variables: variables of its evaluated model.
-        bits: 8 or 4.
+        bits: 5 to 8.
 
     Returns:
         The training with the quantized model, and its variables.
@@ -131,9 +131,9 @@ def _module(model: Model, what: str) -> nn.Module:
 
 
 def _type(bits: int) -> str:
-    if bits not in _TYPES:
-        raise UserError(f"bits is {bits!r}; expected 8 or 4")
-    return _TYPES[bits]
+    if isinstance(bits, bool) or bits not in _BITS:
+        raise UserError(f"bits is {bits!r}; expected 5 to 8: narrower integers cannot be multiplied on every device")
+    return f"int{bits}"
 
 
 def _package() -> Any:

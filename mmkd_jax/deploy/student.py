@@ -63,6 +63,11 @@ class Student:
         """Names of the inputs that `predict` needs: raw inputs with declared steps, and columns without."""
         return columns.required(self.inputs, self.preprocess)
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What the values of each required input are: "text", "number", "path", or "array" for a column itself."""
+        return columns.kinds(self.inputs, self.preprocess)
+
     def predict(self, inputs: Mapping[str, Any], batch_size: int = 64, start: int = 0) -> Predictions:
         """Predict rows from raw inputs, or from columns.
 

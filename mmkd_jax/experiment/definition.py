@@ -51,7 +51,7 @@ def load(path: str | pathlib.Path) -> Experiment:
     """
     path = pathlib.Path(path)
     place = str(path.absolute())  # the file may change the working directory
-    file = module(path, "experiment", ("config", "trainings"))
+    file = module(path, "experiment", ("config", "trainings"), ("baseline", "report"))
     if not dataclasses.is_dataclass(file.config) or not hasattr(file.config, "seeds"):
         raise UserError(f"experiment {path}: config must be an instance of a frozen dataclass with a field seeds")
     baseline, report = getattr(file, "baseline", None), getattr(file, "report", None)

@@ -156,9 +156,10 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
                     f"  warning     no term reads {model}.logits: the layers that compute them may stay untrained"
                 )
         for modality, missing, term in lacking(training):
+            some = "an unknown number" if missing is None else f"{missing:,}"
             lines.append(
-                f"  note        {missing:,} of {training.data.size:,} rows lack {modality!r}, and term {term!r} trains "
-                f'on zeros there: where="present.{modality}" leaves them out'
+                f"  note        {some} of {training.data.size:,} rows lack {modality!r}, and term {term!r} trains on "
+                f'zeros there: where="present.{modality}" leaves them out'
             )
         lines.append(f"  cost        {d.flops:,} operations per step (matrix products and convolutions)")
         if d.hyperparams:

@@ -16,16 +16,17 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.renamed import RENAMED, hint
 
 
-def module(path: pathlib.Path, kind: str, required: tuple[str, ...]) -> Any:
+def module(path: pathlib.Path, kind: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> Any:
     """Import a Python file and return its module.
 
     Args:
         path: path of the file.
         kind: kind of the file, for error messages, such as "experiment".
         required: names that it must define.
+        optional: names that it may define.
 
     Raises:
-        UserError: the file does not exist, fails to import, or lacks a name.
+        UserError: the file does not exist, fails to import, lacks a name, or has one in other case.
     """
     if not path.is_file():
         near = path.parent if path.parent.is_dir() else pathlib.Path(".")
@@ -37,6 +38,10 @@ def module(path: pathlib.Path, kind: str, required: tuple[str, ...]) -> Any:
     sys.modules[name] = loaded  # needed by dataclasses
     with one_line_errors(path, kind):
         importlib.machinery.SourceFileLoader(name, str(path)).exec_module(loaded)
+    for name in vars(loaded):
+        for meant in (*required, *optional):
+            if name != meant and name.casefold() == meant and not hasattr(loaded, meant) and name[1:] != meant[1:]:
+                raise UserError(f"{kind} {path} defines {name}, which is not read: write {meant}")
     if missing := [n for n in required if not hasattr(loaded, n)]:
         old = "".join(hint(repr(n)) for n in vars(loaded) if RENAMED.get(n) in missing)
         needed = f"; it needs {choices(required)}" if len(required) > len(missing) else ""

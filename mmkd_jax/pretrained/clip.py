@@ -188,7 +188,7 @@ class Both:
 
     text: Callable[..., dict[str, np.ndarray]]
     image: images.ImageProcessor
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes] = dataclasses.field(repr=False)
 
     def __call__(
         self, texts: Sequence[str | bytes] | None = None, pictures: Sequence[Any] | np.ndarray | None = None, **how: Any

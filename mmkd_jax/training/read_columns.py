@@ -88,14 +88,16 @@ def check_evaluation(training: Training) -> None:
             raise error.within(f"{name} data") from error.__cause__
 
 
-def lacking(training: Training) -> list[tuple[str, int, str]]:
-    """Return (modality, rows that lack it, term) for each term that trains a model on zeros in place of a modality."""
-    counts = {
-        k.removeprefix("present."): n for k, n in training.data.dataset.counts.items() if k.startswith("present.")
-    }
-    found = []
-    for modality, rows in counts.items():
-        if not (missing := training.data.size - rows):
+def lacking(training: Training) -> list[tuple[str, int | None, str]]:
+    """Return (modality, rows that lack it, term) for each term that trains a model on zeros in place of a modality.
+
+    The number of rows is None if it is unknown, as after `where`.
+    """
+    rows, found = training.data.dataset, []
+    for modality in [k.removeprefix("present.") for k in rows.spec if k.startswith("present.")]:
+        count = rows.counts.get(f"present.{modality}")
+        missing = None if count is None else training.data.size - count
+        if missing == 0:
             continue
         readers = {n for n in training.models if _reads(training, n, modality)}
         for scope, paths in training.reads.items():

@@ -276,6 +276,15 @@ BAD: dict[str, Any] = {
     "a copy in two splits": (changed(5, "photo", "0.png"), {}, r"row 5 .*file of 'photo' .*same content .*row 0 in"),
     "no split": (changed(2, "fold", ""), {}, r"row 2 \(line 4\): 'fold', the split, is empty"),
     "no training split": ([[*r[:-1], "test"] for r in ROWS[:2]], {"label": None}, "no split 'train' to fit steps to"),
+    "a typo in a split": (changed(4, "fold", "tset"), {}, r"row 4 .*the split, is 'tset', .* looks like 'test'"),
+    "a split in another case": (changed(0, "fold", "Train"), {}, r"row 0 .*the split, is 'Train', .* like 'train'"),
+    "a missing label in words": (changed(1, "species", "NaN"), {}, r"row 1 .*the label 'species' is 'NaN': leave the"),
+    "labels as an input": (
+        ROWS, {"inputs": {"kind": Characters(3)}, "rename": {"kind": "species"}}, "input 'kind' reads the column 'spec"
+    ),
+    "empty in all training rows": (
+        [r if r[-1] == "test" else ["", *r[1:]] for r in ROWS], {}, "input 'photo' is empty in all 3 training rows"
+    ),
     "empty in all rows": ([["", *r[1:]] for r in ROWS], {}, "input 'photo' is empty in all rows"),
     "pictures of several sizes": (ROWS, {"inputs": {"photo": ReadImage()}}, "shape of 'photo' differs from row to row"),
     "one modality twice": (
@@ -323,3 +332,23 @@ def test_hashes_of_files_are_remembered_until_they_change(tmp_path, monkeypatch)
     path.write_text("b")
     assert contents.hashes({path: "row 0"}, known, 1)[path] not in ("remembered", first[path])
     assert isinstance(path, pathlib.Path)
+
+
+def test_rows_beside_unlabeled_ones_count_towards_the_share_of_the_training_split(raw, tmp_path):
+    """Groups with an unlabeled row are training rows, and the other labeled rows fill up the shares."""
+    names = ["said", "species", "owner"]
+    rows = [[f"text {i}", ["cat", "dog"][i % 2] if i % 8 or i > 40 else "", str(i // 4)] for i in range(120)]
+    how = {"cache": tmp_path, "seed": 3}
+    path = written(raw, rows, names=names)
+    found, _ = read(path, {"said": Characters(9)}, split={"train": 0.6, "validation": 0.2, "test": 0.2}, **how)
+    labeled = {k: int(d.counts.get("labelled", d.size)) for k, d in found.items()}
+    total = sum(labeled.values())
+    assert total == 114 and abs(labeled["train"] - 0.6 * total) <= 4 and abs(labeled["test"] - 0.2 * total) <= 4
+    unlabeled = [r if i % 5 else [r[0], "", r[2]] for i, r in enumerate(rows)]
+    with pytest.raises(UserError, match=r"labeled rows share a group or a file with an unlabeled row.*raise it"):
+        read(written(raw, unlabeled, names=names), {"said": Characters(9)}, split={"train": 0.5, "test": 0.5}, **how)
+
+
+def test_a_row_without_inputs_is_reported(raw, tmp_path):
+    _, lines = read(written(raw, [*ROWS, ["", "", "", "", "", "dog", "Gil", "train"]]), cache=tmp_path)
+    assert "1 of 7 rows lacks all inputs (the first is row 6)" in " ".join(lines)

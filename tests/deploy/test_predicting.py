@@ -76,6 +76,7 @@ def test_help_lists_the_inputs(place, capsys):
         (("run", "own", "1.wav"), "unexpected '1.wav' after the run and the training"),
         (("run", "own", "--age", "old"), "--age old (row 0): expected a number"),
         (("run", "own", "--age", "1", "2", "--call", "0.wav"), "different numbers of values"),
+        (("run", "own", "--age", "[1", "--call", ""), "--age [1 (row 0): expected a number, or a list of them"),
         (("run", "own", "--age", "1", "--call", "nope.wav"), "call 0: there is no file nope.wav"),
         (("run", "own", "--table", "new.csv", "--label", "sex"), "sex"),
         (("run", "own", "--table", "fox.csv", "--label", "species"), "row 1 (line 3): label 'fox' is not a class"),

@@ -21,7 +21,7 @@ from tests.small import make_batch, net, on_device
 
 def test_an_aware_model_has_the_same_variables_and_rounds_its_products():
     model, batch = net(4, "image", "audio"), on_device(make_batch())
-    aware = qat(model)
+    aware, coarse = qat(model), qat(model, bits=5)
     variables = jax.jit(model.init)(jax.random.key(0), batch)
     own = jax.eval_shape(aware.init, jax.random.key(0), batch)
     assert jax.tree.structure(own) == jax.tree.structure(variables)
@@ -31,6 +31,8 @@ def test_an_aware_model_has_the_same_variables_and_rounds_its_products():
 
     (a, da), (b, db) = (jax.jit(jax.value_and_grad(lambda p: loss(p, m)))(variables["params"]) for m in (model, aware))  # noqa: B023
     assert a != b and abs(a - b) < 0.1 * abs(a)
+    c = jax.jit(lambda p: loss(p, coarse))(variables["params"])
+    assert abs(a - b) < abs(a - c) < 0.5 * abs(a)
     for x, y in zip(jax.tree.leaves(da), jax.tree.leaves(db), strict=True):  # straight through
         assert np.linalg.norm(x - y) < 0.2 * np.linalg.norm(x) + 1e-6
 
@@ -38,8 +40,8 @@ def test_an_aware_model_has_the_same_variables_and_rounds_its_products():
 def test_a_model_that_is_not_a_linen_module_and_other_bits_are_refused():
     with pytest.raises(UserError, match="qat: the model is not a Linen module"):
         qat(plain(lambda params, batch: {"logits": batch["x"]}))
-    with pytest.raises(UserError, match="bits is 5; expected 8 or 4"):
-        qat(net(4), bits=5)
+    with pytest.raises(UserError, match="bits is 4; expected 5 to 8"):
+        qat(net(4), bits=4)
 
 
 def test_a_model_that_qwix_cannot_quantize_is_refused_in_one_line():

@@ -250,7 +250,7 @@ def test_a_model_that_cannot_be_exported_is_tried_once_and_loses_no_training_and
         ((), "is the folder of a run: name one of its trainings: evaluated, own"),
         (("owl",), "has no training 'owl'; its trainings are: evaluated, own"),
         (("own", 3), "'own' has no finished seed 3; finished are: 0"),
-        (("evaluated",), "'evaluated' has no student with seed 0: it trains nothing"),
+        (("evaluated",), "'evaluated' trains nothing and leaves no student: use the training that its model"),
     ],
 )
 def test_a_training_that_is_not_there_is_refused_with_those_that_are(made, words, message):

@@ -101,6 +101,8 @@ def test_the_student_is_served(folder):
         assert [sum(row["probabilities"].values()) for row in rows] == pytest.approx([1.0, 1.0], abs=1e-5)
         assert [row["prediction"] in about["classes"] for row in rows] == [True, True]
         assert post(address, [("sound", "a.wav", b"no recording")])[0] == 422
+        code, answer = post(address, [("sound", None, b"")])
+        assert code == 422 and answer["detail"].startswith("row 0 has no sound, and this student does not read")
         assert post(address, [("sound", None, str(folder / "new.csv").encode())]) == (
             422,
             {"detail": "sound: expected a file"},

@@ -54,3 +54,6 @@ def test_what_a_file_lacks_is_named(tmp_path):
     (tmp_path / "own.py").write_text("config = 1\n")
     with pytest.raises(UserError, match="own.py does not define trainings"):
         definition.load(tmp_path / "own.py")
+    (tmp_path / "own.py").write_text("class Config: ...\n\n\nconfig = trainings = 1\nBASELINE = 'labels'\n")
+    with pytest.raises(UserError, match="own.py defines BASELINE, which is not read: write baseline"):
+        definition.load(tmp_path / "own.py")

@@ -16,7 +16,7 @@ import mmkd_jax as mmkd
 from mmkd_jax import cli, data, files
 from mmkd_jax.data import film
 from mmkd_jax.data.preprocess import PadOrTrim, Preprocessing, ReadArray, ReadImage, Resample, Resize
-from mmkd_jax.deploy import check, exporting, folder, measuring, quantization
+from mmkd_jax.deploy import check, columns, exporting, folder, measuring, quantization
 from mmkd_jax.deploy.onnx_file import converted
 from mmkd_jax.deploy.program import export_function
 from mmkd_jax.errors import UserError
@@ -131,6 +131,35 @@ def test_inputs_of_a_student(student, raw, inputs, words):
     given = {k: [x.format(raw) if isinstance(x, str) else x for x in v] if isinstance(v, list) else v
              for k, v in inputs.items()}  # fmt: skip
     refused(lambda: mmkd.load(student).predict(given), words)
+
+
+def test_a_row_without_any_input():
+    """A row to predict that lacks all inputs of a student that was trained with gaps → refused by row."""
+    dtypes = {"age": "float32", "present.age": "bool", "size": "float32", "present.size": "bool"}
+    spec = {k: jax.ShapeDtypeStruct((), t) for k, t in dtypes.items()}
+    assert columns.made({"age": [31, None], "size": [None, 8]}, 2, spec, ())["present.age"].tolist() == [True, False]
+    empty = {"age": [31, None], "size": [7, None]}
+    refused(lambda: columns.made(empty, 2, spec, (), 4), r"row 5 lacks all inputs \(age, size\)")
+
+
+@pytest.mark.parametrize(
+    ("cells", "how", "words"),
+    [
+        (["0.png,cat,train", "1.png,dog,tset"], {}, r"row 1 .* the split, is 'tset', which looks like 'test'"),
+        (["0.png,cat,train", "1.png,NaN,train"], {}, r"row 1 .* label 'kind' is 'NaN': leave the cell empty"),
+        (["0.png,cat,train"], {"rename": {"image": "kind"}}, "input 'image' reads the column 'kind', which has the"),
+        ([",cat,train", ",dog,train", "1.png,cat,test"], {}, "input 'image' is empty in all 2 training rows"),
+    ],
+)
+def test_cells_that_do_not_say_what_was_meant(raw, tmp_path, cells, how, words):
+    """A typo in a split, NaN as a class, labels as an input, or an input that no training row has → refused."""
+    (raw / "cells.csv").write_text("\n".join(["image,kind,fold", *cells]))
+    refused(
+        lambda: data.from_files(
+            raw / "cells.csv", {"image": PHOTO}, label="kind", split="fold", name="cells", cache=tmp_path, **how
+        ),
+        words,
+    )
 
 
 def test_a_label_that_training_never_had(student, raw, capsys, tmp_path):

@@ -150,9 +150,10 @@ def test_ratings_that_have_no_correlation_are_refused(ratings, stream, tmp_path)
 def test_rows_that_lack_a_modality_are_pointed_out():
     """Rows that lack a modality and are trained on as zeros → pointed out by `mmkd explain`."""
     batch = {k: x for k, x in make_batch(rows=16).items() if k != "valid"}
-    rows, missing = loader(from_columns(batch, "made-up")), int((~batch["present.audio"]).sum())
+    known = from_columns({**batch, "known": np.arange(16) % 2 > 0}, "made-up")
+    every, missing = loader(known), int((~batch["present.audio"]).sum())
 
-    def text(**where):
+    def text(rows=every, **where):
         task = classification(3)
         training = Training(
             models={"student": Trained(net(4, "image", "audio"))},
@@ -163,6 +164,8 @@ def test_rows_that_lack_a_modality_are_pointed_out():
 
     assert f"{missing} of 16 rows lack 'audio', and term 'task' trains on zeros there" in text()
     assert "rows lack" not in text(where="present.audio")
+    assert "an unknown number of 8 rows lack 'audio', and term 'task'" in text(loader(known.where("known")))
+    assert "rows lack" not in text(loader(known.where("present.audio")))
 
 
 def test_checks_of_any_task_are_heard(tmp_path):

@@ -30,7 +30,8 @@ def by_shares(
     """Assign rows to splits by shares, equally within each class; the order of the rows does not matter.
 
     The lots are visited in the order of a hash of seed and content. Each goes to the split that lacks most: rows of the
-    lot's classes, plus rows in all divided by the number of classes. Lots with unlabeled rows go to the training split.
+    lot's classes, plus rows in all divided by the number of classes. Lots with unlabeled rows go to the training split,
+    before all others.
 
     Args:
         lots: index of each row's lot, whose rows stay together.
@@ -42,7 +43,8 @@ def by_shares(
         train: name of the training split.
 
     Raises:
-        UserError: unlabeled rows without a training split, or a split without rows.
+        UserError: unlabeled rows without a training split, more labeled rows in their lots than the training split's
+            share, or a split without rows.
 
     Example:
         >>> rows, shares = np.arange(8), {"train": 0.5, "test": 0.5}
@@ -60,7 +62,14 @@ def by_shares(
     totals = np.bincount(labels[known]) if known.any() else np.zeros(1)
     lacking = np.array(list(shares.values()))[:, None] * totals
     found = [""] * len(lots)
-    for rows in order:
+    forced = [i for rows in order if not known[rows].all() for i in rows]
+    largest = max(int(known[rows].sum()) for rows in order)
+    if forced and (beside := int(known[forced].sum())) >= (most := shares[train] * known.sum()) + largest:
+        raise UserError(
+            f"split={dict(shares)}: {beside:,} labeled rows share a group or a file with an unlabeled row, which "
+            f"belong to {train!r}, and its share is {most:,.0f} of {known.sum():,}: raise it, or label those rows"
+        )
+    for rows in sorted(order, key=lambda rows: bool(known[rows].all())):
         counts = np.bincount(labels[rows], minlength=len(totals)) / len(rows)
         best = int(np.argmax(lacking @ counts[: len(totals)] + lacking.sum(1) / len(totals)))
         which = names[best] if known[rows].all() else train
@@ -73,6 +82,41 @@ def by_shares(
             "other shares"
         )
     return found
+
+
+_USUAL = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "unlabeled")
+"""Usual names of splits."""
+
+
+def check_names(table: Table, column: str, assigned: Sequence[str], train: str) -> None:
+    """Raise a UserError if the name of a split looks like a typo of a usual name, or of another one but for case."""
+    known = [train, *_USUAL]
+    first = {name: i for i, name in reversed([*enumerate(assigned)])}
+    for name, row in first.items():
+        alike = [x for x in known if x != name and x.casefold() == name.casefold() and x in (*first, train)]
+        if name not in known and name.isalpha():
+            alike += [x for x in known if _one_typo(name.casefold(), x)]
+        if alike:
+            raise UserError(
+                f"{table.row(row)}: {column!r}, the split, is {name!r}, which looks like {alike[0]!r}: write it so, or "
+                "choose another name"
+            )
+
+
+def _one_typo(word: str, other: str) -> bool:
+    """Return whether one letter more, less or other, or two letters that changed places, make one word of the other.
+
+    The first letters must be equal: "rest" is no typo of "test".
+
+    Example:
+        >>> _one_typo("trian", "train"), _one_typo("tests", "test"), _one_typo("rest", "test")
+        (True, True, False)
+    """
+    if word == other or word[:1] != other[0] or abs(len(word) - len(other)) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
+    a, b = word[start:], other[start:]
+    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[1::-1] == b[:2] and a[2:] == b[2:])
 
 
 def joined(groups: Sequence[str] | None, contents: Sequence[Sequence[str]]) -> list[int]:

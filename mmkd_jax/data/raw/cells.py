@@ -1,5 +1,6 @@
 """Cells of a table as labels, numbers and names: each is read as written, or refused by its row."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,6 +9,9 @@ import numpy as np
 
 from mmkd_jax.data.raw.table_file import Table
 from mmkd_jax.errors import UserError, choices, shown
+
+_MISSING = ("nan", "<na>", "#n/a", "n/a", "null")
+"""Texts that other programs write for a missing value; "none" and "NA" may be classes."""
 
 
 class Labels(NamedTuple):
@@ -57,6 +61,11 @@ def labels(
     for i, x in enumerate(cells):
         if isinstance(x, list):
             raise UserError(f"{table.row(i)}: the label {column!r} is a list; expected one word or number")
+        if isinstance(x, str) and x.casefold() in _MISSING and x not in (classes or ()):
+            raise UserError(
+                f"{table.row(i)}: the label {column!r} is {x!r}: leave the cell empty if it is missing, or pass "
+                "classes=… with this name"
+            )
         if x is None and assigned[i] != train:
             raise UserError(
                 f"{table.row(i)} of split {assigned[i]!r} has no label {column!r}: add it, or remove the row"
@@ -92,22 +101,39 @@ def labels(
 
 
 def numeric(table: Table, column: str) -> list[Any]:
-    """Read a column of numbers, or of lists of numbers; an empty cell is None.
+    """Read a column of numbers, or of lists of numbers, as JSON writes them; an empty cell is None.
 
     Raises:
         UserError: a cell is not a finite number.
 
     Example:
         >>> import pathlib
-        >>> numeric(Table(pathlib.Path("pets.csv"), {"age": ["3", None, "4.5"]}), "age")
-        [3, None, 4.5]
+        >>> numeric(Table(pathlib.Path("pets.csv"), {"age": ["3", None, "4.5", "[1, 2]"]}), "age")
+        [3, None, 4.5, [1, 2]]
     """
     cells = table.columns[column]
-    found = [int(x) if isinstance(x, str) and _is_integer(x) else _number(x) for x in cells]
+    found = [number(x) if isinstance(x, str) else x for x in cells]
     for i, (x, value) in enumerate(zip(cells, found, strict=True)):
         if isinstance(value, float) and not math.isfinite(value) and x is not None:
             raise UserError(f"{table.row(i)}: {column!r} is {shown(repr(x), 80)}; expected a number, or an empty cell")
     return found
+
+
+def number(text: str) -> Any:
+    """Return the number in a text, or the list of numbers that JSON writes as `[1, 2.5]`; NaN for other texts.
+
+    Example:
+        >>> number("3"), number(" 1e3"), number("[[1, 2.5]]"), number("three")
+        (3, 1000.0, [[1, 2.5]], nan)
+    """
+    if _is_integer(text):
+        return int(text)
+    if text.strip().startswith("["):
+        try:
+            return json.loads(text, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            return math.nan
+    return _number(text)
 
 
 def names(table: Table, column: str, what: str) -> list[str]:

@@ -47,6 +47,24 @@ def chains(inputs: Inputs) -> list[tuple[str, Chain]]:
     return found
 
 
+def columns_of(inputs: Inputs, rename: Mapping[str, str] | None, label: str | None) -> dict[str, str]:
+    """Return input -> column that it reads.
+
+    Raises:
+        UserError: `rename` has a name that is no input, or an input reads the labels.
+
+    Example:
+        >>> columns_of({"photo": ReadArray()}, {"photo": "picture"}, "species")
+        {'photo': 'picture'}
+    """
+    if unknown := set(rename or {}) - set(inputs):
+        raise UserError(f"rename has {choices(unknown)}, but inputs are {choices(inputs)}")
+    columns = {k: (rename or {}).get(k, k) for k in inputs}
+    if label is not None and (same := [k for k, column in columns.items() if column == label]):
+        raise UserError(f"input {same[0]!r} reads the column {label!r}, which has the labels: leave one of them out")
+    return columns
+
+
 def kind(name: str, steps: Sequence[Chain]) -> str:
     """Return what the cells of a raw input are: "text", "number" or "path".
 

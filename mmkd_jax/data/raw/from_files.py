@@ -13,7 +13,7 @@ from mmkd_jax import files
 from mmkd_jax.data import dataset
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.raw import assignment, cells, contents, preparation, table_file
-from mmkd_jax.data.raw.chains import Inputs, chains, fitted, kind
+from mmkd_jax.data.raw.chains import Inputs, chains, columns_of, fitted, kind
 from mmkd_jax.errors import UserError, choices, shown
 
 
@@ -87,11 +87,9 @@ def from_files(
         {'label': [1], 'present.said': [False], 'age': [4.0]}
     """
     path, steps = pathlib.Path(table), chains(inputs)
-    if unknown := set(rename or {}) - set(inputs):
-        raise UserError(f"rename has {choices(unknown)}, but inputs are {choices(inputs)}")
+    columns = columns_of(inputs, rename, label)
     if isinstance(split, Mapping):
         assignment.check_shares(split)
-    columns = {k: (rename or {}).get(k, k) for k in inputs}
     named = [x for x in (label, group, split) if isinstance(x, str)]
     read = table_file.read(path, list(dict.fromkeys([*columns.values(), *named])))
     place = preparation.Place(
@@ -116,6 +114,8 @@ def from_files(
         assigned = assignment.by_shares(lots, rows, strata, known, split, seed, train)
     else:
         assigned = cells.names(read, split, "split") if split else [train] * read.size
+        if split:
+            assignment.check_names(read, split, assigned, train)
         if groups is not None:
             assignment.check_groups(read, group or "", groups, assigned)
         assignment.check_copies(read, copies, assigned)
@@ -134,7 +134,7 @@ def from_files(
     if labels is not None:
         light = {"label": labels.values} | ({} if labels.known.all() else {"labelled": labels.known})
     about = {"classes": list(labels.classes)} if labels and labels.classes else {}
-    return preparation.datasets(raw, light, assigned, about, place)
+    return preparation.datasets(raw, light, assigned, about, place, train)
 
 
 def _copied(

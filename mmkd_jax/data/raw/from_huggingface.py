@@ -12,7 +12,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.data.dataset import Columns, Dataset
 from mmkd_jax.data.raw import streamed
-from mmkd_jax.data.raw.chains import Inputs
+from mmkd_jax.data.raw.chains import Inputs, columns_of
 from mmkd_jax.errors import UserError, choices, shown
 
 _HASHED = 1_000
@@ -65,7 +65,7 @@ def from_huggingface(
         {'present.said': [True, False, True], 'labelled': [True, False, True]}
     """
     splits = dict(source) if isinstance(source, Mapping) else {train: source}
-    columns = {k: (rename or {}).get(k, k) for k in inputs}
+    columns = columns_of(inputs, rename, label)
     for split, data in splits.items():
         if not all(hasattr(data, k) for k in ("features", "with_format", "num_rows")) or not hasattr(data, "__len__"):
             kind = type(data).__name__

@@ -14,7 +14,7 @@ from mmkd_jax.data import dataset
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.preprocess import Resample
 from mmkd_jax.data.raw import contents, streamed
-from mmkd_jax.data.raw.chains import Inputs
+from mmkd_jax.data.raw.chains import Inputs, columns_of
 from mmkd_jax.errors import UserError, choices, shown
 
 _CLASSES = "tensorflow_datasets.core.features."
@@ -87,7 +87,7 @@ def from_tfds(
     features = tree.get("featuresDict", {}).get("features")
     if not isinstance(features, dict):
         raise UserError(f"{folder / 'features.json'} was written by TensorFlow Datasets before 4.3: prepare it again")
-    columns = {k: (rename or {}).get(k, k) for k in inputs}
+    columns = columns_of(inputs, rename, label)
     named = list(dict.fromkeys([*columns.values(), *([label] if label else [])]))
     if unknown := [k for k in named if k not in features]:
         raise UserError(f"{folder} has no feature {unknown[0]!r}; it has: {shown(choices(features), 200)}")

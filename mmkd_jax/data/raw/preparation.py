@@ -14,6 +14,7 @@ from mmkd_jax import files
 from mmkd_jax.data import dataset
 from mmkd_jax.data.dataset import Columns, Dataset
 from mmkd_jax.data.preprocess import Preprocessing, saved
+from mmkd_jax.data.raw import absence
 from mmkd_jax.data.raw.chains import RESERVED
 from mmkd_jax.data.raw.in_order import in_order
 from mmkd_jax.data.raw.prepared import prepared
@@ -62,7 +63,7 @@ class Place(NamedTuple):
 
 
 def datasets(
-    raw: Sequence[Raw], light: Columns, assigned: Sequence[str], about: Mapping[str, Any], place: Place
+    raw: Sequence[Raw], light: Columns, assigned: Sequence[str], about: Mapping[str, Any], place: Place, train: str
 ) -> dict[str, Dataset]:
     """Return the data set of each split, with the columns of all chains.
 
@@ -72,9 +73,10 @@ def datasets(
         assigned: split of each row.
         about: metadata of all splits.
         place: where the copies are.
+        train: name of the training split.
 
     Raises:
-        UserError: a value cannot be read, two columns have one name, or all rows lack a value.
+        UserError: a value cannot be read, two columns have one name, or all training rows lack a value.
     """
     size = len(assigned)
     light = {"example_id": np.arange(size, dtype=np.int32), **light}
@@ -86,7 +88,12 @@ def datasets(
                     f"input {x.chain.input!r} gives the column {k!r}, which another one is named: rename the input, or "
                     "give its tokenizer another modality"
                 )
-    light |= {f"present.{k}": x for k, x in _present(raw, specs).items() if not x.all()}
+    there = {x.chain.input: np.array([value is not None for value in x.values]) for x in raw}
+    training = np.array(assigned) == train
+    absence.check(there, training if training.any() else np.ones(size, bool))
+    if said := absence.empty_rows(there):
+        place.log(f"{place.name}: {said}")
+    light |= {f"present.{k}": x for k, x in _present(there, raw, specs).items() if not x.all()}
     arrays: Columns = {}
     hashes = {}
     for x, spec in zip(raw, specs, strict=True):
@@ -114,13 +121,11 @@ def datasets(
     return {name: of_split(name) for name in dict.fromkeys(assigned)}
 
 
-def _present(raw: Sequence[Raw], specs: Sequence[Mapping[str, Any]]) -> Columns:
+def _present(there: Columns, raw: Sequence[Raw], specs: Sequence[Mapping[str, Any]]) -> Columns:
     """Return the rows that have each modality; all chains of a modality must lack the same rows."""
     found: Columns = {}
     for x, spec in zip(raw, specs, strict=True):
-        present = np.array([value is not None for value in x.values])
-        if not present.any():
-            raise UserError(f"input {x.chain.input!r} is empty in all rows: leave it out")
+        present = there[x.chain.input]
         for modality in {k.partition(".")[0] for k in spec}:
             if (found.setdefault(modality, present) != present).any():
                 raise UserError(f"two inputs give columns of {modality!r}, and lack it in different rows: rename one")

@@ -1,6 +1,7 @@
 """Data sets of raw values that go through their steps whenever rows are read."""
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from mmkd_jax import files
 from mmkd_jax.data.dataset import Columns, Dataset
 from mmkd_jax.data.preprocess import Preprocessing
+from mmkd_jax.data.raw import absence
 from mmkd_jax.data.raw.chains import RESERVED, Inputs, chains, fitted
 from mmkd_jax.data.raw.preparation import steps_as_json
 from mmkd_jax.errors import UserError, choices
@@ -70,6 +72,13 @@ def datasets(
             if k in RESERVED or sum(k in other for other in specs) > 1:
                 raise UserError(f"input {chain.input!r} gives the column {k!r}, which another one is named: rename it")
     modalities = {x.input: sorted({k.partition(".")[0] for k in spec}) for x, spec in zip(each, specs, strict=True)}
+    own = {split: source for split, source in sources.items() if source.present and source.size}
+    if own:
+        names = next(iter(own.values())).present
+        there = {k: np.concatenate([source.present[k] for source in own.values()]) for k in names}
+        absence.check(there, np.repeat([k == train or train not in own for k in own], [s.size for s in own.values()]))
+        if said := absence.empty_rows(there):
+            warnings.warn(f"{name}: {said}, counted over the splits {', '.join(own)}", stacklevel=3)
     lacking = {k for source in sources.values() for k, x in source.present.items() if not x.all()}
     found, first = {}, 0
     for split, source in sources.items():
