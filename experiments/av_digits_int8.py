@@ -3,7 +3,7 @@
     pip install 'mmkd_jax[quant]'
     mmkd run experiments/av_digits_int8.py
 
-The teacher and the student are those of av_digits.py. `int8` is the distilled student with weights and activations
+The teacher and the student are those of av_digits.py. `rounded` is the distilled student with weights and activations
 rounded to 8 bits after training. `aware` starts from the distilled student and is trained further with the teacher's
 loss, rounded in every step; `longer` is trained further in the same way without rounding. With `--bits 5` they are
 rounded to 5 bits.
@@ -35,7 +35,7 @@ class Config(Digits):
 
 
 config = Config()
-baseline = {"int8": "distilled", "aware": "int8", "longer": "distilled"}
+baseline = {"rounded": "distilled", "aware": "rounded", "longer": "distilled"}
 
 
 def trainings(config: Config) -> dict[str, mmkd.Training]:
@@ -56,8 +56,10 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         return dataclasses.replace(distilled, models={**distilled.models, "student": start}, **further)
 
     start = mmkd.Frozen(rounded, init_from="distilled.student")
-    int8 = mmkd.Training.evaluation(start, distilled.task, distilled.validation, distilled.test, name="student")
-    trained = {"teacher": made["teacher"], "distilled": distilled, "int8": int8}
+    after_training = mmkd.Training.evaluation(
+        start, distilled.task, distilled.validation, distilled.test, name="student"
+    )
+    trained = {"teacher": made["teacher"], "distilled": distilled, "rounded": after_training}
     return trained | {"aware": after(rounded), "longer": after(student)}
 
 

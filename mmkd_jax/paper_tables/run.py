@@ -89,7 +89,8 @@ def run(
         raise UserError(f"{folder} was written by an earlier mmkd_jax: choose another folder with --out")
     saved = files.recover_json(path, log) or {"seconds": 0.0, "rows": {}, "scores": {}}
     shared = table.shared(partial(_cached, folder, source, log))
-    identities = {row: _identity(table, arguments, shared) for row, arguments in table.rows.items()}
+    own = {} if table.whole is None else {"whole": files.digest(syntax(file))}  # it is Python, and no program
+    identities = {row: _identity(table, arguments, shared, own) for row, arguments in table.rows.items()}
     _check_rows(folder, saved["rows"], identities)
     compiled: dict[str, Any] = {}
     wanted = {row: _wanted(table, row, seeds, quick) for row in table.rows}
@@ -106,7 +107,7 @@ def run(
                 program = compiled[repr(fixed)] = population.members(partial(_member, table.member, fixed), width)
             members = np.arange(done, done + together, dtype=np.int32)
             each = program(shared, members, {k: np.repeat(v[None], together, 0) for k, v in free.items()})
-            each = {k: np.asarray(v, np.float64) for k, v in each.items()}
+            each = _columns(table, jax.device_get(each), arguments)
             if set(each) - set(table.columns):
                 raise UserError(f"table {file}: member returns {choices(each)}; columns are {choices(table.columns)}")
             for column, values in each.items():
@@ -127,7 +128,7 @@ def run(
     return all_cells
 
 
-def _identity(table, arguments, shared) -> dict[str, Any]:
+def _identity(table, arguments, shared, own) -> dict[str, Any]:
     """Identity of a row: the program of a member, the row's arguments, and the arrays that all members share."""
     fixed = {k: v for k, v in arguments.items() if k in table.static}
     free = {k: np.asarray(v) for k, v in arguments.items() if k not in table.static}
@@ -136,7 +137,7 @@ def _identity(table, arguments, shared) -> dict[str, Any]:
     member = program_hash(partial(_member, table.member, fixed), shapes[0], seed, shapes[1])
     named = {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree.leaves_with_path(shared)}
     settings = {k: v.tolist() if isinstance(v, np.ndarray) else repr(v) for k, v in {**fixed, **free}.items()}
-    code = {"jax": jax.__version__, "member": member}
+    code = {"jax": jax.__version__, "member": member, **own}
     return {"code": code, "settings": settings, "data": {"shared": content_hash(named)}}
 
 
@@ -162,6 +163,15 @@ def _source(file) -> str:
 
 def _member(member, fixed, shared, seed, free):
     return member(shared, seed, **fixed, **free)
+
+
+def _columns(table, each, arguments) -> dict[str, Any]:
+    """Return the values of each seed, by column."""
+    if table.whole is not None:
+        seeds = range(len(jax.tree.leaves(each)[0]))
+        found = [table.whole(jax.tree.map(lambda x, i=i: x[i], each), **arguments) for i in seeds]
+        each = {k: [values[k] for values in found] for k in found[0]}
+    return {k: np.asarray(v, np.float64) for k, v in each.items()}
 
 
 def _wanted(table, row, seeds, quick):

@@ -42,6 +42,8 @@ class Table:
         columns: names of the values that `member` returns, in table order.
         member: pure function `(shared, seed, **arguments) -> {column: value}` that trains and evaluates all models of
             one seed; a row may lack columns.
+        whole: `(arrays, **arguments) -> {column: value}`, on the host for each seed, if metrics need all rows at once,
+            such as AUROC or `Task.whole`: `arrays` are what `member` returns, in place of the columns.
         seeds: number of seeds; a mapping sets it per row, as an upper limit for the command line.
         quick: number of seeds of a quick run, enough to show the effect; or a smaller table for quick runs.
         static: names of arguments that determine shapes or programs; rows with equal static arguments share a program.
@@ -69,6 +71,7 @@ class Table:
     member: Callable[..., Mapping[str, Any]]
     seeds: int | Mapping[str, int]
     quick: "int | Table"
+    whole: Callable[..., Mapping[str, Any]] | None = None
     static: tuple[str, ...] = ()
     shared: Callable[[Cached], Any] = lambda cached: ()
     gains: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)

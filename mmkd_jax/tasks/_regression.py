@@ -1,6 +1,7 @@
 """Regression of one number."""
 
-import jax.numpy as jnp
+from typing import Any
+
 import numpy as np
 
 from mmkd_jax import losses
@@ -9,11 +10,17 @@ from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.output_heads import LinearHead
 
+_FAR = 1e5
+"""Distance of a mean from 0, in standard deviations, from which r of float32 values is rounding noise."""
+
 
 def regression(label: str = "label", output: str = "prediction", groups: tuple[str, int] | None = None) -> Task:
     """Scalar regression, measured by Pearson's r, the mean absolute error, and accuracy and F1 of the sign.
 
     Formula: r = cov(ŷ, y) / (σ_ŷ σ_y); MAE = mean |ŷ − y|; accuracy and F1 of "ŷ > 0" for "y > 0", where y ≠ 0
+
+    Scores are computed in float64 from all rows at once. r is 0 for constant predictions; accuracy and F1 are NaN for
+    labels of one sign, such as prices.
 
     Args:
         label: name of the labels in the batch, [b], floats.
@@ -22,57 +29,28 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
             measured within each group.
 
     Example:
-        >>> task = regression()
-        >>> batch = {"label": jnp.array([-1.0, 0.5, 2.0, 0.0])}
-        >>> found = task.metrics({"prediction": jnp.array([-2.0, -1.0, 3.0, 0.0])}, batch)
-        >>> scores = task.scores({k: np.float64(s) / np.float64(n) for k, (s, n) in found.items()})
-        >>> {k: round(float(v), 3) for k, v in scores.items()}
+        >>> rows = {"batch.label": np.array([-1.0, 0.5, 2.0, 0.0]), "prediction": np.array([-2.0, -1.0, 3.0, 0.0])}
+        >>> {k: round(v, 3) for k, v in regression().whole(rows).items()}
         {'pearson': 0.926, 'mae': 0.875, 'accuracy': 0.667, 'f1': 0.667}
     """
 
     def objective(model: str = "student", **options) -> Objective:
         return term(losses.mse, predictions=f"{model}.{output}", targets=f"batch.{label}", **options)
 
-    def metrics(outputs, batch):
-        y, x = batch[label].astype(jnp.float32), outputs[output].astype(jnp.float32)
-        valid = batch.get("valid", jnp.ones(y.shape, bool))
-        signed = valid & (y != 0)
-
-        def mean(value, where):
-            zero = jnp.zeros((), jnp.float32)  # select instead of multiplying, so that NaN is masked
-            return jnp.sum(jnp.where(where, value.astype(jnp.float32), zero)), jnp.sum(where.astype(jnp.float32))
-
-        sums = {
-            "accuracy": mean((x > 0) == (y > 0), signed),
-            "hits": mean((x > 0) & (y > 0), signed),
-            "wrong": mean((x > 0) != (y > 0), signed),
-        }
-        moments = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "mae": jnp.abs(x - y)}
-        sums |= {k: mean(v, valid) for k, v in moments.items()}
+    def whole(rows):
+        x, y = (np.asarray(rows[name], np.float64) for name in (output, f"batch.{label}"))
+        positive, truth = x[y != 0] > 0, y[y != 0] > 0
+        hits, wrong, right = np.sum(positive & truth), np.sum(positive != truth), np.sum(positive == truth)
+        two_signs = truth.any() and not truth.all()
+        found: dict[str, Any] = {"pearson": _pearson(x, y), "mae": _mean_error(x, y)}
+        found |= {"accuracy": float(right / len(truth)) if two_signs else np.nan}
+        found |= {"f1": float(2 * hits / (2 * hits + wrong)) if two_signs else np.nan}
         if groups is not None:
             name, count = groups
-            member = valid[:, None] & (batch[name][:, None] == jnp.arange(count)[None])
-            size, zero = jnp.sum(member.astype(jnp.float32), 0), jnp.zeros((), jnp.float32)
-            inside = {k: jnp.sum(jnp.where(member, v[:, None], zero), 0) for k, v in moments.items()}
-            sums |= {f"{k} by {name}": (x, size) for k, x in inside.items()}
-            sums[f"rows by {name}"] = size, jnp.ones(count, jnp.float32)
-        return sums
-
-    def scores(means):
-        values = {}
-        for suffix in ("", *([f" by {groups[0]}"] if groups else [])):
-            x, y, xx, yy, xy = (np.asarray(means[k + suffix]) for k in ("x", "y", "xx", "yy", "xy"))
-            across, along = xx - x * x, yy - y * y
-            varies = (across > 1e-6 * xx) & (along > 1e-6 * yy)  # r of constant predictions is 0
-            spread = np.sqrt(np.where(varies, across * along, 1.0))
-            nonempty = means["rows" + suffix] > 0 if suffix else True  # a group without rows has no score
-            known = np.abs(y) <= 10 * np.sqrt(np.maximum(along, 0))  # else r is rounding noise
-            r = np.where(varies, (xy - x * y) / spread, 0.0)
-            values[f"pearson{suffix}"] = np.where(nonempty & known, r, np.nan)
-            values[f"mae{suffix}"] = np.where(nonempty, means[f"mae{suffix}"], np.nan)
-        hits, wrong = means["hits"], means["wrong"]
-        f1 = 2 * hits / np.maximum(2 * hits + wrong, 1e-9)
-        return values | {"accuracy": np.asarray(means["accuracy"]), "f1": np.asarray(f1)}
+            each = [rows[f"batch.{name}"] == i for i in range(count)]
+            found |= {f"pearson by {name}": np.array([_pearson(x[m], y[m]) for m in each])}
+            found |= {f"mae by {name}": np.array([_mean_error(x[m], y[m]) for m in each])}
+        return found
 
     def check(columns):
         valid = np.asarray(columns.get("valid", True))
@@ -96,7 +74,7 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
     def check_all(columns):
         labels = np.asarray(columns[label], np.float64)
         mean, spread = labels.mean(), labels.std()
-        if abs(mean) > 10 * spread:  # sums of squares in float32
+        if abs(mean) > _FAR * spread:
             raise UserError(
                 f"labels {label!r} lie around {mean:g} with a spread of {spread:g}, too far from 0 for Pearson's r in "
                 "single precision: subtract their mean"
@@ -104,6 +82,34 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
 
     predict = lambda outputs: outputs[output]  # noqa: E731
     head = LinearHead({output: 0})
+    rows = (output, f"batch.{label}", *([f"batch.{groups[0]}"] if groups else []))
     return Task(
-        "regression", "pearson", objective, predict, metrics, check, scores, False, check_all, "regression", head=head
+        "regression",
+        "pearson",
+        objective,
+        predict,
+        lambda outputs, batch: {},
+        check,
+        share=False,
+        check_all=check_all,
+        problem="regression",
+        rows=rows,
+        whole=whole,
+        head=head,
     )
+
+
+def _mean_error(x, y):
+    return float(np.abs(x - y).mean()) if len(x) else np.nan
+
+
+def _pearson(x, y):
+    """Return Pearson's r: 0 of constant predictions; NaN of constant labels, those far from 0, and no rows."""
+    if not len(x):
+        return np.nan
+    a, b = x - x.mean(), y - y.mean()
+    if np.sqrt(np.mean(b * b)) * _FAR < max(abs(y.mean()), np.finfo(np.float64).tiny):
+        return np.nan
+    across = np.sum(a * a)
+    varies = np.sqrt(across / len(x)) * _FAR >= max(abs(x.mean()), np.finfo(np.float64).tiny)
+    return float(np.sum(a * b) / np.sqrt(across * np.sum(b * b))) if varies else 0.0

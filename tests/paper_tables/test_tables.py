@@ -206,3 +206,37 @@ def test_a_table_of_our_own_says_what_helps(tmp_path):
     assert head == "|  | first | second |" and plain.startswith("| plain |")
     assert better.count("↑") == better.count("↓") == 1 and "↑" not in plain + extra
     assert extra.endswith("|  |")
+
+
+WHOLE = '''"""A table of mAP."""
+import jax
+import numpy as np
+from mmkd_jax import tasks
+from mmkd_jax.paper_tables import Table
+
+LABELS = np.arange(24).reshape(12, 2) % 5 < 2
+TASK = tasks.multi_label(2)
+
+def member(shared, seed, scale):
+    z = scale * shared + jax.random.normal(jax.random.key(seed), (12, 2))
+    return {"logits": z, "predictions": TASK.predict({"logits": z})}
+
+def whole(arrays, scale):
+    return {"mAP": 100 * TASK.whole({**arrays, "batch.label": LABELS})["mAP"]}
+
+table = Table(
+    title="Made up", source="nobody, 2026", columns=("mAP",), member=member, whole=whole, seeds=3, quick=2,
+    rows={"noise": {"scale": 0.0}, "signal": {"scale": 9.0}}, shared=lambda cached: LABELS.astype(np.float32),
+)
+'''
+
+
+def test_a_metric_of_whole_splits_is_computed_for_each_seed(tmp_path):
+    file = tmp_path / "whole.py"
+    file.write_text(WHOLE)
+    run(file, tmp_path / "out", log=lambda line: None)
+    found = json.loads((tmp_path / "out" / "seeds.json").read_text())["scores"]
+    assert found["signal"]["mAP"] == [100.0] * 3 and len({*found["noise"]["mAP"]}) == 3
+    file.write_text(WHOLE.replace("100 *", "10 *"))
+    with pytest.raises(UserError, match="these rows: 'noise': its whole changed"):
+        run(file, tmp_path / "out", log=lambda line: None)

@@ -1,5 +1,3 @@
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +6,10 @@ import pytest
 from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import total
 from mmkd_jax.core.outputs import Outputs
+from mmkd_jax.core.task import measure
 from mmkd_jax.errors import UserError
 from mmkd_jax.tasks import classification, regression
+from mmkd_jax.training.scores import evaluate
 
 LOGITS = jnp.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 9.0], [1.0, 4.0, 2.0]])  # 0 1 0 2 1
 LABELS = jnp.array([0, 2, 0, 2, 2], jnp.int32)
@@ -85,6 +85,14 @@ def test_good_labels_pass(dtype):
     assert classification(3).check({"label": np.array([0, 1, 2], dtype)}) is None
 
 
+def scored(task, columns, pieces=1):
+    """Scores of a regression whose predictions are the last column, over some batches."""
+    *_, output = columns
+    each = np.array_split(np.arange(len(columns[output])), pieces)
+    batches = [{k: jnp.asarray(x[rows]) for k, x in columns.items()} for rows in each]
+    return evaluate(task, jax.jit(lambda _, b: measure(task, {output: b[output]}, b)), None, batches)
+
+
 def drawn(rows=400):
     draw = np.random.default_rng(0)
     y = draw.normal(1.0, 2.0, rows)
@@ -95,13 +103,10 @@ def test_regression_scores_are_those_of_their_definitions(strict):
     y, x, group = drawn()
     y[:7] = 0
     task, valid = regression("rating", "guess", ("source", 3)), np.arange(len(y)) < 390
-    added: Any = None
-    for rows in np.split(np.arange(len(y)), 8):
-        batch = {"rating": y[rows], "source": group[rows], "valid": valid[rows]}
-        batch = {k: jnp.asarray(v, jnp.float32 if k == "rating" else None) for k, v in batch.items()}
-        now = jax.jit(task.metrics)({"guess": jnp.asarray(x[rows], jnp.float32)}, batch)
-        added = now if added is None else jax.tree.map(jnp.add, added, now)
-    found = task.scores({k: np.float64(s) / np.float64(n) for k, (s, n) in added.items()})
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    columns = {"rating": y, "source": group, "valid": valid, "guess": x}
+    found = scored(task, columns, 8)
+    assert {k: v.tolist() for k, v in scored(task, columns, 5).items()} == {k: v.tolist() for k, v in found.items()}
     y, x, group = y[valid], x[valid], group[valid]
     np.testing.assert_allclose(found["pearson"], np.corrcoef(x, y)[0, 1], rtol=1e-5)
     np.testing.assert_allclose(found["mae"], np.abs(x - y).mean(), rtol=1e-5)
@@ -116,8 +121,15 @@ def test_regression_scores_are_those_of_their_definitions(strict):
 
 
 def test_constant_predictions_follow_nothing():
-    found = regression().metrics({"prediction": jnp.ones(3)}, {"label": jnp.array([1.0, -1.0, 2.0])})
-    assert regression().scores({k: np.float64(s) / np.float64(n) for k, (s, n) in found.items()})["pearson"] == 0
+    rows = {"batch.label": np.array([1.0, -1.0, 2.0]), "prediction": np.ones(3)}
+    assert regression().whole(rows)["pearson"] == 0
+
+
+def test_prices_have_no_sign_to_predict():
+    rows = {"batch.label": np.array([900.0, 1100.0, 1000.0]), "prediction": np.array([950.0, 1000.0, 990.0])}
+    found = regression().whole(rows)
+    assert found["pearson"] == pytest.approx(np.corrcoef(rows["batch.label"], rows["prediction"])[0, 1], rel=1e-12)
+    assert np.isnan(found["accuracy"]) and np.isnan(found["f1"]) and found["mae"] == pytest.approx(160 / 3)
 
 
 def test_what_is_no_number_is_refused_by_name():
@@ -137,8 +149,7 @@ def test_rows_that_are_not_valid_are_replaced_and_a_group_without_rows_has_no_sc
     batch = {"label": jnp.array([1e-5, -1e-5, 2e-5, 0.0]), "source": jnp.array([0, 0, 0, 1])}
     batch["valid"] = jnp.array([True, True, True, False])
     task = regression(groups=("source", 3))
-    found = task.metrics({"prediction": jnp.array([2e-5, -2e-5, 4e-5, jnp.nan])}, batch)
-    scores = task.scores({k: np.float64(s) / np.maximum(np.float64(n), 1) for k, (s, n) in found.items()})
+    scores = scored(task, batch | {"prediction": jnp.array([2e-5, -2e-5, 4e-5, jnp.nan])})
     assert scores["pearson"] == pytest.approx(1, abs=1e-5)  # of any scale
     np.testing.assert_array_equal(np.isnan(scores["mae by source"]), [False, True, True])
     np.testing.assert_array_equal(np.isnan(scores["pearson by source"]), [False, True, True])
