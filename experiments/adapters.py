@@ -24,9 +24,9 @@ class Config:
 
     seeds: int = 3
     """Number of seeds per training."""
-    steps: int = 200
+    steps: int = 100
     """Training steps."""
-    batch: int = 32
+    batch: int = 16
     """Batch size."""
     labels: int = 2_000
     """Number of labeled texts."""
