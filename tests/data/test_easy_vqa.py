@@ -42,7 +42,9 @@ def test_a_package_in_its_form(monkeypatch):
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as package:
         for part, count in (("train", 10), ("test", 2)):
-            asked = [["what shape?", "circle", n] for n in range(count)] + [["is it red?", "no", n] for n in range(count)]
+            asked = [["what shape?", "circle", n] for n in range(count)] + [
+                ["is it red?", "no", n] for n in range(count)
+            ]
             package.writestr(f"easy_vqa/data/{part}/questions.json", json.dumps(asked))
             for n in range(count):
                 package.writestr(f"easy_vqa/data/{part}/images/{n}.png", png((n, 0, 200 * (part == "test"))))
