@@ -3,7 +3,7 @@
     mmkd run experiments/easy_vqa.py
 
 Each picture of easy-VQA shows one shape; a question about it has one of 13 answers. The teacher learns from all
-questions about one half of the training pictures, at 32 × 32 pixels. The student sees the other half, at 16 × 16 pixels,
+questions about one half of the training pictures, at 32 × 32 pixels. The student sees the other half at 16 × 16 pixels,
 and the answers to 300 questions about it. Two further students lack the picture or the question, and have all answers
 that the teacher has: what they reach needs no understanding of the other.
 """
