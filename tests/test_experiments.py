@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mmkd_jax import data, methods, pretrained
+from mmkd_jax import data, files, methods, pretrained
 from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
@@ -27,13 +27,15 @@ def stand_ins(monkeypatch, tmp_path):
         | {"ratings": draw.dirichlet(np.ones(9), 400).astype(np.float32), "source": np.zeros(400, np.int32)},
         "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},
     }
-    tags = ("NOUN", "VERB")
-    own["brown"] = {"tags": np.array([b"NOUN VERB"] * 400)}
+    classes = {"brown": ("NOUN", "VERB"), "easy_vqa": ("yes", "no", "red")}
+    own["easy_vqa"] = {"image": np.zeros((400, 64, 64, 3), np.uint8), "label": np.arange(400) % 3}
+    own["easy_vqa"] |= {"picture": np.arange(400) // 4}
     texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
+    own["brown"] = {"text": np.tile(texts, 2), "tags": np.array([b"NOUN VERB"] * 800), "document": np.arange(800) // 2}
     monkeypatch.setattr(
         data,
         "load_or_prepare",
-        lambda name, split: data.from_columns({"text": texts, **own[name]}, name, tags if name == "brown" else ()),
+        lambda name, split: data.from_columns({"text": texts, **own[name]}, name, classes.get(name, ())),
     )
     config = TransformerConfig(embed_dim=24, num_layers=6, num_heads=12, mlp_dim=8)
     encoders = {
@@ -66,6 +68,17 @@ def test_what_it_names_is_there(file, stand_ins):
     assert definition.check(trainings, {})
     baseline = loaded.baseline if isinstance(loaded.baseline, dict) else {loaded.baseline: loaded.baseline}
     assert {*baseline, *baseline.values()} <= {*trainings}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["easy_vqa", "sentences"])
+def test_a_few_steps_give_scores(name, stand_ins, tmp_path):
+    loaded = definition.load(next(f for f in FILES if f.stem == name))
+    config = dataclasses.replace(loaded.config, seeds=1, steps=2, labels=40, tested=30)
+    one = dataclasses.replace(loaded, trainings=lambda config: {"labels": loaded.trainings(config)["labels"]})
+    runner.run(one, config, options=runner.RunOptions(out=tmp_path / "run"))
+    found = files.read_json(tmp_path / "run" / "trainings" / "labels" / "0" / "result.json")
+    assert found["steps"] == 2 and 0 <= found["accuracy"] <= 1
 
 
 def asked(**changed):

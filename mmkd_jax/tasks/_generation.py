@@ -89,6 +89,9 @@ def generation(
             if _labels.column(columns, name, "generation", (ids.shape[1],)).dtype != bool:
                 raise UserError(f"{name!r} is {columns[name].dtype}; generation needs a bool mask")
         _labels.refuse(columns, f"{text}.ids", ids, ids < 0, "token ids are 0 or more")
+        mask = np.asarray(columns[f"{text}.mask"])
+        starts_late = mask.any(1) & ~mask[:, 0]
+        _labels.refuse(columns, f"{text}.mask", mask[:, 0], starts_late, "pad on the right: a text starts at token 0")
 
     def check_all(columns):
         if not np.asarray(next_tokens(columns, text=text, prompt=prompt)[1]).any():
