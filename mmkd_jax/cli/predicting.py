@@ -242,8 +242,8 @@ def _metric(truth: Sequence[Any], predictions: Sequence[Any], signature: Mapping
     right = found.astype(str) == np.array(labels)
     said = f"accuracy {100 * right.mean():.1f} %"
     if problem == "ordinal":
-        levels = [[classes.index(str(x)) if classes else int(x) for x in each] for each in (found, labels)]
-        error = np.abs(np.subtract(*levels)).mean()
+        levels = np.array([[classes.index(str(x)) if classes else int(x) for x in each] for each in (found, labels)])
+        error = np.abs(levels[0] - levels[1]).mean()
         said += f", mean absolute error {error:.4g} levels"
     return f"{said} {rows}"
 
