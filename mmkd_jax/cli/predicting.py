@@ -93,7 +93,7 @@ def predict(words: Sequence[str]) -> None:
     speed = f"{source.size:,} rows in {seconds:.2f} s, {source.size / seconds:,.0f} a second"
     print(f"{speed}; the first batch took {first:.2f} s, with its compilation", file=sys.stderr)
     if truth is not None:
-        print(_metric(truth, right, signature["task"]["problem"]), file=sys.stderr)
+        print(_metric(truth, right, signature), file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,39 +187,58 @@ def _from_table(options: Options, kinds: Mapping[str, str]) -> _Source:
     return _Source(table.size, inputs, repeated, table)
 
 
+_COMPARED = ("single_label_classification", "visual_questions", "ordinal", "regression")
+"""Problems of which a column of a table has the label of a row."""
+
+
 def _labels(options: Options, source: _Source, signature: Mapping[str, Any]) -> list[Any] | None:
     """Return the label of each row, None where it is empty; refuse those that the training never had."""
     from mmkd_jax.data.raw.from_files import raw_values
 
     if options.label is None:
         return None
-    problem, classes = signature["task"]["problem"], signature["classes"]
-    if problem == "regression":
+    task, classes = signature["task"], signature["classes"]
+    if task["problem"] not in _COMPARED:
+        raise UserError(
+            f"--label: labels of task {task['name']!r} are not compared here, only those of classification, "
+            "visual_questions, ordinal and regression: compare the predictions yourself"
+        )
+    if task["problem"] == "regression":
         return raw_values(source.table, options.label, "number")
-    if problem != "single_label_classification":
-        raise UserError(f"--label: task {signature['task']['name']!r} has no metric here; compare the predictions")
-    names = classes or [str(i) for i in range(signature["outputs"][signature["task"]["logits"]]["shape"][-1])]
+    names = classes
+    if not names and task["problem"] == "single_label_classification" and task["logits"]:
+        names = [str(i) for i in range(signature["outputs"][task["logits"]]["shape"][-1])]
     found = [None if x is None else str(x).strip() for x in source.table.columns[options.label]]
     for i, x in enumerate(found):
-        if x is not None and x not in names:
+        if x is not None and names and x not in names:
             known = choices(names) if len(names) <= 20 else f"{len(names)} others"
             raise UserError(f"{source.table.row(i)}: label {shown(x)!r} is not a class of the student: {known}")
+        if x is not None and not names and not re.fullmatch("0|[1-9][0-9]{0,8}", x):
+            raise UserError(
+                f"{source.table.row(i)}: label {shown(x)!r}; the classes have no names: expected numbers from 0"
+            )
     return found
 
 
-def _metric(truth: Sequence[Any], predictions: Sequence[Any], problem: str) -> str:
+def _metric(truth: Sequence[Any], predictions: Sequence[Any], signature: Mapping[str, Any]) -> str:
     import numpy as np
 
     known = np.array([x is not None for x in truth])
     if not known.any():
         return "no row has a label"
-    found = np.concatenate(predictions)[known]
+    problem, classes = signature["task"]["problem"], signature["classes"]
+    found, rows = np.concatenate(predictions)[known], f"on {known.sum():,} rows with a label"
+    labels = [x for x in truth if x is not None]
     if problem == "regression":
-        expected = np.array([x for x in truth if x is not None], np.float64)
-        error = np.abs(found.astype(np.float64).reshape(len(expected), -1)[:, 0] - expected).mean()
-        return f"mean absolute error {error:.4g} on {known.sum():,} rows with a label"
-    right = found.astype(str) == np.array([x for x in truth if x is not None])
-    return f"accuracy {100 * right.mean():.1f} % on {known.sum():,} rows with a label"
+        error = np.abs(found.astype(np.float64).reshape(len(labels), -1)[:, 0] - np.array(labels, np.float64)).mean()
+        return f"mean absolute error {error:.4g} {rows}"
+    right = found.astype(str) == np.array(labels)
+    said = f"accuracy {100 * right.mean():.1f} %"
+    if problem == "ordinal":
+        levels = np.array([[classes.index(str(x)) if classes else int(x) for x in each] for each in (found, labels)])
+        error = np.abs(levels[0] - levels[1]).mean()
+        said += f", mean absolute error {error:.4g} levels"
+    return f"{said} {rows}"
 
 
 def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, student: "Student"):

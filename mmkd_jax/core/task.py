@@ -37,6 +37,8 @@ class Task(NamedTuple):
             gives them. See `models.head_for`.
         classes: names of the classes, in the order of the labels, if the task knows them.
         size: number of classes, which the data's names must match; 0 without classes, or of several tasks.
+        groups: names of the groups of a metric "METRIC by GROUP", by GROUP, such as "type", if they are not the
+            classes; empty for groups whose names nothing tells.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Task(NamedTuple):
     head: Any = None
     classes: tuple[str, ...] = ()
     size: int = 0
+    groups: Mapping[str, tuple[str, ...]] = {}
 
 
 def measure(

@@ -48,7 +48,7 @@ def first_position(
 def order(
     words: UInt32[Array | np.ndarray, " w"],
     position: Shaped[Array | np.ndarray, " b"],
-    n: int,
+    n: int | UInt32[Array | np.ndarray, "1"],
     epoch: UInt32[Array | np.ndarray, "1"] | int = 0,
 ) -> tuple[Int[Array | np.ndarray, " b"], Int[Array | np.ndarray, " b"]]:
     """Return the row indices at the given positions of an endless shuffled sequence.
@@ -58,7 +58,7 @@ def order(
     Args:
         words: key data, uint32; `jax.random.key_data(key)` or `np.array([0, seed], np.uint32)`.
         position: positions, counted from the first row of `epoch`; NumPy in, NumPy out.
-        n: number of rows.
+        n: number of rows; an array if the position decides about it, as in `_topics`.
         epoch: epoch in which the positions start, see `first_position`.
 
     Returns:
@@ -71,17 +71,21 @@ def order(
     """
     xp = np if isinstance(position, np.ndarray) else jnp
     position = position.astype(xp.uint32)
-    count = np.array([n], np.uint32)
+    count = np.array([n], np.uint32) if isinstance(n, int) else n
     epoch, x = position // count + xp.asarray(epoch).astype(xp.uint32), position % count
     key = mix(mix(words[0:1] ^ mix(words[-1:])) + epoch)
-    half = max(1, ((n - 1).bit_length() + 1) // 2)
-    mask = np.array([(1 << half) - 1], np.uint32)
+    if isinstance(n, int):
+        half = np.uint32(max(1, ((n - 1).bit_length() + 1) // 2))
+        mask = np.array([(1 << int(half)) - 1], np.uint32)
+    else:
+        half = 1 + (n - 1 >= np.uint32(4) ** np.arange(1, 16, dtype=np.uint32)).sum(dtype=np.uint32, keepdims=True)
+        mask = (np.array([1], np.uint32) << half) - 1
 
     def permute(x):
-        left, right = x >> np.uint32(half), x & mask
+        left, right = x >> half, x & mask
         for i in range(_ROUNDS):
             left, right = right, left ^ (mix(right ^ mix(key + np.array([i + 1], np.uint32))) & mask)
-        return (left << np.uint32(half)) | right
+        return (left << half) | right
 
     x = permute(x)
     if xp is np:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmkd_jax.data import loader
+from mmkd_jax.data import _topics, loader
 from mmkd_jax.data._order import check_seed, first_position, order
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.partners import Partners
@@ -29,6 +29,8 @@ class GrainLoader:
             every epoch.
         partners: columns of a partner row for each row, for mixing augmentations; training batches only.
         records: additional columns of training batches for each row and view, such as a teacher's outputs.
+        topic: name of an integer column: all rows of a training batch have the same value, as for `InMemory`. Reads all
+            rows once before the first batch, a few thousand at a time.
 
     Example:
         >>> from mmkd_jax.data import from_columns
@@ -46,9 +48,11 @@ class GrainLoader:
     num_views: int | None = None
     partners: Partners | None = None
     records: loader.Records | None = None
+    topic: str | None = None
 
     def __post_init__(self):
         loader.check_rows(self.dataset)
+        _topics.check_topic(self.dataset, self.topic)
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -63,7 +67,9 @@ class GrainLoader:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """Identity of the batches; must not change when a run resumes. It excludes the number of processes."""
-        return loader.fingerprint(self.dataset, self.batch_size, self.num_views, self.partners, self.records)
+        return loader.fingerprint(
+            self.dataset, self.batch_size, self.num_views, self.partners, self.records, self.topic
+        )
 
     def share(self, index: int, count: int) -> "GrainLoader":
         """Return the loader of process `index` of `count`: its batches hold a contiguous part of each global batch."""
@@ -78,11 +84,16 @@ class GrainLoader:
         check_seed(seed)
         local = self.batch_size // self.process_count
         words = np.array([0, seed], np.uint32)
+        places = np.arange(local, dtype=np.uint32) + np.uint32(self.process_index * local)
+        topics = None if self.topic is None else _topics.read_topics(self.dataset, self.topic, self.batch_size)
 
         def read(step: int) -> dict[str, np.ndarray]:
-            epoch, first = first_position(step, self.batch_size, self.size)
-            position = first + np.arange(local, dtype=np.uint32) + np.uint32(self.process_index * local)
-            rows, epoch = map(np.asarray, order(words, position, self.size, epoch))
+            if topics is None:
+                epoch, first = first_position(step, self.batch_size, self.size)
+                drawn = order(words, first + places, self.size, epoch)
+            else:
+                drawn = _topics.rows_of_topic(words, step, places, self.batch_size, topics.sizes, topics.rows)
+            rows, epoch = map(np.asarray, drawn)
             batch = self.dataset.fetch(rows) | {"view_index": loader.view_index(epoch, self.num_views)}
             if self.partners is not None:
                 others = np.asarray(self.partners.rows(batch["example_id"], batch["view_index"], self.size))

@@ -1,6 +1,7 @@
 """In-memory loader for data that fit on the device; batches are pure in (key, step), for scans and populations."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmkd_jax.data import loader
+from mmkd_jax.data import _topics, loader
 from mmkd_jax.data._order import check_seed, first_position, order
 from mmkd_jax.data.dataset import Dataset
 from mmkd_jax.data.partners import Partners
@@ -25,6 +26,8 @@ class InMemory:
             every epoch.
         partners: columns of a partner row for each row, for mixing augmentations; training batches only.
         records: additional columns of training batches for each row and view, such as a teacher's outputs.
+        topic: name of an integer column: all rows of a training batch have the same value. An epoch has ⌊n / b⌋ batches
+            of a topic with n rows; the rest, other rows in each epoch, is left out.
 
     Example:
         >>> from mmkd_jax.data import from_columns
@@ -39,9 +42,11 @@ class InMemory:
     num_views: int | None = None
     partners: Partners | None = None
     records: loader.Records | None = None
+    topic: str | None = None
 
     def __post_init__(self):
         loader.check_rows(self.dataset)
+        _topics.check_topic(self.dataset, self.topic)
 
     @property
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -56,19 +61,32 @@ class InMemory:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """Identity of the batches; must not change when a run resumes."""
-        return loader.fingerprint(self.dataset, self.batch_size, self.num_views, self.partners, self.records)
+        return loader.fingerprint(
+            self.dataset, self.batch_size, self.num_views, self.partners, self.records, self.topic
+        )
+
+    @functools.cached_property
+    def topics(self) -> _topics.Topics | None:
+        """Rows by topic, read once; None without topics."""
+        return None if self.topic is None else _topics.read_topics(self.dataset, self.topic, self.batch_size)
 
     def arrays(self) -> dict[str, jax.Array]:
         """Return all columns on the device, to be passed to `batch` as arguments of the compiled program."""
         records = self.records.arrays if self.records else {}
+        own = {} if self.topics is None else {_topics.ROWS: self.topics.rows}
         # force a copy: records are memory-mapped files, which device arrays must not alias
-        return jax.device_put({**self.dataset.columns, **records}, may_alias=False)
+        return jax.device_put({**self.dataset.columns, **records, **own}, may_alias=False)
 
     def batch(self, arrays: Mapping[str, jax.Array], key: jax.Array, step) -> dict[str, jax.Array]:
         """Return the batch of a step; pure, for jit, scan and vmap over keys."""
-        epoch, first = first_position(jnp.asarray(step), self.batch_size, self.size)
-        position = first + jnp.arange(self.batch_size, dtype=jnp.uint32)
-        rows, epoch = order(jax.random.key_data(key), position, self.size, epoch)
+        if self.topics is None:
+            epoch, first = first_position(jnp.asarray(step), self.batch_size, self.size)
+            position = first + jnp.arange(self.batch_size, dtype=jnp.uint32)
+            rows, epoch = order(jax.random.key_data(key), position, self.size, epoch)
+        else:
+            words, places = jax.random.key_data(key), jnp.arange(self.batch_size, dtype=jnp.uint32)
+            members, sizes = arrays[_topics.ROWS], self.topics.sizes
+            rows, epoch = _topics.rows_of_topic(words, jnp.asarray(step), places, self.batch_size, sizes, members)
         batch = {k: arrays[k][rows] for k in self.dataset.spec} | {
             "view_index": loader.view_index(epoch, self.num_views)
         }

@@ -163,11 +163,13 @@ def fingerprint(
     num_views: int | None = None,
     partners: Partners | None = None,
     records: Records | None = None,
+    topic: str | None = None,
 ) -> dict[str, Any]:
     """Return the identity of a loader's batches; must not change when a run resumes."""
     more: dict[str, Any] = {} if num_views is None else {"num_views": num_views}
     more |= {} if partners is None else {"partners": repr(partners)}
     more |= {} if records is None else {"records": dict(records.about)}
+    more |= {} if topic is None else {"topic": topic}
     return {**dataset.fingerprint, "batch_size": batch_size, **more}
 
 

@@ -76,12 +76,14 @@ def write_report(
         task, metric, share = (getattr(trainings[names[0]].task, k) for k in ("name", "metric", "share"))
         own = {n: results[n] for n in names}
         shown = {n: seeds[:1] if trainings[n].same_for_all_seeds else seeds for n, seeds in own.items()}
-        classes = trainings[names[0]].classes
+        classes, groups = trainings[names[0]].classes, trainings[names[0]].task.groups
         place = places[names[0]]
         heading = title if len(tasks) == 1 else f"{title}: {task}"
         mapped = isinstance(baseline, Mapping)
         against = report.baselines(baseline, own) if mapped else baseline if baseline in own else None
-        tables.append(report.write(place, shown, metric, against, heading, classes, share, log, notes(own), costs))
+        tables.append(
+            report.write(place, shown, metric, against, heading, classes, share, log, notes(own), costs, groups)
+        )
     if len(tasks) > 1:
         for name in ("table.txt", "table.md"):
             files.write(folder / name, "\n".join(files.read(p / name) for p in places.values()))

@@ -5,8 +5,9 @@ from typing import Any
 
 import flax.linen as nn
 
+from mmkd_jax.core.modalities import present
 from mmkd_jax.core.model import Batch, ModelOutputs, StepContext, Taps
-from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models._inputs import masked_input, of_words
 from mmkd_jax.models.sentence import SentenceHead
 
 
@@ -14,6 +15,10 @@ class Encoders(nn.Module):
     """Separate encoders per modality; outputs are `features.M` and every intermediate, and those of the heads.
 
     Variables are named `encoders_M`, as in a `Multimodal` model with the same encoders, and `heads_NAME`.
+
+    If the batch has `M.words`, the position of each word's first token (`data.tokenize(…, words=…)`), heads that
+    classify each token have the logits of these tokens, one for each word, and `mask` is that of the words: the words
+    of a teacher and of a student are the same, though their tokenizers differ. Language models keep all tokens.
 
     Attributes:
         encoders: modality -> encoder, as a dict.
@@ -46,6 +51,7 @@ class Encoders(nn.Module):
         mask = tap.outputs.get(f"tokens_mask.{modality}")
         if mask is None and f"{modality}.ids" in batch:
             mask = masked_input(batch, modality)[f"{modality}.mask"]
+        words = masked_input(batch, modality).get(f"{modality}.words")
         encoded, logits = dict(tap.outputs), {}
         for name, head in self.heads.items():
             if isinstance(head, SentenceHead):
@@ -53,6 +59,10 @@ class Encoders(nn.Module):
                 continue
             embedding = _tokens(encoder.variables["params"]) if head.tied else None
             made = head(encoded, modality, mask, batch["example_id"], ctx.at(name), embedding)
+            if words is not None and mask is not None and head.read == "tokens" and not head.tied:
+                made, here = of_words(made, mask & present(batch, modality)[:, None], words)
+                if "mask" not in tap.outputs:
+                    tap("mask", here)
             logits[name] = tap(name, made)
         if logits and "logits" not in logits:
             tap("logits", sum(logits.values()) / len(logits))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from mmkd_jax.core.modalities import present
 from mmkd_jax.core.model import Batch, Encoder, ModelOutputs, StepContext, Taps
 from mmkd_jax.errors import UserError
-from mmkd_jax.models._inputs import masked_input
+from mmkd_jax.models._inputs import masked_input, of_words
 from mmkd_jax.models.heads import Classifier
 from mmkd_jax.nn.conv import Conv
 from mmkd_jax.nn.dropout import Dropout
@@ -95,7 +95,5 @@ class Tagger(nn.Module):
             mask = seen.get(f"{modality}.mask", jnp.ones(x.shape[:2], bool))
         mask = mask & present(batch, modality)[:, None]
         if (words := seen.get(f"{modality}.words")) is not None:
-            places = jnp.maximum(words, 0)
-            x = jnp.take_along_axis(x, places[..., None], 1, mode="clip")
-            mask = (words >= 0) & jnp.take_along_axis(mask, places, 1, mode="clip")
+            x, mask = of_words(x, mask, words)
         return jnp.where(mask[..., None], x, jnp.zeros((), x.dtype)), mask

@@ -36,7 +36,10 @@ class Vit(nn.Module):
     black, and a patch without valid frames is masked.
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after
-    the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler.
+    the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler; `tokens_mask.M`, with prompts: False for their tokens.
+
+    Prompts are learned vectors without positions that every token attends to. Their tokens are the last ones of each
+    output; features are those of the image alone.
 
     Attributes:
         size: height and width of the images that the position embeddings are for, px; for videos the number of frames,
@@ -59,11 +62,13 @@ class Vit(nn.Module):
             query (SigLIP).
         mean: per-channel mean that images are normalized by, in 0 … 1.
         std: per-channel standard deviation.
+        prompts: number of prompts (visual prompt tuning, shallow: before the first layer).
 
     Source: Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929; Touvron et al.,
         DeiT, 2021, https://arxiv.org/abs/2012.12877; Oquab et al., DINOv2, 2024, https://arxiv.org/abs/2304.07193;
         Darcet et al., Vision Transformers Need Registers, 2024, https://arxiv.org/abs/2309.16588;
-        Arnab et al., ViViT, 2021, https://arxiv.org/abs/2103.15691
+        Arnab et al., ViViT, 2021, https://arxiv.org/abs/2103.15691; Jia et al., Visual Prompt Tuning, 2022,
+        https://arxiv.org/abs/2203.12119
     """
 
     size: tuple[int, ...] = (224, 224)
@@ -81,6 +86,7 @@ class Vit(nn.Module):
     pool: str = "first"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    prompts: int = 0
 
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
@@ -127,12 +133,20 @@ class Vit(nn.Module):
             first = jnp.stack([self.param(n, nn.initializers.zeros, (dim,)) for n in names])
             first = (first + table[:prefix]).astype(x.dtype)
             x = jnp.concatenate([jnp.broadcast_to(first, (rows.shape[0], *first.shape)), x], 1)
+        length = x.shape[1]
+        if self.prompts:  # behind the patches: places have no meaning after the positions
+            prompts = self.param("prompts", nn.initializers.normal(0.02), (self.prompts, dim)).astype(x.dtype)
+            x = jnp.concatenate([x, jnp.broadcast_to(prompts, (rows.shape[0], *prompts.shape))], 1)
+            own = jnp.ones((rows.shape[0], length), bool) if valid is None else valid
+            tap(f"tokens_mask.{modality}", jnp.pad(own, ((0, 0), (0, self.prompts))))
+            valid = None if valid is None else jnp.pad(valid, ((0, 0), (0, self.prompts)), constant_values=True)
         if self.embedded_norm:
             x = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm_embedded")(x)
         x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
         stack = Transformer(config, partial(Layer, pre_norm=True), name="transformer")
         x = stack(x, valid, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x))
+        x, valid = x[:, :length], None if valid is None else valid[:, :length]
         pooled = None
         if self.pooler:
             dense = nn.Dense(self.pooled or dim, dtype=config.dtype, name="pooler")

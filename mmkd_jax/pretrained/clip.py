@@ -164,7 +164,8 @@ def describe(kind: str, module: Any) -> dict[str, Any]:
             fields = written(kind, encoder, _of(kind, _TEXT), causal=base == "clip")
         else:
             more = {"image_size": encoder.size[0], "patch_size": encoder.patch[0]}
-            fields = written(kind, encoder, _of(kind, _IMAGE), num_prefix_tokens=1 if base == "clip" else 0)
+            prefix_tokens = 1 if base == "clip" else 0
+            fields = written(kind, encoder, _of(kind, _IMAGE), num_prefix_tokens=prefix_tokens, prompts=0)
         described[modality] = {"model_type": model_type} | fields | more
     name = "CLIP" if base == "clip" else "Siglip"
     width = {"projection_dim": module.width} if getattr(module, "width", None) is not None else {}

@@ -112,7 +112,7 @@ def _dinov2_mlp_dim(embed_dim, ratio, gated):
 def describe(kind: str, module: Encoders) -> dict[str, Any]:
     """Return the config.json of an encoder."""
     encoder = module.encoders["image"]
-    expected: dict[str, Any] = {"num_prefix_tokens": 2 if kind == "deit" else 1}
+    expected: dict[str, Any] = {"num_prefix_tokens": 2 if kind == "deit" else 1, "prompts": 0}
     more: dict[str, Any] = {"image_size": list(encoder.size), "patch_size": list(encoder.patch)}
     if kind == "dinov2":
         config, gated = encoder.config, encoder.config.gated_mlp

@@ -81,13 +81,14 @@ def write(
     log: Callable[[str], None] = print,
     notes: Sequence[str] = (),
     columns: tuple[Sequence[str], Mapping[str, Sequence[str]]] = ((), {}),
+    groups: Mapping[str, Sequence[str]] = {},
 ) -> dict[str, Any]:
     """Write `table.{txt,md,json}`, learning curves and per-class metrics to the run folder.
 
     If the task has several metrics, `scores.md` lists all of them, also by class. A metric with `share=True` is shown
     in percent. A figure that cannot be drawn is skipped, and `log` is called with the reason. Notes are printed below
-    the table. `columns` are further columns: their heads, and training -> its cells. Returns the content of
-    `table.json`.
+    the table. `columns` are further columns: their heads, and training -> its cells. `groups` names the groups of
+    metrics "METRIC by GROUP" that are no classes. Returns the content of `table.json`.
     """
     rows = summarize(results, metric, baseline)
     whole = {"metric": metric, "baseline": baseline, "rows": rows, "notes": list(notes)}
@@ -113,12 +114,12 @@ def write(
     text = io.StringIO()
     Console(file=text, width=100 + 16 * len(more)).print(table)
     files.write(folder / "table.txt", text.getvalue() + "".join(f"{line}\n" for line in notes))
-    if every := scores(results, classes):
+    if every := scores(results, classes, groups):
         files.write(folder / "scores.md", every)
     figures = folder / "figures"
     drawn(figures / "learning_curves.png", lambda: curves(results, metric, figures / "learning_curves.png"), log)
     if all("per_class" in r and r["per_class"] for seeds in results.values() for r in seeds):
-        drawn(figures / "by_class.png", lambda: by_class(results, figures / "by_class.png", classes), log)
+        drawn(figures / "by_class.png", lambda: by_class(results, figures / "by_class.png", classes, groups), log)
     if all("confusion matrix" in r.get("matrices", {}) for seeds in results.values() for r in seeds):
         drawn(figures / "confusion.png", lambda: confusion(results, figures / "confusion.png", classes), log)
     return whole
@@ -133,12 +134,13 @@ def drawn(path: pathlib.Path, draw: Callable[[], None], log: Callable[[str], Non
         log(f"figure {path.name} is skipped ({reason})")
 
 
-def scores(results: Results, classes: Sequence[str] | None = None) -> str:
+def scores(results: Results, classes: Sequence[str] | None = None, groups: Mapping[str, Sequence[str]] = {}) -> str:
     """Return all metrics as Markdown tables of means and standard errors over seeds: overall, then by class.
 
     Args:
         results: training -> one result per seed.
-        classes: names of the groups.
+        classes: names of the classes.
+        groups: name of a group of metrics, such as "type" -> names of its members.
 
     Returns:
         Markdown; empty if there is only one metric.
@@ -159,7 +161,7 @@ def scores(results: Results, classes: Sequence[str] | None = None) -> str:
     for by in dict.fromkeys(k.partition(" by ")[2] for k in first["per_class"]):
         metrics = [k for k in first["per_class"] if k.partition(" by ")[2] == by]
         count = len(first["per_class"][metrics[0]])
-        named = _names(classes, count)
+        named = _names(by, count, classes, groups)
         for training, seeds in results.items():
             columns = [cells([r["per_class"][k] for r in seeds]) for k in metrics]
             rows = zip(named, zip(*columns, strict=True), strict=True)
@@ -188,7 +190,12 @@ def curves(results: Results, metric: str, path: pathlib.Path) -> None:
     save_figure(figure, path)
 
 
-def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None = None) -> None:
+def by_class(
+    results: Results,
+    path: pathlib.Path,
+    classes: Sequence[str] | None = None,
+    groups: Mapping[str, Sequence[str]] = {},
+) -> None:
     """Plot the metric per class, with trainings side by side; bars are means, whiskers standard errors over seeds."""
     name = next(iter(next(iter(results.values()))[0]["per_class"]))
     bars = sum(len(seeds[0]["per_class"][name]) for seeds in results.values())
@@ -200,9 +207,9 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
         place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
         hatch = _HATCHES[i // 10 % len(_HATCHES)]
         axes.bar(place, values.mean(0), width, yerr=error, label=training, hatch=hatch, error_kw={"linewidth": 0.8})
-    labels = _names(classes, values.shape[1])
+    labels = _names(name.partition(" by ")[2], values.shape[1], classes, groups)
     axes.set_xticks(range(len(labels)), labels)
-    axes.set(xlabel="class", ylabel=f"test {name}")
+    axes.set(xlabel=name.partition(" by ")[2], ylabel=f"test {name}")
     if axes.get_ylim()[0] >= 0:  # correlations may be negative
         axes.set(ylim=(0, 1))
     axes.margins(x=0.01)
@@ -219,7 +226,7 @@ def confusion(results: Results, path: pathlib.Path, classes: Sequence[str] | Non
         counts = np.sum([r["matrices"]["confusion matrix"] for r in seeds], 0)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        names = _names(classes, len(counts))
+        names = _names("class", len(counts), classes, {})
         if len(names) <= 20:
             axes.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 3 else 90)
             axes.set_yticks(range(len(names)), names)
@@ -259,8 +266,9 @@ def examples(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     save_figure(figure, path)
 
 
-def _names(classes, count) -> list[str]:
-    return list(classes) if classes and len(classes) == count else [str(i) for i in range(count)]
+def _names(by, count, classes, groups) -> list[str]:
+    named = groups.get(by, classes)
+    return list(named) if named and len(named) == count else [str(i) for i in range(count)]
 
 
 def _stderr(values) -> float | None:

@@ -50,6 +50,8 @@ def tagging(
     """
     names = _checked(tags)
     count, spans = len(names), _is_iob2(names)
+    outside = (*names, *(() if "O" in names else ("O",)))
+    empty = np.zeros((0, 0), np.int32)
     mask, scored = f"{label}.mask", "emissions" if crf else logits
 
     def objective(model: str = "student", **options) -> Objective:
@@ -103,8 +105,6 @@ def tagging(
     def whole(rows):
         if not spans:
             return {}
-        outside = (*names, *(() if "O" in names else ("O",)))
-        empty = np.zeros((0, 0), np.int32)
         labels, there = rows.get(f"batch.{label}", empty), rows.get(f"batch.{mask}", empty.astype(bool))
         found = rows.get("predictions", empty)
         found = np.where(found < 0, outside.index("O"), found)
@@ -163,6 +163,7 @@ def tagging(
         whole,
         classes=names,
         size=count,
+        groups={"type": metrics.span_f1(empty, empty, outside).types} if spans else {},
     )
 
 

@@ -20,6 +20,7 @@ from mmkd_jax import files, tasks
 from mmkd_jax.core.model import predict
 from mmkd_jax.core.state import init_state
 from mmkd_jax.core.step import make_step
+from mmkd_jax.data._topics import ROWS
 from mmkd_jax.data.grain_loader import GrainLoader
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import batch_spec
@@ -95,8 +96,9 @@ def _programs(training: Training, initial: Mapping[str, Any]) -> dict[str, str]:
 
 def _batches(loader: InMemory | GrainLoader) -> str:
     """Hash the program that selects the rows of a batch; both loaders have the same."""
-    data = InMemory(loader.dataset, loader.batch_size, loader.num_views, loader.partners)
+    data = InMemory(loader.dataset, loader.batch_size, loader.num_views, loader.partners, topic=loader.topic)
     arrays = {k: jax.ShapeDtypeStruct((data.size, *s.shape), s.dtype) for k, s in data.dataset.spec.items()}
+    arrays |= {} if loader.topic is None else {ROWS: jax.ShapeDtypeStruct((data.size,), jnp.int32)}
     key = jax.eval_shape(lambda: jax.random.key(0))
     return program_hash(data.batch, arrays, key, jax.ShapeDtypeStruct((), jnp.int32))
 

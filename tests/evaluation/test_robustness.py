@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
 from mmkd_jax.evaluation.under_attack import robustness
 from mmkd_jax.models import Multimodal, TextTransformer
-from mmkd_jax.tasks import classification
+from mmkd_jax.tasks import classification, ordinal, regression
 from tests.small import distil, initialize, on_device, task
 
 DRAW = np.random.default_rng(0)
@@ -44,6 +45,28 @@ def test_a_linear_model_fails_where_its_margin_is_below_the_dual_norm(norm, dual
         np.testing.assert_allclose(scores["recall by class"], by_class, rtol=1e-6)
         found.append(float(scores["accuracy"]))
     assert found[0] > found[1] > found[2]
+
+
+def test_rows_that_were_wrong_before_are_wrong_and_no_success_of_the_attack():
+    """An "attack" that adds 1: of six rows, three stay right, one is fooled, one is corrected, and one stays wrong."""
+    sign = plain(lambda params, batch: {"logits": jnp.stack([-batch["x"], batch["x"]], -1)})
+    x = jnp.array([0.5, -2.0, 2.0, -0.5, -0.5, 3.0, 9.0])
+    label = jnp.array([1, 0, 1, 0, 1, 0, 0])
+    batch = {"x": x, "label": label, "valid": jnp.arange(7) < 6}
+    add = lambda function, x: x + 1.0  # noqa: E731
+    scores = robustness(sign, classification(2), "x", add)({"params": {}}, [batch, batch])
+    found = {k: round(float(scores[k]), 4) for k in ("accuracy", "robust accuracy", "attack success")}
+    assert found == {"accuracy": round(4 / 6, 4), "robust accuracy": 0.5, "attack success": 0.25}
+    wrong = {"x": x[4:6], "label": label[4:6]}
+    scores = robustness(sign, classification(2), "x", add)({"params": {}}, [wrong])
+    assert scores["robust accuracy"] == 0 and np.isnan(scores["attack success"])
+    levels = plain(lambda params, batch: {"logits": jnp.stack([batch["x"], batch["x"] - 1], -1)})  # above 0, above 1
+    rows = {"x": jnp.array([-0.5, 1.5, 0.5]), "label": jnp.array([0, 2, 2])}
+    scores = robustness(levels, ordinal(3), "x", add)({"params": {}}, [rows])
+    assert (scores["accuracy"].round(4), scores["robust accuracy"].round(4)) == (0.6667, 0.3333)
+    assert scores["attack success"] == 0.5 and "attack success" not in robustness(
+        plain(lambda params, batch: {"prediction": batch["x"]}), regression(), "x", add
+    )({"params": {}}, [{"x": x, "label": x + 1}])
 
 
 def test_bounds_and_pixels():

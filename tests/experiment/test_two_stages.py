@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 import mmkd_jax as mmkd
-from mmkd_jax.models import Bert, Encoders, TransformerConfig
+from mmkd_jax.models import Bert, Encoders, TransformerConfig, Vit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +41,16 @@ def trainings(config):
     draw, label = np.random.default_rng(0), (np.arange(16) % 2).astype(np.int32)
     columns = {"text.ids": draw.integers(0, 9, (16, 6)).astype(np.int32), "text.mask": np.ones((16, 6), bool)}
     columns |= {"label": label, "target": draw.normal(size=16).astype(np.float32)}
+    columns["image"] = draw.random((16, 4, 4, 3), np.float32)
     rows = mmkd.data.from_columns(columns, "made-up", classes=CLASSES)
     small = TransformerConfig(embed_dim=8, num_layers=1, num_heads=2, mlp_dim=16)
     module = Encoders({"text": Bert(9, small, length=9, pooler=True)})
     loaded = mmkd.pretrained.Pretrained(module, mmkd.pretrained.initial(module), lambda texts: {}, "bert")
     tuned = mmkd.pretrained.with_head(loaded, CLASSES)
     prompted = mmkd.pretrained.with_prompts(tuned, 3)
+    module = Encoders({"image": Vit((4, 4), (2, 2), config=small)})
+    loaded = mmkd.pretrained.Pretrained(module, mmkd.pretrained.initial(module), None, "vit")
+    pictures = mmkd.pretrained.with_prompts(mmkd.pretrained.with_head(loaded, CLASSES), 3)
     task, data = mmkd.tasks.classification(2), mmkd.data.InMemory(rows, 16)
     shared = {"optimizer": optax.adam(1e-2), "task": task, "data": data, "validation": data, "test": data}
     shared |= {"steps": config.steps, "evaluate_every": 2, "save_every": 2, "select": "last"}
@@ -57,10 +61,17 @@ def trainings(config):
 
     adapted = mmkd.models.low_rank(tuned.model, config.rank)
     learned = mmkd.models.frozen_except(prompted.model, ("encoders_text.prompts", "heads_logits"))
+    seen = mmkd.models.frozen_except(pictures.model, ("encoders_image.prompts", "heads_logits"))
     head = mmkd.models.frozen_except(tuned.model, "heads_logits")
     two = {"adapted": stage(adapted, tuned.source), "second": stage(head, "adapted.student")}
     return two | (
-        {"prompted": stage(learned, prompted.source), "again": stage(adapted, "second.student")} if config.more else {}
+        {
+            "prompted": stage(learned, prompted.source),
+            "again": stage(adapted, "second.student"),
+            "pictures": stage(seen, pictures.source),
+        }
+        if config.more
+        else {}
     )
 """
 
@@ -126,14 +137,25 @@ def test_a_whole_model_is_adapted_again_and_prompts_are_trained_alone(longer):
     command("export", longer[0], "prompted", "--to", "onnx")
 
 
-def is_used(run, name):
+@pytest.mark.full
+def test_prompts_of_an_image_are_trained_alone_and_exported(longer, capsys):
+    pictures, given = result(longer, "pictures"), longer[1]["pictures"].init_from["student.params.encoders_image"]
+    assert changed(getattr(given, "variables", None), pictures["params"]["encoders_image"]) == {"prompts"}
+    is_used(longer, "pictures", ("image",))
+    for form in ("stablehlo", "onnx"):
+        command("export", longer[0], "pictures", "--to", form)
+    command("export", longer[0], "pictures", "--to", "hf", code=2)
+    assert "does not describe an encoder with prompts=3" in capsys.readouterr().err
+
+
+def is_used(run, name, columns=("text.ids", "text.mask")):
     """The student has the variables of the whole model alone, and its outputs."""
     folder, trainings = run
     student, whole, training = load(folder, name), result(run, name), trainings[name]
     assert set(student.signature["variables"]["names"]) == set(named(whole))
     assert student.signature["parameters"] == sum(x.size for x in jax.tree.leaves(whole["params"]))
     batch = next(iter(training.test.eval_batches()))
-    predicted = student.predict({k: batch[k] for k in ("text.ids", "text.mask")})
+    predicted = student.predict({k: batch[k] for k in columns})
     outputs = training.merged.run("student")(whole, batch)
     np.testing.assert_allclose(predicted.outputs["logits"], outputs["logits"], 1e-5, 1e-5)
 

@@ -1,5 +1,6 @@
-"""Prompts in front of a text: they have the first positions, and everything else is the text's."""
+"""Prompts in front of a text, at the first positions, and beside an image; all else is that of the input alone."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmkd_jax.core.model import linen, predict
+from mmkd_jax.core.model import StepContext, Taps, linen, predict
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import Bert, Encoders, ModernBert, TaskHead, TransformerConfig
-from mmkd_jax.pretrained import Pretrained, initial, load, save, with_prompts
+from mmkd_jax.models import Ast, Bert, Encoders, ModernBert, TaskHead, TransformerConfig, Vit, frozen_except
+from mmkd_jax.nn.transformer import Layer, Transformer
+from mmkd_jax.pretrained import Pretrained, initial, load, save, with_head, with_prompts
+from tests.pretrained import small_encoders
 
 CONFIG = TransformerConfig(embed_dim=8, num_layers=2, num_heads=2, mlp_dim=12)
 IDS = np.random.default_rng(0).integers(2, 9, (2, 5)).astype(np.int32)
@@ -79,6 +82,78 @@ def modern():
     return Pretrained(module, initial(module), None, "modernbert")
 
 
+IMAGES = {"image": np.random.default_rng(1).random((2, 4, 6, 3), np.float32), "example_id": np.arange(2)}
+SMALL: dict[str, Any] = small_encoders.SMALL | {"num_layers": 1}
+LARGE_HEAD = {"logits": TaskHead(3, "first_and_mean", num_prefix_tokens=4, tokens="tokens")}
+PICTURES = {
+    "dinov2": lambda: Encoders(small_encoders.dinov2_gated(**SMALL).encoders, LARGE_HEAD),
+    "clip": lambda: alone(small_encoders.clip(**SMALL)),
+    "vit": lambda: Encoders({"image": Vit((4, 6), (2, 2), config=TransformerConfig(**SMALL), pool="mean")}),
+    "deit": lambda: small_encoders.deit(**SMALL),
+    "siglip": lambda: alone(small_encoders.siglip(**SMALL)),
+}
+
+
+def alone(module):
+    """The image encoder of a dual one."""
+    return module.clone(encoders={"image": module.encoders["image"]}, scaled=False, biased=False)
+
+
+KINDS_OF_TIER = [pytest.param(k, marks=[pytest.mark.full] * (k != "dinov2")) for k in PICTURES]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TIER)
+def test_prompts_are_tokens_beside_the_patches(kind):
+    """The layers see prompts as tokens without positions; features and heads are those of the other tokens."""
+    module = PICTURES[kind]()
+    base = Pretrained(module, initial(module), None, kind)
+    found = with_prompts(base, 3)
+    own = base.variables["params"]["encoders_image"]
+    prompts = found.variables["params"]["encoders_image"]["prompts"]
+    if kind == "clip":  # its first LayerNorm takes the prompts, too
+        prompts = (prompts - prompts.mean(1, keepdims=True)) / np.sqrt(prompts.var(1, keepdims=True) + 1e-5)
+        prompts = prompts * own["norm_embedded"]["scale"] + own["norm_embedded"]["bias"]
+
+    @jax.jit
+    def both(one, other):
+        return predict(linen(found.module), one, IMAGES), predict(linen(module), other, IMAGES)
+
+    @jax.jit
+    def by_hand(variables, x):
+        stack = Transformer(module.encoders["image"].config, partial(Layer, pre_norm=True))
+        ctx = StepContext(jnp.int32(0), jax.random.key(0), train=False)
+        last: Any = stack.apply({"params": own["transformer"]}, x, None, jnp.arange(2), "image", ctx, Taps({}))
+        patch = {"hidden.image.1": last[:, : x.shape[1] - 3]}
+        return last, predict(linen(module), variables, IMAGES, patch)
+
+    mine, without = both(found.variables, base.variables)
+    count = without["hidden.image.0"].shape[1]
+    first = jnp.concatenate([without["hidden.image.0"], jnp.broadcast_to(prompts, (2, *prompts.shape))], 1)
+    np.testing.assert_allclose(mine["hidden.image.0"], first, 1e-4, 1e-5)
+    last, theirs = by_hand(base.variables, first)
+    np.testing.assert_allclose(mine["hidden.image.1"], last, 1e-4, 1e-5)
+    np.testing.assert_allclose(mine["tokens.image"][:, :count], theirs["tokens.image"], 1e-4, 1e-5)
+    for name in [n for n in theirs if n.startswith(("features", "pooled", "embedding", "logits"))]:
+        np.testing.assert_allclose(mine[name], theirs[name], 1e-4, 1e-5, err_msg=name)
+    assert (mine["tokens_mask.image"] == (np.arange(count + 3) < count)).all()
+    assert np.abs(np.asarray(mine["features.image"]) - without["features.image"]).max() > 1e-4
+
+
+def vit():
+    module = Encoders({"image": Vit((4, 6), (2, 2), config=TransformerConfig(**SMALL))})
+    return Pretrained(module, initial(module), None, "vit")
+
+
+def test_prompts_of_an_image_and_a_head_are_trained_alone():
+    prompted = with_prompts(with_head(vit(), ("no", "yes")), 3)
+    model = frozen_except(prompted.model, ("encoders_image.prompts", "heads_logits"))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)["params"]
+    trained = {jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in jax.tree.leaves_with_path(shapes)}
+    assert trained == {"encoders_image.prompts", "heads_logits.out.bias", "heads_logits.out.kernel"}
+    prompts = prompted.variables["params"]["encoders_image"]["prompts"]
+    assert prompts.dtype == np.float32 and 0.3 < np.abs(prompts).max() <= np.sqrt(6 / (3 * 2 * 2 + 8))
+
+
 REFUSED = {
     "no positions": (lambda: with_prompts(loaded("bert"), 8), "count is 8, but this model has 8 position embeddings"),
     "a long text": (
@@ -90,6 +165,11 @@ REFUSED = {
         "texts have 5 tokens and there are 4 prompts, but this model has 8 position embeddings",
     ),
     "another family": (lambda: with_prompts(modern(), 2), "ModernBert takes no prompts"),
+    "spectrograms": (
+        lambda: with_prompts(Pretrained(Encoders({"audio": Ast()}), {}, None, "ast"), 2),
+        "Ast takes no prompts",
+    ),
+    "an image twice": (lambda: with_prompts(with_prompts(vit(), 2), 2), "has 2 prompts already"),
     "twice": (lambda: with_prompts(with_prompts(loaded("bert"), 2), 2), "has 2 prompts already"),
     "none": (lambda: with_prompts(loaded("bert"), 0), "count is 0; expected a whole number, 1 or more"),
 }
@@ -110,3 +190,7 @@ def test_a_folder_has_no_prompts(tmp_path):
     prompted = with_prompts(found, 2)
     with pytest.raises(UserError, match="'bert' does not describe an encoder with prompts=2"):
         save(tmp_path, "bert", prompted.module, prompted.variables)
+    prompted = with_prompts(vit(), 2)
+    for kind in ("vit", "clip_vision_model", "siglip_vision_model"):
+        with pytest.raises(UserError, match=f"'{kind}' does not describe an encoder with .*prompts=2"):
+            save(tmp_path, kind, prompted.module, prompted.variables)

@@ -12,6 +12,7 @@ KINDS = {
     "masked_is_absent": "Masked rows, and NaN in training",
     "not_finite_in_evaluation": "NaN in evaluation",
     "metrics": "Metrics over whole splits",
+    "tasks": "Labels and heads of tasks",
     "retrieval": "Retrieval",
     "narrowing": "Numbers that do not fit",
     "preprocessing": "Raw inputs and preprocessing steps",

@@ -25,6 +25,7 @@ DATA = pathlib.Path(mmkd_jax.__file__).parent / "data"
 CONVERSIONS = {
     "_order.py": 5,  # of counts: below, at 2³¹ and 2³²
     "narrowing.py": 2,  # compared before and after; and texts
+    "_topics.py": 7,  # counts and indices below 2³¹
     "partners.py": 2,  # a hash, and an index below n
     "picture_file.py": 2,  # clipped before; and means of two bytes
     "wav_file.py": 3,  # scaled to −1 … 1; 32-bit samples are rounded to 24 bits

@@ -8,6 +8,7 @@ import pytest
 
 from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import combine
+from mmkd_jax.data import GrainLoader, InMemory, from_columns
 from mmkd_jax.errors import UserError
 from mmkd_jax.metrics import similarities
 from mmkd_jax.tasks import retrieval
@@ -82,3 +83,27 @@ def test_documents_that_differ_by_rounding_are_tied():
     np.testing.assert_array_equal(found[:, ::2], found[:, 1::2])
     assert all(len(set(row)) == 20 for row in found.tolist())
     assert similarities(y[:0], y).shape == (0, 40) and similarities(y, y[:0]).shape == (40, 0)
+
+
+@pytest.mark.parametrize("kind", [InMemory, GrainLoader])
+def test_topics_of_batches(tmp_path, kind):
+    """Topics are missing, no integers, negative, or smaller than a batch → refused before the first step."""
+    whole, task = loader(columns(page=np.arange(ROWS))), retrieval(k=1, recall=(1,))
+    training = dataclasses.replace(
+        teacher_and_student(validation=whole, test=whole)["teacher"],
+        models={"teacher": Trained(towers())},
+        objective=combine(task=task.objective("teacher")),
+        task=task,
+    )
+    for topic, words in (
+        (None, "topic='topic' is not a column"),
+        (np.zeros(ROWS, np.float32), "topic 'topic' is float32[]; expected one integer a row"),
+        (np.arange(ROWS) - 1, "topic -1 in row 0 is negative"),
+        (np.arange(ROWS) // 5, "topic 2 has 2 rows, fewer than a batch of 4 (1 of 3 topics)"),
+    ):
+        rows = from_columns(columns() if topic is None else columns(topic=topic), "made-up")
+        with pytest.raises(UserError) as error:
+            found = dataclasses.replace(training, data=kind(rows, 4, topic="topic"))
+            train(tmp_path / "run", {"teacher": found})
+        assert words in str(error.value) and len(str(error.value)) < 500
+        assert not (tmp_path / "run/trainings").exists()

@@ -185,3 +185,12 @@ def test_scores_of_several_metrics_and_groups_by_hand():
         "| two | 0.200 ± 0.000 |",
     ]
     assert report.scores({"a": [{"accuracy": 0.5, "validation": 0.4, "per_class": {}}]}) == ""
+
+
+def test_groups_that_are_no_classes_have_their_own_names():
+    """As many types as classes are no reason to name them alike; names that nothing tells are numbers."""
+    by = {"f1 by tag": [0.5, 0.5], "span f1 by type": [0.5, 0.25], "f1 by grade class": [0.5, 1.0]}
+    results = {"a": [{"accuracy": 0.5, "span f1": 0.4, "per_class": by}]}
+    found = report.scores(results, ["B-X", "B-Y"], {"type": ("X", "Y"), "grade class": ()})
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in found.splitlines() if line.startswith("| ")]
+    assert rows[3:] == ["tag", "---", "B-X", "B-Y", "type", "---", "X", "Y", "grade class", "---", "0", "1"]

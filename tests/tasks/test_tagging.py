@@ -72,12 +72,13 @@ def test_the_scores_of_tokens_by_hand():
         "f1 by tag": [0.8, 0.5, 0.0],
         "macro f1": 0.4333,
     }
-    assert task.metric == "accuracy" and task.rows == ()
+    assert task.metric == "accuracy" and task.rows == () and task.groups == {}
 
 
 def test_the_scores_of_spans_by_hand():
     """Predicted: a person of two tokens, rightly; a place that begins with I, which strict decoding does not count."""
     task = tagging(TAGS)
+    assert task.groups == {"type": ("PER", "LOC")}
     predicted = jnp.array([[1, 2, 0, 4, 0], [0, 0, 3, 0, 0]])
     batch = {"label": jnp.array([[1, 2, 0, 3, 9], [0, 0, 1, 0, 0]]), "valid": jnp.array([True, True])}
     batch["label.mask"] = jnp.array([[True] * 4 + [False], [True] * 5])

@@ -25,7 +25,7 @@ def in_batch_kl(
     Formula: KL(p ‖ q), p_i = softmax_j(sim(query_i, document_j) / τ_t) of the teacher, q of the student with τ_s
 
     For a teacher that scores all pairs itself, such as a late-interaction model, see `listwise_kl`. TAS-B adds
-    `margin_mse`, on batches of one topic.
+    `margin_mse`, on batches of one topic (`InMemory(…, topic=…)`).
 
     Args:
         student: query and document embeddings, both [b, d].
