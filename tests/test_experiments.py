@@ -27,13 +27,14 @@ def stand_ins(monkeypatch, tmp_path):
         | {"ratings": draw.dirichlet(np.ones(9), 400).astype(np.float32), "source": np.zeros(400, np.int32)},
         "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},
     }
-    tags = ("NOUN", "VERB")
     own["brown"] = {"tags": np.array([b"NOUN VERB"] * 400)}
+    own["icons"] = {"image": draw.integers(0, 255, (400, 32, 32, 1), np.uint8), "label": draw.random((400, 3)) < 0.5}
+    classes = {"brown": ("NOUN", "VERB"), "icons": ("Cloud", "Lock", "Weather")}
     texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
     monkeypatch.setattr(
         data,
         "load_or_prepare",
-        lambda name, split: data.from_columns({"text": texts, **own[name]}, name, tags if name == "brown" else ()),
+        lambda name, split: data.from_columns({"text": texts, **own[name]}, name, classes.get(name, ())),
     )
     config = TransformerConfig(embed_dim=24, num_layers=6, num_heads=12, mlp_dim=8)
     encoders = {
