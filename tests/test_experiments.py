@@ -69,6 +69,18 @@ def test_what_it_names_is_there(file, stand_ins):
     assert {*baseline, *baseline.values()} <= {*trainings}
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["icons", pytest.param("ratings", marks=pytest.mark.slow)])
+def test_its_labels_train_and_are_scored(name, stand_ins, tmp_path):
+    """Two steps of the student that learns from labels alone, on made-up rows."""
+    loaded = definition.load(FILES[0].with_name(f"{name}.py"))
+    config = dataclasses.replace(loaded.config, seeds=1, steps=2, batch=8)
+    one = {"labels": loaded.trainings(config)["labels"]}
+    experiment = definition.Experiment(name, config, lambda config: one, "labels", None, "")
+    ((result,),) = runner.run(experiment, options=runner.RunOptions(out=tmp_path / "run")).values()
+    assert -1 <= result[one["labels"].task.metric] <= 1 and result["steps"] == 2
+
+
 def asked(**changed):
     """The tiny experiment, its student changed: the second of two trainings."""
 

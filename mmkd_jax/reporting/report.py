@@ -192,7 +192,9 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
     """Plot the metric per class, with trainings side by side; bars are means, whiskers standard errors over seeds."""
     name = next(iter(next(iter(results.values()))[0]["per_class"]))
     bars = sum(len(seeds[0]["per_class"][name]) for seeds in results.values())
-    figure, (axes,) = figure_of(1, 1, max(11, 0.15 * bars), 4)
+    labels = _names(classes, len(next(iter(results.values()))[0]["per_class"][name]))
+    longest = max(map(len, labels))
+    figure, (axes,) = figure_of(1, 1, max(11, 0.15 * bars), 4 + 0.07 * longest)
     width = 0.8 / len(results)
     for i, (training, seeds) in enumerate(results.items()):
         values = np.array([r["per_class"][name] for r in seeds], float)
@@ -200,8 +202,7 @@ def by_class(results: Results, path: pathlib.Path, classes: Sequence[str] | None
         place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
         hatch = _HATCHES[i // 10 % len(_HATCHES)]
         axes.bar(place, values.mean(0), width, yerr=error, label=training, hatch=hatch, error_kw={"linewidth": 0.8})
-    labels = _names(classes, values.shape[1])
-    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(labels)), labels, rotation=90 if longest > 5 and len(labels) > 10 else 0)
     axes.set(xlabel="class", ylabel=f"test {name}")
     if axes.get_ylim()[0] >= 0:  # correlations may be negative
         axes.set(ylim=(0, 1))

@@ -21,7 +21,9 @@ TAGS = tuple(
     Home Automation, Lock, Math, Medical / Hospital, Music, Nature, Navigation, People / Family, Photography, Places,
     Printer, Science, Settings, Shape, Shopping, Sport, Text / Content / Format, Transportation + Other,
     Transportation + Road, Video / Movie, Weather
-    """.strip().replace("\n   ", "").split(", ")
+    """.strip()
+    .replace("\n   ", "")
+    .split(", ")
 )
 """Tags of at least 50 icons."""
 SIZE = 32
