@@ -31,7 +31,7 @@ def test_it_is_all_there(tmp_path):
     lock = every["label"][at["book lock outline, book secure outline"]]
     assert [MODULE.TAGS[i] for i in np.flatnonzero(lock)] == ["Lock"]
     assert (every["image"] == 0).any((1, 2, 3)).mean() > 0.99  # something is black
-    pictures, first, same = np.unique(every["image"].reshape(5_129, -1), axis=0, return_index=True, return_inverse=True)
+    _, first, same = np.unique(every["image"].reshape(5_129, -1), axis=0, return_index=True, return_inverse=True)
     np.testing.assert_array_equal(every["family"], every["family"][first][same])
     square = every["image"][at["square"], ..., 0]
     assert (square[5:-5, 5:-5] == 0).all() and (square[:3] == 255).all() and (square[:, :3] == 255).all()
