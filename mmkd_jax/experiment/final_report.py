@@ -148,7 +148,7 @@ def _examples(path, names, trainings, variables, log):
 
 
 def _caption(x) -> str:
-    """Return a label or prediction; of several classes, the numbers of those that apply."""
+    """Return a label or prediction as text; several classes by their numbers."""
     x = np.asarray(x)
     return ", ".join(map(str, np.flatnonzero(x))) or "none" if x.dtype == bool and x.ndim == 1 else str(x)
 
