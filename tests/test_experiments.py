@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mmkd_jax import data, files, methods, pretrained
+from mmkd_jax import data, methods, pretrained
 from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
@@ -27,9 +27,10 @@ def stand_ins(monkeypatch, tmp_path):
         | {"ratings": draw.dirichlet(np.ones(9), 400).astype(np.float32), "source": np.zeros(400, np.int32)},
         "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},
     }
-    classes = {"brown": ("NOUN", "VERB"), "easy_vqa": ("yes", "no", "red")}
     own["easy_vqa"] = {"image": np.zeros((400, 64, 64, 3), np.uint8), "label": np.arange(400) % 3}
     own["easy_vqa"] |= {"picture": np.arange(400) // 4}
+    own["icons"] = {"image": draw.integers(0, 255, (400, 32, 32, 1), np.uint8), "label": draw.random((400, 3)) < 0.5}
+    classes = {"brown": ("NOUN", "VERB"), "easy_vqa": ("yes", "no", "red"), "icons": ("Cloud", "Lock", "Weather")}
     texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
     own["brown"] = {"text": np.tile(texts, 2), "tags": np.array([b"NOUN VERB"] * 800), "document": np.arange(800) // 2}
     monkeypatch.setattr(
@@ -71,14 +72,23 @@ def test_what_it_names_is_there(file, stand_ins):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["easy_vqa", "sentences"])
-def test_a_few_steps_give_scores(name, stand_ins, tmp_path):
-    loaded = definition.load(next(f for f in FILES if f.stem == name))
-    config = dataclasses.replace(loaded.config, seeds=1, steps=2, labels=40, tested=30)
-    one = dataclasses.replace(loaded, trainings=lambda config: {"labels": loaded.trainings(config)["labels"]})
-    runner.run(one, config, options=runner.RunOptions(out=tmp_path / "run"))
-    found = files.read_json(tmp_path / "run" / "trainings" / "labels" / "0" / "result.json")
-    assert found["steps"] == 2 and 0 <= found["accuracy"] <= 1
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("easy_vqa", {"labels": 40, "tested": 30}),
+        ("sentences", {"labels": 40, "tested": 30}),
+        ("icons", {"batch": 8}),
+        pytest.param("ratings", {"batch": 8}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_steps_on_made_up_rows_give_scores(name, changed, stand_ins, tmp_path):
+    """Two steps of the student that learns from labels alone."""
+    loaded = definition.load(FILES[0].with_name(f"{name}.py"))
+    config = dataclasses.replace(loaded.config, seeds=1, steps=2, **changed)
+    one = {"labels": loaded.trainings(config)["labels"]}
+    experiment = definition.Experiment(name, config, lambda config: one, "labels", None, "")
+    ((result,),) = runner.run(experiment, options=runner.RunOptions(out=tmp_path / "run")).values()
+    assert result["steps"] == 2 and np.isfinite(result[one["labels"].task.metric])
 
 
 def asked(**changed):

@@ -141,12 +141,18 @@ def _examples(path, names, trainings, variables, log):
         predictions[name] = jax.device_get(predict(final, batch))
     rows = []
     for i in range(int(np.sum(batch["valid"]))):
-        lines = [f"label {batch['label'][i]}"] if "label" in batch else []
+        lines = [f"label {_caption(batch['label'][i])}"] if "label" in batch else []
         for name, found in predictions.items():
             of_tasks = {f"{name} {task}": p for task, p in found.items()} if isinstance(found, dict) else {name: found}
-            lines += [f"{n} {p[i]}" for n, p in of_tasks.items()]
+            lines += [f"{n} {_caption(p[i])}" for n, p in of_tasks.items()]
         rows.append({k: batch[k][i] for k in inputs} | {"caption": "\n".join(lines)})
     report.examples(rows, path)
+
+
+def _caption(x) -> str:
+    """Return a label or prediction as text; several classes by their numbers."""
+    x = np.asarray(x)
+    return ", ".join(map(str, np.flatnonzero(x))) or "none" if x.dtype == bool and x.ndim == 1 else str(x)
 
 
 def _is_picture(x) -> bool:

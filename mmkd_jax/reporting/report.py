@@ -199,7 +199,10 @@ def by_class(
     """Plot the metric per class, with trainings side by side; bars are means, whiskers standard errors over seeds."""
     name = next(iter(next(iter(results.values()))[0]["per_class"]))
     bars = sum(len(seeds[0]["per_class"][name]) for seeds in results.values())
-    figure, (axes,) = figure_of(1, 1, max(11, 0.15 * bars), 4)
+    group = name.partition(" by ")[2]
+    labels = _names(group, len(next(iter(results.values()))[0]["per_class"][name]), classes, groups)
+    longest = max(map(len, labels))
+    figure, (axes,) = figure_of(1, 1, max(11, 0.15 * bars), 4 + 0.07 * longest)
     width = 0.8 / len(results)
     for i, (training, seeds) in enumerate(results.items()):
         values = np.array([r["per_class"][name] for r in seeds], float)
@@ -207,9 +210,8 @@ def by_class(
         place = np.arange(values.shape[1]) + (i - (len(results) - 1) / 2) * width
         hatch = _HATCHES[i // 10 % len(_HATCHES)]
         axes.bar(place, values.mean(0), width, yerr=error, label=training, hatch=hatch, error_kw={"linewidth": 0.8})
-    labels = _names(name.partition(" by ")[2], values.shape[1], classes, groups)
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set(xlabel=name.partition(" by ")[2], ylabel=f"test {name}")
+    axes.set_xticks(range(len(labels)), labels, rotation=90 if longest > 5 and len(labels) > 10 else 0)
+    axes.set(xlabel=group, ylabel=f"test {name}")
     if axes.get_ylim()[0] >= 0:  # correlations may be negative
         axes.set(ylim=(0, 1))
     axes.margins(x=0.01)

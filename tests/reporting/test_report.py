@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmkd_jax.errors import UserError
 from mmkd_jax.reporting import report
@@ -124,6 +125,14 @@ def test_curves_of_losses_that_are_not_positive(tmp_path):
     below = {"a": [result(0.5) | {"history": [{"step": i, "loss": -float(i), "accuracy": 0.5} for i in (1, 2)]}]}
     report.curves(below, "accuracy", tmp_path / "c.png")
     assert is_picture(tmp_path / "c.png")
+
+
+def test_long_names_of_many_classes_do_not_overlap(tmp_path):
+    results = {"labels": [result(0.5, by_class=np.linspace(0, 1, 46))]}
+    report.by_class(results, tmp_path / "short.png")
+    report.by_class(results, tmp_path / "long.png", [f"Transportation + {i}" for i in range(46)])
+    heights = [Image.open(tmp_path / f"{name}.png").height for name in ("short", "long")]
+    assert heights[1] > heights[0] + 100  # they are turned, and the bars keep their height
 
 
 def test_examples(tmp_path):
