@@ -2,7 +2,7 @@
 
     mmkd run experiments/ratings.py
 
-The label of a text of the sentiment data is its mean rating, rounded: one of seven levels, whose order CORAL uses. 300
+The label of a text of the sentiment data is its mean rating, rounded: one of seven levels, whose order CORN uses. 300
 of 4,000 training texts are labeled. The teacher is a head on frozen features of MiniLM (22.7 M parameters), the student
 a bag of words: trained on the labeled texts, or on the teacher's probabilities of "above level k" for all texts.
 """
@@ -70,7 +70,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     is_labeled = np.random.default_rng(0).permutation(splits["train"].size) < config.labels
     train = splits["train"].with_columns(labelled=is_labeled)
     labeled = mmkd.data.InMemory(train.where("labelled"), config.batch)
-    task = mmkd.tasks.ordinal(LEVELS)
+    task = mmkd.tasks.ordinal(LEVELS, "corn")
     head = mmkd.models.head_for(task)
     teacher = mmkd.linen(mmkd.models.Multimodal({"features": mmkd.models.ImageMLP((64,))}, head=head))
     student = mmkd.linen(mmkd.models.Multimodal({"words": mmkd.models.TextBag(words.vocabulary, 64)}, head=head))
