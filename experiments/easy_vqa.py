@@ -5,7 +5,7 @@
 Each picture of easy-VQA shows one shape; a question about it has one of 13 answers. The teacher learns from all
 questions about one half of the training pictures, at 32 × 32 pixels. The student sees the other half at 16 × 16 pixels,
 and the answers to 300 questions about it. Two further students lack the picture or the question, and have all answers
-that the teacher has: what they reach needs no understanding of the other.
+that the teacher has: they show what is answered without understanding both.
 """
 
 import dataclasses

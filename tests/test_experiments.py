@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ FILES = sorted((pathlib.Path(__file__).parents[1] / "experiments").glob("*.py"))
 def stand_ins(monkeypatch, tmp_path):
     """What experiments fetch, as made-up rows and small encoders."""
     draw = np.random.default_rng(0)
-    own = {
+    own: dict[str, dict[str, Any]] = {
         "sentiment_intensity": {"rating": draw.normal(size=400).astype(np.float32)}
         | {"ratings": draw.dirichlet(np.ones(9), 400).astype(np.float32), "source": np.zeros(400, np.int32)},
         "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},

@@ -24,7 +24,7 @@ STUDENT = speaker(6)
 TEACHER = STUDENT._replace(init=lambda key, batch: STUDENT.init(jax.random.key(4), batch))
 
 
-def training(objective, **changed):
+def training(objective, steps=300, evaluate_every=300, microbatches=1):
     rows = data.InMemory(ROWS, 28)
     return Training(
         models={"student": Trained(STUDENT), "teacher": Frozen(TEACHER, random=True)},
@@ -34,7 +34,9 @@ def training(objective, **changed):
         data=rows,
         validation=rows,
         test=rows,
-        **{"steps": 300, "evaluate_every": 300, **changed},
+        steps=steps,
+        evaluate_every=evaluate_every,
+        microbatches=microbatches,
     )
 
 
