@@ -132,6 +132,11 @@ def _pad(graph, equation, values):
     return Tensor(graph.cast(found, np.bool_) if on_bools else found, equation.outvars[0].aval.shape)
 
 
+def _tile(graph, equation, values):
+    x = graph.full(values[0], equation.invars[0].aval.shape)
+    return Tensor(graph.node("Tile", x, graph.sizes([*equation.params["reps"]])), equation.outvars[0].aval.shape)
+
+
 def _iota(graph, equation, values):
     out, axis = equation.outvars[0].aval, equation.params["dimension"]
     zero, one = (graph.constant(x, np.int64) for x in (0, 1))
@@ -304,6 +309,7 @@ OPERATORS: dict[str, Operator] = {
     "split": _split,
     "squeeze": _reshape,
     "stack": _stack,
+    "tile": _tile,
     "transpose": lambda g, e, values: g.transpose(values[0], e.params["permutation"]),
 }
 """Primitive -> its operator."""

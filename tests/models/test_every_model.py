@@ -156,14 +156,14 @@ def test_every_intermediate_is_patched_with_itself_and_with_something_else(name)
     names = list(jax.eval_shape(lambda: run(model, variables, given)))
     assert "logits" in names and "embedding" in names and any(n.startswith("features.") for n in names)
 
-    def noise(x):  # a shift would be lost in a LayerNorm
-        return jax.random.uniform(jax.random.key(5), x.shape)
+    def changed(x):  # a shift would be lost in a LayerNorm
+        return ~x if x.dtype == bool else x + jax.random.uniform(jax.random.key(5), x.shape)
 
     @jax.jit
     def all_at_once():
         plain = run(model, variables, given)
         same = {n: run(model, variables, given, patch={n: plain[n]}) for n in names}
-        other = {n: run(model, variables, given, patch={n: plain[n] + noise(plain[n])})["logits"] for n in names}
+        other = {n: run(model, variables, given, patch={n: changed(plain[n])})["logits"] for n in names}
         return plain, same, other
 
     plain, same, other = all_at_once()
