@@ -152,9 +152,11 @@ def verify(folder: pathlib.Path) -> dict[str, Any]:
     signature = read_signature(folder)
     hashes = {PROGRAM: signature["program"], VARIABLES: signature["variables"], saved.FILE: signature["preprocess"]}
     hashes |= {MODULE: signature["module"]} if "module" in signature else {}
-    contents = {name: _verified(folder / name, entry["sha256"]) for name, entry in hashes.items()}
-    for name, sha256 in foreign_files.json_object(contents[saved.FILE], folder / saved.FILE)["files"].items():
-        _verified(folder / name, sha256)
+    for name, entry in hashes.items():
+        content = _verified(folder / name, entry["sha256"])  # of one file at a time
+        if name == saved.FILE:
+            for name, sha256 in foreign_files.json_object(content, folder / saved.FILE)["files"].items():
+                _verified(folder / name, sha256)
     return signature
 
 
