@@ -1,6 +1,7 @@
 """Metric loggers: a log is a function `(training, seed, row) -> None`, with row a dict that contains "step"."""
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,7 +32,7 @@ def tensorboard(folder: pathlib.Path) -> Iterator[Log]:
                 purge = int(row["step"])
                 writers[training, seed] = tensorboardX.SummaryWriter(str(place), purge_step=purge, filename_suffix=nth)
         for name, value in row.items():
-            if name != "step":
+            if name != "step" and math.isfinite(value):  # metrics that are undefined on these rows are NaN
                 writers[training, seed].add_scalar(name.replace(" ", "/", 1), value, row["step"])
 
     try:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmkd_jax.core.dependence import used_inputs
 from mmkd_jax.core.model import predict
-from mmkd_jax.core.task import measure
+from mmkd_jax.core.task import Task, measure
 from mmkd_jax.data.grain_loader import GrainLoader
 from mmkd_jax.data.in_memory import InMemory
 from mmkd_jax.data.loader import Loader, batch_spec
@@ -37,12 +37,32 @@ def label_check(training: Training) -> Callable[[Mapping[str, Any]], None]:
                 continue
             seen = _Asked({**columns, "valid": np.logical_and.reduce([np.ones(rows, bool), *masks])})
             try:
-                training.task.check(seen)
+                check_labels(training.task, seen)
             except UserError:
                 if seen.last is None or seen.last in names | {"valid"}:  # None: it read a copy
                     raise
 
     return check
+
+
+def check_labels(task: Task, columns: "_Asked") -> None:
+    """Check labels, and that no row lacks one that is a column with gaps, `present.LABEL`, of which the task knows not.
+
+    Raises:
+        UserError: an error of `task.check`, or a missing label, which is stored as 0.
+    """
+    task.check(columns)
+    for name in sorted(columns.names):
+        present = f"present.{name}"
+        if present in columns.names or present not in {*columns}:
+            continue
+        valid = np.asarray(dict.get(columns, "valid", True))
+        if len(missing := np.flatnonzero(~np.asarray(dict.__getitem__(columns, present)) & valid)):
+            columns.last = name
+            raise UserError(
+                f"{name!r} of task {task.name!r} is missing in row {missing[0]} ({len(missing)} such rows), where it "
+                f'would count as 0: leave them out with .where("{present}"), or where= of a term or a multi_task'
+            )
 
 
 def check_data(training: Training) -> None:
@@ -55,7 +75,7 @@ def check_data(training: Training) -> None:
     for name, loader in (("validation", training.validation), ("test", training.test)):
         if isinstance(loader, InMemory):
             try:
-                training.task.check(loader.dataset.columns)
+                check_labels(training.task, _Asked(loader.dataset.columns))
                 training.task.check_all(loader.dataset.columns)
             except UserError as error:
                 raise error.within(name) from None
@@ -120,23 +140,24 @@ def checked_batches(training: Training, loader: Loader, rows: str) -> Iterator[M
     """
     for i, batch in enumerate(loader.eval_batches()):
         try:
-            training.task.check(batch)
+            check_labels(training.task, _Asked(batch))
         except UserError as error:
             raise error.within(f"{rows}, rows from {i * loader.batch_size} on") from None
         yield batch
 
 
 class _Asked(dict):
-    """Columns that remember the name asked for last: the one that a check raises about."""
+    """Columns that remember the names asked for, and the last one, which a check raises about."""
 
     last: str | None = None
+    names: frozenset[str] = frozenset()
 
     def __getitem__(self, name):
-        self.last = name
+        self.last, self.names = name, self.names | {name}
         return super().__getitem__(name)
 
     def __contains__(self, name):
-        self.last = name
+        self.last, self.names = name, self.names | {name}
         return super().__contains__(name)
 
     def get(self, name, default=None):

@@ -1,6 +1,7 @@
 """Labels are needed where a term or a metric reads them, in rows that count; streamed data are checked like others."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,24 @@ def rated(ratings, stream):
         combine(task=task.objective("student")), rows, validation=rows, test=rows, task=task, optimizer=optax.sgd(1e-3)
     )
     return {"student": dataclasses.replace(trainings["student"], models={"student": Trained(net)})}
+
+
+@pytest.mark.parametrize("split", ["data", "validation"])
+@STREAM
+def test_missing_values_of_a_target_do_not_count_as_zero(split, stream, tmp_path):
+    """A target that is a column with gaps, `present.rating`, in training or evaluation data → refused by row; rows that
+    a mask or `where` leaves out are not.
+    """
+    gaps = from_columns({"x": columns()["x"], "rating": RATINGS, "present.rating": np.arange(ROWS) != 5}, "gaps")
+    trainings = rated(RATINGS, stream)
+    replace: Any = dataclasses.replace
+    changed = replace(trainings["student"], **{split: loader(gaps, stream)})
+    with pytest.raises(
+        UserError, match=r"'rating' of task 'regression' is missing in row \d+ .*would count as 0: leave"
+    ):
+        train(tmp_path / "gaps", {"student": changed})
+    kept = replace(trainings["student"], **{split: loader(gaps.where("present.rating"), stream)})
+    assert np.isfinite(train(tmp_path / "kept", {"student": kept})["student"][0]["pearson"])
 
 
 @STREAM
