@@ -259,6 +259,7 @@ VERIFIED_BY = {
     "data/sounds.py": "recordings of the user's",
     "data/sources.py": "SHA-256 pinned in the source",
     "data/datasets/emoji.py": "SHA-256 pinned in the source",
+    "data/datasets/easy_vqa.py": "SHA-256 pinned in the source",
     "data/tokenizer.py": "its files are part of the data's fingerprint",
     "deploy/folder.py": "SHA-256 of each file in the signature, which has one itself",
     "experiment/source_files.py": "source files, which are hashed",

@@ -39,6 +39,7 @@ READERS = {
     "data/preprocess/saved.py": "steps of a student, with SHA-256",
     "data/sources.py": "packages with a pinned SHA-256",
     "data/datasets/emoji.py": "packages with a pinned SHA-256",
+    "data/datasets/easy_vqa.py": "packages with a pinned SHA-256",
 }
 DOORS = READS | {"size_of"}
 

@@ -70,20 +70,20 @@ def make() -> dict[str, list[dict]]:
     """Build all rows of all splits from the source."""
     sha256 = "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f"
     package = sources.wheel("easy-vqa", "1.0", sha256)
-    rows, before = [], 0  # pictures before those of the part
-    for part in ("train", "test"):
-        folder = f"easy_vqa/data/{part}"
+    rows, before = [], 0  # pictures before those of the folder
+    for published in ("train", "test"):
+        folder = f"easy_vqa/data/{published}"
         questions = json.loads(package.read(f"{folder}/questions.json"))
-        numbers = sorted({number for *_, number in questions})
-        pictures = {n: pixels(package.read(f"{folder}/images/{n}.png")) for n in numbers}
-        where = ["test"] * len(numbers)
-        if part == "train":
-            where = split(np.random.default_rng(_SEED), range(len(numbers)), SHARES)
-        split_of = dict(zip(numbers, where, strict=True))
-        for text, answer, number in questions:
-            row = {"image": pictures[number], "text": text, "label": answer, "picture": before + number}
+        pictured = sorted({number for *_, number in questions})
+        pictures = {n: pixels(package.read(f"{folder}/images/{n}.png")) for n in pictured}
+        where = ["test"] * len(pictured)
+        if published == "train":
+            where = split(np.random.default_rng(_SEED), range(len(pictured)), SHARES)
+        split_of = dict(zip(pictured, where, strict=True))
+        for text, label, number in questions:
+            row = {"image": pictures[number], "text": text, "label": label, "picture": before + number}
             rows.append((split_of[number], row | {"example_id": len(rows)}))
-        before += len(numbers)
+        before += len(pictured)
     return {name: [row for where, row in rows if where == name] for name in ("train", "validation", "test")}
 
 
