@@ -51,11 +51,12 @@ def export(
     like = training.shapes(training.evaluate)[0]
     names = program.flat(like)
     variables = jax.tree.unflatten(jax.tree.structure(like), [artifact.variables[n] for n in names])
-    labels = getattr(role, "labels", ()) or origin.labels or artifact.signature["classes"]
+    labels = getattr(role, "labels", ()) or origin.labels
 
     def fill(new):
         pretrained.save(new, origin.kind, origin.module, variables, origin.processor, labels)
-        files.write(new / "README.md", card(source, trainings, {**artifact.signature, "classes": labels}, origin.kind))
+        described = {**artifact.signature, "classes": labels or artifact.signature["classes"]}  # in config.json's order
+        files.write(new / "README.md", card(source, trainings, described, origin.kind))
         again = pretrained.load(new)
         network = training.networks[training.evaluate]
         run = jax.jit(functools.partial(predict, network))
