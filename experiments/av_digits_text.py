@@ -60,7 +60,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
                 },
                 classes=10,
                 width=16,
-                fusion=mmkd.models.Gated(16),
+                fusion=mmkd.models.fusion.Gated(16),
             )
         ),
         mmkd.augment.modalities.drop_modality(config.drop, ("audio", "text")),

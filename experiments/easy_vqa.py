@@ -83,7 +83,7 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
     task = mmkd.tasks.visual_questions(answers, "scores")
 
     def model(encoders, width, factor=None):
-        fusion = Product(width) if len(encoders) == 2 else mmkd.models.Concat()
+        fusion = Product(width) if len(encoders) == 2 else mmkd.models.fusion.Concat()
         head = mmkd.models.head_for(task)
         net = mmkd.linen(mmkd.models.Multimodal(encoders, width=width, fusion=fusion, head=head))
         return mmkd.with_input(net, smaller(factor)) if factor else net

@@ -1,5 +1,6 @@
 """Flax Linen models that return every intermediate as an output, ready for distillation."""
 
+from mmkd_jax.models import fusion as fusion
 from mmkd_jax.models._branches import branches as branches
 from mmkd_jax.models._expected import ExpectedValue as ExpectedValue
 from mmkd_jax.models._frozen_except import frozen_except as frozen_except
@@ -23,8 +24,6 @@ from mmkd_jax.models.efficientnet import EfficientNetLite as EfficientNetLite
 from mmkd_jax.models.encoders import Encoders as Encoders
 from mmkd_jax.models.factorized import FactorizedBert as FactorizedBert
 from mmkd_jax.models.frames import PerFrame as PerFrame
-from mmkd_jax.models.fusion import Concat as Concat
-from mmkd_jax.models.fusion import Gated as Gated
 from mmkd_jax.models.heads import Classifier as Classifier
 from mmkd_jax.models.heads import TaskHead as TaskHead
 from mmkd_jax.models.image import ImageCNN as ImageCNN

@@ -7,7 +7,8 @@ import flax.linen as nn
 from mmkd_jax.core.modalities import present
 from mmkd_jax.core.model import Batch, Encoder, ModelOutputs, StepContext, Taps
 from mmkd_jax.errors import UserError
-from mmkd_jax.models.fusion import Concat
+from mmkd_jax.models.fusion._inputs import gives_logits, zero_absent
+from mmkd_jax.models.fusion.concat import Concat
 from mmkd_jax.models.heads import Classifier
 from mmkd_jax.nn.batch_norm import BatchNorm
 from mmkd_jax.nn.dropout import Dropout
@@ -27,6 +28,11 @@ class Multimodal(nn.Module):
         dropout: dropout rate of the embedding.
         batch_norm: apply BatchNorm to the embedding.
         head: `embedding -> outputs by name`, as from `models.head_for(task)`, in place of the classifier.
+        auxiliary: add a classifier or head on the features of each modality M; its outputs are `logits.M`, or those of
+            the head with `.M` after their names. Restrict losses on them to rows that have M: `where="present.M"`.
+
+    A fusion whose attribute `output` is "logits" ends the model: leave out `classes` and `head`. There is
+    no `embedding` then.
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN
@@ -40,26 +46,49 @@ class Multimodal(nn.Module):
     dropout: float = 0.0
     batch_norm: bool = False
     head: nn.Module | None = None
+    auxiliary: bool = False
+
+    @property
+    def class_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs whose last axis has the classes."""
+        each = self.auxiliary or gives_logits(self.fusion)
+        return ("logits", *[f"logits.{m}" for m in self.encoders if each])
 
     @nn.compact
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         tap = Taps(patch)
         masks = {m: present(batch, m) for m in self.encoders}
         features = {m: tap(f"features.{m}", encode(batch, m, ctx, tap)) for m, encode in self.encoders.items()}
-        x = nn.Dense(self.width, use_bias=not self.batch_norm)(self.fusion(features, masks, tap))
+        fused = self.fusion(features, masks, tap)
+        if gives_logits(self.fusion):
+            tap("logits", fused)
+            return tap.outputs
+        x = nn.Dense(self.width, use_bias=not self.batch_norm)(fused)
         if self.batch_norm:
             x = BatchNorm()(x, ctx)
         x = tap("embedding", nn.relu(x))
         x = Dropout(self.dropout)(x, ctx, batch["example_id"])
-        if self.head is None:
-            assert self.classes is not None
-            tap("logits", Classifier(self.classes)(x))
-            return tap.outputs
-        for name, y in self.head(x).items():
+        for name, y in self._outputs(self.head, x).items():
             tap(name, y)
+        if self.auxiliary:
+            for m, y in zero_absent(features, masks).items():
+                head = None if self.head is None else self.head.copy(name=f"auxiliary_{m}")
+                for name, z in self._outputs(head, y, f"auxiliary_{m}").items():
+                    tap(f"{name}.{m}", z)
         return tap.outputs
 
+    @nn.nowrap
+    def _outputs(self, head: nn.Module | None, x, name: str | None = None):
+        if head is not None:
+            return head(x)
+        assert self.classes is not None
+        return {"logits": Classifier(self.classes, name=name)(x)}
+
     def __post_init__(self):
-        if (self.classes is None) == (self.head is None):
+        if gives_logits(self.fusion):
+            if self.classes is not None or self.head is not None or self.auxiliary:
+                kind = type(self.fusion).__name__
+                raise UserError(f"Multimodal: {kind} gives the logits; leave out classes, head and auxiliary")
+        elif (self.classes is None) == (self.head is None):
             raise UserError("Multimodal: give either classes, for a classifier, or head, such as models.head_for(task)")
         super().__post_init__()

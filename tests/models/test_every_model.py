@@ -16,10 +16,8 @@ from mmkd_jax.models import (
     AudioCNN,
     AudioTDNN,
     Bert,
-    Concat,
     ConvNext,
     Deberta,
-    Gated,
     ImageCNN,
     ImageMLP,
     ImageTransformer,
@@ -40,6 +38,7 @@ from mmkd_jax.models import (
     WavLM,
     Whisper,
 )
+from mmkd_jax.models.fusion import Concat, Gated
 from tests.small import applied
 
 ROWS, LENGTH = 6, 5

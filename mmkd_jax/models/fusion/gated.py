@@ -1,22 +1,12 @@
-"""Fusion modules: `(features by modality, presence masks, tap) -> fused` [b, d]."""
+"""Gated fusion: a weighted sum of projected features."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import Taps
-
-Features = dict[str, Float[Array, "b _"]]
-Present = dict[str, Bool[Array, " b"]]
-
-
-class Concat(nn.Module):
-    """Concatenation of the features, with zeros for absent modalities."""
-
-    @nn.compact
-    def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
-        return jnp.concatenate([_zero_absent(x, present[m]) for m, x in features.items()], -1)
+from mmkd_jax.models.fusion._inputs import Features, Present, zero_absent
 
 
 class Gated(nn.Module):
@@ -32,14 +22,10 @@ class Gated(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
-        inputs = {m: _zero_absent(x, present[m]) for m, x in features.items()}
+        inputs = zero_absent(features, present)
         score = jnp.concatenate([nn.Dense(1, name=f"gate_{m}")(x) for m, x in inputs.items()], -1)
         mask = jnp.stack([present[m] for m in features], -1)
         weights = jax.nn.softmax(jnp.where(mask, score, jnp.finfo(score.dtype).min), -1)
         weights = tap("gates", jnp.where(mask, weights, jnp.zeros((), weights.dtype)))  # all zero if none is present
         values = [nn.Dense(self.width, name=f"value_{m}")(x) for m, x in inputs.items()]
         return jnp.einsum("bm,bmd->bd", weights, jnp.stack(values, 1))
-
-
-def _zero_absent(x, present):
-    return jnp.where(present[:, None], x, jnp.zeros((), x.dtype))
