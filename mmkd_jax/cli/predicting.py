@@ -243,6 +243,8 @@ def _metric(truth: Sequence[Any], predictions: Sequence[Any], signature: Mapping
 
 def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, student: "Student"):
     """Return `(first row, predictions) -> None`, which writes rows as JSON lines, or as CSV by the suffix of --out."""
+    from mmkd_jax.deploy.exported import predictions_of
+
     file: Any = sys.stdout if options.out is None else stack.enter_context(_replaced(options.out))
     if options.out is None or options.out.suffix.lower() == ".jsonl":
 
@@ -252,7 +254,7 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
             file.flush()
 
         return json_lines
-    names = ["row", *source.shown, "prediction"]
+    names = ["row", *source.shown, *predictions_of(student.outputs)]
     if student.task["logits"]:
         width = student.outputs[student.task["logits"]].shape[-1]
         names += ["probability"] * (student.task["problem"] == "single_label_classification")
@@ -263,6 +265,8 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
     def cells(start, predictions):
         for row in _rows(start, predictions, source, student):
             flat = {**row.pop("inputs"), **row}
+            if isinstance(flat["prediction"], dict):  # of several tasks
+                flat |= {f"prediction.{n}": x for n, x in flat.pop("prediction").items()}
             flat |= {f"probability.{c}": p for c, p in flat.pop("probabilities", {}).items()}
             table.writerow([json.dumps(x) if isinstance(x, list | dict) else x for x in map(flat.get, names)])
 
@@ -271,10 +275,18 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
 
 def _rows(start: int, predictions: Any, source: _Source, student: "Student") -> Iterator[dict[str, Any]]:
     found, several = predictions.prediction, isinstance(predictions.prediction, dict)
-    plain = _tags if student.task["problem"] == "token_classification" else _plain
+    problems = {n: one["problem"] for n, one in student.task.get("tasks", {}).items()}
+
+    def plain(x, problem):
+        return _tags(x) if problem == "token_classification" else _plain(x)
+
     for i in range(len(next(iter(found.values())) if several else found)):
         row: dict[str, Any] = {"row": start + i, "inputs": {k: x[start + i] for k, x in source.shown.items()}}
-        row["prediction"] = {n: _plain(x[i]) for n, x in found.items()} if several else plain(found[i])
+        row["prediction"] = (
+            {n: plain(x[i], problems.get(n)) for n, x in found.items()}
+            if several
+            else plain(found[i], student.task["problem"])
+        )
         if predictions.probabilities is not None:
             each = predictions.probabilities[i]
             if student.task["problem"] == "single_label_classification":

@@ -36,9 +36,12 @@ class Task(NamedTuple):
         head: Linen module `embedding -> outputs by name` with the outputs that the task reads; None if no such head
             gives them. See `models.head_for`.
         classes: names of the classes, in the order of the labels, if the task knows them.
-        size: number of classes, which the data's names must match; 0 without classes, or of several tasks.
+        size: number of classes, which the data's names must match; 0 without classes.
         groups: names of the groups of a metric "METRIC by GROUP", by GROUP, such as "type", if they are not the
             classes; empty for groups whose names nothing tells.
+        label: column of the labels, which no evaluated model may read; names of the data's classes are of the column
+            "label". Empty for others.
+        tasks: name -> task, of several tasks.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Task(NamedTuple):
     classes: tuple[str, ...] = ()
     size: int = 0
     groups: Mapping[str, tuple[str, ...]] = {}
+    label: str = ""
+    tasks: Mapping[str, "Task"] = {}
 
 
 def measure(

@@ -113,6 +113,18 @@ class TunedApply:
         return outputs, state
 
 
+def adapted(params: Any) -> list[str]:
+    """Return the names of a partly trained model's parameters that are trained, with the rank of low-rank changes.
+
+    Example:
+        >>> adapted({"kernel": Adapter(jnp.zeros((4, 2)), jnp.zeros((2, 3))), "bias": jnp.zeros(3), "frozen": None})
+        ['bias', 'kernel (rank 2)']
+    """
+    leaves = jax.tree.leaves_with_path(params, is_leaf=lambda x: isinstance(x, Adapter))
+    named = {jax.tree_util.keystr(p, simple=True, separator="."): x for p, x in leaves}
+    return [f"{n} (rank {x.a.shape[-1]})" if isinstance(x, Adapter) else n for n, x in named.items()]
+
+
 def whole(model: Model) -> Model:
     """Return the whole model of a partly trained one; other models as they are."""
     if model.tuning is None:

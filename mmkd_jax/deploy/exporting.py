@@ -195,7 +195,7 @@ def _write_int8(source, artifact, new) -> None:
         exported,
         {n: np.asarray(x) for n, x in program.flat(variables).items()},
         about={**about, "quantization": "int8"},
-        task={k: signature["task"][k] for k in ("name", "problem", "metric")},
+        task={k: x for k, x in signature["task"].items() if k != "logits"},
         classes=signature["classes"],
         preprocess=artifact.preprocess,
     )

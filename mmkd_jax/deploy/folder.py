@@ -208,6 +208,9 @@ def _check(signature: Mapping[str, Any]) -> None:
     for name in ("name", "problem", "metric", "logits"):
         if not isinstance(signature["task"][name], str):
             raise TypeError(f"task.{name} is not a text")
+    for name, one in signature["task"].get("tasks", {}).items():
+        if not all(isinstance(x, str) for x in [one["problem"], *one["classes"]]):
+            raise TypeError(f"task.tasks.{name} is not a problem with names of classes")
     for name in ("program", "variables", "preprocess", *["module"] * ("module" in signature)):
         if not isinstance(signature[name]["sha256"], str):
             raise TypeError(f"{name}.sha256 is not a text")

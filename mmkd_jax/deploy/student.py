@@ -25,7 +25,7 @@ class Predictions(NamedTuple):
         prediction: class names [n] for a classification with known classes, tuples of them if several may apply; names
             of the tags of the tokens [n, l] for a tagging, "" where a token has none; otherwise class indices or values
             [n, ...]; of several tasks, a dict by name of the task.
-        probabilities: probability of each class [n, c], for a classification; None for other tasks.
+        probabilities: probability of each class [n, c], for a classification; None for other tasks and for several.
         outputs: name -> output of the model [n, ...].
     """
 
@@ -42,7 +42,8 @@ class Student:
         inputs: column that the model reads -> shape and dtype of one row.
         outputs: name -> shape and dtype of one row.
         classes: names of the classes, in the order of the logits; empty if unknown.
-        task: name, problem and metric of the task, and the output with its logits.
+        task: name, problem and metric of the task, the output with its logits, and of several tasks `tasks`: name ->
+            problem and names of the classes.
         preprocess: steps from raw inputs to columns.
         batch: number of rows of each call; None is any.
         call: `(columns) -> outputs`, compiled for each number of rows.
@@ -52,7 +53,7 @@ class Student:
     inputs: Mapping[str, jax.ShapeDtypeStruct]
     outputs: Mapping[str, jax.ShapeDtypeStruct]
     classes: tuple[str, ...]
-    task: Mapping[str, str]
+    task: Mapping[str, Any]
     preprocess: tuple[Preprocessing, ...]
     batch: int | None
     call: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dataclasses.field(repr=False)
@@ -105,16 +106,13 @@ class Student:
         empty = {n: np.zeros((0, *s.shape), s.dtype) for n, s in self.outputs.items()}
         outputs = {n: np.concatenate([x[n] for x in found]) if found else empty[n] for n in self.outputs}
         predicted = {n: outputs.pop(n) for n in predictions_of(self.outputs)}
-        of_tasks = {n.removeprefix("prediction."): x for n, x in predicted.items()}
-        prediction: Any = predicted.get("prediction", of_tasks)
-        problem, classes = self.task["problem"], self.classes
-        if classes and problem in ("single_label_classification", "ordinal", "visual_questions"):
-            prediction = np.array(classes)[prediction]
-        if classes and problem == "token_classification":
-            prediction = np.array((*classes, ""))[prediction]  # a token without a tag has -1
-        if classes and problem == "multi_label_classification":
-            names = [tuple(c for c, x in zip(classes, row, strict=True) if x) for row in np.asarray(prediction)]
-            prediction = np.fromiter(names, object, count)
+        problem, each = self.task["problem"], self.task.get("tasks", {})
+        if "prediction" in predicted:
+            prediction = _named(predicted["prediction"], problem, self.classes)
+        else:
+            of_tasks = {n.removeprefix("prediction."): x for n, x in predicted.items()}
+            unknown = {"problem": "", "classes": ()}
+            prediction = {n: _named(x, **each.get(n, unknown)) for n, x in of_tasks.items()}
         logits = outputs.get(self.task["logits"])
         if logits is None:
             return Predictions(prediction, None, outputs)
@@ -137,6 +135,18 @@ class Student:
                     f"{first} on): check its inputs"
                 )
         return outputs
+
+
+def _named(prediction, problem, classes) -> Any:
+    """Return predictions of a task with the names of its classes, if it has any."""
+    if classes and problem in ("single_label_classification", "ordinal", "visual_questions"):
+        return np.array(classes)[prediction]
+    if classes and problem == "token_classification":
+        return np.array((*classes, ""))[prediction]  # a token without a tag has -1
+    if classes and problem == "multi_label_classification":
+        names = [tuple(c for c, x in zip(classes, row, strict=True) if x) for row in np.asarray(prediction)]
+        return np.fromiter(names, object, len(names))
+    return prediction
 
 
 def load(path: str | os.PathLike, training: str | None = None, seed: int = 0) -> Student:

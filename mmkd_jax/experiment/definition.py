@@ -17,7 +17,7 @@ from mmkd_jax.experiment import description, final_report
 from mmkd_jax.experiment.python_file import module, one_line_errors
 from mmkd_jax.training.banks import check_banks
 from mmkd_jax.training.init_from import PretrainedVariables
-from mmkd_jax.training.read_columns import check_evaluation
+from mmkd_jax.training.read_columns import check_evaluation, label_fault
 from mmkd_jax.training.training import Training
 from mmkd_jax.training.untrained import check_trained
 
@@ -160,8 +160,14 @@ def check_with_shapes(
                     'init_from="TRAINING.MODEL" or PretrainedVariables(…)'
                 )
             check_trained(training, initial)
-            state, frozen = training.abstract(initial_variables=initial)
-            training.check_step(state, frozen)
+            for rows, loader in (("validation", training.validation), ("test", training.test)):
+                if fault := label_fault(training.task, loader):
+                    raise fault.within(rows)
+            try:
+                state, frozen = training.abstract(initial_variables=initial)
+                training.check_step(state, frozen)
+            except UserError as error:  # a loss knows no columns
+                raise label_fault(training.task, training.data) or error from error.__cause__
             check_banks(training, read=False)
             check_evaluation(training)
         except UserError as error:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,11 +14,11 @@ from mmkd_jax.core.model import StepContext
 from mmkd_jax.core.objective import Term
 from mmkd_jax.core.outputs import forward
 from mmkd_jax.core.state import augmented_spec, init_state, variables
-from mmkd_jax.core.tuning import whole
+from mmkd_jax.core.tuning import adapted, whole
 from mmkd_jax.training import class_names
 from mmkd_jax.training.memory import readable
 from mmkd_jax.training.operations import flops
-from mmkd_jax.training.read_columns import lacking
+from mmkd_jax.training.read_columns import lacking, without_inputs
 from mmkd_jax.training.roles import MovingAverage
 from mmkd_jax.training.training import Training
 from mmkd_jax.training.untrained import random_variables
@@ -37,6 +37,7 @@ class Description:
         objective_state: number of values in the objective state.
         gradients: name and hyperparameters of the gradient aggregator; None without one.
         flops: operations of a step over the whole batch.
+        tuned: name of a partly trained model -> its parameters that are trained, with the rank of low-rank changes.
     """
 
     models: dict[str, tuple[str, int, dict[str, jax.ShapeDtypeStruct]]]
@@ -47,6 +48,7 @@ class Description:
     objective_state: int
     gradients: tuple[str, dict[str, float]] | None = None
     flops: int = 0
+    tuned: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 def describe(training: Training, hyperparams: Mapping[str, float] | None = None) -> Description:
@@ -91,7 +93,7 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
 
     state = jax.eval_shape(trace, jax.random.key(0))
     known = seen["hyperparams"] | dict(hyperparams or {})
-    models = {}
+    models, tuned = {}, {}
     for name, model in training.networks.items():
         shapes = jax.eval_shape(
             whole(model).init, jax.random.key(0), {k: jnp.zeros(s.shape, s.dtype) for k, s in spec.items()}
@@ -99,6 +101,8 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
         size = _size(shapes.get("params", shapes))
         trained = size if model.tuning is None else _size(state.params.get(name))
         models[name] = (_role(training.merged, name, trained, size), size, training.outputs(name))
+        if model.tuning is not None:
+            tuned[name] = adapted(state.params.get(name))
     terms = {}
     for name in seen["terms"]:
         scalars = {k.removeprefix(name + "."): v for k, v in known.items() if k.startswith(name + ".")}
@@ -114,7 +118,7 @@ def describe(training: Training, hyperparams: Mapping[str, float] | None = None)
     rest = {k: v for k, v in known.items() if not any(k.startswith(t + ".") for t in terms)}
     cost = flops(training.step, *training.abstract(), dict(training.spec))
     extra, objective_state = _size(state.params["objective"]), _size(state.objective_state)
-    return Description(models, terms, rest, passes, extra, objective_state, aggregator, cost)
+    return Description(models, terms, rest, passes, extra, objective_state, aggregator, cost, tuned)
 
 
 def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[str, float]] | None = None) -> str:
@@ -140,6 +144,8 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
                 lines += [f"                {model}.{k} {_shape(s)}" for k, s in outputs.items()]
             else:
                 lines[-1] += f"; outputs as in {before}"
+            if model in d.tuned:
+                lines.append(f"  trains      {model}: {_some(d.tuned[model])}")
             if model in training.layers:
                 how: Any = training.layers[model]
                 lines += [f"  layers      {model}: {line}" for line in how.describe()]
@@ -161,6 +167,7 @@ def text(trainings: Mapping[str, Training], hyperparams: Mapping[str, Mapping[st
                 f"  note        {some} of {training.data.size:,} rows lack {modality!r}, and term {term!r} trains on "
                 f'zeros there: where="present.{modality}" leaves them out'
             )
+        lines += [f"  note        {line}" for line in without_inputs(training, read=False)]
         lines.append(f"  cost        {d.flops:,} operations per step (matrix products and convolutions)")
         if d.hyperparams:
             lines.append("  hyperparams " + ", ".join(f"{k} {v:g}" for k, v in d.hyperparams.items()))
@@ -198,8 +205,7 @@ def _role(training, name, trained, size):
     if not isinstance(role, MovingAverage):
         source += class_names.described(role.labels, training.classes)
     if name in training.trained:
-        share = "" if trained == size else f" {trained:,} of them ({100 * trained / size:.3g} %)"
-        return f"trained{share}{source}"
+        return ("trained" if trained == size else f"{trained:,} trained ({100 * trained / size:.3g} %)") + source
     if isinstance(role, MovingAverage):
         return f"moving average of {role.of}, decay {role.decay:g}"
     if name in training.cache:
@@ -209,6 +215,11 @@ def _role(training, name, trained, size):
         size = training.store(name, {}, ".").size
         return f"frozen, cached ({', '.join(spec.outputs)}{how}): run once, {readable(size)} on disk{source}"
     return "frozen" + source
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    """Format the first of a list of names, and how many there are more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _size(tree) -> int:

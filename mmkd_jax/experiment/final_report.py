@@ -17,6 +17,7 @@ from mmkd_jax import files
 from mmkd_jax.deploy import measuring
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.reporting import report
+from mmkd_jax.training import class_names
 from mmkd_jax.training.training import Training
 
 Trainings = Mapping[str, Training]
@@ -76,7 +77,8 @@ def write_report(
         task, metric, share = (getattr(trainings[names[0]].task, k) for k in ("name", "metric", "share"))
         own = {n: results[n] for n in names}
         shown = {n: seeds[:1] if trainings[n].same_for_all_seeds else seeds for n, seeds in own.items()}
-        classes, groups = trainings[names[0]].classes, trainings[names[0]].task.groups
+        first = trainings[names[0]]
+        classes, groups = first.classes, class_names.groups(first.task, first.classes)
         place = places[names[0]]
         heading = title if len(tasks) == 1 else f"{title}: {task}"
         mapped = isinstance(baseline, Mapping)

@@ -199,7 +199,7 @@ def _opened(experiment, config, hyperparams, options, callbacks) -> Iterator[_Wo
         callbacks = dataclasses.replace(callbacks, loggers=(events, *callbacks.loggers))
         for name, training in trainings.items():  # before any training starts
             with _within(f"training {name!r}"):
-                check_data(training)
+                check_data(training, lambda line, name=name: callbacks.log(f"{name}: {line}"))
         about = experiment.name, config, trainings, overrides, identities, configuration
         yield _Work(folder, *about, options, callbacks, finished)
 

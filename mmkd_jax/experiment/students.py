@@ -14,6 +14,7 @@ from mmkd_jax.deploy import folder as student_folder
 from mmkd_jax.deploy import module, program
 from mmkd_jax.deploy.exported import Exported
 from mmkd_jax.errors import UserError, choices, shown
+from mmkd_jax.training import class_names
 from mmkd_jax.training.roles import Frozen
 from mmkd_jax.training.training import Training
 
@@ -68,8 +69,8 @@ def _is_there(place: pathlib.Path, training: Training, result: Mapping[str, Any]
         return False
     described = saved.encoded(_steps(training, signature["inputs"]))[saved.FILE]
     found = {"declared steps": signature["preprocess"]["sha256"], "names of the classes": signature["classes"]}
-    found |= {"task": {k: signature["task"][k] for k in ("name", "problem", "metric")}}
-    now = {"declared steps": hashlib.sha256(described).hexdigest(), "names of the classes": [*training.classes]}
+    found |= {"task": {k: x for k, x in signature["task"].items() if k != "logits"}}
+    now = {"declared steps": hashlib.sha256(described).hexdigest(), "names of the classes": _classes(training)}
     now |= {"task": _task(training)}
     changed = [name for name in now if found[name] != now[name]]
     if changed:
@@ -81,8 +82,17 @@ def _steps(training: Training, inputs: Collection[str]) -> list[Preprocessing]:
     return [x for x in training.preprocessing if {*x.columns} & {*inputs}]
 
 
-def _task(training: Training) -> dict[str, str]:
-    return {k: getattr(training.task, k) for k in ("name", "problem", "metric")}
+def _classes(training: Training) -> list[str]:
+    """Return the names of the classes; none of several tasks, each of which has its own."""
+    return [] if training.task.tasks else [*training.classes]
+
+
+def _task(training: Training) -> dict[str, Any]:
+    task = training.task
+    of_each = {
+        n: {"problem": t.problem, "classes": [*class_names.of_task(t, training.classes)]} for n, t in task.tasks.items()
+    }
+    return {"name": task.name, "problem": task.problem, "metric": task.metric} | ({"tasks": of_each} if of_each else {})
 
 
 def _write(place, experiment, training, exported, result, path) -> None:
@@ -105,7 +115,7 @@ def _write(place, experiment, training, exported, result, path) -> None:
             "trained": result["variables"],
         },
         task=_task(training),
-        classes=training.classes,
+        classes=_classes(training),
         preprocess=_steps(training, exported.inputs),
         module=module.described(training.networks[name]),
     )

@@ -176,7 +176,7 @@ def micro_f1(labels: Labels, predictions: Labels, classes: Count | None = None) 
         classes: number of classes; required with one label per row.
 
     Returns:
-        The score; NaN if nothing applies and nothing is predicted.
+        The score; NaN if no label is true and none is predicted.
 
     Raises:
         UserError: shapes differ, or a label or prediction is out of range; names the first row.

@@ -68,9 +68,8 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
                 f"classification needs a column {label!r}; there are: {', '.join(sorted(columns))}. Labels are "
                 "integers: columns of words are removed when texts are tokenized"
             )
-        values = np.asarray(columns[label])
-        if not np.issubdtype(values.dtype, np.integer):
-            raise UserError(f"labels {label!r} are {values.dtype}; classification needs integers 0 … {classes - 1}")
+        values = _labels.column(columns, label, "classification")
+        _labels.check_kind(columns, label, np.integer, f"classification needs integers 0 … {classes - 1}")
         wrong = np.flatnonzero(((values < 0) | (values >= classes)) & valid)
         if len(wrong):
             raise UserError(
@@ -90,4 +89,5 @@ def classification(classes: int, label: str = "label", logits: str = "logits") -
         whole=whole,
         head=LinearHead({logits: classes}),
         size=int(classes),
+        label=label,
     )

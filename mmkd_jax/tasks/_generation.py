@@ -83,8 +83,8 @@ def generation(
 
     def check(columns):
         ids = _labels.column(columns, f"{text}.ids", "generation", (None,))
-        if not np.issubdtype(ids.dtype, np.integer):
-            raise UserError(f"'{text}.ids' are {ids.dtype}; generation needs integers, as from data.tokenize")
+        needs = "generation needs integers, as from data.tokenize"
+        _labels.check_kind(columns, f"{text}.ids", np.integer, needs, "{!r} are")
         for name in [f"{text}.mask", *([prompt] if prompt else [])]:
             if _labels.column(columns, name, "generation", (ids.shape[1],)).dtype != bool:
                 raise UserError(f"{name!r} is {columns[name].dtype}; generation needs a bool mask")

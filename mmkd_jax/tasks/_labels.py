@@ -29,6 +29,34 @@ def column(columns: Mapping[str, Any], name: str, task: str, shape: tuple[int | 
     return values
 
 
+def check_kind(columns: Mapping[str, Any], name: str, kind: type, needs: str, before: str = "labels {!r} are") -> None:
+    """Raise if a column has values of another dtype than a task needs; names the first row that no cast would mend.
+
+    Args:
+        columns: the columns.
+        name: name of the column.
+        kind: class of the dtypes, np.integer or np.floating.
+        needs: a clause for the message, such as "regression needs floats".
+        before: start of the message, around the name.
+    """
+    values = np.asarray(columns[name])
+    if np.issubdtype(values.dtype, kind):
+        return
+    rows = np.asarray(columns.get("valid", True))
+    valid = np.ones(values.shape, bool) & rows.reshape(*rows.shape, *[1] * (values.ndim - rows.ndim))
+    same = np.zeros(values.shape, bool)  # after a cast
+    if np.issubdtype(values.dtype, np.number):
+        same = (values == np.floor(values)) | (kind is np.floating)
+    broken, found = valid & ~same, ""
+    if valid.any():
+        at = tuple(int(i) for i in np.argwhere(broken if broken.any() else valid)[0])
+        where = f"row {at[0]}" + "".join(f", column {i}" for i in at[1:])
+        dtype = "np.float32" if kind is np.floating else "np.int32"
+        remedy = "" if broken.any() else f"; convert them with .astype({dtype})"
+        found = f": {where} has {values[at].item()!r}{remedy}"
+    raise UserError(f"{before.format(name)} {values.dtype}; {needs}{found}")
+
+
 def refuse(columns: Mapping[str, Any], name: str, values: np.ndarray, wrong: np.ndarray, remedy: str) -> None:
     """Raise if a value is wrong in a row that is valid; names the first one."""
     valid = np.broadcast_to(np.asarray(columns.get("valid", True)), len(values))

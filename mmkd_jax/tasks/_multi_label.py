@@ -125,4 +125,5 @@ def multi_label(
         whole=whole,
         head=LinearHead({logits: classes}),
         size=int(classes),
+        label=label,
     )

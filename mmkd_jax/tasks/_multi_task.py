@@ -12,9 +12,6 @@ from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models.output_heads import Heads
 from mmkd_jax.tasks import _labels
 
-_OF_CLASSES = ("class", "level", "answer", "tag")
-"""Groups of metrics that are a task's classes; names of the data's classes do not tell which task's they are."""
-
 
 def multi_task(tasks: Mapping[str, Task], headline: str, where: Mapping[str, str] | None = None) -> Task:
     """Several tasks of one model, such as a topic and a sentiment, each with its outputs and labels.
@@ -107,7 +104,6 @@ def multi_task(tasks: Mapping[str, Task], headline: str, where: Mapping[str, str
 
     read = [k for t in tasks.values() for k in t.rows] + [f"batch.{c}" for c in where.values()]
     heads = {n: t.head for n, t in tasks.items()}
-    named = {n: {**dict.fromkeys(_OF_CLASSES, t.classes), **t.groups} for n, t in tasks.items()}
     return Task(
         "multi_task",
         f"{headline} {first.metric}",
@@ -121,5 +117,5 @@ def multi_task(tasks: Mapping[str, Task], headline: str, where: Mapping[str, str
         rows=tuple(dict.fromkeys(read)),
         whole=whole,
         head=None if None in heads.values() else Heads(heads),
-        groups={f"{n} {group}": names for n, own in named.items() for group, names in own.items()},
+        tasks=dict(tasks),
     )

@@ -92,8 +92,7 @@ def ordinal(levels: int, form: Form = "coral", label: str = "label", logits: str
 
     def check(columns):
         values = _labels.column(columns, label, "ordinal")
-        if not np.issubdtype(values.dtype, np.integer):
-            raise UserError(f"labels {label!r} are {values.dtype}; ordinal needs integers 0 … {levels - 1}")
+        _labels.check_kind(columns, label, np.integer, f"ordinal needs integers 0 … {levels - 1}")
         wrong = (values < 0) | (values >= levels)
         _labels.refuse(columns, label, values, wrong, f"levels must be 0 … {levels - 1}")
 
@@ -116,4 +115,5 @@ def ordinal(levels: int, form: Form = "coral", label: str = "label", logits: str
         whole=whole,
         head=RankHead(levels, logits) if form == "coral" else LinearHead({logits: width}),
         size=int(levels),
+        label=label,
     )

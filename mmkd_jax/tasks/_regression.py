@@ -9,6 +9,7 @@ from mmkd_jax.core.objective import Objective, term
 from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.output_heads import LinearHead
+from mmkd_jax.tasks import _labels
 
 _FAR = 1e5
 """Distance of a mean from 0, in standard deviations, from which r of float32 values is rounding noise."""
@@ -54,11 +55,8 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
 
     def check(columns):
         valid = np.asarray(columns.get("valid", True))
-        if label not in columns:
-            raise UserError(f"regression needs a column {label!r}; there are: {', '.join(sorted(columns))}")
-        labels = np.asarray(columns[label])
-        if not np.issubdtype(labels.dtype, np.floating):
-            raise UserError(f"labels {label!r} are {labels.dtype}; regression needs floats")
+        labels = _labels.column(columns, label, "regression")
+        _labels.check_kind(columns, label, np.floating, "regression needs floats")
         if len(wrong := np.flatnonzero(~np.isfinite(labels) & valid)):
             raise UserError(f"label {labels[wrong[0]]} in row {wrong[0]} is not finite ({len(wrong)} such rows)")
         if groups is not None:
@@ -96,6 +94,7 @@ def regression(label: str = "label", output: str = "prediction", groups: tuple[s
         rows=rows,
         whole=whole,
         head=head,
+        label=label,
     )
 
 

@@ -11,6 +11,7 @@ from mmkd_jax.core.objective import Objective, term
 from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError, choices
 from mmkd_jax.numeric import at_least_float32, unit
+from mmkd_jax.tasks import _labels
 from mmkd_jax.typing import Count
 from mmkd_jax.validation import validated
 
@@ -106,12 +107,9 @@ def retrieval(
                 continue
             if name not in columns:
                 raise UserError(f"retrieval needs a column {name!r}, {side}_id; there are: {choices(columns)}")
-            values = np.asarray(columns[name])
-            if not np.issubdtype(values.dtype, np.integer) or values.ndim != 1:
-                raise UserError(
-                    f"{side}_id {name!r} is {values.dtype}{list(values.shape)}; retrieval needs one integer a row: "
-                    "number them, such as np.unique(x, return_inverse=True)[1]"
-                )
+            values = _labels.column(columns, name, "retrieval")
+            needs = "retrieval needs one integer a row, such as np.unique(x, return_inverse=True)[1]"
+            _labels.check_kind(columns, name, np.integer, needs, side + "_id {!r} is")
             if len(wrong := np.flatnonzero((values < -1) & valid)):
                 raise UserError(
                     f"{side}_id {values[wrong[0]]} in row {wrong[0]} is negative ({len(wrong)} such rows): expected "

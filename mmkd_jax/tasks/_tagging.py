@@ -11,6 +11,7 @@ from mmkd_jax.core.objective import Objective, masks, term
 from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError, shown
 from mmkd_jax.numeric import top_class
+from mmkd_jax.tasks import _labels
 
 
 def tagging(
@@ -127,11 +128,14 @@ def tagging(
         if there.dtype != bool or there.ndim != 2:
             raise UserError(f"{mask!r} is {there.dtype}{list(there.shape)}; expected bool [n, l]: {remedy}")
         values = np.asarray(columns[label])
-        if not np.issubdtype(values.dtype, np.integer) or values.ndim != 2:
+        if values.ndim != 2:
             kind = f"{values.dtype}{list(values.shape)}"
             raise UserError(f"labels {label!r} are {kind}; tagging needs integers [n, l]: {remedy}")
         if values.shape != there.shape:
             raise UserError(f"labels {label!r} have shape {list(values.shape)}, {mask!r} {list(there.shape)}: {remedy}")
+        _labels.check_kind(
+            {"valid": there & valid, label: values}, label, np.integer, f"tagging needs integers: {remedy}"
+        )
         wrong = np.argwhere(((values < 0) | (values >= count)) & there & valid)
         if len(wrong):
             row, token = wrong[0]
@@ -163,6 +167,7 @@ def tagging(
         whole,
         classes=names,
         size=count,
+        label=label,
         groups={"type": metrics.span_f1(empty, empty, outside).types} if spans else {},
     )
 

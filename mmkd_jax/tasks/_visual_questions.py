@@ -58,11 +58,8 @@ def visual_questions(answers: int, label: str = "label", logits: str = "logits")
 
     def check(columns):
         scores = _labels.column(columns, label, "visual_questions", (answers,))
-        if not np.issubdtype(scores.dtype, np.floating):
-            raise UserError(
-                f"scores {label!r} are {scores.dtype}; visual_questions needs floats from 0 to 1. With one answer for "
-                "each question, use classification"
-            )
+        needs = "visual_questions needs floats from 0 to 1 (with one answer for each question, use classification)"
+        _labels.check_kind(columns, label, np.floating, needs, "scores {!r} are")
         _labels.refuse(columns, label, scores, ~((scores >= 0) & (scores <= 1)), "scores must be 0 … 1")
 
     return Task(
@@ -75,4 +72,5 @@ def visual_questions(answers: int, label: str = "label", logits: str = "logits")
         problem="visual_questions",
         head=LinearHead({logits: answers}),
         size=int(answers),
+        label=label,
     )

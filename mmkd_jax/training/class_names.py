@@ -8,6 +8,7 @@ import numpy as np
 
 from mmkd_jax.core.dependence import used_inputs
 from mmkd_jax.core.model import Model
+from mmkd_jax.core.task import Task
 from mmkd_jax.errors import UserError, shown
 
 
@@ -86,20 +87,53 @@ def check(name: str, labels: Sequence[str], classes: Sequence[str], before: str 
         raise UserError(f"{before}{lists}: the data's must be among the model's: {remedy}")
 
 
-def check_one_order(classes: Sequence[str], task: Any, splits: Mapping[str, Sequence[str]]) -> None:
+_OF_CLASSES = ("class", "level", "answer", "tag")
+"""Groups of metrics that are a task's classes."""
+
+
+def of_task(task: Task, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a task's classes: its own, or those of the data if its labels are the column "label".
+
+    Args:
+        task: the task.
+        classes: names of the data's classes; empty if unknown.
+
+    Example:
+        >>> from mmkd_jax import tasks
+        >>> of_task(tasks.classification(2), ("cat", "dog")), of_task(tasks.classification(2, "mood"), ("cat", "dog"))
+        (('cat', 'dog'), ())
+    """
+    return tuple(task.classes or (classes if task.label == "label" else ()))
+
+
+def groups(task: Task, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the groups of a task's metrics, by GROUP of "METRIC by GROUP"; of several tasks, each with
+    its task's name before.
+    """
+    own = dict(task.groups)
+    for name, one in task.tasks.items():
+        named = {**dict.fromkeys(_OF_CLASSES, of_task(one, classes)), **one.groups}
+        own |= {f"{name} {group}": names for group, names in named.items()}
+    return own
+
+
+def check_one_order(classes: Sequence[str], task: Task, splits: Mapping[str, Sequence[str]]) -> None:
     """Raise if the names of the training data's classes are not those of the task and of the other splits.
 
     Args:
         classes: names of the classes of the training data; empty if unknown.
-        task: the task, with its names or its number of classes.
+        task: the task, with its names or its number of classes; those of several tasks are compared, too.
         splits: what has names -> names.
     """
-    if classes and task.size and len(classes) != task.size:
-        raise UserError(
-            f"the training data has names of {len(classes)} classes ({_listed(classes)}), task {task.name!r} has "
-            f"{task.size} classes: give each class a name, in the order of the labels"
-        )
-    for name, others in {f"task {task.name!r}": task.classes, **splits}.items():
+    own = {task.name: task, **task.tasks}
+    for name, one in own.items():
+        if classes and one.size and one.label == "label" and len(classes) != one.size:
+            raise UserError(
+                f"the training data has names of {len(classes)} classes ({_listed(classes)}), task {name!r} has "
+                f"{one.size} classes: give each class a name, in the order of the labels"
+            )
+    named = {f"task {name!r}": one.classes for name, one in own.items() if one.label == "label"}
+    for name, others in {**named, **splits}.items():
         if classes and others and tuple(others) != tuple(classes):
             raise UserError(
                 f"the classes of the training data are {', '.join(classes)}, those of {name} {', '.join(others)}: give "

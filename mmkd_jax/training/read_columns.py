@@ -65,8 +65,32 @@ def check_labels(task: Task, columns: "_Asked") -> None:
             )
 
 
-def check_data(training: Training) -> None:
+def label_fault(task: Task, loader: Loader) -> UserError | None:
+    """Return the error of a task about shape or dtype of its label columns; rows are read only if there is one.
+
+    Missing columns do not count. If the data are in memory, the error names the first bad row.
+    """
+    if not isinstance(loader, InMemory | GrainLoader):
+        return None
+    seen, found = _Asked({k: np.zeros((0, *x.shape), x.dtype) for k, x in loader.dataset.spec.items()}), None
+    try:
+        check_labels(task, seen)
+    except UserError as error:
+        found = None if seen.names - {*seen, "valid"} else error
+    except Exception:
+        return None  # a task need not expect that there are no rows
+    if found and isinstance(loader, InMemory):
+        try:
+            check_labels(task, _Asked(loader.dataset.columns))
+        except UserError as error:
+            found = error
+    return found
+
+
+def check_data(training: Training, log: Callable[[str], None] = lambda line: None) -> None:
     """Raise for invalid labels of data in memory, and for memory banks smaller than the data set.
+
+    Rows that lack every input of the evaluated model are logged.
 
     Streamed data are checked batch by batch, as they are read.
     """
@@ -80,11 +104,23 @@ def check_data(training: Training) -> None:
             except UserError as error:
                 raise error.within(name) from None
     check_banks(training)
+    for line in without_inputs(training):
+        log(line)
 
 
 def check_evaluation(training: Training) -> None:
-    """Raise for columns that the evaluation reads and that validation or test data lack, by abstract evaluation."""
+    """Raise for columns that the evaluation reads and that validation or test data lack, by abstract evaluation.
+
+    Also for a label that is an input of the evaluated model.
+    """
     model = training.networks[training.evaluate]
+    read = _read(training, training.evaluate)
+    for task in (training.task, *training.task.tasks.values()):
+        if task.label in read:
+            raise UserError(
+                f"{training.evaluate!r} reads {task.label!r}, the label of task {task.name!r}, as an input: it would "
+                "be evaluated on what it is to predict; leave the input out"
+            )
     for name, loader in (("validation", training.validation), ("test", training.test)):
         if not isinstance(loader, InMemory | GrainLoader):  # others may add columns, or change shapes
             continue
@@ -119,17 +155,50 @@ def lacking(training: Training) -> list[tuple[str, int | None, str]]:
         missing = None if count is None else training.data.size - count
         if missing == 0:
             continue
-        readers = {n for n in training.models if _reads(training, n, modality)}
+        readers = {n for n in training.models if modality in _modalities(training, n)}
         for scope, paths in training.reads.items():
             if f"batch.present.{modality}" not in paths and readers & {p.partition(".")[0] for p in paths}:
                 found.append((modality, missing, scope))
     return found
 
 
-def _reads(training, name, modality) -> bool:
-    """Return whether a model's outputs depend on a modality."""
+def without_inputs(training: Training, read: bool = True) -> list[str]:
+    """Describe the validation and test rows that lack every input of the evaluated model, which is scored on zeros.
+
+    Args:
+        training: the training.
+        read: read the rows, of data in memory; without, only what is known about them counts.
+    """
+    name, lines = training.evaluate, []
+    seen = sorted(_modalities(training, name))
+    for split, loader in (("validation", training.validation), ("test", training.test)):
+        if not isinstance(loader, InMemory | GrainLoader):  # others may add columns
+            continue
+        rows, missing = loader.dataset, 0
+        if not seen or any(f"present.{m}" not in rows.spec for m in seen):
+            continue
+        if len(seen) == 1 and f"present.{seen[0]}" in rows.counts:
+            missing = loader.size - rows.counts[f"present.{seen[0]}"]
+        elif read and isinstance(loader, InMemory):
+            missing = int(np.sum(~np.logical_or.reduce([rows.columns[f"present.{m}"] for m in seen])))
+        if missing:
+            of = f"{choices(seen)}, every input of {name!r}"
+            lines.append(
+                f"{missing:,} of {loader.size:,} {split} rows lack {of}: it is scored on zeros there, but refuses them "
+                "when it is used; leave them out with .where"
+            )
+    return lines
+
+
+def _read(training, name) -> set[str]:
+    """Return the columns that a model's outputs depend on."""
     _, batch = used_inputs(training.run(name), *training.shapes(name))
-    return any(used and (k == modality or k.startswith(modality + ".")) for k, used in batch.items())
+    return {k for k, used in batch.items() if used}
+
+
+def _modalities(training, name) -> set[str]:
+    """Return the modalities, and other columns, that a model's outputs depend on."""
+    return {k.partition(".")[0] for k in _read(training, name)} - {"present", "example_id", "valid"}
 
 
 def checked_batches(training: Training, loader: Loader, rows: str) -> Iterator[Mapping[str, Any]]:

@@ -181,8 +181,11 @@ class Training:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the data's classes, in the order of its labels, or those of the task; empty if unknown."""
-        return _classes(self.data) or self.task.classes
+        """Names of the data's classes, in the order of its labels, or those of the task; empty if unknown.
+
+        Those of the data are of the column "label", and are not those of a task with other labels.
+        """
+        return (_classes(self.data) if self.task.label in ("", "label") else ()) or self.task.classes
 
     @functools.cached_property
     def preprocessing(self) -> tuple[Preprocessing, ...]:

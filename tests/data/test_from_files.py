@@ -279,6 +279,7 @@ BAD: dict[str, Any] = {
     "a typo in a split": (changed(4, "fold", "tset"), {}, r"row 4 .*the split, is 'tset', .* looks like 'test'"),
     "a split in another case": (changed(0, "fold", "Train"), {}, r"row 0 .*the split, is 'Train', .* like 'train'"),
     "a missing label in words": (changed(1, "species", "NaN"), {}, r"row 1 .*the label 'species' is 'NaN': leave the"),
+    "several labels in a cell": (changed(1, "species", "[1, 0]"), {}, r"row 1 .*is a list; expected one word"),
     "labels as an input": (
         ROWS, {"inputs": {"kind": Characters(3)}, "rename": {"kind": "species"}}, "input 'kind' reads the column 'spec"
     ),

@@ -187,7 +187,8 @@ def test_every_export_holds_merged_weights_and_has_their_costs(longer, capsys):
 def test_explain_shows_what_is_trained(run):
     said = mmkd.experiment.explain(definition.Experiment("texts", Once(), lambda config: run[1]))
     lines = [x for x in said.splitlines() if "model       student" in x]
-    assert "trained 82 of them (" in lines[0] and "trained 18 of them (" in lines[1]
+    assert " 82 trained (" in lines[0] and " 18 trained (" in lines[1]
+    assert "  trains      student: " in said and "query.kernel (rank " in said
     assert "from adapted.student" in lines[1] and "random" not in lines[1]
 
 

@@ -82,7 +82,7 @@ def test_every_task_is_covered():
 @pytest.mark.parametrize("there", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", TASKS)
 def test_a_row_without_a_value_is_found(name, there):
-    """An output that a metric reads is NaN, +∞, or −∞ alone → known by row; padding rows and unread outputs are left
+    """An output that a metric reads is NaN, +∞, or −∞ alone → refused by row; padding rows and unread outputs are left
     alone.
     """
     task, outputs, batch = TASKS[name]

@@ -43,7 +43,7 @@ def test_no_rows_are_named(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_batch_larger_than_the_data_holds_whole_epochs(kind, n):
-    """A batch larger than the data → whole epochs, and each row evaluated once."""
+    """A batch larger than the data → each epoch takes all rows, and evaluation counts each row once."""
     rows = kind(from_columns({"x": np.arange(float(n))}, "few"), 7)
     batch = next(iter(rows.batches(0)))
     for epoch in range(7 // n):

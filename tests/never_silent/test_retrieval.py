@@ -50,7 +50,7 @@ def test_columns_of_numbers(tmp_path):
     task = retrieval(document_id="page", k=1, recall=(1,))
     assert "'page'" in refused(tmp_path, task, columns())
     said = refused(tmp_path, task, columns(page=np.arange(ROWS, dtype=np.float32)))
-    assert "document_id is float32[4]; expected integer" in said
+    assert "document_id 'page' is float32" in said and "row 0 has 0.0; convert them with .astype(np.int32)" in said
 
 
 def test_outputs_of_unequal_widths(tmp_path):

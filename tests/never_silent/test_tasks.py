@@ -59,7 +59,9 @@ def test_flags_of_classes(tmp_path):
     task, good = tasks.multi_label(3), {"label": FLAGS}
     said = refused(tmp_path, task, net(), good, label=at(FLAGS, (5, 1), 2))
     assert "'label' is 2 in row 5, column 1 (1 such rows): expected 1 (applies), 0 (does not) or −1" in said
-    assert "applies is int32[4, 2], but c is 3 in logits" in refused(tmp_path, task, net(), good, label=FLAGS[:, :2])
+    assert "'label' has shape [12, 2]; multi_label needs [rows, 3]" in refused(
+        tmp_path, task, net(), good, label=FLAGS[:, :2]
+    )
 
 
 def test_flags_without_a_positive(tmp_path):
@@ -76,7 +78,12 @@ def test_levels(tmp_path):
     said = refused(tmp_path, task, net(2), good, label=at(LEVELS, 7, 3))
     assert "'label' is 3 in row 7 (1 such rows): levels must be 0 … 2" in said
     said = refused(tmp_path, task, net(2), good, label=LEVELS.astype(np.float32))
-    assert "term 'task': ordinal_coral: levels is float32[4]; expected integer" in said
+    assert (
+        "labels 'label' are float32; ordinal needs integers 0 … 2: row 0 has 0.0; convert them with .astype(np.int32)"
+        in said
+    )
+    said = refused(tmp_path, task, net(2), good, label=LEVELS + np.where(np.arange(ROWS) == 4, 0.5, 0).astype("f"))
+    assert "labels 'label' are float32; ordinal needs integers 0 … 2: row 4 has 1.5" in said
     said = refused(tmp_path, task, net(2), {"label": 0 * LEVELS + 1}, label=LEVELS)
     assert "all rows have the level 1 by 'label': kappa is undefined" in said
 
@@ -103,7 +110,7 @@ def test_scores_of_answers(tmp_path):
     task, good = tasks.visual_questions(3), {"label": SCORES}
     said = refused(tmp_path, task, net(), good, label=at(SCORES, (2, 1), 1.5))
     assert "'label' is 1.5 in row 2, column 1 (1 such rows): scores must be 0 … 1" in said
-    assert "binary_cross_entropy: labels is int32[4]; expected bool [*n c] or float [*n c]" in refused(
+    assert "'label' has shape [12]; visual_questions needs [rows, 3]" in refused(
         tmp_path, task, net(), good, label=LEVELS
     )
 
@@ -117,7 +124,7 @@ def test_texts_to_generate(tmp_path):
     said = refused(tmp_path, task, model, good, **{**good, "text.ids": at(FLAGS, (3, 2), -1)})
     assert "'text.ids' is -1 in row 3, column 2 (1 such rows): token ids are 0 or more" in said
     said = refused(tmp_path, task, model, good, **{**good, "text.prompt": FLAGS})
-    assert "'text.prompt' is int32[4, 3]; expected a bool mask" in said
+    assert "'text.prompt' is int32; generation needs a bool mask" in said
     said = refused(tmp_path, task, model, {**good, "text.prompt": WORDS | True}, **good)
     assert "no token of 'text' comes after its prompt: there is nothing to predict" in said
 
@@ -135,9 +142,24 @@ def test_labels_of_one_of_several_tasks(tmp_path):
     said = refused(tmp_path, task, net(2), good, **{**good, "label": at(LEVELS, 1, -1)})
     assert "level: 'label' is -1 in row 1 (1 such rows): levels must be 0 … 2" in said
     said = refused(tmp_path, task, net(2), good, **{**good, "rated": RATED.astype(np.int32)})
-    assert "term 'value': where='rated' names int32[4]; expected a bool mask" in said
+    assert "where={'value': 'rated'} names int32; expected a bool column" in said
     said = refused(tmp_path, task, net(2), {**good, "rated": RATED & False}, **good)
     assert "value: no row has a label by 'rated': its metrics are undefined here" in said
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one task", "several tasks"])
+def test_a_label_as_an_input(tmp_path, several):
+    """A student that reads the label that it is to predict → refused, alone or as one of several tasks."""
+
+    def apply(params, batch):
+        return {"logits": batch["x"] @ params["w"], "prediction": batch["value"] * params["w"][0, 0]}
+
+    reader = plain(apply, lambda key, batch: {"w": jax.random.normal(key, (4, 3)) * jnp.float32(0.1)})
+    task = tasks.regression("value")
+    if several:
+        task = tasks.multi_task({"kind": tasks.classification(3), "cost": task}, "kind")
+    said = refused(tmp_path, task, reader, value=LEVELS.astype(np.float32))
+    assert "'teacher' reads 'value', the label of task 'regression', as an input" in said
 
 
 @pytest.mark.parametrize("name", ["multi_label", "ordinal", "tagging", "visual_questions"])

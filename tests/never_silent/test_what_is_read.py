@@ -16,6 +16,7 @@ from mmkd_jax.data import from_columns
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import explain
 from mmkd_jax.tasks import classification, regression
+from mmkd_jax.training.read_columns import check_data, without_inputs
 from mmkd_jax.training.roles import Trained
 from mmkd_jax.training.training import Training
 from tests.never_silent.setting import ROWS, columns, experiment, loader, model, teacher_and_student, train
@@ -185,6 +186,32 @@ def test_rows_that_lack_a_modality_are_pointed_out():
     assert "rows lack" not in text(where="present.audio")
     assert "an unknown number of 8 rows lack 'audio', and term 'task'" in text(loader(known.where("known")))
     assert "rows lack" not in text(loader(known.where("present.audio")))
+
+
+def test_rows_that_lack_all_inputs_are_pointed_out(tmp_path):
+    """Test rows that lack every input of the student, and are scored on zeros → counted in the log and by `explain`."""
+    batch = {k: x for k, x in make_batch(rows=16).items() if k != "valid"}
+    both = from_columns({**batch, "present.image": ~batch["present.audio"] | (np.arange(16) > 3)}, "made-up")
+    missing = int((~batch["present.audio"]).sum())
+
+    def lines(*modalities, rows=both, read=True):
+        training = Training(
+            models={"student": Trained(net(4, *modalities))},
+            objective=combine(task=classification(3).objective("student")),
+            **{"optimizer": optax.sgd(0.1), "task": classification(3), "steps": 1},
+            **{"data": loader(rows), "validation": loader(rows), "test": loader(rows)},
+        )
+        logged = []
+        check_data(training, logged.append)
+        assert logged == without_inputs(training)
+        return without_inputs(training, read)
+
+    said = f"{missing} of 16 test rows lack audio, every input of 'student': it is scored on zeros there"
+    assert said in lines("audio")[1] and said in lines("audio", read=False)[1]
+    assert lines("image", "audio") == []
+    neither = from_columns({**batch, "present.image": np.arange(16) > 3, "present.audio": np.arange(16) > 1}, "made-up")
+    assert "2 of 16 validation rows lack audio, image, every" in lines("image", "audio", rows=neither)[0]
+    assert lines("image", "audio", rows=neither, read=False) == []  # explain reads no rows
 
 
 def test_checks_of_any_task_are_heard(tmp_path):

@@ -120,8 +120,8 @@ FIVE = np.arange(5)
     ("columns", "said"),
     [
         ({"d": FIVE}, "retrieval needs a column 'q', query_id; there are: d"),
-        ({"q": FIVE.astype(np.float32), "d": FIVE}, "query_id 'q' is float32.5.; retrieval needs one integer a row"),
-        ({"q": FIVE, "d": np.array([b"a"] * 5)}, r"document_id 'd' is \|S1.5.; retrieval needs one integer a row"),
+        ({"q": FIVE.astype(np.float32), "d": FIVE}, "query_id 'q' is float32; retrieval needs one integer a row"),
+        ({"q": FIVE, "d": np.array([b"a"] * 5)}, r"document_id 'd' is .S1; retrieval needs one integer a row"),
         ({"q": FIVE, "d": np.array([0, -3, 1, -2, 4])}, r"document_id -3 in row 1 is negative \(2 such rows\)"),
         (
             {"q": np.array([0, -1, 1, -1, 4]), "d": np.array([0, -1, 1, 2, 4])},

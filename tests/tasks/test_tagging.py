@@ -176,7 +176,10 @@ class Plain(nn.Module):
 
 REFUSED = {
     "label.mask": ("a column 'label.mask'; there are: label", {"label.mask": None}),
-    "kind": (r"labels 'label' are float32\[2, 3\]; tagging needs integers", {"label": np.zeros((2, 3), np.float32)}),
+    "kind": (
+        r"labels 'label' are float32; .* row 0, column 0 has 0.0",
+        {"label": np.zeros((2, 3), np.float32)},
+    ),
     "per text": (r"labels 'label' are int32\[2\]; tagging needs integers", {"label": np.zeros(2, np.int32)}),
     "mask dtype": (r"'label.mask' is int32\[2, 3\]; expected bool", {"label.mask": np.ones((2, 3), np.int32)}),
     "mask shape": (r"shape \[2, 3\], 'label.mask' \[2, 4\]", {"label.mask": np.ones((2, 4), bool)}),

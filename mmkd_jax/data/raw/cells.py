@@ -59,8 +59,11 @@ def labels(
     cells = [x.strip() if isinstance(x, str) else x for x in table.columns[column]]
     assigned = list(splits) if splits is not None else [train] * len(cells)
     for i, x in enumerate(cells):
-        if isinstance(x, list):
-            raise UserError(f"{table.row(i)}: the label {column!r} is a list; expected one word or number")
+        if isinstance(x, list) or (isinstance(x, str) and x[:1] + x[-1:] == "[]" and x not in (classes or ())):
+            raise UserError(
+                f"{table.row(i)}: the label {column!r} is a list; expected one word or number: several labels are an "
+                'input, ReadArray((n,), "int32"), which tasks.multi_label reads'
+            )
         if isinstance(x, str) and x.casefold() in _MISSING and x not in (classes or ()):
             raise UserError(
                 f"{table.row(i)}: the label {column!r} is {x!r}: leave the cell empty if it is missing, or pass "
