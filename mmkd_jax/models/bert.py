@@ -61,7 +61,7 @@ class Bert(nn.Module):
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
         first = 0 if self.padding is None else self.padding + 1
-        ids, mask, types = token_inputs(batch, modality, self.length - first, self.prompts)
+        ids, mask, types = token_inputs(batch, modality, self.length - first, tap, self.prompts)
         length = ids.shape[1]
 
         def embed(name, size, ids):

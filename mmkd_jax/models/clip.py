@@ -52,7 +52,7 @@ class ClipText(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, _ = token_inputs(batch, modality, self.length)
+        ids, mask, _ = token_inputs(batch, modality, self.length, tap)
 
         def embed(name, size, ids):
             return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)

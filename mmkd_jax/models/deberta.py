@@ -69,7 +69,7 @@ class Deberta(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, types = token_inputs(batch, modality, self.length)
+        ids, mask, types = token_inputs(batch, modality, self.length, tap)
 
         def embed(name, size, ids):
             return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)

@@ -51,7 +51,7 @@ class FactorizedBert(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, types = token_inputs(batch, modality, self.length)
+        ids, mask, types = token_inputs(batch, modality, self.length, tap)
         x = NarrowEmbeddings(self.vocabulary, self.length, self.types, self.embedding, config, name="embedded")(
             ids, types
         )

@@ -55,7 +55,7 @@ class PerFrame(nn.Module):
         x, mask = masked_frames(batch, modality)
         if x.ndim != 5:
             raise UserError(f"{modality}: videos of shape {list(x.shape)}; expected [b, t, h, w, c]")
-        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
+        mask = tap(f"frames_mask.{modality}", jnp.ones(x.shape[:2], bool) if mask is None else mask)
 
         def encode(x, rows, ctx, tap):
             return self.encoder({modality: x, "example_id": rows}, modality, ctx, tap)

@@ -65,7 +65,7 @@ class ModernBert(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, _ = token_inputs(batch, modality, self.length)
+        ids, mask, _ = token_inputs(batch, modality, self.length, tap)
 
         def norm(name, x):
             return nn.LayerNorm(config.eps, dtype=config.dtype, use_bias=self.norm_bias, name=name)(x)

@@ -8,6 +8,7 @@ from mmkd_jax.core.modalities import present
 from mmkd_jax.core.model import Batch, Encoder, ModelOutputs, StepContext, Taps
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.fusion._inputs import gives_logits, zero_absent
+from mmkd_jax.models.fusion._tokens import check_masks
 from mmkd_jax.models.fusion.concat import Concat
 from mmkd_jax.models.heads import Classifier
 from mmkd_jax.nn.batch_norm import BatchNorm
@@ -59,6 +60,7 @@ class Multimodal(nn.Module):
         tap = Taps(patch)
         masks = {m: present(batch, m) for m in self.encoders}
         features = {m: tap(f"features.{m}", encode(batch, m, ctx, tap)) for m, encode in self.encoders.items()}
+        check_masks(self.fusion, self.encoders, batch, tap.outputs)
         fused = self.fusion(features, masks, tap)
         if gives_logits(self.fusion):
             tap("logits", fused)

@@ -95,8 +95,11 @@ class Timesformer(nn.Module):
         x = Dropout(config.dropout, name="dropped")(jnp.concatenate([first, x], -2), ctx, rows)
 
         valid = None  # mask of tokens: the class token and those of valid frames
-        if mask is not None and self.attention != SPACE:
+        if mask is not None and self.attention == SPACE:
+            mask = tap(f"frames_mask.{modality}", mask)
+        elif mask is not None:
             valid = jnp.pad(jnp.tile(mask, (1, grid[0] * grid[1])), ((0, 0), (1, 0)), constant_values=True)
+            valid = tap(f"tokens_mask.{modality}", valid)
 
         def encode(x, rows, ctx, tap):
             divided = self.attention == DIVIDED

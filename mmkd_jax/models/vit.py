@@ -140,6 +140,8 @@ class Vit(nn.Module):
             own = jnp.ones((rows.shape[0], length), bool) if valid is None else valid
             tap(f"tokens_mask.{modality}", jnp.pad(own, ((0, 0), (0, self.prompts))))
             valid = None if valid is None else jnp.pad(valid, ((0, 0), (0, self.prompts)), constant_values=True)
+        elif valid is not None:
+            valid = tap(f"tokens_mask.{modality}", valid)
         if self.embedded_norm:
             x = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm_embedded")(x)
         x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))

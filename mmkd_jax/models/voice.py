@@ -58,7 +58,7 @@ class VoiceLSTM(nn.Module):
         size = min(self.window, t)
         if t % size:
             raise UserError(f"{modality}: {t} frames are not a multiple of the window of {size}: use the processor")
-        mask = arrays.get(f"{modality}.mask", jnp.ones((b, t), bool))
+        mask = tap(f"tokens_mask.{modality}", arrays.get(f"{modality}.mask", jnp.ones((b, t), bool)))
         (x,) = nn.dtypes.promote_dtype(x, dtype=self.dtype)
         x = tap(f"hidden.{modality}.0", jnp.where(mask[..., None], x, jnp.zeros((), x.dtype)))
         mask, gates = mask.reshape(-1, size), 4 * self.width
