@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.numeric import at_least_float32
+from mmkd_jax.validation import check_fields
 
 Features = dict[str, Float[Array, "b _"]]
 Present = dict[str, Bool[Array, " b"]]
@@ -37,6 +38,14 @@ def weights_of_present(score: Float[Array, "b m *d"], mask: Bool[Array, "b m"]) 
     (wide,) = at_least_float32(score)
     weights = jax.nn.softmax(jnp.where(mask, wide, jnp.finfo(wide.dtype).min), 1)
     return jnp.where(mask, weights, jnp.zeros((), wide.dtype)).astype(score.dtype)
+
+
+class Fusion(nn.Module):
+    """Base of the fusions, which checks their attributes."""
+
+    def __post_init__(self):
+        check_fields(self)
+        super().__post_init__()
 
 
 def gives_logits(fusion: nn.Module) -> bool:

@@ -15,10 +15,25 @@ import pytest
 from mmkd_jax.core.model import Taps
 from mmkd_jax.core.population import members
 from mmkd_jax.errors import UserError
-from mmkd_jax.models.fusion import Concat, Gated
+from mmkd_jax.models.fusion import (
+    GMU,
+    Attention,
+    Concat,
+    FiLM,
+    Gated,
+    Late,
+    LowRank,
+    Mixer,
+    MoE,
+    Multiplicative,
+    Orthogonal,
+    Sum,
+    TensorFusion,
+)
 
 WIDTHS = {"audio": 4, "image": 3, "text": 2}
 MODALITIES = ("image", "text", "audio")
+TWO = ("image", "text")
 TOKENS = {"audio": 3, "image": 4, "text": 2}
 """Number of tokens; those of the image have no mask."""
 
@@ -44,6 +59,23 @@ class Row(NamedTuple):
 ROWS = {
     "concat": Row(Concat(), blocks=True),
     "gated": Row(Gated(4)),
+    "sum": Row(Sum(4)),
+    "sum, not mean": Row(Sum(4, mean=False)),
+    "gmu": Row(GMU(4)),
+    "gmu of two": Row(GMU(4), modalities=TWO),
+    "tensor fusion": Row(TensorFusion(2), none="constant"),
+    "low rank": Row(LowRank(4, rank=3), none="constant"),
+    "attention": Row(Attention(4, heads=2), none="constant"),
+    "late": Row(Late(3), none="constant", dtype=jnp.float32),
+    "late, learned": Row(Late(3, "learned"), none="constant", dtype=jnp.float32),
+    "late, product": Row(Late(3, "product"), none="constant", dtype=jnp.float32),
+    "film": Row(FiLM("text", "image", 4), modalities=TWO),
+    "moe": Row(MoE(3, 4), none="constant"),
+    "moe, one expert": Row(MoE(3, 4, top_k=1), none="constant"),
+    "multiplicative": Row(Multiplicative(4), none="constant", modalities=TWO),
+    "multiplicative, low rank": Row(Multiplicative(4, rank=3), none="constant"),
+    "mixer": Row(Mixer(4), none="constant"),
+    "orthogonal": Row(Orthogonal(4)),
 }
 NAMES = list(ROWS)
 
