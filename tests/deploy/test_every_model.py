@@ -153,6 +153,10 @@ def test_every_class_of_a_model_is_described_in_json_and_built_again():
     assert classes == {*module.classes()}
 
 
+def test_fusions_are_named_apart_from_models():
+    assert not {*vars(models)} & {n for n, x in vars(models.fusion).items() if isinstance(x, type)}
+
+
 def test_what_is_not_our_module_as_it_is_has_no_configuration():
     assert module.described(SMALL) and all(module.described(m) is None for m in FUNCTIONS.values())
     apply: Any = SMALL.apply

@@ -1,11 +1,10 @@
-"""The attention layer of fusions of tokens, and their sizes."""
+"""The attention layer of fusions of tokens, and their dense layers."""
 
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.errors import UserError
@@ -46,15 +45,12 @@ class AttentionLayer(nn.Module):
         """
         d, dtype = x.shape[-1], x.dtype
 
-        def dense(name: str, features: int, z: Float[Array, "b l e"]) -> Float[Array, "b l f"]:
-            flat: jax.Array = nn.Dense(features, dtype=dtype, name=name)(z.reshape(-1, z.shape[-1]))
-            return flat.reshape(*z.shape[:-1], features)
-
         def norm(name: str, z: Float[Array, "b l e"]) -> Float[Array, "b l e"]:
             return nn.LayerNorm(dtype=dtype, name=name)(z)
 
         def heads(name: str, z: Float[Array, "b l e"]) -> Float[Array, "b l n k"]:
-            return dense(name, d, z).reshape(*z.shape[:-1], self.heads, d // self.heads)
+            # a bias of the keys would shift all scores of a query, which its softmax undoes
+            return dense(name, d, z, bias=name != "key").reshape(*z.shape[:-1], self.heads, d // self.heads)
 
         valid = None if mask is None else mask[:, None, None]
 
@@ -71,22 +67,17 @@ class AttentionLayer(nn.Module):
         return x + dense("shrink", d, grown)
 
 
-def embed(name: str, width: int, x: Float[Array, "b l d"], bias: bool = True) -> Float[Array, "b l w"]:
-    """Project tokens to the width of a fusion, as the dense layer `name` of the calling module."""
+def dense(name: str, width: int, x: Float[Array, "b l d"], bias: bool = True) -> Float[Array, "b l w"]:
+    """Apply the dense layer `name` of the calling module to each token."""
     flat: jax.Array = nn.Dense(width, bias, dtype=x.dtype, name=name)(x.reshape(-1, x.shape[-1]))
     return flat.reshape(*x.shape[:-1], width)
 
 
-def check_sizes(fusion: nn.Module, width: int, heads: int, **least: int) -> None:
-    """Raise unless the attributes are whole numbers of at least their value here, and `heads` divides `width`.
+def check_heads(fusion: nn.Module, width: int, heads: int) -> None:
+    """Raise unless `heads` divides `width`.
 
     Raises:
-        UserError: names the attribute, its value, and what was expected.
+        UserError: it does not.
     """
-    kind = type(fusion).__name__
-    for name, low in {"width": 1, "heads": 1, **least}.items():
-        value = getattr(fusion, name)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-            raise UserError(f"{kind}: {name} is {value!r}; expected a whole number, {low} or more")
     if width % heads:
-        raise UserError(f"{kind}: heads is {heads}; expected a divisor of width, {width}")
+        raise UserError(f"{type(fusion).__name__}: heads is {heads}; expected a divisor of width, {width}")

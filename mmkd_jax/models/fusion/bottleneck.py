@@ -5,13 +5,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import Taps
-from mmkd_jax.models.fusion._attention import AttentionLayer, check_sizes, embed
-from mmkd_jax.models.fusion._inputs import Features, Present, zero_absent
+from mmkd_jax.errors import UserError
+from mmkd_jax.models.fusion._attention import AttentionLayer, check_heads, dense
+from mmkd_jax.models.fusion._inputs import Features, Fusion, Present, zero_absent
 from mmkd_jax.models.fusion._tokens import tokens_of
 from mmkd_jax.nn.pooling import masked_mean
+from mmkd_jax.typing import Count
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Fusion):
     """Attention bottlenecks (MBT): each modality attends to its own tokens and to a few shared ones.
 
     Formula: for each layer and modality [x_m, z_m] ← Transformer_m([x_m, z]); z ← mean_{m present} z_m;
@@ -37,19 +39,26 @@ class Bottleneck(nn.Module):
     Source: Nagrani et al., Attention Bottlenecks for Multimodal Fusion, 2021, https://arxiv.org/abs/2107.00135
     """
 
-    layers: int = 2
-    tokens: int = 4
-    width: int = 64
-    heads: int = 4
+    layers: Count = 2
+    tokens: Count = 4
+    width: Count = 64
+    heads: Count = 4
 
     reads = "tokens"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_heads(self, self.width, self.heads)
+        if self.layers < 2:
+            what = "expected 2 or more: what a layer writes to the shared tokens is read by the next one"
+            raise UserError(f"Bottleneck: layers is {self.layers}; {what}")
 
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
         streams, masks, here = {}, {}, zero_absent(features, present)
         for m, (x, mask) in tokens_of(self, present, tap).items():
-            first = embed(f"class_{m}", self.width, here[m].astype(x.dtype)[:, None])
-            streams[m] = jnp.concatenate([first, embed(f"embed_{m}", self.width, x)], 1)
+            first = dense(f"class_{m}", self.width, here[m].astype(x.dtype)[:, None])
+            streams[m] = jnp.concatenate([first, dense(f"embed_{m}", self.width, x)], 1)
             masks[m] = jnp.concatenate([present[m][:, None], mask], 1)
         rows = jnp.stack([present[m] for m in streams], 1)
         shared = self.param("bottleneck", nn.initializers.normal(0.02), (self.tokens, self.width))
@@ -66,7 +75,3 @@ class Bottleneck(nn.Module):
             shared = masked_mean(jnp.stack(written, 1), rows).reshape(shared.shape)
         ends = [nn.LayerNorm(dtype=x.dtype, name=f"norm_{m}")(x[:, 0]) for m, x in streams.items()]
         return masked_mean(jnp.stack(ends, 1), rows)
-
-    def __post_init__(self):
-        check_sizes(self, self.width, self.heads, layers=2, tokens=1)
-        super().__post_init__()

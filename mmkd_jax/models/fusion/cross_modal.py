@@ -1,19 +1,21 @@
 """Crossmodal attention: the tokens of each modality attend to those of each other one."""
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.core.model import Taps
-from mmkd_jax.errors import UserError
-from mmkd_jax.models.fusion._attention import AttentionLayer, check_sizes, embed
-from mmkd_jax.models.fusion._inputs import Features, Present
+from mmkd_jax.models.fusion._attention import AttentionLayer, check_heads, dense
+from mmkd_jax.models.fusion._inputs import Features, Fusion, Present
 from mmkd_jax.models.fusion._tokens import tokens_of
 from mmkd_jax.nn.pooling import masked_mean
 from mmkd_jax.nn.positions import sinusoids
+from mmkd_jax.typing import Count
 
 
-class CrossModal(nn.Module):
+class CrossModal(Fusion):
     """Crossmodal Transformers (MulT): the tokens of each modality attend to those of each other one, without alignment.
 
     Formula: x_m⁰ = E_m x_m + positions; for each target m and source s, y_ms = x_m⁰, then y_ms ← y_ms + MHA(LN(y_ms),
@@ -42,19 +44,23 @@ class CrossModal(nn.Module):
         https://arxiv.org/abs/1906.00295
     """
 
-    layers: int = 2
-    self_layers: int = 1
-    width: int = 64
-    heads: int = 4
-    summary: str = "mean"
+    layers: Count = 2
+    self_layers: Count = 1
+    width: Count = 64
+    heads: Count = 4
+    summary: Literal["mean", "last"] = "mean"
 
     reads = "tokens"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_heads(self, self.width, self.heads)
 
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
         inputs, masks, summaries = {}, {}, []
         for m, (x, mask) in tokens_of(self, present, tap).items():
-            inputs[m] = embed(f"embed_{m}", self.width, x) + jnp.asarray(
+            inputs[m] = dense(f"embed_{m}", self.width, x) + jnp.asarray(
                 sinusoids(x.shape[1], self.width)[None], x.dtype
             )
             masks[m] = mask
@@ -85,12 +91,6 @@ class CrossModal(nn.Module):
             x = layer(x, y, mask, lambda w, n=f"attention.{target}.{source}.{i}": tap(n, w))
         norm = nn.LayerNorm(dtype=x.dtype, name=f"norm_{target}_from_{source}")
         return tap(f"crossed.{target}.{source}", norm(x))
-
-    def __post_init__(self):
-        check_sizes(self, self.width, self.heads, layers=1, self_layers=0)
-        if self.summary not in ("mean", "last"):
-            raise UserError(f"CrossModal: summary is {self.summary!r}; expected 'mean' or 'last'")
-        super().__post_init__()
 
 
 def _last(x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b d"]:

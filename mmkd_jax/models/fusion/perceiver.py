@@ -5,13 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import Taps
-from mmkd_jax.models.fusion._attention import AttentionLayer, check_sizes, embed
-from mmkd_jax.models.fusion._inputs import Features, Present
+from mmkd_jax.models.fusion._attention import AttentionLayer, check_heads, dense
+from mmkd_jax.models.fusion._inputs import Features, Fusion, Present
 from mmkd_jax.models.fusion._tokens import tokens_of
 from mmkd_jax.nn.positions import sinusoids
+from mmkd_jax.typing import Count
 
 
-class Perceiver(nn.Module):
+class Perceiver(Fusion):
     """Perceiver: a few learned latents attend to the tokens of all modalities, and to each other.
 
     Formula: x = [E_m x_m + e_m + positions]_m; for each layer z ← z + MHA(LN(z), LN(x)), z ← z + MLP(LN(z)),
@@ -38,13 +39,17 @@ class Perceiver(nn.Module):
     Source: Jaegle et al., Perceiver, 2021, https://arxiv.org/abs/2103.03206
     """
 
-    latents: int = 8
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
+    latents: Count = 8
+    layers: Count = 2
+    width: Count = 64
+    heads: Count = 4
     share: bool = True
 
     reads = "tokens"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_heads(self, self.width, self.heads)
 
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
@@ -52,7 +57,7 @@ class Perceiver(nn.Module):
         for m, (x, mask) in tokens_of(self, present, tap).items():
             kind = self.param(f"modality_{m}", nn.initializers.normal(0.02), (self.width,)).astype(x.dtype)
             places = jnp.asarray(sinusoids(x.shape[1], self.width)[None], x.dtype) + kind[None, None]
-            every.append(embed(f"embed_{m}", self.width, x, bias=False) + places)
+            every.append(dense(f"embed_{m}", self.width, x, bias=False) + places)
             masks.append(mask)
         inputs, mask = jnp.concatenate(every, 1), jnp.concatenate(masks, 1)
         z = self.param("latents", nn.initializers.normal(0.02), (self.latents, self.width)).astype(inputs.dtype)
@@ -66,7 +71,3 @@ class Perceiver(nn.Module):
             z = among[k](z, None, None, lambda w, n=f"attention.latents.{i}": tap(n, w))
             z = tap(f"latents.{i + 1}", z)
         return nn.LayerNorm(dtype=z.dtype, name="norm")(z).mean(1, dtype=jnp.float32).astype(z.dtype)
-
-    def __post_init__(self):
-        check_sizes(self, self.width, self.heads, latents=1, layers=1)
-        super().__post_init__()
