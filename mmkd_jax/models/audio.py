@@ -16,7 +16,7 @@ class AudioTDNN(nn.Module):
     """Time-delay neural network (TDNN): each layer sees ±`reach` frames; the first halves the frame rate.
 
     Each layer is a single matrix product. Frames outside the recording or its mask (`audio.mask` [b, t]) are zeros and
-    are not pooled.
+    are not pooled. Outputs: `hidden.M.i`, the output of layer i [b, t / 2, d], and `tokens_mask.M` [b, t / 2].
 
     Attributes:
         widths: layer widths.

@@ -20,7 +20,7 @@ class ClipText(nn.Module):
     Formula: x₀ = E[token] + P[position]; the layers of `nn.transformer`; LN; the end-of-text token
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `tokens.M`, the last tokens after
-    the LayerNorm; `pooled.M`, the features.
+    the LayerNorm; `tokens_mask.M`, their mask; `pooled.M`, the features.
 
     Attributes:
         vocabulary: number of token ids.

@@ -25,8 +25,8 @@ class Deberta(nn.Module):
     Formula: x₀ = LN(E[token]); the layers of `nn.transformer`, with the scores of `DisentangledLayer`; with `kernel`,
         x₁ ← LN(x₁ + φ(K ∗ x₀))
 
-    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; zero outside the mask. `scores.M.i`
-    include all of their terms.
+    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; zero outside the mask, which is
+    `tokens_mask.M`. `scores.M.i` include all of their terms.
 
     Attributes:
         vocabulary: number of token ids.

@@ -16,7 +16,7 @@ class FactorizedBert(nn.Module):
     Formula: x₀ = W LN(E[token] + P[position] + T[type]); the layers of `nn.transformer`
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the projected tokens; `pooled.M` = tanh(V x[first]), with
-    a pooler.
+    a pooler; `tokens_mask.M`, the mask of the tokens.
 
     Attributes:
         vocabulary: number of token ids.

@@ -23,7 +23,7 @@ class ModernBert(nn.Module):
         positions; LN. Layer 0 has no LayerNorm before its attention
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `tokens.M`, the last tokens after
-    the last LayerNorm. `queries.M.i` and `keys.M.i` are those before rotation.
+    the last LayerNorm; `tokens_mask.M`, their mask. `queries.M.i` and `keys.M.i` are those before rotation.
 
     Attributes:
         vocabulary: number of token ids.

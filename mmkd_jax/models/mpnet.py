@@ -21,7 +21,7 @@ class MPNet(nn.Module):
         of each head
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `pooled.M` = tanh(W x[first]), with
-    a pooler. `scores.M.i` include the bias.
+    a pooler; `tokens_mask.M`, their mask. `scores.M.i` include the bias.
 
     Attributes:
         vocabulary: number of token ids.

@@ -1,4 +1,4 @@
-"""Text encoders on token ids: `(batch, modality, ctx, tap) -> features` [b, d]."""
+"""Text encoders on token ids: `(batch, modality, ctx, tap) -> features` [b, d]; `tokens_mask.M` is their mask."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float

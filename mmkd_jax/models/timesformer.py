@@ -31,7 +31,7 @@ class Timesformer(nn.Module):
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches [b, l, d], ordered as the class
     token, the first position in all frames, the second position in all frames, …; `tokens.M`, the last tokens after the
-    LayerNorm. With spatial attention only, each frame has its own class token, and the second axis of every output is
+    LayerNorm; with a mask of frames, `tokens_mask.M`, or with spatial attention only `frames_mask.M` [b, t]. With spatial attention only, each frame has its own class token, and the second axis of every output is
     frames, [b, t, l, d].
 
     Attributes:

@@ -22,7 +22,8 @@ class VoiceLSTM(nn.Module):
     Windows are consecutive on the frame axis; a shorter recording is a single window. Frames outside the mask
     (`audio.mask` [b, t]) leave the state unchanged.
 
-    Outputs: `hidden.M.0`, the frames; `hidden.M.i` [b, t, d], the states of LSTM i; `windows.M` [b, w, e].
+    Outputs: `hidden.M.0`, the frames; `hidden.M.i` [b, t, d], the states of LSTM i; `windows.M` [b, w, e];
+    `tokens_mask.M`, the mask of the frames.
 
     Attributes:
         mels: number of mel bands.

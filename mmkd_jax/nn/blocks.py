@@ -24,7 +24,7 @@ def transformer_blocks(
         mask: valid tokens; None is all.
         num_layers: number of blocks. Block i outputs `hidden.M.i+1`; `queries.M.i`, `keys.M.i` and `values.M.i`
             [b, l, d], heads concatenated; `scores.M.i` [b, heads, q, k], before mask and softmax; `attentions.M.i`,
-            after both.
+            after both. The result is `tokens.M`.
         num_heads: number of attention heads.
         modality: M, the name of the modality.
         tap: Taps of the model.
