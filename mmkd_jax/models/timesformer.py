@@ -31,8 +31,9 @@ class Timesformer(nn.Module):
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches [b, l, d], ordered as the class
     token, the first position in all frames, the second position in all frames, …; `tokens.M`, the last tokens after the
-    LayerNorm; with a mask of frames, `tokens_mask.M`, or with spatial attention only `frames_mask.M` [b, t]. With spatial attention only, each frame has its own class token, and the second axis of every output is
-    frames, [b, t, l, d].
+    LayerNorm; with a mask of frames, `tokens_mask.M`, the mask of the tokens. With spatial attention only, each frame
+    has its own class token, the second axis of every output is frames, [b, t, l, d], and `frames_mask.M` [b, t] is the
+    mask.
 
     Attributes:
         size: height and width of the frames that the spatial position embeddings are for, px.
