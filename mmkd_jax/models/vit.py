@@ -36,8 +36,8 @@ class Vit(nn.Module):
     black, and a patch without valid frames is masked.
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after
-    the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler; `tokens_mask.M`, with a mask of frames, or with prompts, for
-    whose tokens it is False.
+    the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler; `tokens_mask.M`, with a mask of frames or with prompts:
+    False for their tokens.
 
     Prompts are learned vectors without positions that every token attends to. Their tokens are the last ones of each
     output; features are those of the image alone.
