@@ -27,10 +27,6 @@ def norm(p, x):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
 
 
-def tanh_gelu(x):
-    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
 def gelu(x):
     return x / 2 * (1 + erf(x / np.sqrt(2)))
 
@@ -181,7 +177,7 @@ def mixer(p, f, widths):
     tokens = [x]
 
     def mlp(name, y):
-        return dense(p[f"{name}_shrink"], tanh_gelu(dense(p[f"{name}_grow"], y)))
+        return dense(p[f"{name}_shrink"], gelu(dense(p[f"{name}_grow"], y)))
 
     x = x + mlp("modalities_0", norm(p["norm_modalities_0"], x).T).T
     x = x + mlp("channels_0", norm(p["norm_channels_0"], x))
