@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from mmkd_jax.core.model import Taps
 from mmkd_jax.models.fusion._inputs import Features, Fusion, Present, in_order, weights_of_present
 from mmkd_jax.models.heads import Classifier
+from mmkd_jax.numeric import at_least_float32
 from mmkd_jax.typing import Count
 
 
@@ -24,8 +25,8 @@ class Late(Fusion):
 
     This fusion ends a model: `Multimodal(encoders, fusion=Late(classes))`, for tasks with one class each row.
 
-    Outputs: `logits.M` [b, c] of each modality M; `gates` [b, m], the weights w, in alphabetical order of the modalities,
-    except for "product"
+    Outputs: `logits.M` [b, c] of each modality M; except for "product", `gates` [b, m], the weights w, in alphabetical
+    order of the modalities
 
     Attributes:
         classes: number of classes.
@@ -50,7 +51,8 @@ class Late(Fusion):
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b c"]:
         inputs, mask = in_order(features, present)
-        logits = [tap(f"logits.{m}", Classifier(self.classes, name=f"classifier_{m}")(x)) for m, x in inputs.items()]
+        wide = dict(zip(inputs, at_least_float32(*inputs.values()), strict=True))
+        logits = [tap(f"logits.{m}", Classifier(self.classes, name=f"classifier_{m}")(x)) for m, x in wide.items()]
         logp = jax.nn.log_softmax(jnp.stack(logits, 1), -1)
         some, zero = jnp.any(mask, -1, keepdims=True), jnp.zeros((), logp.dtype)
         if self.weights == "product":

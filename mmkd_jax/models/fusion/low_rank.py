@@ -44,12 +44,11 @@ class LowRank(Fusion):
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
         inputs, _ = in_order(features, present)
-        kernel, bias = nn.initializers.variance_scaling(0.5, "fan_in", "normal"), nn.initializers.normal(math.sqrt(0.5))
+        start = {"kernel_init": nn.initializers.variance_scaling(0.5, "fan_in", "normal")}
+        start |= {"bias_init": nn.initializers.normal(math.sqrt(0.5))}
         product = None
         for m, x in inputs.items():
-            dense = nn.Dense(
-                self.rank * self.width, dtype=x.dtype, kernel_init=kernel, bias_init=bias, name=f"factor_{m}"
-            )
+            dense = nn.Dense(self.rank * self.width, dtype=x.dtype, name=f"factor_{m}", **start)
             factor = dense(x).reshape(x.shape[0], self.rank, self.width)
             product = factor if product is None else product * factor
         weight = self.param("weight", nn.initializers.normal(self.rank**-0.5), (self.rank,))

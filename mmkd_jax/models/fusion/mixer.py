@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import Taps
 from mmkd_jax.models.fusion._inputs import Features, Fusion, Present, in_order
+from mmkd_jax.nn.activations import activation
 from mmkd_jax.typing import Count
 
 
@@ -51,8 +52,8 @@ class Mixer(Fusion):
             return nn.LayerNorm(1e-6, dtype=x.dtype, name=name)(x)
 
         def mlp(name, x):
-            y = nn.gelu(nn.Dense(self.expand * x.shape[-1], dtype=x.dtype, name=f"{name}_grow")(x))
-            return nn.Dense(x.shape[-1], dtype=x.dtype, name=f"{name}_shrink")(y)
+            y = nn.Dense(self.expand * x.shape[-1], dtype=x.dtype, name=f"{name}_grow")(x)
+            return nn.Dense(x.shape[-1], dtype=x.dtype, name=f"{name}_shrink")(activation("gelu")(y))
 
         for i in range(self.layers):
             across = jnp.swapaxes(norm(f"norm_modalities_{i}", x), 1, 2)

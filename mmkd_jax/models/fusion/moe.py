@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from mmkd_jax.core.model import Taps
 from mmkd_jax.errors import UserError
 from mmkd_jax.models.fusion._inputs import Features, Fusion, Present, in_order
-from mmkd_jax.numeric import at_least_float32
+from mmkd_jax.numeric import at_least_float32, largest
 from mmkd_jax.typing import Count
 
 
@@ -62,9 +62,7 @@ class MoE(Fusion):
         x = jnp.concatenate([x, mask.astype(x.dtype)], -1)
         (wide,) = at_least_float32(x)
         p = tap("router", jax.nn.softmax(nn.Dense(self.experts, dtype=wide.dtype, name="router")(wide), -1))
-        first = jnp.tri(self.experts, k=-1, dtype=bool)[None]  # of equal ones, j comes before e if j < e
-        ahead = (p[:, None, :] > p[:, :, None]) | ((p[:, None, :] == p[:, :, None]) & first)
-        picked = jnp.where(jnp.sum(ahead, -1) < self.top_k, p, jnp.zeros((), p.dtype))
+        picked = jnp.where(largest(p, self.top_k), p, jnp.zeros((), p.dtype))
         total = jnp.sum(picked, -1, keepdims=True)
         gates = tap("gates", picked if self.top_k == 1 else picked / jnp.where(total > 0, total, 1))
         start = nn.initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=(0,))

@@ -13,8 +13,8 @@ from mmkd_jax.typing import Count
 class Multiplicative(Fusion):
     """Multiplicative interactions: a bilinear form of two modalities, or of each pair in low rank, and linear terms.
 
-    Formula: fused = f_1ᵀ 𝕎 f_2 + U_1 f_1 + U_2 f_2 + b; with `rank`, fused = W Σ_{i < j} (A_i f_i ⊙ A_j f_j) + Σ_m U_m f_m
-        + b, of any number of modalities
+    Formula: fused = f_1ᵀ 𝕎 f_2 + U_1 f_1 + U_2 f_2 + b; with `rank`, of any number of modalities,
+        fused = W Σ_{i < j} (A_i f_i ⊙ A_j f_j) + Σ_m U_m f_m + b
 
     An absent modality is 0: the linear terms of the others stay, and products of pairs that are present. If none is
     present, the result is b.

@@ -16,8 +16,7 @@ class Orthogonal(Fusion):
         fused = [mean_{m present} s_m; h_1; …; h_n], with modalities in alphabetical order: (1 + n) width numbers
 
     The vectors s and h of an absent modality are 0; s is averaged over those present. If none is present, the result
-    is 0. The subspaces differ by loss terms alone, such as `losses.cmd` between the shared vectors, and an orthogonality
-    loss between `shared.M` and `private.M`.
+    is 0. The subspaces differ by loss terms alone, such as `losses.cmd` between the shared vectors of two modalities.
 
     Outputs: `shared.M` and `private.M` [b, d], s and h of each modality M
 
