@@ -31,8 +31,8 @@ class Multimodal(nn.Module):
         auxiliary: add a classifier or head on the features of each modality M; its outputs are `logits.M`, or those of
             the head with `.M` after their names. Restrict losses on them to rows that have M: `where="present.M"`.
 
-    A fusion whose attribute `output` is "logits", such as `fusion.Late`, ends the model: leave out `classes` and `head`.
-    There is no `embedding` then.
+    A fusion whose attribute `output` is "logits", such as `fusion.Late`, ends the model, without an `embedding`: leave
+    out `classes` and `head`.
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN
@@ -95,7 +95,7 @@ class Multimodal(nn.Module):
             unread |= {"dropout": self.dropout != 0, "batch_norm": self.batch_norm}
             if names := [k for k, is_set in unread.items() if is_set]:
                 kind = type(self.fusion).__name__
-                raise UserError(f"Multimodal: {kind} gives the logits, without an embedding; leave out {choices(names)}")
+                raise UserError(f"Multimodal: {kind} gives the logits itself; leave out {choices(names)}")
         elif (self.classes is None) == (self.head is None):
             raise UserError("Multimodal: give either classes, for a classifier, or head, such as models.head_for(task)")
         super().__post_init__()
