@@ -3,22 +3,12 @@
 import pathlib
 
 import numpy as np
-import optax
 import pytest
 
-from mmkd_jax import cli, tasks
-from mmkd_jax.core.model import linen
-from mmkd_jax.core.objective import combine
-from mmkd_jax.data import InMemory, from_columns
+from mmkd_jax import cli
 from mmkd_jax.deploy import load
-from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import RunOptions, definition, run
-from mmkd_jax.models import ImageMLP, Multimodal
-from mmkd_jax.models.fusion import Late
-from mmkd_jax.training.roles import Trained
-from mmkd_jax.training.training import Training
 from tests.models.fusion import fused_experiment
-from tests.never_silent.setting import train
 
 EXPERIMENT = pathlib.Path(fused_experiment.__file__)
 
@@ -64,14 +54,3 @@ def test_late_fusion_is_exported(results, form, capsys):
         cli.main(["export", str(folder), "student", "--to", form, "--experiment", str(EXPERIMENT)])
     said = capsys.readouterr().err
     assert ended.value.code == 0 and "48 test rows" in said and "100.00% of the predictions are the same" in said
-
-
-def test_late_fusion_is_refused_where_classes_do_not_exclude_each_other(tmp_path):
-    model = linen(Multimodal({"image": ImageMLP((4,))}, fusion=Late(3)))
-    draw = np.random.default_rng(0)
-    columns = {"image": draw.random((6, 2, 2, 1), np.float32), "label": draw.integers(0, 2, (6, 3)).astype(np.int8)}
-    task, loader = tasks.multi_label(3), InMemory(from_columns(columns, "made-up"), 6)
-    shared = {"task": task, "data": loader, "validation": loader, "test": loader, "steps": 1}
-    training = Training({"net": Trained(model)}, combine(task=task.objective("net")), optax.sgd(0.1), **shared)
-    with pytest.raises(UserError, match=r"the logits of 'net' exclude each other .* the task has several labels"):
-        train(tmp_path / "run", {"net": training})
