@@ -82,7 +82,7 @@ ROWS = {
     "mixer": Row(Mixer(4), none="constant"),
     "orthogonal": Row(Orthogonal(4)),
     "bottleneck": Row(Bottleneck(2, 2, 4, 2)),
-    "cross modal": Row(CrossModal(1, 1, 4, 2)),
+    "cross modal": Row(CrossModal(1, 1, 4, 2), modalities=TWO),
     "perceiver": Row(Perceiver(2, 2, 4, 2), none="constant"),
 }
 NAMES = list(ROWS)
