@@ -2,6 +2,9 @@
 
 import dataclasses
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -11,7 +14,7 @@ from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import combine
 from mmkd_jax.data import InMemory, from_columns
 from mmkd_jax.errors import UserError
-from mmkd_jax.models import ImageMLP, Multimodal, fusion
+from mmkd_jax.models import AudioCNN, ImageMLP, Multimodal, fusion
 from mmkd_jax.training.roles import Trained
 from mmkd_jax.training.training import Training
 from mmkd_jax.typing import Count
@@ -50,6 +53,10 @@ def test_sizes(name, field):
     ("kind", "options", "words"),
     [
         ("Attention", {"width": 6, "heads": 4}, "Attention: heads is 4; expected a divisor of width, 6"),
+        ("Bottleneck", {"width": 6, "heads": 4}, "Bottleneck: heads is 4; expected a divisor of width, 6"),
+        ("CrossModal", {"width": 6, "heads": 4}, "CrossModal: heads is 4; expected a divisor of width, 6"),
+        ("Perceiver", {"width": 6, "heads": 4}, "Perceiver: heads is 4; expected a divisor of width, 6"),
+        ("CrossModal", {"summary": "first"}, "CrossModal: summary is 'first'; expected 'mean' or 'last'"),
         ("MoE", {"experts": 2, "top_k": 3}, "MoE: top_k is 3; expected at most the number of experts, 2"),
     ],
 )
@@ -88,3 +95,50 @@ def test_late_fusion_for_classes_that_do_not_exclude_each_other(kind, tmp_path):
     label = np.eye(3, dtype=np.float32 if kind == "visual_questions" else np.int8)[np.arange(6) % 3]
     said = refused(tmp_path, Multimodal(encoders("image"), fusion=fusion.Late(3)), task=task, label=label)
     assert "the logits of 'net' exclude each other (single_label_classification), the task has" in said
+
+
+def test_a_single_layer_of_bottlenecks():
+    """Shared tokens that a modality writes in the only layer, and none reads → refused; two layers exchange."""
+    with pytest.raises(UserError, match="layers is 1; expected 2 or more: what a layer writes to the shared tokens"):
+        fusion.Bottleneck(layers=1)
+
+
+@pytest.mark.parametrize("name", ["Bottleneck", "CrossModal", "Perceiver"])
+def test_an_encoder_without_tokens(name, tmp_path):
+    """A fusion of tokens on an encoder that has only vectors → refused, with the encoder's outputs and the remedy."""
+    said = refused(tmp_path, Multimodal(encoders("image", "text"), 3, 4, KINDS[name]()))
+    assert f"{name}: the encoder of 'image' has no tokens, only features.image, hidden.image.0: take an encoder" in said
+    assert "or a fusion of vectors such as models.fusion.Gated" in said
+
+
+class Halving(nn.Module):
+    """An encoder that pools over the mask of its modality, and halves it."""
+
+    mask: str = ""
+
+    @nn.compact
+    def __call__(self, batch, modality, ctx, tap):
+        mask, x = batch[f"{modality}.mask"], batch[modality]
+        if self.mask:
+            tap(f"tokens_mask.{modality}", mask[:, ::2] if self.mask == "halved" else mask)
+        x = tap(f"hidden.{modality}.0", nn.Dense(4)(jnp.where(mask[..., None], x, 0)[:, ::2]))
+        return x.mean(1)
+
+
+@pytest.mark.parametrize("mask", ["", "whole"])
+def test_padding_among_tokens(mask, tmp_path):
+    """A fusion of tokens on an encoder of one's own that gives no mask of its tokens, or another → refused."""
+    columns = {"audio": np.ones((6, 4, 3), np.float32), "audio.mask": np.ones((6, 4), bool)}
+    said = refused(tmp_path, Multimodal({"audio": Halving(mask)}, 3, 4, fusion.Perceiver(2, 1, 4, 2)), **columns)
+    other = "tokens_mask.audio has shape [6, 4], but the tokens of its encoder [6, 2, 4]: tap the mask of the last"
+    bare = "the batch has audio.mask, but the encoder no output 'tokens_mask.audio': pass the mask of its tokens [b, l]"
+    assert f"Perceiver: {other if mask else bare}" in said
+    assert mask or "through tap('tokens_mask.audio', …) in Halving" in said
+
+
+def test_padding_that_an_encoder_masks():
+    """The same encoder with the mask of its tokens, or one whose padding counts → runs."""
+    batch = {"audio": jnp.ones((6, 4, 3)), "audio.mask": jnp.ones((6, 4), bool), "example_id": jnp.arange(6)}
+    for encoder in (Halving("halved"), AudioCNN((3,))):
+        model = linen(Multimodal({"audio": encoder}, 3, 4, fusion.Perceiver(2, 1, 4, 2)))
+        jax.eval_shape(model.init, jax.random.key(0), batch)

@@ -5,7 +5,7 @@ import pytest
 from mmkd_jax import losses
 from mmkd_jax.core.model import linen
 from mmkd_jax.core.objective import term
-from mmkd_jax.models import AudioTDNN, ImageMLP, Multimodal, branches
+from mmkd_jax.models import AudioTDNN, ImageCNN, ImageMLP, Multimodal, branches
 from mmkd_jax.models import fusion as fusions
 from tests.sharded.agreement import agrees, on_one_device
 from tests.small import CLASSES, task
@@ -22,11 +22,15 @@ FUSIONS = {
     "multiplicative": fusions.Multiplicative(4),
     "mixer": fusions.Mixer(4),
     "orthogonal": fusions.Orthogonal(4),
+    "bottleneck": fusions.Bottleneck(2, 2, 4, 2),
+    "cross_modal": fusions.CrossModal(1, 1, 4, 2),
+    "perceiver": fusions.Perceiver(2, 2, 4, 2),
 }
 
 
 def model(fusion):
-    encoders = {"image": ImageMLP((4,)), "audio": AudioTDNN((4,), reach=1)}
+    image = ImageCNN((4,)) if getattr(fusion, "reads", "") == "tokens" else ImageMLP((4,))
+    encoders = {"image": image, "audio": AudioTDNN((4,), reach=1)}
     late = isinstance(fusion, fusions.Late)
     return linen(Multimodal(encoders, fusion=fusion) if late else Multimodal(encoders, CLASSES, 4, fusion))
 
