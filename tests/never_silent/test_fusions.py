@@ -56,7 +56,6 @@ def test_sizes(name, field):
         ("Bottleneck", {"width": 6, "heads": 4}, "Bottleneck: heads is 4; expected a divisor of width, 6"),
         ("CrossModal", {"width": 6, "heads": 4}, "CrossModal: heads is 4; expected a divisor of width, 6"),
         ("Perceiver", {"width": 6, "heads": 4}, "Perceiver: heads is 4; expected a divisor of width, 6"),
-        ("CrossModal", {"summary": "first"}, "CrossModal: summary is 'first'; expected 'mean' or 'last'"),
         ("MoE", {"experts": 2, "top_k": 3}, "MoE: top_k is 3; expected at most the number of experts, 2"),
     ],
 )

@@ -21,7 +21,7 @@ class Bottleneck(Fusion):
 
     The first token of a modality is its features, projected: the class token, if the encoder has one. The others are
     the encoder's last tokens, projected, see docs/fusions.md. Layers are pre-norm, without dropout; each modality has
-    its own. Encoders give their tokens positions, so there are none here.
+    its own. Positions are those that the encoders gave to their tokens.
 
     Outputs: `bottleneck.i` [b, tokens, width], the shared tokens z that layer i reads, i = 0 … layers − 1; those of
     layer 0 are variables. `fused.M.i` [b, 1 + l, width], the tokens of modality M after layer i − 1, the first one in

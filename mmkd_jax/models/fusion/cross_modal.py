@@ -23,8 +23,8 @@ class CrossModal(Fusion):
         fused = [summary of y_m]_m
 
     Targets and sources are in alphabetical order; x_m are the encoders' last tokens, see docs/fusions.md; the features
-    are not read. Layers are pre-norm, without dropout. Positions are sines of the index of a token, whatever its
-    content; the summary of a modality is over its valid tokens.
+    are not read. Layers are pre-norm, without dropout. Positions are sines of the index of a token, not read off
+    its content; the summary of a modality is over its valid tokens.
 
     Outputs: `attention.M.S.i` [b, heads, l_M, l_S], the weights of layer i of target M and source S, zero for masked
     keys; `crossed.M.S` [b, l_M, width], the tokens LN(y_ms); `attention.M.i` [b, heads, l_M, l_M], the weights of

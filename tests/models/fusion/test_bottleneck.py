@@ -1,6 +1,7 @@
 """`Bottleneck` against the equations of Nagrani et al., 2021, written out for each row."""
 
 import numpy as np
+import pytest
 
 from mmkd_jax.models.fusion import Bottleneck
 from tests.models.fusion import tokens as t
@@ -38,6 +39,7 @@ def test_it_is_the_papers():
     assert sorted(n for n in tapped if "bottleneck" in n) == ["bottleneck.0", "bottleneck.1", "bottleneck.2"]
 
 
+@pytest.mark.full
 def test_modalities_exchange_through_the_shared_tokens_alone():
     """With these set to 0 at every layer, a modality is what it is alone."""
     fusion = Bottleneck(2, SHARED, t.WIDTH, t.HEADS)

@@ -36,13 +36,16 @@ def written_out(p, made, i, summary, names=NAMES):
     return np.concatenate(found)
 
 
-@pytest.mark.parametrize("summary", ["mean", "last"])
+@pytest.mark.parametrize("summary", [pytest.param("mean", marks=pytest.mark.full), "last"])
 def test_it_is_the_papers(summary):
     fusion = CrossModal(2, 1, t.WIDTH, t.HEADS, summary)
     params, (features, made) = t.ready(fusion), t.outputs()
-    fused, _ = t.jitted(fusion, params, features, made)
+    fused, tapped = t.jitted(fusion, params, features, made)
     for i in range(t.ROWS):
         t.close(fused[i], written_out(params, made, i, summary))
+    absent = ~t.PRESENT["text"]
+    np.testing.assert_array_equal(tapped["attention.image.text.0"][absent], 0)
+    np.testing.assert_allclose(tapped["attention.image.text.0"][~absent].sum(-1), 1, rtol=1e-5)
 
 
 def test_one_modality_attends_to_itself():
@@ -53,6 +56,7 @@ def test_one_modality_attends_to_itself():
         t.close(fused[i], written_out(params, made, i, "mean", ("text",)))
 
 
+@pytest.mark.full
 def test_a_token_of_zeros_is_a_token():
     """Positions are those of the index: a token whose content starts with 0 is neither padding nor skipped."""
     fusion = CrossModal(1, 1, t.WIDTH, t.HEADS)
@@ -63,12 +67,3 @@ def test_a_token_of_zeros_is_a_token():
     assert (tapped["attention.image.text.0"][0] > 0).all()
     columns = np.asarray(tapped["attention.image.text.0"][0]).reshape(-1, 3).T
     assert len({x.tobytes() for x in columns}) == 3, "tokens of equal content differ by their positions"
-
-
-def test_attention_to_an_absent_source_is_zero():
-    fusion = CrossModal(1, 1, t.WIDTH, t.HEADS)
-    params, (features, made) = t.ready(fusion), t.outputs()
-    _, tapped = t.jitted(fusion, params, features, made)
-    absent = ~t.PRESENT["text"]
-    np.testing.assert_array_equal(tapped["attention.image.text.0"][absent], 0)
-    np.testing.assert_allclose(tapped["attention.image.text.0"][~absent].sum(-1), 1, rtol=1e-5)
