@@ -126,7 +126,7 @@ class Halving(nn.Module):
 
 @pytest.mark.parametrize("mask", ["", "whole"])
 def test_padding_among_tokens(mask, tmp_path):
-    """A fusion of tokens on an encoder of one's own that gives no mask of its tokens, or another → refused."""
+    """A fusion of tokens on a user's encoder that gives no mask of its tokens, or one of another shape → refused."""
     columns = {"audio": np.ones((6, 4, 3), np.float32), "audio.mask": np.ones((6, 4), bool)}
     said = refused(tmp_path, Multimodal({"audio": Halving(mask)}, 3, 4, fusion.Perceiver(2, 1, 4, 2)), **columns)
     other = "tokens_mask.audio has shape [6, 4], but the tokens of its encoder [6, 2, 4]: tap the mask of the last"
