@@ -1,6 +1,7 @@
 """Fusions that do not fit a model or a task: refused before the first step."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -82,7 +83,7 @@ def test_a_bilinear_form_of_three(tmp_path):
 @pytest.mark.parametrize("option", ["classes", "head", "auxiliary", "dropout", "batch_norm"])
 def test_options_of_an_embedding_that_late_fusion_lacks(option):
     """An option of the embedding or the classifier of a model whose fusion gives the logits → refused."""
-    value = {"classes": 3, "head": tasks.classification(3).head, "dropout": 0.5}.get(option, True)
+    value: Any = {"classes": 3, "head": tasks.classification(3).head, "dropout": 0.5}.get(option, True)
     with pytest.raises(UserError, match=f"Late gives the logits itself; leave out {option}"):
         Multimodal(encoders("image"), fusion=fusion.Late(3), **{option: value})
 

@@ -1,5 +1,6 @@
 """Low-rank multimodal fusion."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -44,13 +45,14 @@ class LowRank(Fusion):
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
         inputs, _ = in_order(features, present)
-        start = {"kernel_init": nn.initializers.variance_scaling(0.5, "fan_in", "normal")}
-        start |= {"bias_init": nn.initializers.normal(math.sqrt(0.5))}
-        product = None
-        for m, x in inputs.items():
-            dense = nn.Dense(self.rank * self.width, dtype=x.dtype, name=f"factor_{m}", **start)
-            factor = dense(x).reshape(x.shape[0], self.rank, self.width)
-            product = factor if product is None else product * factor
+        half, size = nn.initializers.variance_scaling(0.5, "fan_in", "normal"), self.rank * self.width
+        constant = nn.initializers.normal(math.sqrt(0.5))
+
+        def factor(m, x):
+            dense = nn.Dense(size, dtype=x.dtype, kernel_init=half, bias_init=constant, name=f"factor_{m}")
+            return dense(x).reshape(x.shape[0], self.rank, self.width)
+
+        product = functools.reduce(jnp.multiply, [factor(m, x) for m, x in inputs.items()])
         weight = self.param("weight", nn.initializers.normal(self.rank**-0.5), (self.rank,))
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        return jnp.einsum("r,brd->bd", weight.astype(product.dtype), product) + bias.astype(product.dtype)[None]
+        bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(product.dtype)
+        return jnp.einsum("r,brd->bd", weight.astype(product.dtype), product) + bias[None]

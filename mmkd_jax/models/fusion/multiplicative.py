@@ -1,5 +1,7 @@
 """Multiplicative interactions."""
 
+import itertools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -53,7 +55,7 @@ class Multiplicative(Fusion):
             start = nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
             return nn.Dense(size, use_bias=False, dtype=x.dtype, kernel_init=start, name=name)(x)
 
-        linear = sum(dense(self.width, f"linear_{m}", x) for m, x in inputs.items())
+        linear = jnp.sum(jnp.stack([dense(self.width, f"linear_{m}", x) for m, x in inputs.items()]), 0)
         bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(linear.dtype)
         fused = linear + bias[None]
         if count == 1:
@@ -64,5 +66,5 @@ class Multiplicative(Fusion):
             kernel = self.param("bilinear", start, (x.shape[-1], y.shape[-1], self.width)).astype(x.dtype)
             return fused + jnp.einsum("bi,bj,ijd->bd", x, y, kernel)
         factors = [dense(self.rank, f"factor_{m}", x) for m, x in inputs.items()]
-        pairs = sum(factors[i] * factors[j] for j in range(count) for i in range(j))
-        return fused + dense(self.width, "out", pairs, scale=2 / (count * (count - 1)))  # one over the number of pairs
+        pairs = [x * y for x, y in itertools.combinations(factors, 2)]
+        return fused + dense(self.width, "out", jnp.sum(jnp.stack(pairs), 0), scale=1 / len(pairs))

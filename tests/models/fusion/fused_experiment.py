@@ -48,10 +48,9 @@ def trainings(config: Config) -> dict[str, Training]:
         return {"image": ImageMLP((width,)), "audio": AudioTDNN((width,), reach=1)}
 
     late = {n: linen(Multimodal(encoders(w), fusion=Late(3, "learned"))) for n, w in (("teacher", 8), ("student", 4))}
-    each = {"student": "student.logits.{m}", "teacher": "teacher.logits.{m}"}
     terms = {"soft": term(losses.kl, student="student.logits", teacher="teacher.logits", temperature=2.0)}
     terms |= {
-        f"soft {m}": term(losses.kl, **{k: x.format(m=m) for k, x in each.items()}, where=f"present.{m}")
+        f"soft {m}": term(losses.kl, student=f"student.logits.{m}", teacher=f"teacher.logits.{m}", where=f"present.{m}")
         for m in ("image", "audio")
     }
     mixed = linen(Multimodal(encoders(4), 3, 4, MoE(3, 4), auxiliary=True))

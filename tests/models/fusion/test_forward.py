@@ -231,3 +231,23 @@ def test_a_fusion_computes_what_its_paper_writes(name):
         features = {m: seen[f"features.{m}"][i].astype(float) for m in widths if present[m][i]}
         for n, expected in FORWARD[name](wide, features, widths).items():
             np.testing.assert_allclose(outputs[n][i], expected, rtol=1e-4, atol=1e-5, err_msg=f"{n}, {[*features]}")
+
+
+@pytest.mark.parametrize("name", ["low rank", "tensor fusion", "multiplicative, low rank"])
+def test_products_of_modalities_start_at_the_scale_of_the_features(name):
+    """Over seeds, whichever modalities are present; a product of small factors would vanish."""
+    seen, present = rows(ROWS[name].modalities)
+    draw = np.random.default_rng(2)
+    seen = {n: draw.normal(size=x.shape).astype(np.float32) for n, x in seen.items()}
+
+    @jax.jit
+    def run(seeds, seen, present):
+        def one(seed):
+            key = jax.random.key(seed)
+            return module(name).apply(module(name).init(key, seen, present, {}), seen, present, {})["fused"]
+
+        return jax.lax.map(one, seeds)
+
+    fused = run(np.arange(200), seen, present)
+    size = np.sqrt((fused**2).mean((0, 2)))
+    assert (size[1:] > 0.25).all() and (size < 3).all(), size

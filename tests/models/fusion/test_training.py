@@ -43,6 +43,7 @@ def test_a_student_with_late_fusion_predicts_rows_that_lack_a_modality(results):
     found = load(folder, "student").predict(given)
     right = np.array(["low", "middle", "high"])[columns["label"]] == found.prediction
     assert right.mean() > 0.85
+    assert found.probabilities is not None
     np.testing.assert_allclose(found.probabilities, np.exp(found.outputs["logits"]), rtol=1e-4, atol=1e-6)
 
 
