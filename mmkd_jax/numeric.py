@@ -126,6 +126,18 @@ def top_class(logits: Float[Array | np.ndarray, "*n c"]) -> Int[Array, "*n"]:
     return jnp.where(none, -1, jnp.argmax(logits, -1))
 
 
+def largest(x: Float[Array, "*n d"], count: int) -> Bool[Array, "*n d"]:
+    """Mask of the largest entries of each row, as many as `count`; of equal ones, the first.
+
+    Example:
+        >>> largest(jnp.array([1.0, 3.0, 3.0, 3.0]), 2).tolist()
+        [False, True, True, False]
+    """
+    before = jnp.tri(x.shape[-1], k=-1, dtype=bool).reshape((1,) * (x.ndim - 1) + (x.shape[-1],) * 2)
+    this, other = x[..., :, None], x[..., None, :]
+    return jnp.sum((other > this) | ((other == this) & before), -1) < count
+
+
 def mean_square(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
     """Mean of squares over all axes but the first."""
     return jnp.mean(x * x, tuple(range(1, x.ndim)))

@@ -152,13 +152,13 @@ class LinenApply:
 
 
 def linen(module: nn.Module) -> Model:
-    """Wrap a Linen module `module(batch, ctx, patch) -> outputs`, and its `class_outputs` if it has any, as a Model."""
+    """Wrap a Linen module `module(batch, ctx, patch) -> outputs` as a Model, with its `class_outputs` and `problem`."""
 
     def init(key, batch):
         return module.init(key, batch, StepContext(0, key, train=False), {})
 
-    class_outputs = getattr(type(module), "class_outputs", None) and module.class_outputs
-    return Model(init, LinenApply(module), class_outputs=class_outputs or ("logits",))
+    known = {k: getattr(module, k) for k in ("class_outputs", "problem") if getattr(type(module), k, None)}
+    return Model(init, LinenApply(module), **known)
 
 
 def nnx(make: Callable[[flax_nnx.Rngs], Any]) -> Model:

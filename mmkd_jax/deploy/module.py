@@ -16,8 +16,9 @@ _DEPTH = 16
 
 
 def classes() -> dict[str, type]:
-    """Return the classes that a configuration may name: those of `mmkd_jax.models`."""
-    return {n: value for n, value in vars(models).items() if isinstance(value, type) and not n.startswith("_")}
+    """Return the classes that a configuration may name: those of `mmkd_jax.models` and `mmkd_jax.models.fusion`."""
+    named = vars(models) | vars(models.fusion)
+    return {n: value for n, value in named.items() if isinstance(value, type) and not n.startswith("_")}
 
 
 def described(model: Model) -> dict[str, Any] | None:

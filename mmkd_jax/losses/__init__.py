@@ -90,6 +90,7 @@ from mmkd_jax.losses.regression.mse import mse as mse
 from mmkd_jax.losses.relational.cc import cc as cc
 from mmkd_jax.losses.relational.cc import cc_bilinear as cc_bilinear
 from mmkd_jax.losses.relational.dark_rank import dark_rank as dark_rank
+from mmkd_jax.losses.relational.load_balancing import load_balancing as load_balancing
 from mmkd_jax.losses.relational.mmanet import mmanet as mmanet
 from mmkd_jax.losses.relational.pkt import pkt as pkt
 from mmkd_jax.losses.relational.rkd import rkd_angle as rkd_angle

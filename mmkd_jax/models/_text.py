@@ -19,14 +19,17 @@ def token_sample(modality: str) -> dict[str, Array]:
 
 
 def token_inputs(
-    batch: Batch, modality: str, length: int | None, prompts: int = 0
+    batch: Batch, modality: str, length: int | None, tap: Taps, prompts: int = 0
 ) -> tuple[Int[Array, "b l"], Bool[Array, "b l"], Int[Array, "b l"]]:
-    """Return the ids, the mask and the types (all 0 if the batch lacks them) of tokens.
+    """Return the ids, the mask and the types (all 0 if the batch lacks them) of tokens; the mask is `tokens_mask.M`.
+
+    With prompts, the encoder taps the mask, because theirs are among its tokens.
 
     Args:
         batch: batch.
         modality: name of the modality.
         length: maximum length in tokens, with prompts; None for no limit.
+        tap: Taps of the model.
         prompts: number of learned vectors beside the tokens, which take positions of them.
 
     Raises:
@@ -39,6 +42,7 @@ def token_inputs(
         raise UserError(
             f"{modality}: texts have {ids.shape[1]} tokens{beside}, but this model has {length} position embeddings"
         )
+    mask = mask if prompts else tap(f"tokens_mask.{modality}", mask)
     return ids, mask, seen.get(f"{modality}.types", jnp.zeros(ids.shape, jnp.int32))
 
 

@@ -38,6 +38,8 @@ class Ast(Vit):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
+    sees_padding = True
+
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
         """Return the smallest valid batch, for shape inference."""

@@ -16,7 +16,7 @@ class AudioTDNN(nn.Module):
     """Time-delay neural network (TDNN): each layer sees ±`reach` frames; the first halves the frame rate.
 
     Each layer is a single matrix product. Frames outside the recording or its mask (`audio.mask` [b, t]) are zeros and
-    are not pooled.
+    are not pooled. Outputs: `hidden.M.i`, the output of layer i [b, t / 2, d], and `tokens_mask.M` [b, t / 2].
 
     Attributes:
         widths: layer widths.
@@ -39,7 +39,7 @@ class AudioTDNN(nn.Module):
             shifts = [padded[:, s : s + frames : stride] for s in range(2 * self.reach + 1)]
             mask = mask[:, ::stride]
             x = tap(f"hidden.{modality}.{i}", nn.relu(nn.Dense(width)(jnp.concatenate(shifts, -1))))
-        return _pooled(x, mask)
+        return _pooled(x, tap(f"tokens_mask.{modality}", mask))
 
 
 class AudioCNN(nn.Module):
@@ -50,6 +50,8 @@ class AudioCNN(nn.Module):
     """
 
     widths: tuple[int, ...] = (16, 32, 64)
+
+    sees_padding = True
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:

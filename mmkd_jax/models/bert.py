@@ -20,7 +20,7 @@ class Bert(nn.Module):
     Formula: x₀ = LN(E[token] + P[position] + T[type]); the layers of `nn.transformer`
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `pooled.M` = tanh(W x[first]),
-    with a pooler; `tokens_mask.M`, with prompts: the mask of the text among all tokens.
+    with a pooler; `tokens_mask.M`, the mask of the text's tokens, with prompts: among all tokens.
 
     Prompts are learned vectors at the first positions, before the text. Their tokens are the last ones of each output,
     so that the first one is that of the text; features are those of the text alone.
@@ -61,7 +61,7 @@ class Bert(nn.Module):
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
         first = 0 if self.padding is None else self.padding + 1
-        ids, mask, types = token_inputs(batch, modality, self.length - first, self.prompts)
+        ids, mask, types = token_inputs(batch, modality, self.length - first, tap, self.prompts)
         length = ids.shape[1]
 
         def embed(name, size, ids):

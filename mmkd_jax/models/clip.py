@@ -20,7 +20,7 @@ class ClipText(nn.Module):
     Formula: x₀ = E[token] + P[position]; the layers of `nn.transformer`; LN; the end-of-text token
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `tokens.M`, the last tokens after
-    the LayerNorm; `pooled.M`, the features.
+    the LayerNorm; `tokens_mask.M`, their mask; `pooled.M`, the features.
 
     Attributes:
         vocabulary: number of token ids.
@@ -52,7 +52,7 @@ class ClipText(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, _ = token_inputs(batch, modality, self.length)
+        ids, mask, _ = token_inputs(batch, modality, self.length, tap)
 
         def embed(name, size, ids):
             return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)

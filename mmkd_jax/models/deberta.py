@@ -25,8 +25,8 @@ class Deberta(nn.Module):
     Formula: x₀ = LN(E[token]); the layers of `nn.transformer`, with the scores of `DisentangledLayer`; with `kernel`,
         x₁ ← LN(x₁ + φ(K ∗ x₀))
 
-    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; zero outside the mask. `scores.M.i`
-    include all of their terms.
+    Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; zero outside the mask, which is
+    `tokens_mask.M`. `scores.M.i` include all of their terms.
 
     Attributes:
         vocabulary: number of token ids.
@@ -69,7 +69,7 @@ class Deberta(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, types = token_inputs(batch, modality, self.length)
+        ids, mask, types = token_inputs(batch, modality, self.length, tap)
 
         def embed(name, size, ids):
             return nn.Embed(size, config.embed_dim, dtype=config.dtype, name=name)(ids)

@@ -16,7 +16,7 @@ class FactorizedBert(nn.Module):
     Formula: x₀ = W LN(E[token] + P[position] + T[type]); the layers of `nn.transformer`
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the projected tokens; `pooled.M` = tanh(V x[first]), with
-    a pooler.
+    a pooler; `tokens_mask.M`, the mask of the tokens.
 
     Attributes:
         vocabulary: number of token ids.
@@ -51,7 +51,7 @@ class FactorizedBert(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, types = token_inputs(batch, modality, self.length)
+        ids, mask, types = token_inputs(batch, modality, self.length, tap)
         x = NarrowEmbeddings(self.vocabulary, self.length, self.types, self.embedding, config, name="embedded")(
             ids, types
         )

@@ -24,7 +24,8 @@ class PerFrame(nn.Module):
     pooled; a row without valid frames has zero features. Dropout masks are independent across frames.
 
     Outputs: those of the encoder under the same names, with frames as the second axis, such as `hidden.M.i`
-    [b, t, l, d]; `frames.M` [b, t, d], the frame features; with attention pooling, `weights.M` [b, t].
+    [b, t, l, d]; `frames.M` [b, t, d], the frame features; `frames_mask.M` [b, t], the valid frames; with attention
+    pooling, `weights.M` [b, t].
 
     The encoder's variables are nested under `encoder`, otherwise unchanged; see docs/pretrained.md for pretrained ones.
 
@@ -55,7 +56,7 @@ class PerFrame(nn.Module):
         x, mask = masked_frames(batch, modality)
         if x.ndim != 5:
             raise UserError(f"{modality}: videos of shape {list(x.shape)}; expected [b, t, h, w, c]")
-        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
+        mask = tap(f"frames_mask.{modality}", jnp.ones(x.shape[:2], bool) if mask is None else mask)
 
         def encode(x, rows, ctx, tap):
             return self.encoder({modality: x, "example_id": rows}, modality, ctx, tap)

@@ -23,7 +23,7 @@ class ModernBert(nn.Module):
         positions; LN. Layer 0 has no LayerNorm before its attention
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `tokens.M`, the last tokens after
-    the last LayerNorm. `queries.M.i` and `keys.M.i` are those before rotation.
+    the last LayerNorm; `tokens_mask.M`, their mask. `queries.M.i` and `keys.M.i` are those before rotation.
 
     Attributes:
         vocabulary: number of token ids.
@@ -65,7 +65,7 @@ class ModernBert(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, _ = token_inputs(batch, modality, self.length)
+        ids, mask, _ = token_inputs(batch, modality, self.length, tap)
 
         def norm(name, x):
             return nn.LayerNorm(config.eps, dtype=config.dtype, use_bias=self.norm_bias, name=name)(x)

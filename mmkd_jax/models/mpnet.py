@@ -21,7 +21,7 @@ class MPNet(nn.Module):
         of each head
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded tokens; `pooled.M` = tanh(W x[first]), with
-    a pooler. `scores.M.i` include the bias.
+    a pooler; `tokens_mask.M`, their mask. `scores.M.i` include the bias.
 
     Attributes:
         vocabulary: number of token ids.
@@ -49,7 +49,7 @@ class MPNet(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
         config, rows = self.config, batch["example_id"]
-        ids, mask, _ = token_inputs(batch, modality, self.length - self.padding - 1)
+        ids, mask, _ = token_inputs(batch, modality, self.length - self.padding - 1, tap)
 
         def embed(name, size, width, ids):
             return nn.Embed(size, width, dtype=config.dtype, name=name)(ids)

@@ -6,8 +6,9 @@ import flax.linen as nn
 
 from mmkd_jax.core.modalities import present
 from mmkd_jax.core.model import Batch, Encoder, ModelOutputs, StepContext, Taps
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models.fusion._inputs import gives_logits, zero_absent
+from mmkd_jax.models.fusion._tokens import check_masks
 from mmkd_jax.models.fusion.concat import Concat
 from mmkd_jax.models.heads import Classifier
 from mmkd_jax.nn.batch_norm import BatchNorm
@@ -31,8 +32,8 @@ class Multimodal(nn.Module):
         auxiliary: add a classifier or head on the features of each modality M; its outputs are `logits.M`, or those of
             the head with `.M` after their names. Restrict losses on them to rows that have M: `where="present.M"`.
 
-    A fusion whose attribute `output` is "logits" ends the model: leave out `classes` and `head`. There is
-    no `embedding` then.
+    A fusion whose attribute `output` is "logits", such as `fusion.Late`, ends the model, without an `embedding`: leave
+    out `classes` and `head`.
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN
@@ -54,11 +55,17 @@ class Multimodal(nn.Module):
         each = self.auxiliary or gives_logits(self.fusion)
         return ("logits", *[f"logits.{m}" for m in self.encoders if each])
 
+    @property
+    def problem(self) -> str:
+        """What the logits are for, if they are normalized by a fusion; see `Model`."""
+        return "single_label_classification" if gives_logits(self.fusion) else ""
+
     @nn.compact
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         tap = Taps(patch)
         masks = {m: present(batch, m) for m in self.encoders}
         features = {m: tap(f"features.{m}", encode(batch, m, ctx, tap)) for m, encode in self.encoders.items()}
+        check_masks(self.fusion, self.encoders, batch, tap.outputs)
         fused = self.fusion(features, masks, tap)
         if gives_logits(self.fusion):
             tap("logits", fused)
@@ -86,9 +93,11 @@ class Multimodal(nn.Module):
 
     def __post_init__(self):
         if gives_logits(self.fusion):
-            if self.classes is not None or self.head is not None or self.auxiliary:
+            unread = {"classes": self.classes is not None, "head": self.head is not None, "auxiliary": self.auxiliary}
+            unread |= {"dropout": self.dropout != 0, "batch_norm": self.batch_norm}
+            if names := [k for k, is_set in unread.items() if is_set]:
                 kind = type(self.fusion).__name__
-                raise UserError(f"Multimodal: {kind} gives the logits; leave out classes, head and auxiliary")
+                raise UserError(f"Multimodal: {kind} gives the logits itself; leave out {choices(names)}")
         elif (self.classes is None) == (self.head is None):
             raise UserError("Multimodal: give either classes, for a classifier, or head, such as models.head_for(task)")
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Text encoders on token ids: `(batch, modality, ctx, tap) -> features` [b, d]."""
+"""Text encoders on token ids: `(batch, modality, ctx, tap) -> features` [b, d]; `tokens_mask.M` is their mask."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -25,7 +25,7 @@ class TextBag(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
-        ids, mask = _tokens(batch, modality)
+        ids, mask = _tokens(batch, modality, tap)
         return masked_mean(tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids)), mask)
 
 
@@ -44,7 +44,7 @@ class TextLSTM(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
-        ids, mask = _tokens(batch, modality)
+        ids, mask = _tokens(batch, modality, tap)
         x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.width)(ids))
         inward = nn.Dense(4 * self.width, name="inward")(x)
         recurrent = self.param("recurrent", nn.initializers.orthogonal(), (self.width, 4 * self.width))
@@ -74,13 +74,13 @@ class TextTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, modality: str, ctx: StepContext, tap: Taps) -> Float[Array, "b d"]:
-        ids, mask = _tokens(batch, modality)
+        ids, mask = _tokens(batch, modality, tap)
         positions = self.param("positions", nn.initializers.normal(0.02), (self.length, self.embed_dim))[: ids.shape[1]]
         x = tap(f"hidden.{modality}.0", nn.Embed(self.vocabulary, self.embed_dim)(ids) + positions[None])
         x = transformer_blocks(x, mask, self.num_layers, self.num_heads, modality, tap)
         return masked_mean(x, mask)
 
 
-def _tokens(batch, modality):
+def _tokens(batch, modality, tap):
     seen = masked_input(batch, modality)
-    return seen[f"{modality}.ids"], seen[f"{modality}.mask"]
+    return seen[f"{modality}.ids"], tap(f"tokens_mask.{modality}", seen[f"{modality}.mask"])

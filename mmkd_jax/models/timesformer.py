@@ -31,8 +31,9 @@ class Timesformer(nn.Module):
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches [b, l, d], ordered as the class
     token, the first position in all frames, the second position in all frames, …; `tokens.M`, the last tokens after the
-    LayerNorm. With spatial attention only, each frame has its own class token, and the second axis of every output is
-    frames, [b, t, l, d].
+    LayerNorm; with a mask of frames, `tokens_mask.M`, the mask of the tokens. With spatial attention only, each frame
+    has its own class token, the second axis of every output is frames, [b, t, l, d], and `frames_mask.M` [b, t] is the
+    mask.
 
     Attributes:
         size: height and width of the frames that the spatial position embeddings are for, px.
@@ -95,8 +96,11 @@ class Timesformer(nn.Module):
         x = Dropout(config.dropout, name="dropped")(jnp.concatenate([first, x], -2), ctx, rows)
 
         valid = None  # mask of tokens: the class token and those of valid frames
-        if mask is not None and self.attention != SPACE:
+        if mask is not None and self.attention == SPACE:
+            mask = tap(f"frames_mask.{modality}", mask)
+        elif mask is not None:
             valid = jnp.pad(jnp.tile(mask, (1, grid[0] * grid[1])), ((0, 0), (1, 0)), constant_values=True)
+            valid = tap(f"tokens_mask.{modality}", valid)
 
         def encode(x, rows, ctx, tap):
             divided = self.attention == DIVIDED

@@ -36,7 +36,8 @@ class Vit(nn.Module):
     black, and a patch without valid frames is masked.
 
     Outputs, in addition to those of the layers: `hidden.M.0`, the embedded patches; `tokens.M`, the last tokens after
-    the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler; `tokens_mask.M`, with prompts: False for their tokens.
+    the LayerNorm; `pooled.M` = φ(W x[first]) with a pooler; `tokens_mask.M`, with a mask of frames or with prompts:
+    False for their tokens.
 
     Prompts are learned vectors without positions that every token attends to. Their tokens are the last ones of each
     output; features are those of the image alone.
@@ -140,6 +141,8 @@ class Vit(nn.Module):
             own = jnp.ones((rows.shape[0], length), bool) if valid is None else valid
             tap(f"tokens_mask.{modality}", jnp.pad(own, ((0, 0), (0, self.prompts))))
             valid = None if valid is None else jnp.pad(valid, ((0, 0), (0, self.prompts)), constant_values=True)
+        elif valid is not None:
+            valid = tap(f"tokens_mask.{modality}", valid)
         if self.embedded_norm:
             x = nn.LayerNorm(config.eps, dtype=config.dtype, name="norm_embedded")(x)
         x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))

@@ -22,7 +22,8 @@ class VoiceLSTM(nn.Module):
     Windows are consecutive on the frame axis; a shorter recording is a single window. Frames outside the mask
     (`audio.mask` [b, t]) leave the state unchanged.
 
-    Outputs: `hidden.M.0`, the frames; `hidden.M.i` [b, t, d], the states of LSTM i; `windows.M` [b, w, e].
+    Outputs: `hidden.M.0`, the frames; `hidden.M.i` [b, t, d], the states of LSTM i; `windows.M` [b, w, e];
+    `tokens_mask.M`, the mask of the frames.
 
     Attributes:
         mels: number of mel bands.
@@ -58,7 +59,7 @@ class VoiceLSTM(nn.Module):
         size = min(self.window, t)
         if t % size:
             raise UserError(f"{modality}: {t} frames are not a multiple of the window of {size}: use the processor")
-        mask = arrays.get(f"{modality}.mask", jnp.ones((b, t), bool))
+        mask = tap(f"tokens_mask.{modality}", arrays.get(f"{modality}.mask", jnp.ones((b, t), bool)))
         (x,) = nn.dtypes.promote_dtype(x, dtype=self.dtype)
         x = tap(f"hidden.{modality}.0", jnp.where(mask[..., None], x, jnp.zeros((), x.dtype)))
         mask, gates = mask.reshape(-1, size), 4 * self.width

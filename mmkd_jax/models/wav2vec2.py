@@ -29,7 +29,7 @@ class Wav2Vec2(nn.Module):
     statistics are over time.
 
     Outputs, in addition to those of the layers: `frames.M.i`, the output of convolution i; `hidden.M.0`, the input of
-    the first layer; `tokens.M`, the last frames after the last LayerNorm.
+    the first layer; `tokens.M`, the last frames after the last LayerNorm; `tokens_mask.M`, their mask.
 
     Attributes:
         convolutions: number of channels of each convolution.

@@ -4,7 +4,6 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import Batch, StepContext, Taps
@@ -13,6 +12,7 @@ from mmkd_jax.models._inputs import masked_input
 from mmkd_jax.nn.activations import activation
 from mmkd_jax.nn.conv import Conv
 from mmkd_jax.nn.dropout import Dropout
+from mmkd_jax.nn.positions import sinusoids
 from mmkd_jax.nn.transformer import Layer, Transformer, TransformerConfig
 
 
@@ -41,6 +41,8 @@ class Whisper(nn.Module):
     length: int = 1500
     config: TransformerConfig = TransformerConfig(embed_dim=384, num_layers=4, num_heads=6, mlp_dim=1536, eps=1e-5)
 
+    sees_padding = True
+
     @nn.nowrap
     def sample(self, modality: str) -> dict[str, Array]:
         """Return the smallest valid batch, for shape inference."""
@@ -59,16 +61,10 @@ class Whisper(nn.Module):
         gelu, padding = activation("gelu"), ((1, 1),)
         x = gelu(Conv(config.embed_dim, (3,), padding=padding, name="conv_1")(x))
         x = gelu(Conv(config.embed_dim, (3,), 2, padding, name="conv_2")(x))
-        positions = self.param("positions", lambda key: jnp.asarray(_sinusoids(self.length, config.embed_dim)))
+        positions = self.param("positions", lambda key: jnp.asarray(sinusoids(self.length, config.embed_dim)))
         x = x + positions[None].astype(x.dtype)
         x = tap(f"hidden.{modality}.0", Dropout(config.dropout, name="dropped")(x, ctx, rows))
         stack = Transformer(config, partial(Layer, pre_norm=True, key_bias=False), name="transformer")
         x = stack(x, None, rows, modality, ctx, tap)
         x = tap(f"tokens.{modality}", nn.LayerNorm(config.eps, dtype=config.dtype, name="norm")(x))
         return x.mean(1, dtype=jnp.float32).astype(x.dtype)
-
-
-def _sinusoids(length: int, dim: int) -> Float[np.ndarray, "l d"]:
-    """Sinusoidal position embeddings: sines, then cosines, with wavelengths 2π … 20 000 π in geometric progression."""
-    angles = np.arange(length)[:, None] * np.geomspace(1, 1e-4, dim // 2)
-    return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)

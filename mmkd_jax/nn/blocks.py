@@ -24,7 +24,7 @@ def transformer_blocks(
         mask: valid tokens; None is all.
         num_layers: number of blocks. Block i outputs `hidden.M.i+1`; `queries.M.i`, `keys.M.i` and `values.M.i`
             [b, l, d], heads concatenated; `scores.M.i` [b, heads, q, k], before mask and softmax; `attentions.M.i`,
-            after both.
+            after both. The result is `tokens.M`.
         num_heads: number of attention heads.
         modality: M, the name of the modality.
         tap: Taps of the model.
@@ -42,7 +42,7 @@ def transformer_blocks(
         x = x + _attention(nn.LayerNorm()(x), shape, mask, num_heads, f"{modality}.{i}", tap)
         h = nn.gelu(nn.Dense(4 * shape[-1])(nn.LayerNorm()(x)), approximate=False)
         x = tap(f"hidden.{modality}.{i + 1}", (x + nn.Dense(shape[-1])(h)).reshape(shape)).reshape(x.shape)
-    return nn.LayerNorm()(x).reshape(shape)
+    return tap(f"tokens.{modality}", nn.LayerNorm()(x).reshape(shape))
 
 
 def _attention(x, shape, mask, num_heads, layer, tap) -> Float[Array, "n d"]:

@@ -156,8 +156,9 @@ def check_problem(name: str, problem: str, task: str, before: str = "") -> None:
     known = {
         "single_label_classification": ("exclude each other", "has one label per row", "softmax"),
         "multi_label_classification": ("are independent", "has several labels per row", "sigmoid"),
+        "visual_questions": ("are independent", "has a score for each answer", "sigmoid"),
     }
-    if task in known and problem not in ("", task):
+    if task in known and problem and known.get(problem, ("",))[0] != known[task][0]:
         is_one = f"{known[problem][0]} ({problem})" if problem in known else f"are a {problem}"
         _, has, function = known[task]
         raise UserError(

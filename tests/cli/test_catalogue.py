@@ -76,6 +76,7 @@ INVENTORY = {
         "RKD": ["rkd_distance", "rkd_angle"],
         "DarkRank": ["dark_rank"],
         "MMANet": ["mmanet"],
+        "Switch Transformers": ["load_balancing"],
     },
     "contrastive": {
         "InfoNCE": ["info_nce"],

@@ -32,7 +32,7 @@ from mmkd_jax.models import (
     TaskHead,
     Vit,
 )
-from tests.models.test_every_model import CONFIG, LENGTH, MODELS, ROUGH
+from tests.models.test_every_model import CONFIG, FUSIONS, LENGTH, MODELS, ROUGH
 from tests.models.test_every_model import batch as six_rows
 
 BERT = {"text": Bert(9, CONFIG, length=LENGTH, types=0)}
@@ -114,7 +114,7 @@ def test_every_program_computes_what_its_model_does_for_any_number_of_rows(name)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in (*QUICK, *SLOW)])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in (*QUICK, *SLOW, *FUSIONS)])
 def test_every_model_is_exported_with_a_free_batch(name):
     assert exported(name)[-1].batch is None
 
@@ -151,6 +151,10 @@ def test_every_class_of_a_model_is_described_in_json_and_built_again():
         assert found is not None and module.built(json.loads(json.dumps(found))) == made
         named(found)
     assert classes == {*module.classes()}
+
+
+def test_fusions_are_named_apart_from_models():
+    assert not {*vars(models)} & {n for n, x in vars(models.fusion).items() if isinstance(x, type)}
 
 
 def test_what_is_not_our_module_as_it_is_has_no_configuration():

@@ -14,6 +14,7 @@ KINDS = {
     "metrics": "Metrics over whole splits",
     "tasks": "Labels and heads of tasks",
     "retrieval": "Retrieval",
+    "fusions": "Fusions of modalities",
     "narrowing": "Numbers that do not fit",
     "preprocessing": "Raw inputs and preprocessing steps",
     "own_data": "Own data, and a student in use",

@@ -78,6 +78,20 @@ CASES = {
         (both(np.eye(2), [[1, 0], [-1, 0]]), {}, 2 * [log(3 / 2) / 2]),
         still_at_zero=True,
     ),
+    "load_balancing": Case(
+        losses.load_balancing,
+        formulas.load_balancing,
+        {"router": draw(5, 4)},
+        # of three, rows 0 and 1 pick the first, row 2 the second
+        (
+            {"router": np.array([[0.75, 0.25, 0], [0.5, 0.25, 0.25], [0, 1, 0]])},
+            {"top_k": 1},
+            [3 * (0.75 * 2 + 0.25) / 3, 3 * (0.5 * 2 + 0.25) / 3, 1],
+        ),
+        {"top_k": 2},
+        zero_if_same=False,
+        places=True,
+    ),
     "cc": Case(
         losses.cc,
         formulas.cc,

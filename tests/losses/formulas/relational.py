@@ -73,3 +73,10 @@ def dark_rank(student, teacher, alpha=3.0, beta=3.0, length=4):
         return -sum(score[k] - np.log(np.exp(score[nearest[p:]]).sum()) for p, k in enumerate(nearest))
 
     return np.array([one(i) for i in range(len(student))])
+
+
+def load_balancing(router, top_k=2):
+    experts = router.shape[1]
+    picks = [e for p in router for e in sorted(range(experts), key=lambda e: -p[e])[:top_k]]
+    shares = np.array([picks.count(e) / len(picks) for e in range(experts)])
+    return experts * router @ shares

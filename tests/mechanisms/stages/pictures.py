@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -88,6 +89,7 @@ GIVEN: dict[str, Any] = {
     "simkd": MAP,
     "cka": RAW,
     "mmanet": {"student": "student.embedding", "teacher": ("teacher.embedding", "teacher.logits")},
+    "load_balancing": {"router": "student.logits", "connect": {"router": jax.nn.softmax}},
     **{n: EMBEDDING for n in ("sp", "cc", "cc_bilinear", "pkt", "rkd_distance", "rkd_angle", "dark_rank")},
 }
 METHODS = {
