@@ -1,6 +1,7 @@
 """Every fusion computes what its paper writes, row by row in NumPy, from the modalities that are present alone."""
 
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -244,7 +245,8 @@ def test_products_of_modalities_start_at_the_scale_of_the_features(name):
     def run(seeds, seen, present):
         def one(seed):
             key = jax.random.key(seed)
-            return module(name).apply(module(name).init(key, seen, present, {}), seen, present, {})["fused"]
+            outputs: Any = module(name).apply(module(name).init(key, seen, present, {}), seen, present, {})
+            return outputs["fused"]
 
         return jax.lax.map(one, seeds)
 
