@@ -37,6 +37,8 @@ LENGTHS = {
     "wav2vec2": 4,
 }
 """Number of tokens of the encoders in the tests of every model."""
+RECTIFIED = ("image cnn", "audio cnn", "resnet", "voice lstm", "audio tdnn", "frames")
+"""Valid tokens of these may be all zeros."""
 
 
 def pair(config=PAIR):
@@ -72,7 +74,8 @@ def test_every_encoder_with_tokens_gives_them_and_their_mask(name):
     assert found["x"].shape[:2] == found["valid"].shape == (small.ROWS, LENGTHS[name])
     here = np.asarray(given[f"present.{m}"])
     assert not found["valid"][~here].any() and not found["x"][~found["valid"]].any()
-    assert np.abs(found["x"]).sum(-1)[found["valid"]].all() or name in (
+    if name not in RECTIFIED:
+        assert np.abs(found["x"]).sum(-1)[found["valid"]].all()
         "image cnn",
         "audio cnn",
         "resnet",
