@@ -25,7 +25,8 @@ class Bottleneck(Fusion):
 
     Outputs: `bottleneck.i` [b, tokens, width], the shared tokens z that layer i reads, i = 0 … layers − 1; those of
     layer 0 are variables. `fused.M.i` [b, 1 + l, width], the tokens of modality M after layer i − 1, the first one in
-    front; `attention.M.i` [b, heads, 1 + l + tokens, 1 + l + tokens], the weights of layer i, zero for masked keys.
+    front; `attentions.fusion.M.i` [b, heads, 1 + l + tokens, 1 + l + tokens], the weights of layer i, zero for masked
+    keys.
 
     An absent modality is in neither mean. With one present, the shared tokens are that modality's own; if none is,
     the result is 0.
@@ -69,7 +70,8 @@ class Bottleneck(Fusion):
             for m, x in streams.items():
                 valid = jnp.pad(masks[m], ((0, 0), (0, self.tokens)), constant_values=True)
                 layer = AttentionLayer(self.heads, name=f"layer_{i}_{m}")
-                x = layer(jnp.concatenate([x, shared], 1), None, valid, lambda w, n=f"attention.{m}.{i}": tap(n, w))
+                name = f"attentions.fusion.{m}.{i}"
+                x = layer(jnp.concatenate([x, shared], 1), None, valid, lambda w, name=name: tap(name, w))
                 streams[m] = tap(f"fused.{m}.{i + 1}", x[:, : -self.tokens])
                 written.append(x[:, -self.tokens :].reshape(x.shape[0], -1))
             shared = masked_mean(jnp.stack(written, 1), rows).reshape(shared.shape)

@@ -26,9 +26,9 @@ class CrossModal(Fusion):
     are not read. Layers are pre-norm, without dropout. Positions are sines of the index of a token, not read off
     its content; the summary of a modality is over its valid tokens.
 
-    Outputs: `attention.M.S.i` [b, heads, l_M, l_S], the weights of layer i of target M and source S, zero for masked
-    keys; `crossed.M.S` [b, l_M, width], the tokens LN(y_ms); `attention.M.i` [b, heads, l_M, l_M], the weights of
-    self-attention; `fused.M` [b, l_M, …], the tokens y_m; `summary.M` [b, …], what is concatenated.
+    Outputs: `attentions.fusion.M.S.i` [b, heads, l_M, l_S], the weights of layer i of target M and source S, zero for
+    masked keys; `crossed.M.S` [b, l_M, width], the tokens LN(y_ms); `attentions.fusion.M.i` [b, heads, l_M, l_M], the
+    weights of self-attention; `fused.M` [b, l_M, …], the tokens y_m; `summary.M` [b, …], what is concatenated.
 
     Attention to an absent source is 0, which leaves the target's own tokens; the summary of an absent target is 0. In a
     model of one modality, y_m = LN(Transformer_m(x_m⁰)). If no modality is present, the result is 0.
@@ -69,7 +69,7 @@ class CrossModal(Fusion):
             y = jnp.concatenate(crossed or [start], -1)
             for i in range(self.self_layers):
                 layer = AttentionLayer(self.heads, name=f"layer_{i}_{m}")
-                y = layer(y, None, masks[m], lambda w, n=f"attention.{m}.{i}": tap(n, w))
+                y = layer(y, None, masks[m], lambda w, n=f"attentions.fusion.{m}.{i}": tap(n, w))
             y = tap(f"fused.{m}", nn.LayerNorm(dtype=y.dtype, name=f"norm_{m}")(y))
             read = masked_mean if self.summary == "mean" else _last
             summaries.append(tap(f"summary.{m}", read(y, masks[m])))
@@ -88,7 +88,7 @@ class CrossModal(Fusion):
         """Return the tokens of a target after attention to a source."""
         for i in range(self.layers):
             layer = AttentionLayer(self.heads, name=f"layer_{i}_{target}_from_{source}")
-            x = layer(x, y, mask, lambda w, n=f"attention.{target}.{source}.{i}": tap(n, w))
+            x = layer(x, y, mask, lambda w, n=f"attentions.fusion.{target}.{source}.{i}": tap(n, w))
         norm = nn.LayerNorm(dtype=x.dtype, name=f"norm_{target}_from_{source}")
         return tap(f"crossed.{target}.{source}", norm(x))
 

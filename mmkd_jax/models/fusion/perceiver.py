@@ -23,8 +23,8 @@ class Perceiver(Fusion):
     for any number of tokens, and padding does not move them, as it would the paper's, which divide by the length.
 
     Outputs: `latents.i` [b, latents, width], the latents before layer i, i = 0 … layers, 0 being variables;
-    `attention.inputs.i` [b, heads, latents, tokens], the weights of layer i over all tokens, zero for masked ones;
-    `attention.latents.i` [b, heads, latents, latents].
+    `attentions.fusion.inputs.i` [b, heads, latents, tokens], the weights of layer i over all tokens, zero for masked
+    ones; `attentions.fusion.latents.i` [b, heads, latents, latents].
 
     Tokens of an absent modality are masked. If none is present, MHA over the tokens is 0, and the result is that of the
     latents alone, the same for all such rows.
@@ -67,7 +67,7 @@ class Perceiver(Fusion):
         among = [AttentionLayer(self.heads, name=f"layer_{i}") for i in own]
         for i in range(self.layers):
             k = 0 if self.share else i
-            z = cross[k](z, inputs, mask, lambda w, n=f"attention.inputs.{i}": tap(n, w))
-            z = among[k](z, None, None, lambda w, n=f"attention.latents.{i}": tap(n, w))
+            z = cross[k](z, inputs, mask, lambda w, n=f"attentions.fusion.inputs.{i}": tap(n, w))
+            z = among[k](z, None, None, lambda w, n=f"attentions.fusion.latents.{i}": tap(n, w))
             z = tap(f"latents.{i + 1}", z)
         return nn.LayerNorm(dtype=z.dtype, name="norm")(z).mean(1, dtype=jnp.float32).astype(z.dtype)

@@ -44,8 +44,8 @@ def test_it_is_the_papers(layers, summary):
     for i in range(t.ROWS):
         t.close(fused[i], written_out(params, made, i, layers, summary))
     absent = ~t.PRESENT["text"]
-    np.testing.assert_array_equal(tapped["attention.image.text.0"][absent], 0)
-    np.testing.assert_allclose(tapped["attention.image.text.0"][~absent].sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(tapped["attentions.fusion.image.text.0"][absent], 0)
+    np.testing.assert_allclose(tapped["attentions.fusion.image.text.0"][~absent].sum(-1), 1, rtol=1e-5)
 
 
 def test_one_modality_attends_to_itself():
@@ -64,6 +64,6 @@ def test_a_token_of_zeros_is_a_token():
     made["tokens.text"] = made["tokens.text"].at[0, 1].set(0)
     params["embed_text"] = jax.tree.map(jnp.zeros_like, params["embed_text"])
     _, tapped = t.jitted(fusion, params, features, made)
-    assert (tapped["attention.image.text.0"][0] > 0).all()
-    columns = np.asarray(tapped["attention.image.text.0"][0]).reshape(-1, 3).T
+    assert (tapped["attentions.fusion.image.text.0"][0] > 0).all()
+    columns = np.asarray(tapped["attentions.fusion.image.text.0"][0]).reshape(-1, 3).T
     assert len({x.tobytes() for x in columns}) == 3, "tokens of equal content differ by their positions"

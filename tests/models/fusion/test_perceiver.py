@@ -37,7 +37,7 @@ def test_it_is_the_papers(share):
         expected, weights = written_out(params, made, i, share)
         t.close(fused[i], expected)
         for n, each in enumerate(weights):
-            mapped = np.asarray(tapped[f"attention.inputs.{n}"][i])
+            mapped = np.asarray(tapped[f"attentions.fusion.inputs.{n}"][i])
             t.close(mapped[..., np.abs(mapped).sum((0, 1)) > 0], each)
 
 
