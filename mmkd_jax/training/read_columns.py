@@ -111,10 +111,10 @@ def check_data(training: Training, log: Callable[[str], None] = lambda line: Non
 def check_evaluation(training: Training) -> None:
     """Raise for columns that the evaluation reads and that validation or test data lack, by abstract evaluation.
 
-    Also for a label that is an input of the evaluated model.
+    Also for a label that is an input of the evaluated model, if that is trained.
     """
     model = training.networks[training.evaluate]
-    read = _read(training, training.evaluate)
+    read = _read(training, training.evaluate) if training.evaluate in training.trained else set()
     for task in (training.task, *training.task.tasks.values()):
         if task.label in read:
             raise UserError(
