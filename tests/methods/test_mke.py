@@ -14,6 +14,7 @@ from mmkd_jax.core.objective import total
 from mmkd_jax.errors import UserError
 from mmkd_jax.methods import mke
 from tests.methods.cross import METHODS, first_outputs, without
+from tests.methods.trained import gradients
 from tests.small import make_batch
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -81,13 +82,8 @@ def test_without_noise_it_is_distillation():
 
 def test_the_clean_answer_is_what_the_noisy_one_is_pulled_to():
     method, outputs = mke(**BOTH, noise=1.0, consistency=1.0, weight=0.0), first_outputs()
-    params, state = method.init(outputs)
-
-    def value(model_outputs):
-        return total(method.apply(params, state, dataclasses.replace(outputs, by_model=model_outputs))[0])[0]
-
-    slope = jax.grad(value)(outputs.by_model)
-    assert float(value(outputs.by_model)) > 1e-3
+    _, slope = gradients(method, outputs)
+    assert float(total(method.apply(*method.init(outputs), outputs)[0])[0]) > 1e-3
     assert not any(np.any(g) for g in jax.tree.leaves(slope))  # all of it flows through the noisy pass
 
 

@@ -52,7 +52,7 @@ def first_outputs(step=0, batch=None, train=True):
 
 
 def gradients(method, outputs=None, state=None):
-    """By the method's parameters and by all that the models gave."""
+    """By the method's parameters and by all that the models gave; masks have none, which is 0 here."""
     outputs = first_outputs() if outputs is None else outputs
     params, fresh = method.init(outputs)
 
@@ -61,7 +61,8 @@ def gradients(method, outputs=None, state=None):
         here = dataclasses.replace(outputs, by_model=model_outputs)
         return total(method.apply(params, fresh if state is None else state, here)[0])[0]
 
-    return jax.grad(loss, (0, 1))(params, outputs.by_model)
+    found = jax.grad(loss, (0, 1), allow_int=True)(params, outputs.by_model)
+    return jax.tree.map(lambda g: np.zeros(g.shape) if g.dtype == jax.dtypes.float0 else g, found)
 
 
 def everything_learns(method, paths=MAPS, weight="own.weight"):
