@@ -39,7 +39,7 @@ class Task(NamedTuple):
         size: number of classes, which the data's names must match; 0 without classes.
         groups: names of the groups of a metric "METRIC by GROUP", by GROUP, such as "type", if they are not the
             classes; empty for groups whose names nothing tells.
-        label: column of the labels, which no evaluated model may read; names of the data's classes are of the column
+        label: column of the labels, which a trained model may not read; names of the data's classes are of the column
             "label". Empty for others.
         tasks: name -> task, of several tasks.
     """

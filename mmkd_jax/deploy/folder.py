@@ -208,7 +208,11 @@ def _check(signature: Mapping[str, Any]) -> None:
     for name in ("name", "problem", "metric", "logits"):
         if not isinstance(signature["task"][name], str):
             raise TypeError(f"task.{name} is not a text")
-    for name, one in signature["task"].get("tasks", {}).items():
+    if not isinstance(each := signature["task"].get("tasks", {}), dict):
+        raise TypeError("task.tasks is not a mapping")
+    for name, one in each.items():
+        if set(one) != {"problem", "classes"} or not isinstance(one["classes"], list):
+            raise TypeError(f"task.tasks.{name} is not a problem with names of classes")
         if not all(isinstance(x, str) for x in [one["problem"], *one["classes"]]):
             raise TypeError(f"task.tasks.{name} is not a problem with names of classes")
     for name in ("program", "variables", "preprocess", *["module"] * ("module" in signature)):

@@ -107,9 +107,7 @@ def of_task(task: Task, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def groups(task: Task, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the groups of a task's metrics, by GROUP of "METRIC by GROUP"; of several tasks, each with
-    its task's name before.
-    """
+    """Return the names of the groups of a task's metrics "METRIC by GROUP": of several tasks, by "TASK GROUP"."""
     own = dict(task.groups)
     for name, one in task.tasks.items():
         named = {**dict.fromkeys(_OF_CLASSES, of_task(one, classes)), **one.groups}

@@ -170,6 +170,8 @@ def without_inputs(training: Training, read: bool = True) -> list[str]:
         read: read the rows, of data in memory; without, only what is known about them counts.
     """
     name, lines = training.evaluate, []
+    if not any(k.startswith("present.") for x in (training.validation, training.test) for k in x.dataset.spec):
+        return lines
     seen = sorted(_modalities(training, name))
     for split, loader in (("validation", training.validation), ("test", training.test)):
         if not isinstance(loader, InMemory | GrainLoader):  # others may add columns

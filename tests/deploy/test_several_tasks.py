@@ -1,4 +1,4 @@
-"""A student of several tasks: each task has the names of its own classes, in tables, predictions and CSV files."""
+"""A student of several tasks uses the class names of each task in tables, predictions and CSV files."""
 
 import csv
 import dataclasses
@@ -15,7 +15,8 @@ from mmkd_jax.cli.predicting import predict
 from mmkd_jax.core.model import plain
 from mmkd_jax.core.objective import combine
 from mmkd_jax.data import InMemory, from_columns
-from mmkd_jax.deploy import load
+from mmkd_jax.deploy import folder, load
+from mmkd_jax.deploy.program import export_function
 from mmkd_jax.errors import UserError
 from mmkd_jax.training.roles import Trained
 from tests.never_silent.setting import ROWS, columns, teacher_and_student, train
@@ -76,6 +77,17 @@ def test_names_are_those_of_the_task_with_the_label(tmp_path, capsys):
         assert int(row["prediction.tone"]) == found.prediction["tone"][i]
         assert np.float32(row["prediction.price"]) == found.prediction["price"][i]
         assert json.loads(row["prediction.words"]) == found.prediction["words"][i].tolist()
+
+
+@pytest.mark.parametrize("each", [[], {"a": "b"}, {"a": {"problem": "", "classes": "xy"}}, {"a": {"problem": ""}}])
+def test_a_signature_of_other_tasks_is_refused(tmp_path, each):
+    task = {"name": "multi_task", "problem": "", "metric": "accuracy", "tasks": each}
+    row = jax.ShapeDtypeStruct((), "float32")
+    same = export_function(lambda v, batch: {"prediction.a": v["w"] * batch["x"]}, {"w": row}, {"x": row})
+    about = {"experiment": "mine", "training": "same", "model": "same", "seed": 0}
+    folder.write(tmp_path / "student", same, {"w": np.array(1, np.float32)}, about=about, task=task)
+    with pytest.raises(UserError, match="signature.json"):
+        load(tmp_path / "student")
 
 
 def test_a_task_with_another_number_of_classes_than_the_label_is_refused():

@@ -1,6 +1,6 @@
 """What every fusion owes: absent content changes nothing, any subset is defined, all is tapped, dtypes are kept.
 
-To add a fusion, add a row to ROWS. A fusion of tokens reads `hidden.M.0` and their masks, which stand in TOKENS.
+To add a fusion, add a row to ROWS. A fusion of tokens reads `hidden.M.0` and their masks, which are in TOKENS.
 """
 
 import functools
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
     Attributes:
         fusion: the fusion, of three modalities.
-        none: what a row without any modality gives: "zeros", or a "constant", the same for all such rows.
+        none: result of a row without any modality: "zeros", or a "constant", the same for all such rows.
         blocks: its result is a block for each modality, in the order of the encoders; else the order changes nothing.
         dtype: dtype of the result of bfloat16 features.
         modalities: those that it fuses.
