@@ -275,18 +275,12 @@ def _writer(stack: contextlib.ExitStack, options: Options, source: _Source, stud
 
 def _rows(start: int, predictions: Any, source: _Source, student: "Student") -> Iterator[dict[str, Any]]:
     found, several = predictions.prediction, isinstance(predictions.prediction, dict)
-    problems = {n: one["problem"] for n, one in student.task.get("tasks", {}).items()}
-
-    def plain(x, problem):
-        return _tags(x) if problem == "token_classification" else _plain(x)
-
+    tasks = {"": student.task, **student.task.get("tasks", {})}
+    tags = {n for n, task in tasks.items() if task["problem"] == "token_classification"}
+    plain = {n: _tags if n in tags else _plain for n in ({"", *found} if several else tasks)}
     for i in range(len(next(iter(found.values())) if several else found)):
         row: dict[str, Any] = {"row": start + i, "inputs": {k: x[start + i] for k, x in source.shown.items()}}
-        row["prediction"] = (
-            {n: plain(x[i], problems.get(n)) for n, x in found.items()}
-            if several
-            else plain(found[i], student.task["problem"])
-        )
+        row["prediction"] = {n: plain[n](x[i]) for n, x in found.items()} if several else plain[""](found[i])
         if predictions.probabilities is not None:
             each = predictions.probabilities[i]
             if student.task["problem"] == "single_label_classification":

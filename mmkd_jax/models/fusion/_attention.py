@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmkd_jax.errors import UserError
 from mmkd_jax.nn.transformer import attend
 
 
@@ -71,13 +70,3 @@ def dense(name: str, width: int, x: Float[Array, "b l d"], bias: bool = True) ->
     """Apply the dense layer `name` of the calling module to each token."""
     flat: jax.Array = nn.Dense(width, bias, dtype=x.dtype, name=name)(x.reshape(-1, x.shape[-1]))
     return flat.reshape(*x.shape[:-1], width)
-
-
-def check_heads(fusion: nn.Module, width: int, heads: int) -> None:
-    """Raise unless `heads` divides `width`.
-
-    Raises:
-        UserError: it does not.
-    """
-    if width % heads:
-        raise UserError(f"{type(fusion).__name__}: heads is {heads}; expected a divisor of width, {width}")

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mmkd_jax.errors import UserError
 from mmkd_jax.numeric import at_least_float32
 from mmkd_jax.validation import check_fields
 
@@ -41,10 +42,13 @@ def weights_of_present(score: Float[Array, "b m *d"], mask: Bool[Array, "b m"]) 
 
 
 class Fusion(nn.Module):
-    """Base of the fusions, which checks their attributes."""
+    """Base of the fusions, which checks their attributes; `heads`, where there are any, must divide `width`."""
 
     def __post_init__(self):
         check_fields(self)
+        width, heads = getattr(self, "width", 0), getattr(self, "heads", 1)
+        if width % heads:
+            raise UserError(f"{type(self).__name__}: heads is {heads}; expected a divisor of width, {width}")
         super().__post_init__()
 
 

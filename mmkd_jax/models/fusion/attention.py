@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import StepContext, Taps
-from mmkd_jax.errors import UserError
 from mmkd_jax.models.fusion._inputs import Features, Fusion, Present, in_order
 from mmkd_jax.nn.transformer import Layer, Transformer, TransformerConfig
 from mmkd_jax.typing import Count
@@ -47,11 +46,6 @@ class Attention(Fusion):
     width: Count = 64
     heads: Count = 4
     layers: Count = 1
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.width % self.heads:
-            raise UserError(f"Attention: heads is {self.heads}; expected a divisor of width, {self.width}")
 
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:

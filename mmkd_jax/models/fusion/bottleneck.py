@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from mmkd_jax.core.model import Taps
 from mmkd_jax.errors import UserError
-from mmkd_jax.models.fusion._attention import AttentionLayer, check_heads, dense
+from mmkd_jax.models.fusion._attention import AttentionLayer, dense
 from mmkd_jax.models.fusion._inputs import Features, Fusion, Present, zero_absent
 from mmkd_jax.models.fusion._tokens import tokens_of
 from mmkd_jax.nn.pooling import masked_mean
@@ -49,7 +49,6 @@ class Bottleneck(Fusion):
 
     def __post_init__(self):
         super().__post_init__()
-        check_heads(self, self.width, self.heads)
         if self.layers < 2:
             what = "expected 2 or more: what a layer writes to the shared tokens is read by the next one"
             raise UserError(f"Bottleneck: layers is {self.layers}; {what}")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.core.model import Taps
-from mmkd_jax.models.fusion._attention import AttentionLayer, check_heads, dense
+from mmkd_jax.models.fusion._attention import AttentionLayer, dense
 from mmkd_jax.models.fusion._inputs import Features, Fusion, Present
 from mmkd_jax.models.fusion._tokens import tokens_of
 from mmkd_jax.nn.pooling import masked_mean
@@ -51,10 +51,6 @@ class CrossModal(Fusion):
     summary: Literal["mean", "last"] = "mean"
 
     reads = "tokens"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_heads(self, self.width, self.heads)
 
     @nn.compact
     def __call__(self, features: Features, present: Present, tap: Taps) -> Float[Array, "b d"]:
