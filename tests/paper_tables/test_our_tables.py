@@ -16,6 +16,7 @@ from mmkd_jax.paper_tables import Table
 from mmkd_jax.paper_tables.run import _member, all_tables
 
 FILES = all_tables()
+REDUCED = ("av-digits", "enrichment", "fusion")  # the whole ones take minutes to trace
 
 
 def loaded(name):
@@ -30,7 +31,7 @@ def digits(rows):
 
 def shared_spec(name, file):
     """What members read, in shapes."""
-    if name not in ("hinton-mnist", "lopez-paz-mnist", "av-digits"):
+    if name not in ("hinton-mnist", "lopez-paz-mnist", *REDUCED):
         return file.table.shared(None)
     held = {split: digits(2000) for split in ("train", "test", "validation")}
     if name == "lopez-paz-mnist":
@@ -42,6 +43,21 @@ def shared_spec(name, file):
         said = jax.ShapeDtypeStruct((2, 2000, 10), np.float32)
         return held | places | {"teachers": {"train": said, "test": said}}
     heard = {s: d | {"audio": jax.ShapeDtypeStruct((2000, 32, 32), np.uint8)} for s, d in held.items()}
+    if name == "fusion":
+        found = {k: (2, 4) for k in ("teacher", "teacher without audio", "validation")}
+        found |= {"logits": (2, 4, 2000, 10)} | dict.fromkeys(file.LABELS[0], (2, 2))
+        own = {k: jax.ShapeDtypeStruct(v, np.float32) for k, v in found.items()}
+        return {"arrays": heard, "fusions": {"Gated": own}}
+    if name == "enrichment":
+        sizes = {"logits": (2000, 10), "features.audio": (2000, 128), "features.image": (2000, 64), "test": ()}
+        teachers = {k: jax.ShapeDtypeStruct((1, 22, *v), np.float32) for k, v in sizes.items()}
+        settings = {
+            f"hears, {kind}": dict.fromkeys(
+                next(iter(methods.values()))[0], jax.ShapeDtypeStruct((len(methods), 1), np.float32)
+            )
+            for kind, methods in file.METHODS.items()
+        }
+        return {"arrays": heard, "teachers": teachers, "settings": settings}
     sizes = {"logits": (2000, 10), "embedding": (2000, 64), "test": ()}
     said = {k: jax.ShapeDtypeStruct((3, 22, *v), np.float32) for k, v in sizes.items()}
     hyperparams = {m: {k: jax.ShapeDtypeStruct((3,), np.float32) for k in own[0]} for m, own in file.SETTINGS.items()}
@@ -49,14 +65,14 @@ def shared_spec(name, file):
 
 
 def test_there_are_all_of_them():
-    asked = "twomoon mfh-gamma mfh-alpha mfh-general lopez-paz lopez-paz-mnist hinton-mnist av-digits"
+    asked = "twomoon mfh-gamma mfh-alpha mfh-general lopez-paz lopez-paz-mnist hinton-mnist av-digits fusion enrichment"
     assert set(FILES) == set(asked.split())
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_members_give_the_columns_of_the_table(name):
     file, seen = loaded(name), set()
-    table = file.table.quick if name == "av-digits" else file.table  # the whole one takes minutes to trace
+    table = file.table.quick if name in REDUCED else file.table
     assert isinstance(table, Table)
     spec, seed = shared_spec(name, file), jax.ShapeDtypeStruct((), np.int32)
     programs = {}
@@ -112,3 +128,29 @@ def test_labels_that_a_situation_lacks_change_nothing():
     same = [bool(jnp.array_equal(a, b)) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
     assert all(same)
     assert not jnp.array_equal(jax.tree.leaves(before)[-1], jax.tree.leaves(other)[-1])
+
+
+@pytest.mark.full
+def test_students_and_teachers_of_all_fusions_have_equally_many_parameters():
+    file = loaded("fusion")
+    assert set(file.FUSIONS) == set(file.WIDTHS)
+    for name, widths in file.WIDTHS.items():
+        quadratic = name in ("TensorFusion", "Multiplicative")
+        for size, budget in file.BUDGET.items():
+            assert file.parameters(name, size, widths[size]) == pytest.approx(budget, rel=0.1 if quadratic else 0.03)
+
+
+def test_students_with_and_without_enrichment_have_equally_many_parameters():
+    file = loaded("enrichment")
+    for subset, kinds in file.SIZES.items():
+        for kind, sizes in kinds.items():
+            assert file.parameters(kind, subset, sizes) == pytest.approx(file.BUDGET[subset], rel=0.01)
+
+
+def test_a_student_in_use_reads_nothing_of_the_other_modality():
+    file, rows = loaded("enrichment"), {k: v[:4] for k, v in av_digits_rows().items()}
+    model = file.student("mixer", "hears", (4, 4))
+    variables = model.init(jax.random.key(0), rows)
+    absent, other = rows | {"present.image": np.zeros(4, bool)}, 255 - rows["image"]
+    first, again = (mmkd.predict(model, variables, x)["logits"] for x in (absent, absent | {"image": other}))
+    assert jnp.array_equal(first, again)
