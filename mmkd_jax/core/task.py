@@ -42,6 +42,8 @@ class Task(NamedTuple):
         label: column of the labels, which a trained model may not read; names of the data's classes are of the column
             "label". Empty for others.
         tasks: name -> task, of several tasks.
+        logits_of: the problem whose logits the task reads, such as "single_label_classification" for an ordinal task
+            that reads a softmax over the levels; empty if that is `problem`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Task(NamedTuple):
     groups: Mapping[str, tuple[str, ...]] = {}
     label: str = ""
     tasks: Mapping[str, "Task"] = {}
+    logits_of: str = ""
 
 
 def measure(

@@ -33,7 +33,7 @@ class Multimodal(nn.Module):
             the head with `.M` after their names. Restrict losses on them to rows that have M: `where="present.M"`.
 
     A fusion whose attribute `output` is "logits", such as `fusion.Late`, ends the model, without an `embedding`: leave
-    out `classes` and `head`.
+    out `classes`, `head` and `width`.
 
     Example:
         >>> from mmkd_jax.models import AudioTDNN
@@ -94,7 +94,7 @@ class Multimodal(nn.Module):
     def __post_init__(self):
         if gives_logits(self.fusion):
             unread = {"classes": self.classes is not None, "head": self.head is not None, "auxiliary": self.auxiliary}
-            unread |= {"dropout": self.dropout != 0, "batch_norm": self.batch_norm}
+            unread |= {"width": self.width != type(self).width, "dropout": self.dropout != 0, "batch_norm": self.batch_norm}
             if names := [k for k, is_set in unread.items() if is_set]:
                 kind = type(self.fusion).__name__
                 raise UserError(f"Multimodal: {kind} gives the logits itself; leave out {choices(names)}")

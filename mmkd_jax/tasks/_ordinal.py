@@ -116,4 +116,5 @@ def ordinal(levels: int, form: Form = "coral", label: str = "label", logits: str
         head=RankHead(levels, logits) if form == "coral" else LinearHead({logits: width}),
         size=int(levels),
         label=label,
+        logits_of="single_label_classification" if form == "expected" else "",
     )

@@ -140,21 +140,23 @@ def check_one_order(classes: Sequence[str], task: Task, splits: Mapping[str, Seq
 
 
 def check_problem(name: str, problem: str, task: str, before: str = "") -> None:
-    """Raise if logits of independent classes, of exclusive classes or of a regression are read as one of the others.
+    """Raise if logits of independent classes, exclusive classes, levels or a regression are read as one of the others.
 
     Args:
         name: name of the model.
         problem: what its logits were trained for; empty if unknown.
-        task: the task's problem; empty for others.
+        task: the problem whose logits the task reads; empty for others.
         before: start of the message.
 
     Raises:
-        UserError: the task's classes exclude each other and those of the model do not, or the other way round.
+        UserError: the task's classes exclude each other and those of the model do not, or the other way round; or the
+            task's logits are thresholds between levels and those of the model are not.
     """
     known = {
         "single_label_classification": ("exclude each other", "has one label per row", "softmax"),
         "multi_label_classification": ("are independent", "has several labels per row", "sigmoid"),
         "visual_questions": ("are independent", "has a score for each answer", "sigmoid"),
+        "ordinal": ("are thresholds", "has a logit for each threshold between its levels", "sigmoid"),
     }
     if task in known and problem and known.get(problem, ("",))[0] != known[task][0]:
         is_one = f"{known[problem][0]} ({problem})" if problem in known else f"are a {problem}"
@@ -185,7 +187,7 @@ def check_read(training: Any, paths: Collection[str], before: str = "") -> None:
             _check_declared(training, name, others, before)
         if not any(f"{x}.".startswith(f"{output}.") for x in read for output in role.model.class_outputs):
             continue
-        check_problem(name, role.model.problem, training.task.problem, before)
+        check_problem(name, role.model.problem, training.task.logits_of or training.task.problem, before)
         if role.labels and classes:
             check(name, role.labels, classes, before)
         elif role.model.needs:

@@ -80,10 +80,10 @@ def test_a_bilinear_form_of_three(tmp_path):
     assert "Multiplicative: rank is None; expected a rank, such as 4, for 3 modalities (image, other, text)" in said
 
 
-@pytest.mark.parametrize("option", ["classes", "head", "auxiliary", "dropout", "batch_norm"])
+@pytest.mark.parametrize("option", ["classes", "head", "auxiliary", "width", "dropout", "batch_norm"])
 def test_options_of_an_embedding_that_late_fusion_lacks(option):
     """An option of the embedding or the classifier of a model whose fusion gives the logits → refused."""
-    value: Any = {"classes": 3, "head": tasks.classification(3).head, "dropout": 0.5}.get(option, True)
+    value: Any = {"classes": 3, "head": tasks.classification(3).head, "width": 32, "dropout": 0.5}.get(option, True)
     with pytest.raises(UserError, match=f"Late gives the logits itself; leave out {option}"):
         Multimodal(encoders("image"), fusion=fusion.Late(3), **{option: value})
 
@@ -95,6 +95,23 @@ def test_late_fusion_for_classes_that_do_not_exclude_each_other(kind, tmp_path):
     label = np.eye(3, dtype=np.float32 if kind == "visual_questions" else np.int8)[np.arange(6) % 3]
     said = refused(tmp_path, Multimodal(encoders("image"), fusion=fusion.Late(3)), task=task, label=label)
     assert "the logits of 'net' exclude each other (single_label_classification), the task has" in said
+
+
+@pytest.mark.parametrize("form", ["coral", "corn"])
+def test_late_fusion_for_thresholds_between_levels(form, tmp_path):
+    """Log-probabilities of late fusion, as many as an ordinal task has thresholds, whose sigmoid it takes → refused."""
+    said = refused(tmp_path, Multimodal(encoders("image"), fusion=fusion.Late(2)), task=tasks.ordinal(3, form))
+    assert "of 'net' exclude each other (single_label_classification), the task has a logit for each threshold" in said
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("kind", ["classification", "ordinal"])
+def test_late_fusion_for_another_number_of_classes(kind, classes, tmp_path):
+    """Late fusion of more or fewer classes than the task has classes or levels → refused."""
+    task = {"classification": tasks.classification(3), "ordinal": tasks.ordinal(3, "expected")}[kind]
+    said = refused(tmp_path, Multimodal(encoders("image"), fusion=fusion.Late(classes)), task=task)
+    assert f"'logits' has shape [6, {classes}]" in said
+    assert {"classification": "for 3 classes", "ordinal": "3 levels in the form 'expected' need 3 logits"}[kind] in said
 
 
 def test_a_single_layer_of_bottlenecks():
