@@ -156,8 +156,8 @@ def tried(data, subset, kind, situations, steps):
     settings = [each for own in METHODS[kind].values() for each in own]
     run = mmkd.population.members(partial(study, subset=subset, kind=kind, steps=steps, split="validation"))
     grid = np.indices((len(situations), len(settings), len(TUNING))).reshape(3, -1).astype(np.int32)
-    counts = np.int32([LABELS[s] for s in situations])[grid[0]]
-    own = {k: np.float32([s[k] for s in settings])[grid[1]] for k in settings[0]}
+    counts = np.array([LABELS[s] for s in situations], np.int32)[grid[0]]
+    own = {k: np.array([s[k] for s in settings], np.float32)[grid[1]] for k in settings[0]}
     found = run(data, TUNING[grid[2]], grid[0], counts, own)
     return {"accuracy": np.asarray(found).reshape(len(situations), len(settings), len(TUNING)).mean(-1)}
 
@@ -181,7 +181,7 @@ def shared(cached, subsets, situations, steps):
                 first = sum(len(own) for own in list(methods.values())[: len(places)])
                 places[name] = [settings[np.argmax(a[first : first + len(settings)])] for a in accuracy]
             chosen[f"{subset}, {kind}"] = {
-                k: np.float32([[s[k] for s in own] for own in places.values()]) for k in settings[0]
+                k: np.array([[s[k] for s in own] for own in places.values()], np.float32) for k in settings[0]
             }
     return data | {"settings": chosen}
 

@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ def network(name, size, widths):
         "audio": mmkd.models.AudioTDNN((scale, scale)),
         "image": mmkd.models.ImageTransformer(patch=7, embed_dim=scale, num_heads=2, num_layers=1),
     }
-    own = {} if late else {"classes": CLASSES, "width": embedding}
+    own: dict[str, Any] = {} if late else {"classes": CLASSES, "width": embedding}
     return mmkd.linen(mmkd.models.Multimodal(encoders, fusion=FUSIONS[name](width), **own))
 
 
@@ -209,18 +210,18 @@ def prepared(learn, try_all, arrays, share, seeds):
     def best(found, settings):
         return settings[int(np.argmax(np.asarray(found).reshape(len(settings), tuned).mean(1)))]  # the first of equals
 
-    first = learn(arrays, np.tile(TUNING, len(RATES)), every(group), np.float32(RATES).repeat(tuned))
+    first = learn(arrays, np.tile(TUNING, len(RATES)), every(group), np.array(RATES, np.float32).repeat(tuned))
     rate = best(first["validation"], RATES)
     logits = first["logits"].reshape(len(RATES), tuned, *first["logits"].shape[1:])[RATES.index(rate)]
     tried = [*LABELS, *SOFT]
-    settings = {k: np.float32([s[k] for s in tried]).repeat(tuned) for k in tried[0]}
+    settings = {k: np.array([s[k] for s in tried], np.float32).repeat(tuned) for k in tried[0]}
     again = (np.tile(logits, (len(tried), 1, 1)), np.tile(TUNING, len(tried)), every(len(tried) * tuned), settings)
     found, _ = np.asarray(try_all(arrays, *again))
     chosen = [best(found[: len(LABELS) * tuned], LABELS), best(found[len(LABELS) * tuned :], SOFT)]
     groups = np.arange(seeds, dtype=np.int32).reshape(-1, group)  # in groups, as one program has one size
     teachers = [learn(arrays, own, every(group), np.float32(rate).repeat(group)) for own in groups]
     return jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get(teachers)) | {
-        k: np.float32([s[k] for s in chosen]) for k in chosen[0]
+        k: np.array([s[k] for s in chosen], np.float32) for k in chosen[0]
     }
 
 
