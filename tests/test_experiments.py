@@ -12,7 +12,7 @@ from mmkd_jax.adversarial import PGD
 from mmkd_jax.core.objective import combine
 from mmkd_jax.errors import UserError
 from mmkd_jax.experiment import definition, runner
-from mmkd_jax.models import Bert, Encoders, ResNet, TransformerConfig
+from mmkd_jax.models import Bert, Encoders, ResNet, TaskHead, TransformerConfig
 from mmkd_jax.pretrained import packages
 from tests import tiny_experiment
 
@@ -26,12 +26,14 @@ def stand_ins(monkeypatch, tmp_path):
     own: dict[str, dict[str, Any]] = {
         "sentiment_intensity": {"rating": draw.normal(size=400).astype(np.float32)}
         | {"ratings": draw.dirichlet(np.ones(9), 400).astype(np.float32), "source": np.zeros(400, np.int32)},
-        "emoji": {"image": np.zeros((400, 72, 72, 3), np.uint8), "label": np.arange(400, dtype=np.int32) % 8},
+        "emoji": {"image": draw.integers(0, 255, (400, 72, 72, 3), np.uint8), "family": np.arange(400) // 2},
     }
+    own["emoji"] |= {"label": np.arange(400, dtype=np.int32) % 8}
     own["easy_vqa"] = {"image": np.zeros((400, 64, 64, 3), np.uint8), "label": np.arange(400) % 3}
     own["easy_vqa"] |= {"picture": np.arange(400) // 4}
     own["icons"] = {"image": draw.integers(0, 255, (400, 32, 32, 1), np.uint8), "label": draw.random((400, 3)) < 0.5}
     classes = {"brown": ("NOUN", "VERB"), "easy_vqa": ("yes", "no", "red"), "icons": ("Cloud", "Lock", "Weather")}
+    classes["emoji"] = tuple("ABCDEFGH")
     texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
     own["brown"] = {"text": np.tile(texts, 2), "tags": np.array([b"NOUN VERB"] * 800), "document": np.arange(800) // 2}
     monkeypatch.setattr(
@@ -40,12 +42,13 @@ def stand_ins(monkeypatch, tmp_path):
         lambda name, split: data.from_columns({"text": texts, **own[name]}, name, classes.get(name, ())),
     )
     config = TransformerConfig(embed_dim=24, num_layers=6, num_heads=12, mlp_dim=8)
+    head = TaskHead(1_000, read="features", problem="single_label_classification")
     encoders = {
-        "minilm": ("bert", {"text": Bert(12, config, length=64, pooler=True)}),
-        "efficientnet_lite0": ("resnet", {"image": ResNet(3, 2, (4,), (1,))}),
+        "minilm": ("bert", Encoders({"text": Bert(12, config, length=64, pooler=True)})),
+        "efficientnet_lite0": ("resnet", Encoders({"image": ResNet(3, 2, (4,), (1,))}, {"logits": head})),
     }
     for name, (kind, module) in encoders.items():
-        folder, module = tmp_path / name, Encoders(module)
+        folder = tmp_path / name
         pretrained.save(folder, kind, module, pretrained.initial(module))
         (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word"]))
         monkeypatch.setattr(packages, name, lambda folder=folder: folder)
@@ -79,6 +82,7 @@ def test_what_it_names_is_there(file, stand_ins):
         ("easy_vqa", {"labels": 40, "tested": 30}),
         ("sentences", {"labels": 40, "tested": 30}),
         ("icons", {"batch": 8}),
+        ("tagged_pictures", {"labels": 40}),
         pytest.param("ratings", {"batch": 8}, marks=pytest.mark.slow),
     ],
 )

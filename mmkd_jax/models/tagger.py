@@ -8,8 +8,9 @@ from jaxtyping import Array, Bool, Float
 
 from mmkd_jax.core.modalities import present
 from mmkd_jax.core.model import Batch, Encoder, ModelOutputs, StepContext, Taps
-from mmkd_jax.errors import UserError
+from mmkd_jax.errors import UserError, choices
 from mmkd_jax.models._inputs import masked_input, of_words
+from mmkd_jax.models.fusion._inputs import zero_absent
 from mmkd_jax.models.heads import Classifier
 from mmkd_jax.nn.conv import Conv
 from mmkd_jax.nn.dropout import Dropout
@@ -22,7 +23,8 @@ class Tagger(nn.Module):
         `width`, z = x
 
     If the batch has `M.words`, the position of each word's first token and −1 after the last word, the tokens of M are
-    those of its words; see `data.tokenize`. All modalities must have equally many tokens.
+    those of its words; see `data.tokenize`. All modalities must have equally many tokens, except those of `context`,
+    whose features [b, d] are a part of each token x; they are zeros in rows that lack the modality.
 
     Outputs: `features.M` and the intermediates of the encoders, `embedding` [b, l, d], `logits` [b, l, c], and `mask`
     [b, l]: the tokens that any modality of the row has.
@@ -35,12 +37,16 @@ class Tagger(nn.Module):
         layers: hidden states of the encoders that are concatenated, such as (3, 6), 0 for embedded tokens; () for the
             last.
         dropout: dropout rate of the embedding.
+        context: modalities that every token sees as a whole, such as the picture of a sentence.
 
-    Source: Collobert et al., Natural Language Processing (Almost) from Scratch, 2011, https://arxiv.org/abs/1103.0398
+    Source: Collobert et al., Natural Language Processing (Almost) from Scratch, 2011, https://arxiv.org/abs/1103.0398;
+        `context`: Moon et al., Multimodal Named Entity Recognition for Short Social Media Posts, 2018,
+        https://arxiv.org/abs/1802.07862, without its attention over the modalities
 
     Example:
-        >>> from mmkd_jax.models import TextBag
+        >>> from mmkd_jax.models import ImageCNN, TextBag
         >>> small = Tagger({"words": TextBag(1_000, 32), "suffixes": TextBag(300, 16)}, tags=12, window=2)
+        >>> with_picture = Tagger({"words": TextBag(1_000, 32), "image": ImageCNN()}, tags=12, context=("image",))
     """
 
     encoders: Mapping[str, Encoder]
@@ -49,21 +55,31 @@ class Tagger(nn.Module):
     window: int = 0
     layers: tuple[int, ...] = ()
     dropout: float = 0.0
+    context: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, batch: Batch, ctx: StepContext, patch: ModelOutputs) -> ModelOutputs:
         if self.window and not self.width:
             raise UserError(f"Tagger: window is {self.window}, but width is 0: give the width of the embedding")
-        tap, tokens = Taps(patch), {}
+        if unknown := [m for m in self.context if m not in self.encoders]:
+            raise UserError(f"Tagger: context {unknown[0]!r} has no encoder; there are: {choices(self.encoders)}")
+        if not {*self.encoders} - {*self.context}:
+            raise UserError(f"Tagger: all modalities are context, {choices(self.context)}: leave out that of the words")
+        tap, tokens, context = Taps(patch), {}, {}
         for modality, encode in self.encoders.items():
-            tap(f"features.{modality}", encode(batch, modality, ctx, tap))
-            tokens[modality] = self._tokens(batch, modality, tap.outputs)
+            features = tap(f"features.{modality}", encode(batch, modality, ctx, tap))
+            if modality in self.context:
+                context[modality] = features
+            else:
+                tokens[modality] = self._tokens(batch, modality, tap.outputs)
         lengths = {m: x.shape[1] for m, (x, _) in tokens.items()}
         if len({*lengths.values()}) != 1:
             each = ", ".join(f"{m} {n}" for m, n in lengths.items())
             raise UserError(f"Tagger: numbers of tokens differ ({each}): give all modalities one length, in words")
         mask = jnp.any(jnp.stack([here for _, here in tokens.values()]), 0)
-        x = jnp.concatenate([x for x, _ in tokens.values()], -1)
+        whole = zero_absent(context, {m: present(batch, m) for m in context})
+        seen = [jnp.where(mask[..., None], x[:, None], jnp.zeros((), x.dtype)) for x in whole.values()]
+        x = jnp.concatenate([*(x for x, _ in tokens.values()), *seen], -1)
         if self.width:
             x = nn.relu(Conv(self.width, (2 * self.window + 1,))(x))
         x = tap("embedding", x)
