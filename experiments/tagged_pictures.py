@@ -36,13 +36,15 @@ class Config:
     """Number of seeds per training."""
     labels: int = 120
     """Number of labeled sentences."""
-    steps: int = 300
+    steps: int = 900
     """Training steps."""
     learning_rate: float = 3e-3
     """Peak learning rate."""
     decay: float = 0.3
-    """Weight decay."""
-    temperature: float = 1.0
+    """Weight decay of the trainings on labels alone."""
+    soft_decay: float = 0.01
+    """Weight decay of the distilled student."""
+    temperature: float = 2.0
     """Temperature of the distillation."""
 
 
@@ -55,10 +57,8 @@ def sentences(emoji: mmkd.data.Dataset, efficientnet: Any, seed: int) -> mmkd.da
     draw, groups = np.random.default_rng(seed), emoji.about["classes"]
     texts, tags = [], []
     for name, label in zip(emoji.columns["text"].tolist(), emoji.columns["label"].tolist(), strict=True):
-        name, slots = (
-            name.decode().split(),
-            {k: draw.choice(x.split("|")) for k, x in (("who", WHO), ("did", DID), ("when", WHEN))},
-        )
+        name = name.decode().split()
+        slots = {k: draw.choice(x.split("|")) for k, x in (("who", WHO), ("did", DID), ("when", WHEN))}
         before, after = str(draw.choice(ORDERS)).format(name="{name}", **slots).split("{name}")
         before += str(draw.choice(ARTICLES))
         texts.append(f"{before}{' '.join(name)}{after}")
@@ -125,8 +125,11 @@ def trainings(config: Config) -> dict[str, mmkd.Training]:
         ),
         "distilled": mmkd.Training(
             models={"student": mmkd.Trained(student), "teacher": answers},
-            objective=mmkd.combine(soft=mmkd.term(mmkd.losses.kl, **paths, temperature=config.temperature)),
-            optimizer=optimizer(config.decay),
+            objective=mmkd.combine(
+                soft=mmkd.term(mmkd.losses.kl, **paths, temperature=config.temperature),
+                task=task.objective(where="labelled"),
+            ),
+            optimizer=optimizer(config.soft_decay),
             data=mmkd.data.InMemory(train, 32),
             **shared,
         ),
