@@ -1,9 +1,9 @@
 """Fusions alone beside those of published packages: one forward and backward pass and SGD, from the same weights.
 
-`pip install -e '.[peers]'`, `pip install --no-deps pykale==0.2.1 torchmultimodal-nightly==2024.4.1
-mlp-mixer-pytorch==0.3.1 mmsa==2.2.1`, `pip install easydict iopath nvidia-ml-py pandas scikit-learn`, then
-`python -m benchmarks.fusions --peers`. PyKale requires PyTorch 2.6 or older, and torchmultimodal an old attrs, which is why their
-requirements are left out. Peers that are not installed are left out, too.
+Install the extra `peers`; easydict, iopath, nvidia-ml-py, pandas and scikit-learn; and with `pip install --no-deps`
+pykale 0.2.1, torchmultimodal-nightly 2024.4.1, mlp-mixer-pytorch 0.3.1 and mmsa 2.2.1, as PyKale requires PyTorch 2.6 or
+older, and torchmultimodal an old attrs. Then run `python -m benchmarks.fusions --peers`. Peers that are not installed are
+left out.
 
 Every peer but MMSA's has our weights and computes the same function. "difference" is the largest one of the results and
 of the gradients of the features, relative to the largest value. "one absent" is that of the results in the rows without
@@ -152,14 +152,19 @@ class Attention(nn.Module):
 
     def __init__(self, weights: Weights):
         super().__init__()
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
+        )
         self.project, self.first = Projected(weights), nn.Parameter(torch.zeros(WIDTH))
         self.layers = nn.TransformerEncoder(layer, 1, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
         own = self.layers.layers[0]
         assert isinstance(own, nn.TransformerEncoderLayer) and self.layers.norm is not None
         at = next(k for k in weights if k.endswith("/query/kernel")).removesuffix("/query/kernel")
         put(self.first, weights["class_token"])
-        put(own.self_attn.in_proj_weight, jnp.concatenate([weights[f"{at}/{n}/kernel"].T for n in ("query", "key", "value")]))
+        put(
+            own.self_attn.in_proj_weight,
+            jnp.concatenate([weights[f"{at}/{n}/kernel"].T for n in ("query", "key", "value")]),
+        )
         put(own.self_attn.in_proj_bias, jnp.concatenate([weights[f"{at}/{n}/bias"] for n in ("query", "key", "value")]))
         linear(own.self_attn.out_proj, weights, f"{at}/out")
         norm(own.norm1, weights, f"{at}/norm_attention")
@@ -198,13 +203,18 @@ class Perceiver(nn.Module):
         self.register_buffer("sines", torch.tensor(np.concatenate([np.sin(angles), np.cos(angles)], 1)).float())
         self.norm = norm(nn.LayerNorm(WIDTH), weights, "norm")
         put(self.model.embeddings.latents, weights["latents"])
-        for layer, name in ((self.model.encoder.cross_attention, "cross_0"), (self.model.encoder.self_attends[0], "layer_0")):
+        for layer, name in (
+            (self.model.encoder.cross_attention, "cross_0"),
+            (self.model.encoder.self_attends[0], "layer_0"),
+        ):
             attention = layer.attention.self
             norm(attention.layernorm1, weights, f"{name}/norm_queries")
             if name == "cross_0":
                 norm(attention.layernorm2, weights, f"{name}/norm_keys")
             linear(attention.query, weights, f"{name}/query")
-            linear(attention.key, weights | {f"{name}/key/bias": jnp.zeros(WIDTH)}, f"{name}/key")  # undone by the softmax
+            linear(
+                attention.key, weights | {f"{name}/key/bias": jnp.zeros(WIDTH)}, f"{name}/key"
+            )  # undone by the softmax
             linear(attention.value, weights, f"{name}/value")
             linear(layer.attention.output.dense, weights, f"{name}/out")
             norm(layer.layernorm, weights, f"{name}/norm_output")
@@ -314,7 +324,9 @@ def apart(module: nn.Module, fusion, params, inputs: Inputs) -> list[str]:
     found = [difference(jnp.array(theirs.detach().numpy()), fusions.fuse(fusion, params, inputs))]
     for own, other in zip(grads, leaves[:2], strict=True):
         found += [
-            difference(jnp.array(x.grad.numpy()), own[m]) for m, x in other.items() if x.grad is not None and jnp.any(own[m])
+            difference(jnp.array(x.grad.numpy()), own[m])
+            for m, x in other.items()
+            if x.grad is not None and jnp.any(own[m])
         ]
     figures = [max(found)]
     for absent in (("audio",), tuple(PAIR)):
@@ -339,7 +351,10 @@ def line(name: str, peer: Peer, rounds: int) -> tuple[str, ...]:
     params = fusions.parameters(peer.ours, inputs)
     weights = {"/".join(k.key for k in at): jnp.array(v) for at, v in jax.tree.leaves_with_path(params)}
     module = peer.make(weights).train()
-    counts = [sum(x.size for x in jax.tree.leaves(params)), sum(x.numel() for x in module.parameters() if x.requires_grad)]
+    counts = [
+        sum(x.size for x in jax.tree.leaves(params)),
+        sum(x.numel() for x in module.parameters() if x.requires_grad),
+    ]
     differences = apart(module, peer.ours, params, inputs) if peer.same else ["–"] * 3
     program, seconds = fusions.compiled(*fusions.alone(peer.ours, inputs))
     eager = torch_step(module, inputs, compiled=False)
@@ -359,12 +374,20 @@ def line(name: str, peer: Peer, rounds: int) -> tuple[str, ...]:
 def compare(rounds: int, only: str | None = None) -> None:
     """Measure and print."""
     torch.set_num_threads(1)
-    options = importlib.import_module("torch._inductor.config")
+    options: Any = importlib.import_module("torch._inductor.config")
     options.force_disable_caches, options.compile_threads = True, 1
     torch.compile(lambda x: x + 1)(torch.zeros(1))  # imports the compiler
     wanted = {name: peer for name, peer in PEERS.items() if only in (None, name)}
     missing = sorted({p.package for p in wanted.values() if importlib.util.find_spec(p.package) is None})
-    header = ("ours, ms", "eager ÷ ours", "compile ÷ ours", "compilation, s: ours", "theirs", "parameters: ours", "theirs")
+    header = (
+        "ours, ms",
+        "eager ÷ ours",
+        "compile ÷ ours",
+        "compilation, s: ours",
+        "theirs",
+        "parameters: ours",
+        "theirs",
+    )
     rows = (line(name, peer, rounds) for name, peer in wanted.items() if peer.package not in missing)
     print_table(("fusion", *header, "difference", "one absent", "all absent"), rows)
     print(f"\ntorch {torch.__version__}; not installed: {', '.join(missing) or 'none'}")

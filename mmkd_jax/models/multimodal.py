@@ -94,7 +94,11 @@ class Multimodal(nn.Module):
     def __post_init__(self):
         if gives_logits(self.fusion):
             unread = {"classes": self.classes is not None, "head": self.head is not None, "auxiliary": self.auxiliary}
-            unread |= {"width": self.width != type(self).width, "dropout": self.dropout != 0, "batch_norm": self.batch_norm}
+            unread |= {
+                "width": self.width != type(self).width,
+                "dropout": self.dropout != 0,
+                "batch_norm": self.batch_norm,
+            }
             if names := [k for k, is_set in unread.items() if is_set]:
                 kind = type(self.fusion).__name__
                 raise UserError(f"Multimodal: {kind} gives the logits itself; leave out {choices(names)}")
