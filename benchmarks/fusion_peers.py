@@ -1,9 +1,9 @@
 """Fusions alone beside those of published packages: one forward and backward pass and SGD, from the same weights.
 
 Install the extra `peers`; easydict, iopath, nvidia-ml-py, pandas and scikit-learn; and with `pip install --no-deps`
-pykale 0.2.1, torchmultimodal-nightly 2024.4.1, mlp-mixer-pytorch 0.3.1 and mmsa 2.2.1, as PyKale requires PyTorch 2.6 or
-older, and torchmultimodal an old attrs. Then run `python -m benchmarks.fusions --peers`. Peers that are not installed are
-left out.
+pykale 0.2.1, torchmultimodal-nightly 2024.4.1, mlp-mixer-pytorch 0.3.1 and mmsa 2.2.1, as PyKale requires PyTorch 2.6
+or older, and torchmultimodal an old attrs. Then run `python -m benchmarks.fusions --peers`. Peers that are not
+installed are left out.
 
 Every peer but MMSA's has our weights and computes the same function. "difference" is the largest one of the results and
 of the gradients of the features, relative to the largest value. "one absent" is that of the results in the rows without

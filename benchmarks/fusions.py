@@ -74,8 +74,8 @@ def fuse(fusion, params, inputs: Inputs, present=None):
     tap = mmkd.Taps({})
     for m, x in inputs.tokens.items():
         tap(f"tokens.{m}", x)
-    everywhere = {m: jnp.ones(ROWS, bool) for m in inputs.features}
-    return fusion.apply({"params": params}, inputs.features, present or everywhere, tap)
+    complete = {m: jnp.ones(ROWS, bool) for m in inputs.features}
+    return fusion.apply({"params": params}, inputs.features, present or complete, tap)
 
 
 def parameters(fusion, inputs: Inputs):
