@@ -5,10 +5,10 @@ pykale 0.2.1, torchmultimodal-nightly 2024.4.1, mlp-mixer-pytorch 0.3.1 and mmsa
 or older, and torchmultimodal an old attrs. Then run `python -m benchmarks.fusions --peers`. Peers that are not
 installed are left out.
 
-Every peer but MMSA's has our weights and computes the same function. "difference" is the largest one of the results and
-of the gradients of the features, relative to the largest value. "one absent" is that of the results in the rows without
-one modality, of which the peer sees zeros, or a mask if it takes one; "all absent" likewise. "parameters" are those that
-the peer has registered, which are those that an optimizer trains and a checkpoint has.
+Every peer but MMSA's has our weights and computes the same function. "difference" is the largest one of the results
+and of the gradients of the features, relative to the largest value. "one absent" is that of the results in the rows
+without one modality, of which the peer sees zeros, or a mask if it takes one; "all absent" likewise. "parameters" are
+those that the peer has registered, which are those that an optimizer trains and a checkpoint has.
 """
 
 import importlib
