@@ -1,14 +1,14 @@
 """Fusions alone beside those of published packages: one forward and backward pass and SGD, from the same weights.
 
-`pip install -e '.[peers]'`, `pip install --no-deps pykale==0.2.1 torchmultimodal-nightly==2024.4.1
-mlp-mixer-pytorch==0.3.1 mmsa==2.2.1`, `pip install easydict iopath nvidia-ml-py pandas scikit-learn`, then
-`python -m benchmarks.fusions --peers`. PyKale requires PyTorch 2.6 or older, and torchmultimodal an old attrs, so the
-requirements of both are left out. Peers that are not installed are left out, too.
+Install the extra `peers`; easydict, iopath, nvidia-ml-py, pandas and scikit-learn; and with `pip install --no-deps`
+pykale 0.2.1, torchmultimodal-nightly 2024.4.1, mlp-mixer-pytorch 0.3.1 and mmsa 2.2.1, as PyKale requires PyTorch 2.6
+or older, and torchmultimodal an old attrs. Then run `python -m benchmarks.fusions --peers`. Peers that are not
+installed are left out.
 
-Every peer but MMSA's has our weights and computes the same function. The column "difference" is the largest difference
-of results and of gradients by the features, relative to the largest value. "one absent" is that of the results of rows
-without one modality: the peer gets a mask if it takes one, zeros otherwise; "all absent" likewise. "parameters" counts
-those that the peer has registered, so that an optimizer trains them and a checkpoint contains them.
+Every peer but MMSA's has our weights and computes the same function. "difference" is the largest one of the results
+and of the gradients of the features, relative to the largest value. "one absent" is that of the results in the rows
+without one modality, of which the peer sees zeros, or a mask if it takes one; "all absent" likewise. "parameters" are
+those that the peer has registered, which are those that an optimizer trains and a checkpoint has.
 """
 
 import importlib
@@ -374,9 +374,8 @@ def line(name: str, peer: Peer, rounds: int) -> tuple[str, ...]:
 def compare(rounds: int, only: str | None = None) -> None:
     """Measure and print."""
     torch.set_num_threads(1)
-    options = importlib.import_module("torch._inductor.config")
-    for name, value in {"force_disable_caches": True, "compile_threads": 1}.items():
-        setattr(options, name, value)
+    options: Any = importlib.import_module("torch._inductor.config")
+    options.force_disable_caches, options.compile_threads = True, 1
     torch.compile(lambda x: x + 1)(torch.zeros(1))  # imports the compiler
     wanted = {name: peer for name, peer in PEERS.items() if only in (None, name)}
     missing = sorted({p.package for p in wanted.values() if importlib.util.find_spec(p.package) is None})

@@ -2,8 +2,9 @@
 
 `python -m benchmarks.fusions` prints a table: a step of a `Multimodal` model of audio and image (value, gradients,
 AdamW), and one of the fusion alone (value, gradients of features and parameters, SGD). Programs take turns in one
-process. Times are medians over rounds, in CPU seconds: pin the process to one core (`taskset -c 0`), where they equal
-wall time without other load. `--peers` adds a second table, see `fusion_peers.py`, which names what to install.
+process, and their times are medians over rounds, in CPU seconds: pin the process to one core (`taskset -c 0`), where
+they are those of a clock on the wall without other load. `--peers` adds a second table, see `fusion_peers.py`, which
+names what to install.
 """
 
 import argparse
@@ -73,8 +74,8 @@ def fuse(fusion, params, inputs: Inputs, present=None):
     tap = mmkd.Taps({})
     for m, x in inputs.tokens.items():
         tap(f"tokens.{m}", x)
-    everywhere = {m: jnp.ones(ROWS, bool) for m in inputs.features}
-    return fusion.apply({"params": params}, inputs.features, present or everywhere, tap)
+    complete = {m: jnp.ones(ROWS, bool) for m in inputs.features}
+    return fusion.apply({"params": params}, inputs.features, present or complete, tap)
 
 
 def parameters(fusion, inputs: Inputs):
@@ -107,9 +108,8 @@ def model_step(fusion, batch) -> tuple[Callable, tuple]:
         "audio": mmkd.models.AudioTDNN((WIDTH,), reach=1),
         "image": mmkd.models.ImageCNN((WIDTH,), 4),
     }
-    late = getattr(fusion, "output", "features") == "logits"
-    ends: dict[str, Any] = {} if late else {"classes": CLASSES, "width": WIDTH}
-    model = mmkd.linen(mmkd.models.Multimodal(encoders, fusion=fusion, **ends))
+    classes = None if getattr(fusion, "output", "features") == "logits" else CLASSES
+    model = mmkd.linen(mmkd.models.Multimodal(encoders, classes, fusion=fusion))
     optimizer = optax.adamw(RATE)
     variables = dict(jax.jit(model.init)(jax.random.key(0), batch))
     params = variables.pop("params")

@@ -32,7 +32,11 @@ def stand_ins(monkeypatch, tmp_path):
     own["easy_vqa"] = {"image": np.zeros((400, 64, 64, 3), np.uint8), "label": np.arange(400) % 3}
     own["easy_vqa"] |= {"picture": np.arange(400) // 4}
     own["icons"] = {"image": draw.integers(0, 255, (400, 32, 32, 1), np.uint8), "label": draw.random((400, 3)) < 0.5}
-    classes = {"brown": ("NOUN", "VERB"), "easy_vqa": ("yes", "no", "red"), "icons": ("Cloud", "Lock", "Weather")}
+    classes: dict[str, tuple[str, ...]] = {
+        "brown": ("NOUN", "VERB"),
+        "easy_vqa": ("yes", "no", "red"),
+        "icons": ("Cloud", "Lock", "Weather"),
+    }
     classes["emoji"] = tuple("ABCDEFGH")
     texts = np.array([f"word{i % 7} word{i % 5}".encode() for i in range(400)])
     own["brown"] = {"text": np.tile(texts, 2), "tags": np.array([b"NOUN VERB"] * 800), "document": np.arange(800) // 2}
