@@ -58,8 +58,8 @@ def sentences(emoji: mmkd.data.Dataset, efficientnet: Any, seed: int) -> mmkd.da
     texts, tags = [], []
     for name, label in zip(emoji.columns["text"].tolist(), emoji.columns["label"].tolist(), strict=True):
         name = name.decode().split()
-        slots = {k: draw.choice(x.split("|")) for k, x in (("who", WHO), ("did", DID), ("when", WHEN))}
-        before, after = str(draw.choice(ORDERS)).format(name="{name}", **slots).split("{name}")
+        phrases = {k: draw.choice(x.split("|")) for k, x in (("who", WHO), ("did", DID), ("when", WHEN))}
+        before, after = str(draw.choice(ORDERS)).format(name="{name}", **phrases).split("{name}")
         before += str(draw.choice(ARTICLES))
         texts.append(f"{before}{' '.join(name)}{after}")
         inside = [f"I-{groups[label]}"] * (len(name) - 1)
