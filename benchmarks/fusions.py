@@ -69,22 +69,22 @@ def draw(tokens: Mapping[str, int]) -> Inputs:
     return Inputs(features, {m: jax.random.normal(next(keys), (ROWS, n, WIDTH)) for m, n in tokens.items()})
 
 
-def fuse(fusion, params, inputs: Inputs, present=None):
-    """The result of a fusion alone; all modalities are present by default."""
+def arguments_of(inputs: Inputs, present=None) -> tuple:
+    """Arguments of a fusion; all modalities are present by default."""
     tap = mmkd.Taps({})
     for m, x in inputs.tokens.items():
         tap(f"tokens.{m}", x)
-    complete = {m: jnp.ones(ROWS, bool) for m in inputs.features}
-    return fusion.apply({"params": params}, inputs.features, present or complete, tap)
+    return inputs.features, present or {m: jnp.ones(ROWS, bool) for m in inputs.features}, tap
+
+
+def fuse(fusion, params, inputs: Inputs, present=None):
+    """The result of a fusion alone."""
+    return fusion.apply({"params": params}, *arguments_of(inputs, present))
 
 
 def parameters(fusion, inputs: Inputs):
     """The parameters of a fusion alone."""
-    tap = mmkd.Taps({f"tokens.{m}": x for m, x in inputs.tokens.items()})
-    for m, x in inputs.tokens.items():
-        tap(f"tokens.{m}", x)
-    present = {m: jnp.ones(ROWS, bool) for m in inputs.features}
-    return fusion.init(jax.random.key(0), inputs.features, present, tap).get("params", {})
+    return fusion.init(jax.random.key(0), *arguments_of(inputs)).get("params", {})
 
 
 def loss_of(fused):
